@@ -1,0 +1,224 @@
+"""What a study's config may say: typed, with defaults, checked before anything is planned.
+
+Every key is described here and nowhere else; ``python -m kdq.config`` writes the schema for editors and the page
+``docs/config.md`` from it, and a test holds the three together.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from kdq.errors import UserError, nearest
+from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
+from kdq.recipe import Grammar, Recipe, expand
+from kdq.stages import KINDS, check, explain, find_stages
+from kdq.train.settings import Network, Training
+
+DATASETS = ("digits", "cifar10", "cifar100", "folder")
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Role(Network, Training):
+    """Defaults for a network and its training."""
+
+
+class Data(Base):
+    """Where the images come from and how they are split."""
+
+    folder: Annotated[str, Field(description="folder with the files of the CIFAR data sets")] = "data"
+    download: Annotated[bool, Field(description="fetch the files of a CIFAR data set where they are missing")] = True
+    validation_fraction: Annotated[Share, Field(description="share of the training images held out for validation")] = 0.1
+    split_seed: Annotated[NonNegativeInt, Field(description="seed of that split; the same for all seeds of the grid")] = 0
+    test_fraction: Annotated[
+        Share, Field(description="share of the images held out for test, where a source has no test part")
+    ] = 0.2
+    image_folder: Annotated[str, Field(description="for the data set `folder`: images in one sub-folder a class")] = ""
+    image_size: Annotated[
+        Annotated[int, Field(ge=8, le=512)], Field(description="for the data set `folder`: side in pixels after resizing")
+    ] = 32
+
+
+class Config(Base):
+    """A study."""
+
+    datasets: Annotated[
+        list[Literal[DATASETS]], Field(min_length=1, description="data sets of the grid: " + ", ".join(DATASETS))
+    ]
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, description="seeds of the grid")]
+    recipes: Annotated[
+        list[str], Field(min_length=1, description="recipes of the grid, brace patterns: `teacher/kd/gpfq,bits={2..8}`")
+    ]
+    data: Annotated[Data, Field(description="images and splits")] = Data()
+    teacher: Annotated[Role, Field(description="network and training of the stage `teacher`")] = Role()
+    student: Annotated[Role, Field(description="network and training of every other stage that trains")] = Role()
+    stages: Annotated[
+        dict[str, dict], Field(description="for a stage by its name: values for keys that recipes leave out")
+    ] = {}
+    threads: Annotated[PositiveInt, Field(description="threads of a job that trains; the result's last bits depend on it")] = 1
+
+
+class Study:
+    """A checked config: its values, its grammar, its cells."""
+
+    def __init__(self, config: Config, grammar: Grammar, recipes: list[Recipe]):
+        self.config, self.grammar, self.recipes = config, grammar, recipes
+
+    def cells(self) -> list[tuple[str, int, Recipe]]:
+        """Every cell of the grid: data set, seed, recipe."""
+        return [
+            (dataset, seed, recipe)
+            for dataset in self.config.datasets
+            for seed in self.config.seeds
+            for recipe in self.recipes
+        ]
+
+
+def read_study(values: dict, package: Path, files=()) -> Study:
+    """Check a merged config and expand its grid; raises UserError with file, key, what was found, what was expected.
+
+    ``package`` is the folder ``kdq``, where the stages are; ``files`` are the config files in the order in which they
+    were merged, to name the one that a wrong key stands in.
+    """
+    origin = Origin(files)
+    _refuse_unknown(values, Config, (), origin)
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{origin.of(first['loc'])}: {_explain_config(error)}") from None
+    types = find_stages(package)
+    roles = {role: values.get(role) or {} for role in ("teacher", "student")}
+    for name, keys in config.stages.items():
+        where = f"{origin.of(('stages', name))}: stages.{name}"
+        if name not in types:
+            raise UserError(f"{where}: there is no such stage, expected one of {', '.join(types)}{nearest(name, types)}")
+        check(types[name].keys, keys, where, partial=True)
+    grammar = Grammar(types, roles, config.stages)
+    try:
+        recipes = [grammar.parse(text) for text in expand(config.recipes)]
+    except UserError as error:
+        raise UserError(f"{origin.of(('recipes',))}: {error}") from None
+    return Study(config, grammar, recipes)
+
+
+def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origin") -> None:
+    """Raise UserError for the first key that no part of the config has, with the nearest one that it has."""
+    for key, value in values.items():
+        if key not in model.model_fields:
+            where = ".".join([*path, str(key)])
+            hint = nearest(key, model.model_fields) or f", expected one of {', '.join(model.model_fields)}"
+            raise UserError(f"{origin.of((*path, key))}: unknown key {where!r}{hint}")
+        inner = model.model_fields[key].annotation
+        if isinstance(inner, type) and issubclass(inner, Base) and isinstance(value, dict):
+            _refuse_unknown(value, inner, (*path, key), origin)
+
+
+def _explain_config(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "missing":
+        return f"the key {'.'.join(map(str, first['loc']))!r} is missing, expected {first['loc'][0]}: [...]"
+    if first["type"] == "too_short":
+        return f"{first['loc'][0]}: found an empty list, expected at least one entry"
+    return explain(error)
+
+
+class Origin:
+    """Which config file a key came from: the last one that has it, as Snakemake merges them."""
+
+    def __init__(self, files):
+        self.contents = []
+        for file in files:
+            try:
+                self.contents.append((str(file), yaml.safe_load(Path(file).read_text()) or {}))
+            except (OSError, yaml.YAMLError):
+                continue  # Snakemake itself reports a config file that can't be read
+
+    def of(self, path) -> str:
+        for name, content in reversed(self.contents):
+            for key in path:
+                if isinstance(content, dict) and key in content:
+                    content = content[key]
+                else:
+                    break
+                if not isinstance(content, dict):
+                    return name
+            else:
+                return name
+        return self.contents[-1][0] if self.contents else "config"
+
+
+def schema() -> str:
+    """The JSON schema of a config, for editors."""
+    document = Config.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2) + "\n"
+
+
+def documentation(package: Path) -> str:
+    """The page that describes every key of a config and every key of a stage."""
+    lines = [
+        "# The keys of a study",
+        "",
+        "Written by `make docs` from `kdq/config.py` and from the files of the stages; edit those.",
+        "",
+        "## Config",
+        "",
+        *_key_table(Config, ("teacher", "student")),
+        "",
+        "## `teacher`, `student`: networks and training",
+        "",
+        "Every key may also be spelled out in a stage that trains: `hard,epochs=20,width=0.5`.",
+        "",
+        *_key_table(Role),
+    ]
+    shared = Role.model_fields.keys()
+    for kind in KINDS:
+        for stage in (stage for stage in find_stages(package).values() if stage.kind == kind):
+            lines += ["", f"## Stage `{stage.name}` ({kind})", "", *_key_table(stage.keys, shared)]
+    return "\n".join(lines) + "\n"
+
+
+def _key_table(model: type[Base], leave_out=()) -> list[str]:
+    properties = model.model_json_schema()
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    rows += _key_rows(model, properties, "", leave_out)
+    return rows
+
+
+def _key_rows(model: type[Base], document: dict, prefix: str, leave_out) -> list[str]:
+    rows = []
+    for key, field in model.model_fields.items():
+        inner = field.annotation
+        if key in leave_out:
+            continue
+        if isinstance(inner, type) and issubclass(inner, Base):
+            rows += _key_rows(inner, inner.model_json_schema(), f"{key}.", ())
+            continue
+        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        rows.append(f"| `{prefix}{key}` | {_type_name(document['properties'][key])} | {default} | {field.description} |")
+    return rows
+
+
+def _type_name(entry: dict) -> str:
+    """A JSON schema's type in words, with its bounds."""
+    if "enum" in entry:
+        return ", ".join(f"`{choice}`" for choice in entry["enum"])
+    if "const" in entry:
+        return f"`{entry['const']}`"
+    if "anyOf" in entry:
+        return " or ".join(_type_name(choice) for choice in entry["anyOf"])
+    if entry.get("type") == "array":
+        return f"list of {_type_name(entry['items'])}"
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {entry[bound]:g}" for bound, sign in signs.items() if bound in entry]
+    return " ".join([entry.get("type", "any"), ", ".join(bounds)]).strip()
+
+
+if __name__ == "__main__":
+    home = Path(__file__).resolve().parent
+    Path("schemas").mkdir(exist_ok=True)
+    Path("schemas/config.schema.json").write_text(schema())
+    Path("docs/config.md").write_text(documentation(home))
+    sys.stdout.write("schemas/config.schema.json\ndocs/config.md\n")

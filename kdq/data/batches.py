@@ -1,0 +1,96 @@
+"""Batches from a data set that lives on the device, augmented a batch at a time.
+
+The idea is airbench's: no worker processes and no copies from the host; one gather crops a whole batch. Images stay
+uint8 until they are cropped and flipped, a quarter of the memory traffic of floats.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees: images (B, C, H, W) in [0, 1], labels (B,), their indices (B,) in the data set, the epoch.
+
+    Under mixup ``partner_labels`` (B,) and ``mixing`` (the share of ``labels``) tell what each image is made of.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    epoch: int
+    partner_labels: Tensor | None = None
+    mixing: float = 1.0
+
+    def with_images(self, images: Tensor, **changes) -> "Batch":
+        return replace(self, images=images, **changes)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images (B, C, H, W) as float32 in [0, 1], channels last."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def evaluation_batches(images: Tensor, batch_size: int = 500) -> Iterator[Tensor]:
+    """The images in order, not augmented, as floats in [0, 1]."""
+    for chunk in images.split(batch_size):
+        yield to_float(chunk)
+
+
+class TrainingBatches:
+    """Shuffled, augmented batches of uint8 ``images`` (M, C, H, W) and ``labels`` (M,), both on one device.
+
+    ``crop`` pads by so many black pixels and crops at a random place (as torchvision's RandomCrop does); ``flip``
+    mirrors each image with probability 1/2; ``cutout`` sets a random square of that side, clipped at the border, to
+    ``fill`` (DeVries and Taylor, arXiv:1708.04552). A last batch of fewer than ``batch_size`` images is left out.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, *, batch_size: int, crop: int, flip: bool, cutout: int, fill):
+        self.labels = labels
+        self.count = len(labels)
+        self.batch_size = min(batch_size, self.count)
+        self.flip = flip
+        self.cutout = cutout
+        self.crop = crop
+        self.size = images.shape[2:]
+        self.fill = (torch.as_tensor(fill) * 255).round().to(torch.uint8).view(1, -1, 1, 1).to(images.device)
+        padded = F.pad(images, (crop,) * 4)
+        # a view of all crops: (M, C, 2 crop + 1, 2 crop + 1, H, W); one index takes a crop per image
+        self.crops = padded.unfold(2, self.size[0], 1).unfold(3, self.size[1], 1)
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size
+
+    def epoch(self, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
+        """One pass in a new order; everything random comes from ``generator`` (on the CPU)."""
+        device = self.labels.device
+        order = torch.randperm(self.count, generator=generator).to(device)
+        for indices in order[: len(self) * self.batch_size].split(self.batch_size):
+            images = self.augment(indices, generator)
+            yield Batch(to_float(images), self.labels[indices], indices, epoch)
+
+    def augment(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Augmented uint8 images (B, C, H, W) of the data set's ``indices``."""
+        device, count = indices.device, len(indices)
+        top, left = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator).to(device)
+        images = self.crops[indices, :, top, left]
+        if self.flip:
+            mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+        if self.cutout:
+            images = torch.where(self._squares(count, generator).to(device), self.fill, images)
+        return images
+
+    def _squares(self, count: int, generator: torch.Generator) -> Tensor:
+        """Masks (B, 1, H, W) of a square of side ``cutout`` around a random pixel."""
+        inside = []
+        for length in self.size:
+            first = torch.randint(0, length, (count, 1), generator=generator) - self.cutout // 2
+            position = torch.arange(length)
+            inside.append((position >= first) & (position < first + self.cutout))
+        rows, columns = inside
+        return (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -1,0 +1,29 @@
+"""The handwritten digits that scikit-learn carries inside: 1,797 images of 8x8, no download."""
+
+import hashlib
+
+import torch
+
+from kdq.data.prepared import split
+from kdq.data.raw import Raw
+
+# The test part is the same whatever the seed of the validation split.
+TEST_SEED = 0
+
+
+def load(settings: dict) -> Raw:
+    """The digits, uint8 (M, 1, 8, 8), their 17 grey levels spread over 0..255; a fixed ``test_fraction`` is the test.
+
+    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images)[:, None].mul(255 / 16).round().to(torch.uint8)
+    labels = torch.from_numpy(digits.target).long()
+    classes = [str(digit) for digit in range(10)]
+    content = hashlib.sha256(images.numpy().tobytes() + labels.to(torch.uint8).numpy().tobytes()).hexdigest()
+    test_fraction = settings.get("test_fraction", 0.2)
+    train, test = split(images, labels, test_fraction, TEST_SEED, classes)
+    source = {"kind": "scikit-learn digits", "sha256": content, "test_fraction": test_fraction}
+    return Raw(train.images, train.labels, test.images, test.labels, classes, source)

@@ -1,0 +1,70 @@
+"""Downloads that end as a whole, verified file or as nothing."""
+
+import hashlib
+import os
+import urllib.request
+from pathlib import Path
+
+from kdq.errors import UserError
+from kdq.files import atomic
+
+TIMEOUT_SECONDS = 60
+CHUNK_BYTES = 1 << 18
+
+
+def hub_files(repository: str, revision: str, names, folder: Path) -> None:
+    """Download the files ``names`` of a hub's data set at ``revision`` (a commit) into ``folder``.
+
+    Raises what the hub's client raises; what it has downloaded by then stays in ``folder``.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for name in names:
+        try:
+            hf_hub_download(
+                repository,
+                name,
+                repo_type="dataset",
+                revision=revision,
+                local_dir=folder,
+                token=False,  # a public data set: nobody's login is needed, so none is sent
+                endpoint=os.environ.get("HF_ENDPOINT"),
+            )
+        except LocalEntryNotFoundError as error:
+            # It says that no copy is in the cache; why none could be fetched is its cause.
+            raise error.__cause__ or error from None
+
+
+def file(url: str, path: Path, expected_md5: str) -> None:
+    """Download ``url`` to ``path`` with a progress bar on standard error; raises UserError where its MD5 is another."""
+    from tqdm import tqdm
+
+    with (
+        urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response,
+        atomic(path) as aside,
+        open(aside, "wb") as out,
+    ):
+        size_bytes = int(response.headers.get("Content-Length") or 0)
+        with tqdm(desc=Path(path).name, total=size_bytes or None, unit="B", unit_scale=True, disable=None) as bar:
+            while chunk := response.read(CHUNK_BYTES):
+                out.write(chunk)
+                bar.update(len(chunk))
+        out.flush()
+        received_bytes = os.path.getsize(aside)
+        if size_bytes and received_bytes != size_bytes:
+            raise UserError(f"broke off after {received_bytes} of {size_bytes} bytes")
+        if (found := md5(aside)) != expected_md5:
+            raise UserError(f"MD5 {found}, expected {expected_md5}")
+
+
+def md5(path) -> str:
+    """MD5 of a file's content, as 32 hexadecimal digits: the checksum that the makers of old data sets give."""
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """What ``error`` says, on one line and not too long for one; its type where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,146 @@
+"""The one data file: train, validation and test as uint8 tensors, with the statistics of the training part."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdq.errors import UserError
+from kdq.files import read_tensors, write_tensors
+
+FORMAT = "kdq-data/1"
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (M, C, H, W) and their labels int64 (M,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The three parts of a data set; ``mean`` and ``std`` per channel, of the training part, in units of [0, 1]."""
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+    dataset: str
+    source: dict
+    split_seed: int
+
+
+def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=None) -> tuple[Split, Split]:
+    """Take a stratified ``fraction`` of images (M, C, H, W) and labels (M,) away; returns (rest, taken), both in order.
+
+    Each class gives ``fraction`` of its images, rounded by the method of the largest remainder, so that the whole is
+    rounded once. ``classes`` names the classes in messages. Raises UserError where a class would have no image in one
+    of the two parts.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"the fraction to split off is {fraction}, expected more than 0 and less than 1")
+    taken_of_class = apportion(torch.bincount(labels).tolist(), fraction)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    for label, (count, take) in enumerate(taken_of_class):
+        if count and not 0 < take < count:
+            name = classes[label] if classes else label
+            raise UserError(
+                f"class {name!r} has {count} image{'s' * (count > 1)}, of which a fraction of {fraction} takes {take}: "
+                "each part needs at least 1; choose another fraction or add images"
+            )
+        taken[order[labels[order] == label][:take]] = True
+    return Split(images[~taken], labels[~taken]), Split(images[taken], labels[taken])
+
+
+def apportion(counts: list[int], fraction: float) -> list[tuple[int, int]]:
+    """``(count, share)`` for each count: shares of ``fraction``, by largest remainder, first come first on a tie."""
+    quotas = [fraction * count for count in counts]
+    shares = [math.floor(quota) for quota in quotas]
+    missing = round(fraction * sum(counts)) - sum(shares)
+    by_remainder = sorted(range(len(counts)), key=lambda label: (shares[label] - quotas[label], label))
+    for label in by_remainder[:missing]:
+        shares[label] += 1
+    return list(zip(counts, shares, strict=True))
+
+
+def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and (population) standard deviation of each channel of uint8 images (M, C, H, W), in units of [0, 1].
+
+    Sums are taken over the 256 counts of each channel in whole numbers: nothing is rounded before the last division.
+    Raises UserError for a channel that is constant, since nothing could be divided by its deviation.
+    """
+    mean, std = [], []
+    for channel in range(images.shape[1]):
+        counts = torch.bincount(images[:, channel].flatten(), minlength=256).tolist()
+        pixels = sum(counts)
+        total = sum(value * count for value, count in enumerate(counts))
+        squares = sum(value * value * count for value, count in enumerate(counts))
+        variance = pixels * squares - total * total
+        if variance == 0:
+            raise UserError(
+                f"channel {channel} has the same value in all training images, expected at least two values"
+            )
+        mean.append(total / pixels / 255)
+        std.append(math.sqrt(variance) / pixels / 255)
+    return mean, std
+
+
+def write(path, prepared: Prepared) -> None:
+    """Write the data file: tensors ``<part>.images`` and ``<part>.labels``, and the rest in the header."""
+    tensors = {}
+    for part in PARTS:
+        tensors[f"{part}.images"] = getattr(prepared, part).images
+        tensors[f"{part}.labels"] = getattr(prepared, part).labels
+    header = {key: getattr(prepared, key) for key in ("classes", "mean", "std", "dataset", "source", "split_seed")}
+    check(path, prepared)
+    write_tensors(path, tensors, {"format": FORMAT, **header})
+
+
+def read(path) -> Prepared:
+    """The data file that :func:`write` wrote; raises UserError where it is missing, foreign or inconsistent."""
+    header, tensors = read_tensors(path, FORMAT)
+    expected = {f"{part}.{kind}" for part in PARTS for kind in ("images", "labels")}
+    if set(tensors) != expected:
+        raise UserError(f"{path}: tensors {sorted(tensors)}, expected {sorted(expected)}")
+    parts = {part: Split(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in PARTS}
+    try:
+        prepared = Prepared(**parts, **{key: value for key, value in header.items() if key != "format"})
+    except TypeError:
+        raise UserError(f"{path}: header keys {sorted(header)} are not those of {FORMAT}") from None
+    check(path, prepared)
+    return prepared
+
+
+def check(path, prepared: Prepared) -> None:
+    """Raise UserError where shapes, types, labels or statistics contradict each other."""
+    for part in PARTS:
+        images, labels = getattr(prepared, part).images, getattr(prepared, part).labels
+        here = f"{path}: {part}"
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise UserError(f"{here} images are {images.dtype} {tuple(images.shape)}, expected uint8 (M, C, H, W)")
+        if labels.dtype != torch.int64 or labels.dim() != 1:
+            raise UserError(f"{here} labels are {labels.dtype} {tuple(labels.shape)}, expected int64 (M,)")
+        if not len(images) == len(labels) > 0:
+            raise UserError(f"{here} has {len(images)} images and {len(labels)} labels, expected equally many, not 0")
+        if images.shape[1:] != prepared.train.images.shape[1:]:
+            expected = tuple(prepared.train.images.shape[1:])
+            raise UserError(f"{here} images are {tuple(images.shape[1:])}, those of train {expected}")
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(prepared.classes):
+            wrong = low if low < 0 else high
+            raise UserError(f"{here} has the label {wrong}, expected 0 to {len(prepared.classes) - 1}")
+    channels = prepared.train.images.shape[1]
+    for key in ("mean", "std"):
+        if len(getattr(prepared, key)) != channels:
+            raise UserError(
+                f"{path}: {key} has {len(getattr(prepared, key))} values, expected {channels}, one a channel"
+            )
+    if not all(deviation > 0 for deviation in prepared.std):
+        raise UserError(f"{path}: std is {prepared.std}, expected positive values")

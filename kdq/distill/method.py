@@ -1,0 +1,87 @@
+"""What a method of distillation is: the contract between one file a method and the training loop."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from kdq.data.batches import Batch
+from kdq.train.task import Step, Task
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of a batch: logits (B, classes) in float32, and the features that the method needs."""
+
+    logits: Tensor
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module):
+    """A way to distil: a file in ``kdq/distill`` holds one subclass, and a class ``Parameters`` with its keys.
+
+    ``features`` names the taps (``kdq.models.resnet.TAPS``) whose features the method reads of both networks. A
+    method is a module: what it registers in ``build`` (an adapter, a regressor) is trained beside the student.
+    """
+
+    features: tuple[str, ...] = ()
+
+    def __init__(self, parameters):
+        super().__init__()
+        self.keys = parameters
+
+    def build(self, student: Outputs, teacher: Outputs) -> None:
+        """Make trainable adapters from the outputs of both networks for two images."""
+
+    def view(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch that both networks see; mixup mixes here, once for both."""
+        return batch
+
+    def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
+        """Named terms whose sum the student minimises; the teacher's outputs carry no gradient."""
+        raise NotImplementedError
+
+
+class Distillation(Task):
+    """A student learns from a frozen teacher by a method.
+
+    The teacher stays in eval mode and without gradient whatever mode the task is in, so its buffers never change.
+    Both networks see the very same tensor; each normalises it in its own way.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, method: Method, example: Tensor, seed: int):
+        super().__init__(student)
+        self.method = method
+        # not a submodule: the optimizer, train() and the checkpoint must not reach the teacher
+        self._teacher = [teacher.eval().requires_grad_(False)]
+        # apart from the generator of the batches, so that a method with a view sees the same crops as one without
+        self._generator = torch.Generator().manual_seed(seed)
+        # the student's statistics must not see the example, so both look at it in eval mode
+        student.eval()
+        with torch.no_grad():
+            method.build(self._outputs(student, example), self._outputs(teacher, example))
+        method.to(example.device)
+        student.train()
+
+    @property
+    def teacher(self) -> nn.Module:
+        return self._teacher[0]
+
+    def get_extra_state(self) -> Tensor:
+        return self._generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
+    def _outputs(self, network: nn.Module, images: Tensor) -> Outputs:
+        if not self.method.features:
+            return Outputs(network(images).float())
+        logits, features = network(images, taps=self.method.features)
+        return Outputs(logits.float(), features)
+
+    def forward(self, batch: Batch) -> Step:
+        batch = self.method.view(batch, self._generator)
+        with torch.no_grad():
+            teacher = self._outputs(self.teacher, batch.images)
+        student = self._outputs(self.network, batch.images)
+        return Step(self.method.losses(batch, student, teacher), student.logits)

@@ -1,0 +1,92 @@
+"""Evaluate a model file: its metrics, and what it predicts for each image.
+
+Everything is computed in float32 on images as they are, not augmented. The predictions are kept, so that a descendant
+compares itself with this model without running it again, and so that two models can be compared image by image.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+
+from kdq.data.batches import evaluation_batches
+from kdq.data.prepared import Prepared
+from kdq.errors import UserError
+from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
+from kdq.files import read_tensors
+from kdq.models.file import ModelFile, to_network
+
+PREDICTIONS_FORMAT = "kdq-predictions/1"
+PARTS = ("validation", "test")
+
+
+@torch.no_grad()
+def predict(network: torch.nn.Module, images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Logits (M, classes), float32 on the CPU, of uint8 images (M, C, H, W)."""
+    network = network.eval().to(device, memory_format=torch.channels_last)
+    return torch.cat([network(batch.to(device)).float().cpu() for batch in evaluation_batches(images)])
+
+
+def evaluate(
+    file: ModelFile, path, prepared: Prepared, relatives: dict[str, Path], device: torch.device
+) -> tuple[dict, dict]:
+    """``(metrics, predictions)`` of a model file.
+
+    ``relatives`` maps ``parent`` and ``root`` to their files of predictions; a root has neither. The metrics are
+    plain values: for each part top-1, top-5, cross entropy in nats, expected calibration error, agreement with the
+    relatives (shares of 1), then sizes in bytes and bits and each quantized layer's relative output error.
+    """
+    network = to_network(file, path)
+    others = {role: read_predictions(relative) for role, relative in relatives.items()}
+    metrics, predictions = {}, {}
+    for part in PARTS:
+        split = getattr(prepared, part)
+        logits = predict(network, split.images, device)
+        predicted = logits.argmax(1)
+        predictions[f"{part}_class"] = predicted.to(torch.int16)
+        predictions[f"{part}_log_likelihood"] = logits.log_softmax(1).gather(1, split.labels[:, None]).squeeze(1)
+        metrics[part] = {
+            "images": len(split.labels),
+            "top1": top_k_accuracy(logits, split.labels, 1),
+            "top5": top_k_accuracy(logits, split.labels, 5),
+            "cross_entropy": cross_entropy(logits, split.labels),
+            "expected_calibration_error": expected_calibration_error(logits, split.labels),
+            **{f"agreement_{role}": agreement(predicted, _part(other, part, role)) for role, other in others.items()},
+        }
+        if not math.isfinite(metrics[part]["cross_entropy"]):
+            raise UserError(f"{path}: its logits on the {part} part are not finite")
+    header = {key: file.header[key] for key in ("dataset", "seed", "recipe", "keys", "provenance")}
+    return {**header, **metrics, **sizes(file, path), "layers": layer_table(file)}, predictions
+
+
+def _part(other: dict, part: str, role: str) -> torch.Tensor:
+    return other[f"{part}_class"].long()
+
+
+def read_predictions(path) -> dict[str, torch.Tensor]:
+    """Predicted classes int16 (M,) and log-likelihoods of the labels float32 (M,) of the parts."""
+    return read_tensors(path, PREDICTIONS_FORMAT)[1]
+
+
+def sizes(file: ModelFile, path) -> dict:
+    """Bytes of the file; parameters; weights in quantized layers and their mean bits (log2 of the alphabet's levels)."""
+    quantized = sum(weight.codes.numel() for weight in file.codes.values())
+    network = to_network(file, path)
+    bits = sum(math.log2(weight.high - weight.low + 1) * weight.codes.numel() for weight in file.codes.values())
+    return {
+        "file_bytes": Path(path).stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "quantized_weights": quantized,
+        "nominal_bits": bits / quantized if quantized else 32.0,
+    }
+
+
+def layer_table(file: ModelFile) -> list[dict]:
+    """For each quantized layer in order: its name, weights and what its quantizer noted of it."""
+    return [{"name": name, "weights": weight.codes.numel(), **weight.facts} for name, weight in file.codes.items()]
+
+
+def describe(metrics: dict) -> str:
+    """The metrics as one line of a log."""
+    return json.dumps({part: round(metrics[part]["top1"], 4) for part in PARTS} | {"bytes": metrics["file_bytes"]})

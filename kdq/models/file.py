@@ -1,0 +1,100 @@
+"""The one model file: float tensors, or for a quantized layer its packed integer codes and its steps.
+
+A safetensors file. A float parameter stands under its own name; a quantized weight NAME is ``NAME.codes``, uint8 with
+exactly the alphabet's storage bits a weight, and ``NAME.step``, float32, one for the layer or one a row. The header
+holds the architecture, how the model was made, the quantized layers and the provenance.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from kdq.errors import UserError
+from kdq.files import read_tensors, write_tensors
+from kdq.models import resnet
+from kdq.quantize.packing import pack, unpack
+
+FORMAT = "kdq-model/1"
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A quantized weight: integer ``codes`` int16 of the weight's shape, ``step`` float32 (1,) or (rows,).
+
+    ``low`` and ``high`` bound the codes, ``storage_bits`` are the bits that one takes in the file; ``facts`` are
+    plain values for the header (bits, levels, relative error, ...).
+    """
+
+    codes: Tensor
+    step: Tensor
+    low: int
+    high: int
+    storage_bits: int
+    facts: dict = field(default_factory=dict)
+
+    def decode(self) -> Tensor:
+        """The weight that the codes stand for, float32: code times step."""
+        return self.codes.float() * self.step.view(-1, *[1] * (self.codes.dim() - 1))
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file says: its header, the float tensors, the codes of the quantized layers by layer name."""
+
+    header: dict
+    floats: dict[str, Tensor]
+    codes: dict[str, Codes]
+
+
+def save(path, network: nn.Module, architecture: dict, codes: dict[str, Codes], **header) -> None:
+    """Write a model file atomically.
+
+    ``architecture`` holds the arguments of ``kdq.models.resnet.build``; ``codes`` maps names of layers (modules with
+    a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values.
+    """
+    quantized = {f"{layer}.weight" for layer in codes}
+    tensors = {name: value for name, value in network.state_dict().items() if name not in quantized}
+    layers = {}
+    for layer, weight in codes.items():
+        tensors[f"{layer}.weight.codes"] = pack(weight.codes.flatten(), weight.low, weight.storage_bits)
+        tensors[f"{layer}.weight.step"] = weight.step.float()
+        bounds = {"low": weight.low, "high": weight.high, "storage_bits": weight.storage_bits}
+        layers[layer] = {"shape": list(weight.codes.shape), **bounds, **weight.facts}
+    write_tensors(path, tensors, {"format": FORMAT, "architecture": architecture, "layers": layers, **header})
+
+
+def read(path) -> ModelFile:
+    """Read a model file; raises UserError that names it where it is missing, corrupted or foreign."""
+    header, tensors = read_tensors(path, FORMAT)
+    codes = {}
+    try:
+        for layer, facts in header["layers"].items():
+            facts = dict(facts)
+            shape, low, high, bits = (facts.pop(key) for key in ("shape", "low", "high", "storage_bits"))
+            packed = tensors.pop(f"{layer}.weight.codes")
+            values = unpack(packed, torch.Size(shape).numel(), low, bits).view(shape)
+            if values.numel() and (values.min() < low or values.max() > high):
+                raise UserError(f"{path}: layer {layer}: a code outside {low}..{high}")
+            codes[layer] = Codes(values, tensors.pop(f"{layer}.weight.step"), low, high, bits, facts)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
+    return ModelFile(header, tensors, codes)
+
+
+def to_network(file: ModelFile, path="model") -> nn.Module:
+    """The network of a model file, in eval mode, computing with the decoded weights."""
+    state = dict(file.floats)
+    try:
+        state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
+        network = resnet.build(**file.header["architecture"])
+        network.load_state_dict(state, strict=True)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: its tensors do not fit its architecture ({reason[:300]})") from None
+    return network.eval()
+
+
+def load(path) -> nn.Module:
+    """The network in the model file ``path``, float or quantized, in eval mode; raises UserError as ``read`` does."""
+    return to_network(read(path), path)

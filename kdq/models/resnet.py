@@ -1,0 +1,145 @@
+"""ResNet-18, -34 and -50 with torchvision's parameter names, a choice of stem and a width factor.
+
+Ours, because ``import torchvision`` costs more than a short job; tests hold them equal to torchvision's, and weights
+load strictly both ways. Source: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdq.errors import UserError, nearest
+
+TAPS = ("stem", "layer1", "layer2", "layer3", "layer4", "embedding")
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: ResNet-18 and -34."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, planes: int, stride: int = 1, downsample: nn.Module | None = None):
+        super().__init__()
+        self.conv1 = _convolution(inputs, planes, 3, stride)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = _convolution(planes, planes, 3)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(x)) + shortcut, inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which carries the stride, as in torchvision) and 1x1 convolutions and a shortcut: ResNet-50."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, planes: int, stride: int = 1, downsample: nn.Module | None = None):
+        super().__init__()
+        self.conv1 = _convolution(inputs, planes, 1)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = _convolution(planes, planes, 3, stride)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = _convolution(planes, planes * self.expansion, 1)
+        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        return F.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
+
+
+ARCHITECTURES = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+
+
+class ResNet(nn.Module):
+    """A residual network on images in [0, 1]; it normalises them itself.
+
+    The mean and standard deviation are part of the network but not of its state dict: a teacher and a student with
+    different normalisation can see the same tensor, and the state dict stays torchvision's.
+    """
+
+    def __init__(self, block, depths, *, classes: int, channels: int, stem: str, width: float, mean, std):
+        super().__init__()
+        base = max(1, round(64 * width))
+        self.inputs = base
+        if stem == "cifar":
+            self.conv1 = nn.Conv2d(channels, base, 3, 1, padding=1, bias=False)
+            self.maxpool = nn.Identity()
+        else:
+            self.conv1 = nn.Conv2d(channels, base, 7, 2, padding=3, bias=False)
+            self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.bn1 = nn.BatchNorm2d(base)
+        self.layer1 = self._stage(block, base, depths[0], 1)
+        self.layer2 = self._stage(block, base * 2, depths[1], 2)
+        self.layer3 = self._stage(block, base * 4, depths[2], 2)
+        self.layer4 = self._stage(block, base * 8, depths[3], 2)
+        self.fc = nn.Linear(base * 8 * block.expansion, classes)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, BasicBlock | Bottleneck):
+                # each block starts as the identity: without it ResNet-50 diverges at the learning rates of ResNet-18
+                nn.init.zeros_((module.bn2 if isinstance(module, BasicBlock) else module.bn3).weight)
+
+    def _stage(self, block, planes: int, depth: int, stride: int) -> nn.Sequential:
+        outputs = planes * block.expansion
+        downsample = None
+        if stride != 1 or self.inputs != outputs:
+            downsample = nn.Sequential(_convolution(self.inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+        blocks = [block(self.inputs, planes, stride, downsample)]
+        self.inputs = outputs
+        return nn.Sequential(*blocks, *(block(outputs, planes) for _ in range(depth - 1)))
+
+    def forward(self, images: Tensor, taps: tuple[str, ...] = ()):
+        """Logits (B, classes) of images (B, C, H, W) in [0, 1]; with ``taps``, ``(logits, {tap: feature})``.
+
+        Features are post-activation: ``stem`` and ``layer1`` to ``layer4`` (B, C, H, W), ``embedding`` (B, D), the
+        pooled input of the classifier.
+        """
+        features = {}
+        x = (images - self.mean) / self.std
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        features["stem"] = x
+        x = self.maxpool(x)
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            x = getattr(self, name)(x)
+            features[name] = x
+        x = x.mean((2, 3))
+        features["embedding"] = x
+        logits = self.fc(x)
+        return (logits, {tap: features[tap] for tap in taps}) if taps else logits
+
+
+def build(
+    architecture: str, *, classes: int, channels: int, stem: str, width: float, mean: list[float], std: list[float]
+) -> ResNet:
+    """A freshly initialised network; raises UserError for an architecture or stem that does not exist.
+
+    ``mean`` and ``std`` are per input channel, in units of [0, 1] images. ``width`` scales every channel count.
+    Parameters at 10 classes, CIFAR stem and width 1: 11,173,962 (ResNet-18) and 23,520,842 (ResNet-50).
+    """
+    if architecture not in ARCHITECTURES:
+        hint = nearest(architecture, ARCHITECTURES)
+        raise UserError(f"architecture {architecture!r} does not exist, expected one of {', '.join(ARCHITECTURES)}{hint}")
+    if stem not in ("cifar", "imagenet"):
+        raise UserError(f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}")
+    block, depths = ARCHITECTURES[architecture]
+    return ResNet(
+        block, depths, classes=classes, channels=channels, stem=stem, width=width, mean=mean, std=std
+    )

@@ -1,0 +1,33 @@
+"""The vocabulary in which a stage's file declares its parameters.
+
+The planner reads only the class ``Parameters`` of a stage's file, in the namespace of this module: planning a grid
+never imports torch. Constraints live in the types, so that a wrong value is refused before anything runs.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Annotated",
+    "Base",
+    "Field",
+    "Fraction",
+    "Literal",
+    "NonNegative",
+    "NonNegativeInt",
+    "Positive",
+    "PositiveInt",
+]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+class Base(BaseModel):
+    """Typed, immutable parameters: an unknown key or a value of another type is an error, never a guess."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

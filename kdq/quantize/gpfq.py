@@ -1,0 +1,98 @@
+"""GPFQ: greedy path-following quantization, exact, from Gram matrices.
+
+Zhang, Zhou, Saab: Post-training quantization for neural networks with provable guarantees (2023). With rows w of the
+weight, columns X_t of the float network's inputs and X~_t of the partly quantized network's, in the order t = 1, 2, ...
+
+    u += w_t X_t;   q_t = the level nearest to <X~_t, u> / ||X~_t||^2;   u -= q_t X~_t
+
+Writing u out turns the inputs into G = X~'X and H = X~'X~, and dividing by the step turns levels into integers c:
+
+    z_t = (sum_{j <= t} G_tj w_j / step - sum_{j < t} H_tj c_j) / H_tt,    c_t = clip(floor(z_t + 1/2), low, high)
+
+The first sum does not depend on c: one matrix product gives it for all t and all rows. The second is a triangular solve
+with rounding, done by halves, so that nearly all of its work is matrix products as well.
+"""
+
+import torch
+
+from kdq.quantize.keys import Quantizer
+
+
+class Parameters(Quantizer):
+    """GPFQ: every weight makes up for the error that the weights before it left on the calibration images."""
+
+
+def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
+    """Integer codes (int16) of GPFQ, equal to those of the sequential loop over columns in float64.
+
+    ``weight`` (N, d); ``cross`` = X~'X and ``gram`` = X~'X~, both (d, d); ``step`` a number, (N,), or (K, N) for K
+    alphabets that share the first matrix product; ``low`` and ``high`` integers, or tensors that broadcast like ``step``.
+    Returns (N, d), or (K, N, d). All tensors may carry the same leading dimensions, such as a convolution's groups:
+    weight (g, N, d), cross and gram (g, d, d), step (g, N) or (K, g, N). An input that is always zero gets code 0.
+
+    >>> weight = torch.tensor([[0.6, 0.3]])
+    >>> gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]])     # X = X~: two unit columns at 60 degrees
+    >>> gpfq(weight, gram, gram, step=1.0, low=-2, high=1)
+    tensor([[1, 0]], dtype=torch.int16)
+
+    z_1 = 0.6 rounds to 1 and leaves u = -0.4 X_1; so z_2 = <X_2, u + 0.3 X_2> = -0.2 + 0.3 = 0.1 rounds to 0.
+    In the formula of this file: z_2 = (0.5 * 0.6 + 1 * 0.3) - 0.5 * 1 = 0.1.
+    """
+    batch, (rows, inputs) = weight.shape[:-2], weight.shape[-2:]
+    weight, cross, gram = (matrix.double().reshape(-1, *matrix.shape[-2:]) for matrix in (weight, cross, gram))
+    step = torch.as_tensor(step, dtype=torch.float64, device=weight.device)
+    step = step.broadcast_to(torch.broadcast_shapes(step.shape, (*batch, rows)))
+    alphabets = step.shape[: step.dim() - len(batch) - 1]
+
+    def by_group(value):
+        """(K, g, N) to (g, 1, K, N)."""
+        value = torch.as_tensor(value, dtype=torch.float64, device=weight.device).broadcast_to(step.shape)
+        return value.reshape(-1, len(weight), rows).movedim(1, 0)[:, None]
+
+    target = _lower_product(cross, weight.mT)
+    # Inputs before rows: one input's codes in all rows and alphabets are contiguous, a block of inputs is a matrix.
+    codes = (target[:, :, None] / by_group(step)).flatten(2)
+    low, high = (by_group(bound).flatten(1) for bound in (low, high))
+    energy = gram.diagonal(dim1=-2, dim2=-1)
+    # A dead input's z is exactly 0 at every step.
+    inverse = torch.where(energy > 0, 1 / energy, 0.0)
+    _solve(codes, gram, inverse, low, high, 0, inputs, block)
+    codes = codes.to(torch.int16).view(len(weight), inputs, -1, rows)
+    return codes.permute(2, 0, 3, 1).reshape(*alphabets, *batch, rows, inputs)
+
+
+def _lower_product(matrix, right, block=256):
+    """tril(matrix) @ right, by rows of blocks: half the work, and no copy of the (d, d) matrix."""
+    product = torch.empty_like(right, memory_format=torch.contiguous_format)
+    for start in range(0, matrix.shape[-1], block):
+        stop = min(start + block, matrix.shape[-1])
+        rows = matrix[:, start:stop]
+        product[:, start:stop] = rows[..., start:stop].tril() @ right[:, start:stop]
+        product[:, start:stop].baddbmm_(rows[..., :start], right[:, :start])
+    return product
+
+
+def _solve(codes, gram, inverse, low, high, start, stop, block):
+    """Replace H_tt z_t by the codes c_t in place for inputs ``start`` to ``stop``, corrected for those before ``start``.
+
+    The first half is solved, corrects the second half in one matrix product, and the second half is solved:
+
+        codes[start:middle]  <- solve
+        codes[middle:stop]   -= gram[middle:stop, start:middle] @ codes[start:middle]
+        codes[middle:stop]   <- solve
+    """
+    if stop - start > block:
+        middle = (start + stop) // 2
+        _solve(codes, gram, inverse, low, high, start, middle, block)
+        codes[:, middle:stop].baddbmm_(gram[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
+        _solve(codes, gram, inverse, low, high, middle, stop, block)
+        return
+    for column in range(start, stop):
+        code = codes[:, column]
+        code.mul_(inverse[:, column, None]).add_(0.5).floor_().clamp_(low, high)
+        if column + 1 < stop:
+            following = slice(column + 1, stop)
+            codes[:, following].baddbmm_(gram[:, following, column, None], code[:, None], alpha=-1)
+
+
+quantizer = gpfq

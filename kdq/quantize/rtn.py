@@ -1,0 +1,24 @@
+"""RTN: round to nearest, the baseline that every quantizer has to beat."""
+
+import torch
+
+from kdq.quantize.keys import Quantizer
+
+
+class Parameters(Quantizer):
+    """RTN: every weight goes to the nearest level by itself; the calibration images only choose the scale."""
+
+
+def rtn(weight, cross, gram, step, low, high) -> torch.Tensor:
+    """Integer codes (int16) clip(floor(weight / step + 1/2), low, high); ``cross`` and ``gram`` are not looked at.
+
+    ``weight`` (..., N, d); ``step`` a number, (..., N), or (K, ..., N) for K alphabets; ``low`` and ``high`` integers,
+    or tensors that broadcast like ``step``. Returns the shape of ``weight``, or (K, ..., N, d).
+    """
+    step, low, high = (
+        torch.as_tensor(value, dtype=torch.float64, device=weight.device)[..., None] for value in (step, low, high)
+    )
+    return (weight.double() / step).add_(0.5).floor_().clamp_(low, high).to(torch.int16)
+
+
+quantizer = rtn

@@ -1,0 +1,171 @@
+"""The grammar of recipes: the path of a model says how it was made.
+
+``teacher/kd,temperature=2/gpfq,bits=4`` is a teacher, a student distilled from it, that student at 4 bits. A stage is
+``name`` or ``name,key=value,...``, keys sorted, numbers in their shortest form, so that one recipe has one path.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import bracex
+
+from kdq.errors import UserError, nearest
+from kdq.stages import PARENTLESS, TRAINS, StageType, check
+
+MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a recipe, in its canonical spelling, with the keys that it spells out."""
+
+    text: str
+    type: StageType
+    keys: dict
+
+    @property
+    def name(self) -> str:
+        return self.type.name
+
+    @property
+    def kind(self) -> str:
+        return self.type.kind
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A sequence of stages, the first a root."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def path(self) -> str:
+        return "/".join(stage.text for stage in self.stages)
+
+    @property
+    def last(self) -> Stage:
+        return self.stages[-1]
+
+    @property
+    def parent(self) -> "Recipe | None":
+        return Recipe(self.stages[:-1]) if len(self.stages) > 1 else None
+
+    @property
+    def root(self) -> "Recipe":
+        return Recipe(self.stages[:1])
+
+    @property
+    def ancestors(self) -> list["Recipe"]:
+        """All recipes that this one is built on, the root first, itself left out."""
+        return [Recipe(self.stages[:count]) for count in range(1, len(self.stages))]
+
+
+class Grammar:
+    """Reads recipes against the stages there are and the defaults that the config gives.
+
+    ``defaults`` maps the names of stages to the keys that the config sets, and ``teacher`` and ``student`` (as roles)
+    to those of the root ``teacher`` and of every other stage that trains.
+    """
+
+    def __init__(self, types: dict[str, StageType], roles: dict[str, dict], defaults: dict[str, dict]):
+        self.types, self.roles, self.defaults = types, roles, defaults
+        self._parsed: dict[str, Stage] = {}
+        self._resolved: dict[str, dict] = {}
+
+    def names(self, *kinds: str) -> list[str]:
+        return [name for name, stage in self.types.items() if stage.kind in kinds]
+
+    def parse(self, text: str) -> Recipe:
+        """The recipe that ``text`` spells; raises UserError, one line, with the nearest right spelling."""
+        stages = tuple(self._stage(part, text) for part in text.split("/"))
+        first = stages[0]
+        roots = self.names(PARENTLESS)
+        if first.kind != PARENTLESS:
+            raise UserError(
+                f"recipe {text!r}: begins with {first.text!r} of kind {first.kind}, expected a root "
+                f"({', '.join(roots)}); did you mean '{roots[-1]}/{text}'?"
+            )
+        for stage in stages[1:]:
+            if stage.kind == PARENTLESS:
+                raise UserError(f"recipe {text!r}: the root {stage.text!r} can only come first")
+        return Recipe(stages)
+
+    def parse_stage(self, text: str) -> Stage:
+        """One stage by itself, as :meth:`parse` reads it."""
+        return self._stage(text, text)
+
+    def resolve(self, stage: Stage) -> dict:
+        """All keys of a stage as plain values: the file's defaults, the config's, then those that it spells out."""
+        if stage.text not in self._resolved:
+            role = {}
+            if stage.kind in TRAINS:
+                role = self.roles["teacher" if stage.name == "teacher" else "student"]
+            values = {**role, **self.defaults.get(stage.name, {}), **stage.keys}
+            resolved = check(stage.type.keys, values, f"stage {stage.text!r}")
+            self._resolved[stage.text] = dict(sorted(resolved.items()))
+        return self._resolved[stage.text]
+
+    def _stage(self, text: str, recipe: str) -> Stage:
+        if text not in self._parsed:
+            self._parsed[text] = self._parse_stage(text, f"recipe {recipe!r}")
+        return self._parsed[text]
+
+    def _parse_stage(self, text: str, where: str) -> Stage:
+        name, *pairs = text.split(",")
+        if name not in self.types:
+            hint = nearest(name, self.types)
+            raise UserError(f"{where}: stage {name!r} does not exist, expected one of {', '.join(self.types)}{hint}")
+        spelled = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not equals or not key or not value:
+                raise UserError(f"{where}: stage {text!r}: found {pair!r}, expected key=value")
+            if key in spelled:
+                raise UserError(f"{where}: stage {text!r}: the key {key!r} is given twice")
+            spelled[key] = _read_value(value)
+        keys = check(self.types[name].keys, spelled, f"{where}: stage {name!r}", partial=True)
+        canonical = spell(name, keys)
+        if text != canonical:
+            raise UserError(f"{where}: stage {text!r} is spelled {canonical!r}")
+        return Stage(text, self.types[name], keys)
+
+
+def spell(name: str, keys: dict) -> str:
+    """The canonical spelling of a stage."""
+    return ",".join([name, *(f"{key}={_spell_value(value)}" for key, value in sorted(keys.items()))])
+
+
+def _spell_value(value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e16 else repr(value)
+    return str(value)
+
+
+def _read_value(text: str):
+    """A number, a truth value or a word; the type of the key decides later whether it fits."""
+    if text in ("true", "false"):
+        return text == "true"
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def expand(patterns: list[str]) -> list[str]:
+    """The recipes that brace patterns name, in order, each once: ``{a,b}/c,bits={2..4}`` gives six."""
+    recipes = {}
+    for pattern in patterns:
+        try:
+            recipes.update(dict.fromkeys(bracex.expand(pattern, limit=MOST_RECIPES)))
+        except bracex.ExpansionLimitException:
+            raise UserError(f"recipes: {pattern!r} gives more than {MOST_RECIPES:,} recipes") from None
+    return list(recipes)
+
+
+def folder(dataset: str, seed: int, recipe: str) -> Path:
+    """Where the files of a cell lie."""
+    return Path("results") / dataset / f"seed={seed}" / recipe

@@ -1,0 +1,9 @@
+"""The teacher: a large network trained on labels, at the root of what is distilled from it."""
+
+from kdq.parameters import Annotated, Base, Field, Fraction
+
+
+class Parameters(Base):
+    label_smoothing: Annotated[
+        Fraction, Field(description="share of each label that is spread over all classes")
+    ] = 0.0

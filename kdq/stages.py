@@ -1,0 +1,113 @@
+"""The stages there are: every file in a kind's folder that declares a class ``Parameters`` is one, named as the file.
+
+Nothing else registers a stage. Its class is taken from the file's syntax tree and evaluated alone, in the vocabulary
+of ``kdq.parameters`` and of ``keys.py`` in the kind's folder: the planner learns every key, type and default without importing torch.
+"""
+
+import ast
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import kdq.parameters
+from kdq.errors import UserError, nearest
+from kdq.parameters import Base
+from kdq.train.settings import Network, Training
+
+KINDS = ("root", "distill", "quantize", "retrain")
+PARENTLESS = "root"
+TRAINS = ("root", "distill", "retrain")
+
+
+@dataclass(frozen=True)
+class StageType:
+    """A stage that can be written in a recipe: its name, kind, file and the class of its keys."""
+
+    name: str
+    kind: str
+    file: Path
+    keys: type[Base]
+
+    @property
+    def module(self) -> str:
+        return f"kdq.{self.kind}.{self.name}"
+
+
+def find_stages(package: Path) -> dict[str, StageType]:
+    """All stages of the package folder ``kdq``, by name; raises UserError for a file that can't be read as one."""
+    stages = {}
+    for kind in KINDS:
+        for file in sorted((package / kind).glob("*.py")):
+            own = read_parameters(file, kind)
+            if own is None:
+                continue
+            if file.stem in stages:
+                raise UserError(f"{file}: the stage name {file.stem!r} is taken by {stages[file.stem].file}")
+            stages[file.stem] = StageType(file.stem, kind, file, _all_keys(own, kind, file))
+    return stages
+
+
+def read_parameters(file: Path, kind: str) -> type[Base] | None:
+    """The class ``Parameters`` of a stage's file, or None where the file declares none and so is no stage."""
+    try:
+        tree = ast.parse(file.read_text(), filename=str(file))
+    except SyntaxError as error:
+        raise UserError(f"{file}: line {error.lineno}: {error.msg}") from None
+    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Parameters"]
+    if not found:
+        return None
+    vocabulary = {name: getattr(kdq.parameters, name) for name in kdq.parameters.__all__}
+    if (file.parent / "keys.py").is_file():
+        shared = importlib.import_module(f"kdq.{kind}.keys")
+        vocabulary |= {name: value for name, value in vars(shared).items() if _declares_keys(value)}
+    namespace = {"__name__": f"kdq.{kind}.{file.stem}", **vocabulary}
+    try:
+        exec(compile(ast.Module(found, type_ignores=[]), str(file), "exec"), namespace)
+    except Exception as error:
+        raise UserError(f"{file}: the class Parameters: {error}; it may use {', '.join(sorted(vocabulary))}") from None
+    return namespace["Parameters"]
+
+
+def _declares_keys(value) -> bool:
+    return isinstance(value, type) and issubclass(value, Base)
+
+
+def _all_keys(own: type[Base], kind: str, file: Path) -> type[Base]:
+    """The stage's own keys, and for a stage that trains those of the network and the training too."""
+    shared = (Network, Training) if kind in TRAINS else ()
+    for other in shared:
+        twice = own.model_fields.keys() & other.model_fields.keys()
+        if twice:
+            raise UserError(f"{file}: the key {min(twice)!r} is one of every stage that trains; choose another name")
+    return type("Parameters", (own, *shared), {"__module__": __name__}) if shared else own
+
+
+def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) -> dict:
+    """``values`` of the right types, with defaults where ``partial`` is false; raises UserError at the first wrong one.
+
+    ``where`` begins the message: a recipe, or a file and key.
+    """
+    for key in values:
+        if key not in keys.model_fields:
+            known = sorted(keys.model_fields)
+            hint = nearest(key, known)
+            raise UserError(f"{where}: unknown key {key!r}{hint or ', expected one of ' + ', '.join(known)}")
+    try:
+        checked = keys(**values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain(error)}") from None
+    return checked.model_dump(include=set(values) if partial else None)
+
+
+def explain(error: ValidationError) -> str:
+    """The first error of a pydantic validation as ``key: found ..., expected ...``."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("literal[", "constrained", "float")))
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("a valid ").removeprefix("Value error, ")
+    message = f"{key}: found {first['input']!r}, expected {expected}"
+    if first["type"] == "literal_error":
+        choices = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        message += nearest(str(first["input"]), choices)
+    return message

@@ -1,0 +1,41 @@
+"""Is a file that a user asks for one that the workflow makes?"""
+
+import re
+
+from kdq.errors import UserError, nearest
+from kdq.recipe import Grammar
+from kdq.stages import TRAINS
+
+FILES = ("metrics.json", "model.safetensors", "predictions.safetensors", "history.csv")
+
+
+def check(target: str, grammar: Grammar, datasets) -> None:
+    """Raise UserError, one line with the nearest right spelling, for a cell's file that can't be made.
+
+    Only paths below ``results/`` are looked at; whatever else Snakemake knows (rules, figures) is left to it.
+    """
+    path = target.rstrip("/")
+    parts = path.split("/")
+    if parts[0] != "results" or len(parts) < 3:
+        return
+    _, dataset, seed, *rest = parts
+    if dataset not in datasets:
+        if re.fullmatch(r"seed=.*", seed):
+            choices = ", ".join(datasets)
+            raise UserError(f"{target}: data set {dataset!r} does not exist, expected one of {choices}{nearest(dataset, datasets)}")
+        return
+    if seed == "data":
+        return
+    if not re.fullmatch(r"seed=\d+", seed):
+        raise UserError(f"{target}: found {seed!r} after the data set, expected seed=NUMBER, for example seed=0")
+    if not rest or rest[-1] not in FILES:
+        found = rest[-1] if rest else ""
+        recipe = grammar.parse("/".join(rest)) if rest and found.split(",")[0] in grammar.types else None
+        if recipe:
+            raise UserError(f"{target}: names the folder of a recipe, expected a file in it, such as {path}/metrics.json")
+        raise UserError(f"{target}: ends in {found!r}, expected one of {', '.join(FILES)}{nearest(found, FILES)}")
+    if len(rest) < 2:
+        raise UserError(f"{target}: names no recipe, expected results/{dataset}/{seed}/RECIPE/{rest[-1]}")
+    recipe = grammar.parse("/".join(rest[:-1]))
+    if rest[-1] == "history.csv" and recipe.last.kind not in TRAINS:
+        raise UserError(f"{target}: the stage {recipe.last.text!r} does not train and has no history.csv")

@@ -1,0 +1,31 @@
+"""One checkpoint an epoch, whole or absent, and only ever believed by the run that wrote it."""
+
+from pathlib import Path
+
+import torch
+
+from kdq.files import atomic
+
+
+def save(path, state: dict) -> None:
+    """Write ``state`` (tensors and plain values) atomically: aside, synced, renamed."""
+    with atomic(path) as aside:
+        torch.save(state, aside)
+
+
+def load(path, identity: str, log) -> dict | None:
+    """The state saved by a run of the same ``identity``, or None, saying why, where there is none to go on from."""
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["identity"]
+    except Exception as error:  # torch raises many kinds for a damaged file; starting over is right for all of them
+        log(f"{path}: not readable as a checkpoint ({str(error).splitlines()[0]}); starting over")
+        return None
+    if found != identity:
+        log(f"{path}: of another run (parameters, code, data or parent changed); starting over")
+        return None
+    log(f"{path}: going on after epoch {state['epoch']}")
+    return state

@@ -1,0 +1,208 @@
+"""The one training loop: every stage that trains is a task given to ``fit``.
+
+Protocol: the epoch is chosen on the validation part; the test part is never seen here. A run that is killed and
+started again ends with the same bytes as one that was not: all state, random states too, is in the checkpoint.
+"""
+
+import sys
+import time
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from kdq.data.batches import TrainingBatches, evaluation_batches
+from kdq.errors import UserError
+from kdq.train import checkpoint as checkpoints
+from kdq.train.device import autocast, compute_dtype, peak_memory_bytes
+from kdq.train.settings import Training
+from kdq.train.task import Task
+
+CHECK_EVERY_STEPS = 50  # a look at the loss waits for the device; seldom is enough to stop a lost run
+
+
+def fit(
+    task: Task, batches: TrainingBatches, validation, settings: Training, *, seed: int, checkpoint, identity: str, log
+) -> list[dict]:
+    """Train ``task`` and leave the selected weights in ``task.network``; returns the history, a dict an epoch.
+
+    ``validation`` has ``images`` (M, C, H, W) uint8 and ``labels`` (M,) on the task's device. ``checkpoint`` is the
+    path of the checkpoint, ``identity`` a digest of everything that the result depends on: a checkpoint of another
+    identity is not gone on from. Raises UserError that names epoch, step and term when a loss is not finite.
+    """
+    run = Run(task, batches, validation, settings, seed)
+    state = checkpoints.load(checkpoint, identity, log)
+    if state is not None:
+        run.load_state_dict(state)
+    for epoch in range(run.epoch + 1, settings.epochs + 1):
+        row = run.train_epoch(epoch)
+        log(describe(row, settings.epochs))
+        checkpoints.save(checkpoint, {"identity": identity, **run.state_dict()})
+    run.restore_selected(log)
+    return run.history
+
+
+class Run:
+    """A training run in progress: everything that a checkpoint holds."""
+
+    def __init__(self, task: Task, batches: TrainingBatches, validation, settings: Training, seed: int):
+        self.task, self.batches, self.validation, self.settings = task, batches, validation, settings
+        self.device = batches.labels.device
+        self.dtype = compute_dtype(settings.precision, self.device)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = torch.optim.SGD(
+            task.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            nesterov=settings.momentum > 0,
+            weight_decay=settings.weight_decay,
+        )
+        self.schedule = make_schedule(self.optimizer, settings, len(batches) * settings.epochs)
+        self.average = None
+        if settings.averaging:
+            self.average = AveragedModel(
+                task.network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True
+            )
+        self.epoch = 0
+        self.history: list[dict] = []
+        self.selected: dict | None = None
+
+    @property
+    def evaluated(self):
+        """The network that is evaluated and saved: the average where there is one."""
+        return self.task.network if self.average is None else self.average.module
+
+    def train_epoch(self, epoch: int) -> dict:
+        """One epoch, its validation, and the choice of the epoch to save."""
+        self.task.train()
+        started = time.perf_counter()
+        names, terms, correct, images = (), [], 0, 0
+        bar = tqdm(
+            self.batches.epoch(epoch, self.generator),
+            total=len(self.batches),
+            desc=f"epoch {epoch}/{self.settings.epochs}",
+            disable=None,  # shown on a terminal only
+            leave=False,
+            file=sys.__stderr__,
+        )
+        for index, batch in enumerate(bar, 1):
+            step = self._step(batch)
+            names = tuple(step.terms)
+            terms.append(torch.stack([term.detach() for term in step.terms.values()]))
+            correct = correct + (step.logits.argmax(1) == batch.labels).sum()
+            images += len(batch.labels)
+            if index % CHECK_EVERY_STEPS == 0:
+                check_finite(names, terms[-CHECK_EVERY_STEPS:], epoch, index - CHECK_EVERY_STEPS)
+        check_finite(names, terms, epoch, 0)
+        seconds = time.perf_counter() - started
+        accuracy = self.validate()
+        row = {
+            "epoch": epoch,
+            "learning_rate": self.learning_rate,
+            **{f"loss_{name}": value for name, value in zip(names, torch.stack(terms).mean(0).tolist(), strict=True)},
+            "training_accuracy": float(correct) / images,
+            "validation_accuracy": accuracy,
+            "images_per_second": images / seconds,
+            "peak_memory_bytes": peak_memory_bytes(self.device),
+        }
+        self.epoch = epoch
+        self.history.append(row)
+        self._select(epoch, accuracy)
+        return row
+
+    def _step(self, batch):
+        self.learning_rate = self.schedule.get_last_lr()[0]
+        with autocast(self.dtype, self.device):
+            step = self.task(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(step.terms.values()).backward()
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.task.network)
+        return step
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Top-1 accuracy on the validation part."""
+        self.evaluated.eval()
+        predictions = []
+        with autocast(self.dtype, self.device):
+            for images in evaluation_batches(self.validation.images):
+                predictions.append(self.evaluated(images).argmax(1))
+        return (torch.cat(predictions) == self.validation.labels).double().mean().item()
+
+    def _select(self, epoch: int, accuracy: float) -> None:
+        if self.settings.select == "last" or self.selected is None or accuracy > self.selected["accuracy"]:
+            network = {name: value.detach().clone() for name, value in self.evaluated.state_dict().items()}
+            self.selected = {"epoch": epoch, "accuracy": accuracy, "network": network}
+
+    def restore_selected(self, log) -> None:
+        """Put the selected epoch's weights into the task's network."""
+        self.task.network.load_state_dict(self.selected["network"])
+        self.task.eval()
+        log(f"saving epoch {self.selected['epoch']}, validation accuracy {self.selected['accuracy']:.4f}")
+
+    def state_dict(self) -> dict:
+        return {
+            "epoch": self.epoch,
+            "task": self.task.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "selected": self.selected,
+            "history": self.history,
+            "generator": self.generator.get_state(),
+            "torch_random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.epoch, self.history, self.selected = state["epoch"], state["history"], state["selected"]
+        self.task.load_state_dict(state["task"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["cuda_random"])
+
+
+def make_schedule(optimizer, settings: Training, steps: int):
+    """The learning rate of each of ``steps`` steps: cosine to zero, or a linear rise and fall (one cycle)."""
+    if settings.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    return OneCycleLR(
+        optimizer,
+        max_lr=settings.learning_rate,
+        total_steps=steps + 1,  # the schedule is stepped once after the last step too
+        pct_start=settings.rise,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+    )
+
+
+def check_finite(names, terms: list[Tensor], epoch: int, steps_before: int) -> None:
+    """Raise UserError naming the first step and term of ``terms`` that is not finite."""
+    wrong = ~torch.stack(terms).isfinite()
+    if wrong.any():
+        index, term = wrong.nonzero()[0].tolist()
+        value = terms[index][term].item()
+        raise UserError(
+            f"epoch {epoch}, step {steps_before + index + 1}: the loss term {names[term]!r} is {value}, "
+            "expected a finite number; a lower learning_rate or precision=float32 may help"
+        )
+
+
+def describe(row: dict, epochs: int) -> str:
+    """A row of the history as one line of the log."""
+    losses = "  ".join(f"{name.removeprefix('loss_')} {row[name]:.4f}" for name in row if name.startswith("loss_"))
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  learning rate {row['learning_rate']:.5f}  {losses}  "
+        f"training {row['training_accuracy']:.2%}  validation {row['validation_accuracy']:.2%}  "
+        f"{row['images_per_second']:,.0f} images/s"
+    )

@@ -1,0 +1,44 @@
+"""The keys of every stage that trains: how a network is built and how it is trained."""
+
+from kdq.parameters import Annotated, Base, Field, Fraction, Literal, NonNegative, NonNegativeInt, Positive, PositiveInt
+
+
+class Network(Base):
+    """Which network is trained; the data set gives its classes and channels."""
+
+    architecture: Annotated[
+        Literal["resnet18", "resnet34", "resnet50"], Field(description="the residual network")
+    ] = "resnet18"
+    stem: Annotated[
+        Literal["cifar", "imagenet"],
+        Field(description="first layers: `cifar` is 3x3, stride 1, no pooling; `imagenet` 7x7, stride 2, max pooling"),
+    ] = "cifar"
+    width: Annotated[Positive, Field(description="factor on every channel count")] = 1.0
+
+
+class Training(Base):
+    """How a network is trained; the same keys for every stage that trains."""
+
+    epochs: Annotated[PositiveInt, Field(description="passes over the training part")] = 100
+    batch_size: Annotated[PositiveInt, Field(description="images a step")] = 128
+    learning_rate: Annotated[Positive, Field(description="highest learning rate of the schedule")] = 0.1
+    momentum: Annotated[Fraction, Field(description="Nesterov momentum; 0 is plain SGD")] = 0.9
+    weight_decay: Annotated[NonNegative, Field(description="L2 penalty on all parameters")] = 5e-4
+    schedule: Annotated[
+        Literal["cosine", "onecycle"],
+        Field(description="`cosine` falls from the start; `onecycle` rises for the share `rise`, then falls linearly"),
+    ] = "cosine"
+    rise: Annotated[Fraction, Field(description="share of the steps in which `onecycle` rises")] = 0.2
+    averaging: Annotated[
+        Fraction, Field(description="decay a step of the exponential moving average of the weights; 0 is none")
+    ] = 0.0
+    crop: Annotated[NonNegativeInt, Field(description="pixels of padding before the random crop; 0 is no crop")] = 4
+    flip: Annotated[bool, Field(description="mirror images at random")] = True
+    cutout: Annotated[NonNegativeInt, Field(description="side in pixels of the square that is cut out; 0 is none")] = 0
+    precision: Annotated[
+        Literal["auto", "bfloat16", "float32"],
+        Field(description="`auto` is bfloat16 autocast where the device computes in it"),
+    ] = "auto"
+    select: Annotated[
+        Literal["best", "last"], Field(description="the epoch that is saved: the best by validation accuracy, or the last")
+    ] = "best"

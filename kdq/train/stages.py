@@ -1,0 +1,111 @@
+"""The stages that train: a root from labels, a student from a teacher; each gives a model file and its history."""
+
+import csv
+import importlib
+import inspect
+from dataclasses import dataclass
+
+import torch
+
+from kdq.data.batches import TrainingBatches
+from kdq.data.prepared import Prepared, Split
+from kdq.files import atomic
+from kdq.models import file as model_file
+from kdq.models import resnet
+from kdq.train.device import prepare
+from kdq.train.loop import fit
+from kdq.train.settings import Network, Training
+from kdq.train.task import Classification, Task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, the arguments that build it, and a dict an epoch of how it went."""
+
+    network: torch.nn.Module
+    architecture: dict
+    history: list[dict]
+
+
+def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, checkpoint, identity: str, log) -> Trained:
+    """Train a network on labels. ``keys`` are the resolved keys of a root stage."""
+
+    def task(network, device) -> Task:
+        return Classification(network, keys["label_smoothing"])
+
+    return _train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
+
+
+def distill(
+    prepared: Prepared,
+    teacher: torch.nn.Module,
+    module: str,
+    keys: dict,
+    *,
+    seed: int,
+    threads: int,
+    checkpoint,
+    identity: str,
+    log,
+) -> Trained:
+    """Train a fresh student from ``teacher`` by the method in the module ``module`` (``kdq.distill.NAME``)."""
+    from kdq.distill.method import Distillation, Method
+
+    found = importlib.import_module(module)
+    kinds = [
+        kind
+        for _, kind in inspect.getmembers(found, inspect.isclass)
+        if issubclass(kind, Method) and kind.__module__ == module
+    ]
+    if len(kinds) != 1:
+        raise TypeError(f"{module}: found {len(kinds)} classes derived from Method, expected one")
+    own = {key: value for key, value in keys.items() if key in found.Parameters.model_fields}
+
+    def task(network, device) -> Task:
+        example = prepared.train.images[:2].to(device).float() / 255
+        return Distillation(network, teacher.to(device), kinds[0](found.Parameters(**own)), example, seed)
+
+    return _train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
+
+
+def _train(prepared: Prepared, keys: dict, make_task, *, seed, threads, checkpoint, identity, log) -> Trained:
+    device = prepare(threads)
+    network_keys = {key: keys[key] for key in Network.model_fields}
+    settings = Training(**{key: keys[key] for key in Training.model_fields})
+    channels = prepared.train.images.shape[1]
+    architecture = {
+        **network_keys,
+        "classes": len(prepared.classes),
+        "channels": channels,
+        "mean": prepared.mean,
+        "std": prepared.std,
+    }
+    torch.manual_seed(seed)  # the same first weights for every method of a seed: what differs is the method
+    network = resnet.build(**architecture).to(device, memory_format=torch.channels_last)
+    images, labels = prepared.train.images.to(device), prepared.train.labels.to(device)
+    batches = TrainingBatches(
+        images,
+        labels,
+        batch_size=settings.batch_size,
+        crop=settings.crop,
+        flip=settings.flip,
+        cutout=settings.cutout,
+        fill=prepared.mean,
+    )
+    validation = Split(prepared.validation.images.to(device), prepared.validation.labels.to(device))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    log(f"{keys['architecture']}, {parameters:,} parameters, {len(labels):,} images, device {device}, {threads} threads")
+    task = make_task(network, device)
+    history = fit(
+        task, batches, validation, settings, seed=seed, checkpoint=checkpoint, identity=identity, log=log
+    )
+    return Trained(task.network, architecture, history)
+
+
+def save(model_path, history_path, trained: Trained, **header) -> None:
+    """Write the history, then the model: where there is a model, there is its history."""
+    with atomic(history_path) as aside, open(aside, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(trained.history[0]))
+        writer.writeheader()
+        writer.writerows(trained.history)
+    model_file.save(model_path, trained.network, trained.architecture, {}, **header)

@@ -1,0 +1,40 @@
+"""What the training loop trains: the contract, and its plainest case, labels alone."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdq.data.batches import Batch
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a task makes of a batch: named scalar terms whose sum is minimised, and logits (B, classes) in float32."""
+
+    terms: dict[str, Tensor]
+    logits: Tensor
+
+
+class Task(nn.Module):
+    """A network and what it is to learn; every parameter of the task is trained, only ``network`` is saved."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> Step:
+        raise NotImplementedError
+
+
+class Classification(Task):
+    """Cross entropy with the labels, smoothed: (1 - e) on the label plus e / C on every class (torch's convention)."""
+
+    def __init__(self, network: nn.Module, label_smoothing: float = 0.0):
+        super().__init__(network)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, batch: Batch) -> Step:
+        logits = self.network(batch.images).float()
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        return Step({"cross_entropy": loss}, logits)

@@ -1,0 +1,124 @@
+import os
+import sys
+from functools import cache
+
+HOME = workflow.basedir
+sys.path.insert(0, HOME)
+# jobs import the package that lies beside this workflow, whatever folder they run in
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HOME, os.environ.get("PYTHONPATH")]))
+
+from pathlib import Path
+
+from kdq.config import DATASETS, read_study
+from kdq.data.folder_digest import folder_digest
+from kdq.errors import UserError
+from kdq.fingerprint import Fingerprints
+from kdq.targets import check as check_target
+
+
+def or_stop(function, *arguments):
+    """The function's result; what a user got wrong is said in one line, and Snakemake stops before it plans."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(1) from None
+
+
+CONFIG_FILES = [*workflow.configfiles]
+STUDY = or_stop(read_study, config, Path(HOME) / "kdq", CONFIG_FILES)
+GRAMMAR = STUDY.grammar
+DATA = STUDY.config.data
+CODE = Fingerprints(HOME)
+
+
+def any_of(words):
+    return "|".join(words)
+
+
+def stages_of(kind):
+    """A wildcard constraint: a stage of this kind, with its keys."""
+    return f"({any_of(GRAMMAR.names(kind)) or 'none'})(,[^/]+)?"
+
+
+wildcard_constraints:
+    dataset=any_of(DATASETS),
+    seed=r"\d+",
+    split_seed=r"\d+",
+    parent=".+",
+    recipe=".+",
+
+
+@cache
+def stage_job(stage, script):
+    """What a stage's result depends on besides its input files: code and keys, one dict of plain values."""
+    parsed = or_stop(GRAMMAR.parse_stage, stage)
+    file = str(parsed.type.file.relative_to(HOME))
+    return {
+        "code": or_stop(CODE.of, script, file),
+        "file": file,
+        "keys": or_stop(GRAMMAR.resolve, parsed),
+        "module": parsed.type.module,
+        "name": parsed.name,
+    }
+
+
+def job_of_stage(script):
+    return lambda wildcards: stage_job(wildcards.stage, script)
+
+
+@cache
+def job_of_script(script):
+    """For a rule that depends on its inputs and its code alone."""
+    return {"code": or_stop(CODE.of, script)}
+
+
+@cache
+def data_job(dataset):
+    """What a data set's file depends on: code, and of the config what matters to this data set."""
+    settings = {"test_fraction": DATA.test_fraction}
+    if dataset == "folder":
+        settings |= {"image_folder": DATA.image_folder, "image_size": DATA.image_size}
+        settings["images"] = or_stop(folder_digest, settings)
+    return {
+        "code": or_stop(CODE.of, "scripts/prepare_data.py"),
+        "settings": settings,
+        "validation_fraction": DATA.validation_fraction,
+    }
+
+
+def data_file(wildcards):
+    return f"results/{wildcards.dataset}/data/split={DATA.split_seed}.safetensors"
+
+
+def parent_model(wildcards):
+    return f"results/{wildcards.dataset}/seed={wildcards.seed}/{wildcards.parent}/model.safetensors"
+
+
+def relatives_predictions(wildcards):
+    """The predictions of a recipe's parent and root; a root has neither."""
+    stages = wildcards.recipe.split("/")
+    if len(stages) == 1:
+        return {}
+    folder = f"results/{wildcards.dataset}/seed={wildcards.seed}"
+    return {
+        "parent": f"{folder}/{'/'.join(stages[:-1])}/predictions.safetensors",
+        "root": f"{folder}/{stages[0]}/predictions.safetensors",
+    }
+
+
+@cache
+def cells(name):
+    """The file ``name`` of every cell of the grid."""
+    return [
+        f"results/{dataset}/seed={seed}/{recipe.path}/{name}" for dataset, seed, recipe in STUDY.cells()
+    ]
+
+
+def check_asked():
+    """Refuse a mistyped file or recipe in one line, before Snakemake says only that no rule makes it."""
+    for word in sys.argv[1:]:
+        or_stop(check_target, word, GRAMMAR, DATASETS)
+
+
+check_asked()

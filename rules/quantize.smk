@@ -1,0 +1,17 @@
+rule quantize:
+    input:
+        data=data_file,
+        parent=parent_model,
+    output:
+        model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
+    log:
+        "logs/quantize/{dataset}/seed={seed}/{parent}/{stage}.log",
+    wildcard_constraints:
+        stage=stages_of("quantize"),
+    params:
+        job=job_of_stage("scripts/quantize.py"),
+    threads: STUDY.config.threads
+    message:
+        "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
+    script:
+        "../scripts/quantize.py"

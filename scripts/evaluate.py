@@ -1,0 +1,21 @@
+"""Measure a model on the validation and the test part."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq.data.prepared import read as read_data
+    from kdq.evaluate.stage import PREDICTIONS_FORMAT, describe, evaluate
+    from kdq.files import sha256, write_json, write_tensors
+    from kdq.models.file import read as read_model
+    from kdq.train.device import prepare
+
+    job = snakemake.params.job
+    check_code(job["code"], "scripts/evaluate.py")
+    relatives = {role: getattr(snakemake.input, role) for role in ("parent", "root") if hasattr(snakemake.input, role)}
+    model = snakemake.input.model
+    device = prepare(snakemake.threads)
+    metrics, predictions = evaluate(read_model(model), model, read_data(snakemake.input.data), relatives, device)
+    metrics["evaluation"] = {"code": job["code"], "model": sha256(model)}
+    write_tensors(snakemake.output.predictions, predictions, {"format": PREDICTIONS_FORMAT})
+    write_json(snakemake.output.metrics, metrics)
+    log(describe(metrics))

@@ -1,0 +1,21 @@
+"""Write a data set's one file: images, labels, splits and statistics."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq.data.prepared import write
+    from kdq.data.sources import prepare
+
+    job = snakemake.params.job
+    check_code(job["code"], "scripts/prepare_data.py")
+    # where the files lie is no part of the result: not a parameter, so that moving them reruns nothing
+    places = {"folder": "data", "download": True} | snakemake.config.get("data", {})
+    prepared = prepare(
+        snakemake.wildcards.dataset,
+        places | job["settings"],
+        job["validation_fraction"],
+        int(snakemake.wildcards.split_seed),
+    )
+    write(snakemake.output.data, prepared)
+    for part in ("train", "validation", "test"):
+        log(f"{part}: {len(getattr(prepared, part).labels):,} images")
