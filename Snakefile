@@ -10,6 +10,7 @@ report: "docs/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/targets.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/quantize.smk"
@@ -18,6 +19,6 @@ include: "rules/report.smk"
 
 
 rule all:
+    default_target: True
     input:
         all_targets(),
-    default_target: True

@@ -30,14 +30,19 @@ class Data(Base):
 
     folder: Annotated[str, Field(description="folder with the files of the CIFAR data sets")] = "data"
     download: Annotated[bool, Field(description="fetch the files of a CIFAR data set where they are missing")] = True
-    validation_fraction: Annotated[Share, Field(description="share of the training images held out for validation")] = 0.1
-    split_seed: Annotated[NonNegativeInt, Field(description="seed of that split; the same for all seeds of the grid")] = 0
+    validation_fraction: Annotated[Share, Field(description="share of the training images held out for validation")] = (
+        0.1
+    )
+    split_seed: Annotated[
+        NonNegativeInt, Field(description="seed of that split; the same for all seeds of the grid")
+    ] = 0
     test_fraction: Annotated[
         Share, Field(description="share of the images held out for test, where a source has no test part")
     ] = 0.2
     image_folder: Annotated[str, Field(description="for the data set `folder`: images in one sub-folder a class")] = ""
     image_size: Annotated[
-        Annotated[int, Field(ge=8, le=512)], Field(description="for the data set `folder`: side in pixels after resizing")
+        Annotated[int, Field(ge=8, le=512)],
+        Field(description="for the data set `folder`: side in pixels after resizing"),
     ] = 32
 
 
@@ -57,7 +62,9 @@ class Config(Base):
     stages: Annotated[
         dict[str, dict], Field(description="for a stage by its name: values for keys that recipes leave out")
     ] = {}
-    threads: Annotated[PositiveInt, Field(description="threads of a job that trains; the result's last bits depend on it")] = 1
+    threads: Annotated[
+        PositiveInt, Field(description="threads of a job that trains; the result's last bits depend on it")
+    ] = 1
 
 
 class Study:
@@ -94,7 +101,9 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     for name, keys in config.stages.items():
         where = f"{origin.of(('stages', name))}: stages.{name}"
         if name not in types:
-            raise UserError(f"{where}: there is no such stage, expected one of {', '.join(types)}{nearest(name, types)}")
+            raise UserError(
+                f"{where}: there is no such stage, expected one of {', '.join(types)}{nearest(name, types)}"
+            )
         check(types[name].keys, keys, where, partial=True)
     grammar = Grammar(types, roles, config.stages)
     try:
@@ -197,7 +206,9 @@ def _key_rows(model: type[Base], document: dict, prefix: str, leave_out) -> list
             rows += _key_rows(inner, inner.model_json_schema(), f"{key}.", ())
             continue
         default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
-        rows.append(f"| `{prefix}{key}` | {_type_name(document['properties'][key])} | {default} | {field.description} |")
+        rows.append(
+            f"| `{prefix}{key}` | {_type_name(document['properties'][key])} | {default} | {field.description} |"
+        )
     return rows
 
 

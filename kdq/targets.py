@@ -22,7 +22,9 @@ def check(target: str, grammar: Grammar, datasets) -> None:
     if dataset not in datasets:
         if re.fullmatch(r"seed=.*", seed):
             choices = ", ".join(datasets)
-            raise UserError(f"{target}: data set {dataset!r} does not exist, expected one of {choices}{nearest(dataset, datasets)}")
+            raise UserError(
+                f"{target}: data set {dataset!r} does not exist, expected one of {choices}{nearest(dataset, datasets)}"
+            )
         return
     if seed == "data":
         return
@@ -32,7 +34,9 @@ def check(target: str, grammar: Grammar, datasets) -> None:
         found = rest[-1] if rest else ""
         recipe = grammar.parse("/".join(rest)) if rest and found.split(",")[0] in grammar.types else None
         if recipe:
-            raise UserError(f"{target}: names the folder of a recipe, expected a file in it, such as {path}/metrics.json")
+            raise UserError(
+                f"{target}: names the folder of a recipe, expected a file in it, such as {path}/metrics.json"
+            )
         raise UserError(f"{target}: ends in {found!r}, expected one of {', '.join(FILES)}{nearest(found, FILES)}")
     if len(rest) < 2:
         raise UserError(f"{target}: names no recipe, expected results/{dataset}/{seed}/RECIPE/{rest[-1]}")

@@ -1,16 +1,13 @@
-import os
 import sys
 from functools import cache
+from pathlib import Path
 
 HOME = workflow.basedir
 sys.path.insert(0, HOME)
-# jobs import the package that lies beside this workflow, whatever folder they run in
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HOME, os.environ.get("PYTHONPATH")]))
-
-from pathlib import Path
 
 from kdq.config import DATASETS, read_study
 from kdq.data.folder_digest import folder_digest
+from kdq.environment import import_from
 from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
 from kdq.targets import check as check_target
@@ -24,6 +21,8 @@ def or_stop(function, *arguments):
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(1) from None
 
+
+import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 
 CONFIG_FILES = [*workflow.configfiles]
 STUDY = or_stop(read_study, config, Path(HOME) / "kdq", CONFIG_FILES)
@@ -110,9 +109,7 @@ def relatives_predictions(wildcards):
 @cache
 def cells(name):
     """The file ``name`` of every cell of the grid."""
-    return [
-        f"results/{dataset}/seed={seed}/{recipe.path}/{name}" for dataset, seed, recipe in STUDY.cells()
-    ]
+    return [f"results/{dataset}/seed={seed}/{recipe.path}/{name}" for dataset, seed, recipe in STUDY.cells()]
 
 
 def check_asked():

@@ -3,6 +3,8 @@ rule prepare_data:
         data="results/{dataset}/data/split={split_seed}.safetensors",
     log:
         "logs/prepare_data/{dataset}/split={split_seed}.log",
+    conda:
+        "../envs/kdq.yaml"
     params:
         job=lambda wildcards: data_job(wildcards.dataset),
     message:

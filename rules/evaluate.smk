@@ -8,9 +8,11 @@ rule evaluate:
         predictions="results/{dataset}/seed={seed}/{recipe}/predictions.safetensors",
     log:
         "logs/evaluate/{dataset}/seed={seed}/{recipe}.log",
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
     params:
         job=job_of_script("scripts/evaluate.py"),
-    threads: STUDY.config.threads
     message:
         "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.recipe}"
     script:

@@ -8,9 +8,11 @@ rule quantize:
         "logs/quantize/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
         stage=stages_of("quantize"),
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
     params:
         job=job_of_stage("scripts/quantize.py"),
-    threads: STUDY.config.threads
     message:
         "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     script:

@@ -1,2 +1,170 @@
-def all_targets():
-    return cells("metrics.json")
+rule table:
+    input:
+        metrics=table_metrics,
+    output:
+        table=report(
+            "results/table.csv",
+            caption="../docs/report/table.rst",
+            category="Tables",
+            labels={"table": "every cell"},
+        ),
+        summary=report(
+            "results/summary.csv",
+            caption="../docs/report/summary.rst",
+            category="Tables",
+            labels={"table": "over seeds"},
+        ),
+    log:
+        "logs/table.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=table_job(),
+    message:
+        "Collecting the metrics of all cells"
+    script:
+        "../scripts/table.py"
+
+
+rule plot_accuracy_vs_bits:
+    input:
+        summary="results/summary.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/accuracy_vs_bits.png",
+            caption="../docs/report/accuracy_vs_bits.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "accuracy against bits"},
+        ),
+        svg="results/{dataset}/figures/accuracy_vs_bits.svg",
+    log:
+        "logs/plot_accuracy_vs_bits/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/plot_accuracy_vs_bits.py"),
+    message:
+        "Drawing {wildcards.dataset}: accuracy against bits"
+    script:
+        "../scripts/plot_accuracy_vs_bits.py"
+
+
+rule plot_accuracy_vs_bytes:
+    input:
+        summary="results/summary.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/accuracy_vs_bytes.png",
+            caption="../docs/report/accuracy_vs_bytes.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "accuracy against size"},
+        ),
+        svg="results/{dataset}/figures/accuracy_vs_bytes.svg",
+    log:
+        "logs/plot_accuracy_vs_bytes/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/plot_accuracy_vs_bytes.py"),
+    message:
+        "Drawing {wildcards.dataset}: accuracy against size"
+    script:
+        "../scripts/plot_accuracy_vs_bytes.py"
+
+
+rule plot_training_curves:
+    input:
+        histories=trained_histories,
+    output:
+        png=report(
+            "results/{dataset}/figures/training_curves.png",
+            caption="../docs/report/training_curves.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "training"},
+        ),
+        svg="results/{dataset}/figures/training_curves.svg",
+    log:
+        "logs/plot_training_curves/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=training_curves_job(),
+    message:
+        "Drawing {wildcards.dataset}: training"
+    script:
+        "../scripts/plot_training_curves.py"
+
+
+rule plot_dkd_curves:
+    input:
+        histories=dkd_files("history.csv"),
+    output:
+        png=report(
+            "results/{dataset}/figures/dkd_curves.png",
+            caption="../docs/report/dkd_curves.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "DKD over its weights, by epoch"},
+        ),
+        svg="results/{dataset}/figures/dkd_curves.svg",
+    log:
+        "logs/plot_dkd_curves/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=dkd_curves_job(),
+    message:
+        "Drawing {wildcards.dataset}: DKD over its weights, by epoch"
+    script:
+        "../scripts/plot_dkd_curves.py"
+
+
+rule plot_dkd_heatmap:
+    input:
+        metrics=dkd_files("metrics.json"),
+    output:
+        png=report(
+            "results/{dataset}/figures/dkd_heatmap.png",
+            caption="../docs/report/dkd_heatmap.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "DKD over its weights"},
+        ),
+        svg="results/{dataset}/figures/dkd_heatmap.svg",
+    log:
+        "logs/plot_dkd_heatmap/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/plot_dkd_heatmap.py"),
+    message:
+        "Drawing {wildcards.dataset}: DKD over its weights"
+    script:
+        "../scripts/plot_dkd_heatmap.py"
+
+
+rule plot_layer_errors:
+    input:
+        metrics=quantized_metrics,
+    output:
+        png=report(
+            "results/{dataset}/figures/layer_errors.png",
+            caption="../docs/report/layer_errors.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "errors of the layers"},
+        ),
+        svg="results/{dataset}/figures/layer_errors.svg",
+    log:
+        "logs/plot_layer_errors/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/plot_layer_errors.py"),
+    message:
+        "Drawing {wildcards.dataset}: errors of the layers"
+    script:
+        "../scripts/plot_layer_errors.py"

@@ -8,9 +8,11 @@ rule root:
         "logs/root/{dataset}/seed={seed}/{stage}.log",
     wildcard_constraints:
         stage=stages_of("root"),
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
     params:
         job=job_of_stage("scripts/train_root.py"),
-    threads: STUDY.config.threads
     message:
         "Training {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     script:
@@ -28,9 +30,11 @@ rule distill:
         "logs/distill/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
         stage=stages_of("distill"),
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
     params:
         job=job_of_stage("scripts/distill.py"),
-    threads: STUDY.config.threads
     message:
         "Distilling {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     script:

@@ -7,8 +7,9 @@ from kdq.job import check_code, running
 with running(snakemake.log[0]) as log:
     from kdq import models, provenance
     from kdq.data.prepared import read
+    from kdq.distill.stage import distill
     from kdq.train.device import device_name, prepare
-    from kdq.train.stages import distill, save
+    from kdq.train.stage import save
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
     check_code(job["code"], "scripts/distill.py", job["file"])

@@ -8,7 +8,7 @@ with running(snakemake.log[0]) as log:
     from kdq import provenance
     from kdq.data.prepared import read
     from kdq.train.device import device_name, prepare
-    from kdq.train.stages import save, train_root
+    from kdq.train.stage import save, train_root
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
     check_code(job["code"], "scripts/train_root.py", job["file"])

@@ -136,10 +136,12 @@ def build(
     """
     if architecture not in ARCHITECTURES:
         hint = nearest(architecture, ARCHITECTURES)
-        raise UserError(f"architecture {architecture!r} does not exist, expected one of {', '.join(ARCHITECTURES)}{hint}")
+        raise UserError(
+            f"architecture {architecture!r} does not exist, expected one of {', '.join(ARCHITECTURES)}{hint}"
+        )
     if stem not in ("cifar", "imagenet"):
-        raise UserError(f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}")
+        raise UserError(
+            f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}"
+        )
     block, depths = ARCHITECTURES[architecture]
-    return ResNet(
-        block, depths, classes=classes, channels=channels, stem=stem, width=width, mean=mean, std=std
-    )
+    return ResNet(block, depths, classes=classes, channels=channels, stem=stem, width=width, mean=mean, std=std)

@@ -1,10 +1,10 @@
 """Calibration: what a layer has to know of its inputs, summed over patches that never stand in memory together."""
 
-import math
-
 import torch
 from torch import nn
-from torch.nn import functional
+
+from kdq.quantize import shifts
+from kdq.quantize.patches import patches, sample
 
 CHUNK_BYTES = 2**26
 
@@ -29,13 +29,16 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
     Where the inputs are equal, both results are one tensor.
     """
     same = analog.data_ptr() == quantized.data_ptr() or torch.equal(analog, quantized)
+    if sampling == "all" and shifts.apply_to(module):
+        return shifts.gram_matrices(module, analog, quantized, same, chunk_bytes)
     count, width = groups(module), module.weight[0].numel()
-    gram = torch.zeros(count, width, width, dtype=torch.float64, device=analog.device)
-    cross = gram if same else torch.zeros_like(gram)
-    for x, xq in rows(module, analog, quantized, sampling, seed, chunk_bytes):
-        gram.baddbmm_(xq.mT, xq)
+    gram = torch.empty(count, width, width, dtype=torch.float64, device=analog.device)
+    cross = gram if same else torch.empty_like(gram)
+    for index, (x, xq) in enumerate(rows(module, analog, quantized, sampling, seed, chunk_bytes)):
+        # The first chunk overwrites: hundreds of megabytes of zeros need not be written first.
+        gram.baddbmm_(xq.mT, xq, beta=min(index, 1))
         if not same:
-            cross.baddbmm_(xq.mT, x)
+            cross.baddbmm_(xq.mT, x, beta=min(index, 1))
     return cross, gram
 
 
@@ -59,57 +62,6 @@ def relative_error(pairs) -> float:
         error += float((analog - quantized).double().square().sum())
         energy += float(analog.double().square().sum())
     return (error / energy) ** 0.5 if energy > 0 else 0.0
-
-
-def patches(module, inputs, stride=None) -> torch.Tensor:
-    """The inputs of a layer's outputs as a view (M, height, width, C, kernel height, kernel width) that copies nothing.
-
-    For nn.Linear the kernel is 1 x 1, and (M, ..., features) gives (M, positions, 1, features, 1, 1).
-    """
-    if isinstance(module, nn.Linear):
-        return inputs.reshape(inputs.shape[0], -1, 1, inputs.shape[-1], 1, 1)
-    padded = pad(module, inputs)
-    (height, width), (down, right) = padded.shape[2:], module.dilation
-    kernel, (step_down, step_right) = module.kernel_size, stride or module.stride
-    rows = (height - down * (kernel[0] - 1) - 1) // step_down + 1
-    columns = (width - right * (kernel[1] - 1) - 1) // step_right + 1
-    of_sample, of_channel, of_row, of_column = padded.stride()
-    return padded.as_strided(
-        (padded.shape[0], rows, columns, padded.shape[1], *kernel),
-        (of_sample, step_down * of_row, step_right * of_column, of_channel, down * of_row, right * of_column),
-    )
-
-
-def pad(module: nn.Conv2d, inputs) -> torch.Tensor:
-    """The inputs with the border that the convolution itself would add, in its own padding mode."""
-    if module.padding == "valid":
-        return inputs
-    if module.padding == "same":
-        totals = [dilation * (size - 1) for dilation, size in zip(module.dilation, module.kernel_size, strict=True)]
-        (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
-    else:
-        (top, left) = (bottom, right) = module.padding
-    if not (top or bottom or left or right):
-        return inputs
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    return functional.pad(inputs, (left, right, top, bottom), mode)
-
-
-def sample(shape, sampling, seed) -> torch.Tensor | None:
-    """Which of the (samples, height, width) patches to take, as ascending flat indices; None for all of them."""
-    samples, positions = shape[0], shape[1] * shape[2]
-    generator = torch.Generator().manual_seed(seed)
-    if sampling == "paper":
-        return paper_sample(samples, positions, generator)
-    if sampling == "all" or sampling >= samples * positions:
-        return None
-    return torch.randperm(samples * positions, generator=generator)[:sampling].sort().values
-
-
-def paper_sample(samples, positions, generator) -> torch.Tensor:
-    """Per sample floor(0.25 L + 1) of its L patches, with replacement, as in the published code of GPFQ."""
-    drawn = torch.randint(positions, (samples, math.floor(0.25 * positions + 1)), generator=generator)
-    return (drawn + positions * torch.arange(samples)[:, None]).flatten()
 
 
 def _chunks(shape, chosen, size, device):

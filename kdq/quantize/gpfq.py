@@ -26,9 +26,10 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
     """Integer codes (int16) of GPFQ, equal to those of the sequential loop over columns in float64.
 
     ``weight`` (N, d); ``cross`` = X~'X and ``gram`` = X~'X~, both (d, d); ``step`` a number, (N,), or (K, N) for K
-    alphabets that share the first matrix product; ``low`` and ``high`` integers, or tensors that broadcast like ``step``.
-    Returns (N, d), or (K, N, d). All tensors may carry the same leading dimensions, such as a convolution's groups:
-    weight (g, N, d), cross and gram (g, d, d), step (g, N) or (K, g, N). An input that is always zero gets code 0.
+    alphabets that share the first matrix product; ``low`` and ``high`` integers, or tensors that broadcast like
+    ``step``. Returns (N, d), or (K, N, d). All tensors may carry the same leading dimensions, such as a convolution's
+    groups: weight (g, N, d), cross and gram (g, d, d), step (g, N) or (K, g, N). An input that is always zero gets
+    code 0. ``block`` inputs are solved one by one between matrix products; it changes the speed alone.
 
     >>> weight = torch.tensor([[0.6, 0.3]])
     >>> gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]])     # X = X~: two unit columns at 60 degrees
@@ -73,7 +74,7 @@ def _lower_product(matrix, right, block=256):
 
 
 def _solve(codes, gram, inverse, low, high, start, stop, block):
-    """Replace H_tt z_t by the codes c_t in place for inputs ``start`` to ``stop``, corrected for those before ``start``.
+    """Replace H_tt z_t by the codes c_t in place for inputs ``start`` to ``stop``, corrected for those before them.
 
     The first half is solved, corrects the second half in one matrix product, and the second half is solved:
 
@@ -92,7 +93,7 @@ def _solve(codes, gram, inverse, low, high, start, stop, block):
         code.mul_(inverse[:, column, None]).add_(0.5).floor_().clamp_(low, high)
         if column + 1 < stop:
             following = slice(column + 1, stop)
-            codes[:, following].baddbmm_(gram[:, following, column, None], code[:, None], alpha=-1)
+            codes[:, following].addcmul_(gram[:, following, column, None], code[:, None], value=-1)
 
 
 quantizer = gpfq

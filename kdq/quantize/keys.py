@@ -9,9 +9,13 @@ class Quantizer(Base):
     bits: Annotated[int, Field(ge=2, le=8, description="bits a weight")] = 4
     levels: Annotated[
         Literal["2^b", "2^b-1", "paper"],
-        Field(description="alphabet: all codes of b bits, symmetric ones, or the published 2^b + 1 levels (b + 1 bits)"),
+        Field(
+            description="alphabet: all codes of b bits, symmetric ones, or the published 2^b + 1 levels (b + 1 bits)"
+        ),
     ] = "2^b"
-    granularity: Annotated[Literal["layer", "channel"], Field(description="one step a layer, or one an output")] = "channel"
+    granularity: Annotated[Literal["layer", "channel"], Field(description="one step a layer, or one an output")] = (
+        "channel"
+    )
     scale: Annotated[
         Literal["search"] | Positive,
         Field(description="C in step = C * radius / 2^(b-1), or the C of the smallest error on the calibration images"),

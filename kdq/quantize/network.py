@@ -18,10 +18,10 @@ from kdq.quantize.scale import choose
 class QuantizedLayer:
     """One layer's weight as integers: the decoded weight is ``codes.float() * step``, a step for all rows or one a row.
 
-    ``codes`` int16, of the weight's shape; ``step`` float32, (1,) or (N,); ``bits`` and ``levels`` name the alphabet, whose
-    codes are ``low .. high`` and take ``storage_bits`` each (b + 1 for the published alphabet). ``relative_error`` is
-    ||X W' - X~ Q'|| / ||X W'|| (Frobenius) on the calibration patches, 0 where X W' is 0; ``scale`` the C of the steps,
-    its mean over the rows where each row chose its own.
+    ``codes`` int16, of the weight's shape; ``step`` float32, (1,) or (N,); ``bits`` and ``levels`` name the alphabet,
+    whose codes are ``low .. high`` and take ``storage_bits`` each (b + 1 for the published alphabet).
+    ``relative_error`` is ||X W' - X~ Q'|| / ||X W'|| (Frobenius) on the calibration patches, 0 where X W' is 0;
+    ``scale`` the C of the steps, its mean over the rows where each row chose its own.
     """
 
     codes: torch.Tensor
@@ -119,7 +119,9 @@ def _layers(model) -> dict[str, nn.Module]:
     owners: dict[int, str] = {}
     for name, module in layers.items():
         if type(module).forward not in (nn.Conv2d.forward, nn.Linear.forward) or "weight" not in module._parameters:
-            raise UserError(f"{name}: {type(module).__name__} computes in its own way, expected a plain Conv2d or Linear")
+            raise UserError(
+                f"{name}: {type(module).__name__} computes in its own way, expected a plain Conv2d or Linear"
+            )
         other = owners.setdefault(id(module.weight), name)
         if other != name:
             raise UserError(f"{name}: shares its weight with {other}, expected a weight of its own")
@@ -132,7 +134,9 @@ def _check_arrival(name, pair, samples, done) -> None:
     if name in done:
         raise UserError(f"{name}: runs twice in one forward pass, expected a layer with inputs of one kind")
     if pair.dim() < 2 or pair.shape[0] % 2 or pair.shape[0] % (2 * samples):
-        raise UserError(f"{name}: input of shape {tuple(pair.shape)}, expected the {2 * samples} samples in dimension 0")
+        raise UserError(
+            f"{name}: input of shape {tuple(pair.shape)}, expected the {2 * samples} samples in dimension 0"
+        )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Integer codes as one stream of bits: exactly ``bits`` bits a code, the last byte padded with zeros.
 
-Code number i, less ``low``, stands in the bits ``i * bits`` to ``(i + 1) * bits - 1`` of the stream, its lowest bit first;
+Code number i, less ``low``, stands in the bits ``i * bits`` to ``(i + 1) * bits - 1`` of the stream, lowest bit first;
 bit number k of the stream is the bit of value 2^(k mod 8) in byte k // 8.
 """
 
@@ -15,7 +15,7 @@ def packed_size_bytes(count: int, bits: int) -> int:
 def pack(codes: torch.Tensor, low: int, bits: int) -> torch.Tensor:
     """Pack integer codes of any shape, read in row-major order, to a uint8 vector of ceil(count * bits / 8) bytes.
 
-    A code may lie in ``low .. low + 2^bits - 1``; ``bits`` is 1 to 16. Raises ValueError for a code outside or other bits.
+    Codes lie in ``low .. low + 2^bits - 1``; ``bits`` is 1 to 16. Raises ValueError for a code outside or other bits.
     """
     _check_bits(bits)
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:

@@ -4,6 +4,4 @@ from kdq.parameters import Annotated, Base, Field, Fraction
 
 
 class Parameters(Base):
-    label_smoothing: Annotated[
-        Fraction, Field(description="share of each label that is spread over all classes")
-    ] = 0.0
+    label_smoothing: Annotated[Fraction, Field(description="share of each label that is spread over all classes")] = 0.0

@@ -6,9 +6,9 @@ from kdq.parameters import Annotated, Base, Field, Fraction, Literal, NonNegativ
 class Network(Base):
     """Which network is trained; the data set gives its classes and channels."""
 
-    architecture: Annotated[
-        Literal["resnet18", "resnet34", "resnet50"], Field(description="the residual network")
-    ] = "resnet18"
+    architecture: Annotated[Literal["resnet18", "resnet34", "resnet50"], Field(description="the residual network")] = (
+        "resnet18"
+    )
     stem: Annotated[
         Literal["cifar", "imagenet"],
         Field(description="first layers: `cifar` is 3x3, stride 1, no pooling; `imagenet` 7x7, stride 2, max pooling"),
@@ -40,5 +40,6 @@ class Training(Base):
         Field(description="`auto` is bfloat16 autocast where the device computes in it"),
     ] = "auto"
     select: Annotated[
-        Literal["best", "last"], Field(description="the epoch that is saved: the best by validation accuracy, or the last")
+        Literal["best", "last"],
+        Field(description="the epoch that is saved: the best by validation accuracy, or the last"),
     ] = "best"

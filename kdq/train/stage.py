@@ -1,8 +1,6 @@
-"""The stages that train: a root from labels, a student from a teacher; each gives a model file and its history."""
+"""What every stage that trains does, and the plainest one: a root, trained from labels."""
 
 import csv
-import importlib
-import inspect
 from dataclasses import dataclass
 
 import torch
@@ -33,42 +31,15 @@ def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, check
     def task(network, device) -> Task:
         return Classification(network, keys["label_smoothing"])
 
-    return _train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
+    return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
 
 
-def distill(
-    prepared: Prepared,
-    teacher: torch.nn.Module,
-    module: str,
-    keys: dict,
-    *,
-    seed: int,
-    threads: int,
-    checkpoint,
-    identity: str,
-    log,
-) -> Trained:
-    """Train a fresh student from ``teacher`` by the method in the module ``module`` (``kdq.distill.NAME``)."""
-    from kdq.distill.method import Distillation, Method
+def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, checkpoint, identity: str, log) -> Trained:
+    """Train a fresh network on the training part of ``prepared``.
 
-    found = importlib.import_module(module)
-    kinds = [
-        kind
-        for _, kind in inspect.getmembers(found, inspect.isclass)
-        if issubclass(kind, Method) and kind.__module__ == module
-    ]
-    if len(kinds) != 1:
-        raise TypeError(f"{module}: found {len(kinds)} classes derived from Method, expected one")
-    own = {key: value for key, value in keys.items() if key in found.Parameters.model_fields}
-
-    def task(network, device) -> Task:
-        example = prepared.train.images[:2].to(device).float() / 255
-        return Distillation(network, teacher.to(device), kinds[0](found.Parameters(**own)), example, seed)
-
-    return _train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
-
-
-def _train(prepared: Prepared, keys: dict, make_task, *, seed, threads, checkpoint, identity, log) -> Trained:
+    ``keys`` are the resolved keys of a stage, those of ``Network`` and ``Training`` among them; ``make_task`` gives the
+    task for ``(network, device)``; ``checkpoint``, ``identity`` and ``log`` as in :func:`kdq.train.loop.fit`.
+    """
     device = prepare(threads)
     network_keys = {key: keys[key] for key in Network.model_fields}
     settings = Training(**{key: keys[key] for key in Training.model_fields})
@@ -94,11 +65,11 @@ def _train(prepared: Prepared, keys: dict, make_task, *, seed, threads, checkpoi
     )
     validation = Split(prepared.validation.images.to(device), prepared.validation.labels.to(device))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    log(f"{keys['architecture']}, {parameters:,} parameters, {len(labels):,} images, device {device}, {threads} threads")
-    task = make_task(network, device)
-    history = fit(
-        task, batches, validation, settings, seed=seed, checkpoint=checkpoint, identity=identity, log=log
+    log(
+        f"{keys['architecture']}, {parameters:,} parameters, {len(labels):,} images, device {device}, {threads} threads"
     )
+    task = make_task(network, device)
+    history = fit(task, batches, validation, settings, seed=seed, checkpoint=checkpoint, identity=identity, log=log)
     return Trained(task.network, architecture, history)
 
 

@@ -1,0 +1,48 @@
+# make run | test | lint | format | docs | pins | clean
+# The first two are all that a user needs: each makes .venv from the pins where it is missing.
+SHELL := bash
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+READY := .venv/ready
+PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH
+
+.PHONY: run test lint format docs pins clean
+
+run: $(READY)
+	snakemake --cores $(CORES)
+	@python -m kdq.report.places
+
+test: $(READY)
+	pytest
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+format: $(READY)
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules
+
+# what is written from the code: the schema and the page of all keys
+docs: $(READY)
+	python -m kdq.config
+
+# the pins in requirements.txt and envs/, from pyproject.toml
+pins: $(READY)
+	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --quiet --output-file requirements.txt
+	python envs/pin.py
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 run")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	touch $(READY)
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,41 @@
+"""Distil: train a fresh student from a teacher by one of the methods."""
+
+import importlib
+import inspect
+
+import torch
+
+from kdq.data.prepared import Prepared
+from kdq.distill.method import Distillation, Method
+from kdq.train.stage import Trained, train
+from kdq.train.task import Task
+
+
+def distill(
+    prepared: Prepared,
+    teacher: torch.nn.Module,
+    module: str,
+    keys: dict,
+    *,
+    seed: int,
+    threads: int,
+    checkpoint,
+    identity: str,
+    log,
+) -> Trained:
+    """Train a fresh student from ``teacher`` by the method in the module ``module`` (``kdq.distill.NAME``)."""
+    found = importlib.import_module(module)
+    kinds = [
+        kind
+        for _, kind in inspect.getmembers(found, inspect.isclass)
+        if issubclass(kind, Method) and kind.__module__ == module
+    ]
+    if len(kinds) != 1:
+        raise TypeError(f"{module}: found {len(kinds)} classes derived from Method, expected one")
+    own = {key: value for key, value in keys.items() if key in found.Parameters.model_fields}
+
+    def task(network, device) -> Task:
+        example = prepared.train.images[:2].to(device).float() / 255
+        return Distillation(network, teacher.to(device), kinds[0](found.Parameters(**own)), example, seed)
+
+    return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)

@@ -1,0 +1,62 @@
+"""The patches of a convolution's input: where they lie, and which of them to take."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def patches(module, inputs, stride=None) -> torch.Tensor:
+    """The inputs of a layer's outputs as a view (M, height, width, C, kernel height, kernel width) that copies nothing.
+
+    For nn.Linear the kernel is 1 x 1, and (M, ..., features) gives (M, positions, 1, features, 1, 1).
+    """
+    if isinstance(module, nn.Linear):
+        return inputs.reshape(inputs.shape[0], -1, 1, inputs.shape[-1], 1, 1)
+    padded = pad(module, inputs)
+    (height, width), (down, right) = padded.shape[2:], module.dilation
+    kernel, (step_down, step_right) = module.kernel_size, stride or module.stride
+    rows = (height - down * (kernel[0] - 1) - 1) // step_down + 1
+    columns = (width - right * (kernel[1] - 1) - 1) // step_right + 1
+    of_sample, of_channel, of_row, of_column = padded.stride()
+    return padded.as_strided(
+        (padded.shape[0], rows, columns, padded.shape[1], *kernel),
+        (of_sample, step_down * of_row, step_right * of_column, of_channel, down * of_row, right * of_column),
+    )
+
+
+def borders(module: nn.Conv2d) -> list[tuple[int, int]]:
+    """Pixels that a convolution adds: [(top, bottom), (left, right)]."""
+    if module.padding == "valid":
+        return [(0, 0), (0, 0)]
+    if module.padding == "same":
+        totals = [dilation * (size - 1) for dilation, size in zip(module.dilation, module.kernel_size, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(border, border) for border in module.padding]
+
+
+def pad(module: nn.Conv2d, inputs) -> torch.Tensor:
+    """The inputs with the border that the convolution itself would add, in its own padding mode."""
+    (top, bottom), (left, right) = borders(module)
+    if not (top or bottom or left or right):
+        return inputs
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    return functional.pad(inputs, (left, right, top, bottom), mode)
+
+
+def sample(shape, sampling, seed) -> torch.Tensor | None:
+    """Which of the (samples, height, width) patches to take, as ascending flat indices; None for all of them."""
+    samples, positions = shape[0], shape[1] * shape[2]
+    generator = torch.Generator().manual_seed(seed)
+    if sampling == "paper":
+        return paper_sample(samples, positions, generator)
+    if sampling == "all" or sampling >= samples * positions:
+        return None
+    return torch.randperm(samples * positions, generator=generator)[:sampling].sort().values
+
+
+def paper_sample(samples, positions, generator) -> torch.Tensor:
+    """Per sample floor(0.25 L + 1) of its L patches, with replacement, as in the published code of GPFQ."""
+    drawn = torch.randint(positions, (samples, math.floor(0.25 * positions + 1)), generator=generator)
+    return (drawn + positions * torch.arange(samples)[:, None]).flatten()

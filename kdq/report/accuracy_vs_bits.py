@@ -1,0 +1,88 @@
+"""Figure: test accuracy against bits a weight, one panel a network, all others behind it in grey."""
+
+from kdq.report import style
+
+FLOAT = 32
+
+
+def draw(summary: list[dict], dataset: str):
+    """The figure of one data set's rows of the summary; networks without a quantized cell are left out."""
+    rows = [row for row in summary if row["dataset"] == dataset]
+    quantized = [row for row in rows if row["quantizer"] != "none"]
+    networks = style.in_order({row["network"] for row in quantized})
+    quantizers = sorted({row["quantizer"] for row in quantized})
+    places = {bits: place for place, bits in enumerate(sorted({row["bits"] for row in quantized} | {FLOAT}))}
+    lines = {
+        (network, quantizer): sorted(
+            (row for row in rows if row["network"] == network and row["quantizer"] == quantizer),
+            key=lambda row: row["bits"],
+        )
+        for network in networks
+        for quantizer in ("none", *quantizers)
+    }
+    columns = min(3, len(networks) + 1)
+    panel_rows = -(-(len(networks) + 1) // columns)  # the last panel holds the legend
+    with style.styled():
+        figure = style.new_figure(style.WIDTH_INCHES, 0.7 + 1.95 * panel_rows)
+        panels = figure.subplots(panel_rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+        names = style.labels(networks)
+        for index, (panel, network) in enumerate(zip(panels, networks, strict=False)):
+            _draw_others(panel, lines, network, places)
+            _draw_network(panel, lines, network, quantizers, places, style.of_network(index))
+            panel.set_title(style.wrapped(names[network], 32))
+        _set_axes(panels, len(networks), columns, places)
+        _draw_legend(panels[len(networks)], quantizers)
+        for panel in panels[len(networks) :]:
+            panel.axis("off")
+        seeds = max(row["seeds"] for row in rows)
+        figure.suptitle(f"{dataset}: test accuracy against bits a weight ({style.seeds_text(seeds)})")
+    return figure
+
+
+def _draw_others(panel, lines: dict, network: str, places: dict) -> None:
+    for (other, quantizer), rows in lines.items():
+        if other != network and quantizer != "none":
+            x, y = _coordinates(rows, places)
+            panel.plot(x, y, color="#d6d6d6", linewidth=0.8, zorder=1)
+
+
+def _draw_network(panel, lines: dict, network: str, quantizers: list[str], places: dict, look: dict) -> None:
+    for row in lines[network, "none"]:
+        accuracy = 100 * row["test_top1_mean"]
+        panel.axhline(accuracy, color=look["color"], linewidth=0.7, zorder=1.5)
+        panel.errorbar(places[FLOAT], accuracy, 100 * (row["test_top1_std"] or 0), capsize=2, **look)
+    for index, quantizer in enumerate(quantizers):
+        rows = lines[network, quantizer]
+        x, y = _coordinates(rows, places)
+        deviations = [100 * (row["test_top1_std"] or 0) for row in rows]
+        # a little to the side, so that neither error bar hides the other
+        x = [place + 0.09 * (index - (len(quantizers) - 1) / 2) for place in x]
+        container = panel.errorbar(x, y, deviations, capsize=2, elinewidth=0.8, **look, **style.of_quantizer(index))
+        container.lines[0].set_zorder(3)
+
+
+def _coordinates(rows: list[dict], places: dict) -> tuple[list, list]:
+    return [places[row["bits"]] for row in rows], [100 * row["test_top1_mean"] for row in rows]
+
+
+def _set_axes(panels, count: int, columns: int, places: dict) -> None:
+    style.accuracy_axis(panels[:count])
+    words = ["float" if bits == FLOAT else str(bits) for bits in places]
+    for index, panel in enumerate(panels[:count]):
+        panel.set_xticks(list(places.values()), words)
+        panel.set_xlim(-0.4, len(places) - 0.6)
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("bits a weight")
+        if index % columns == 0:
+            panel.set_ylabel("test accuracy (%)")
+
+
+def _draw_legend(panel, quantizers: list[str]) -> None:
+    look = {"color": "black", "marker": "o"}
+    keys = [
+        style.key(style.wrapped(quantizer.replace(",", ", "), 30), **look, **style.of_quantizer(index))
+        for index, quantizer in enumerate(quantizers)
+    ]
+    keys.append(style.key("float network", color="black", marker="o", linewidth=0.7))
+    keys.append(style.key("the other networks", color="#d6d6d6", linewidth=0.8))
+    panel.legend(handles=keys, loc="center", handlelength=3.2)

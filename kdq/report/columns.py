@@ -1,0 +1,35 @@
+"""The page that describes the columns of the tables, written from the modules that make them."""
+
+from pathlib import Path
+
+from kdq.report import summary, table
+
+
+def documentation() -> str:
+    """The page ``docs/table.md``: every column of the table and of the summary in one line."""
+    lines = [
+        "# The columns of the tables",
+        "",
+        "Written by `make docs` from `kdq/report/table.py` and `kdq/report/summary.py`; edit those.",
+        "",
+        "Shares lie between 0 and 1, sizes are in bytes. A number that is no count has six decimals; a field is empty",
+        "where a column does not apply.",
+        "",
+        "## `results/table.csv`: one row a cell, and one for every model that a cell descends from",
+        "",
+        *_column_table(table.COLUMNS),
+        "",
+        "## `results/summary.csv`: one row a data set and recipe, over all seeds",
+        "",
+        *_column_table(summary.COLUMNS),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _column_table(columns: dict[str, str]) -> list[str]:
+    return ["| column | meaning |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in columns.items())]
+
+
+if __name__ == "__main__":
+    Path("docs/table.md").write_text(documentation())
+    print("docs/table.md")

@@ -1,0 +1,101 @@
+"""What the report shows, decided from a study's recipes alone, so that a figure with nothing to show is no target."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from kdq.recipe import Recipe
+from kdq.stages import TRAINS
+
+FIGURES = (
+    "accuracy_vs_bits",
+    "accuracy_vs_bytes",
+    "training_curves",
+    "dkd_curves",
+    "dkd_heatmap",
+    "layer_errors",
+)
+FEW_POINTS = 3  # a grid over alpha and beta of more points is left out of the training curves: it has its own figure
+
+
+@dataclass(frozen=True)
+class DkdPoint:
+    """A cell of the grid over DKD's weights: the recipe, and its alpha and beta with all defaults filled in."""
+
+    recipe: str
+    alpha: float
+    beta: float
+
+
+class Contents:
+    """What the tables and figures of a study are made from: recipes by their paths, the same for every data set."""
+
+    def __init__(self, study):
+        self.grammar = study.grammar
+        asked = {recipe.path: recipe for recipe in study.recipes}
+        ancestors = {recipe.path: recipe for cell in study.recipes for recipe in cell.ancestors}
+        self.asked = list(asked.values())
+        # every ancestor is trained and evaluated anyway, and a quantized network is read against its float one
+        self.shown = [recipe for _, recipe in sorted((asked | ancestors).items())]
+        self.parents = {recipe.parent.path for recipe in self.shown if recipe.parent}
+
+    @cached_property
+    def recipes(self) -> list[str]:
+        """The recipes of the tables: the cells and all that they descend from."""
+        return [recipe.path for recipe in self.shown]
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """The kind of every stage in the recipes, by the stage's name."""
+        stages = {stage.name: stage.kind for recipe in self.shown for stage in recipe.stages}
+        return dict(sorted(stages.items()))
+
+    @cached_property
+    def quantized(self) -> list[str]:
+        """The recipes whose last stage quantizes: their metrics have errors of layers."""
+        return [recipe.path for recipe in self.shown if recipe.last.kind == "quantize"]
+
+    @cached_property
+    def quantized_networks(self) -> list[str]:
+        """The float networks that are quantized, as the table's column ``network`` names them."""
+        return sorted({_network(recipe) for recipe in self.shown if recipe.last.kind == "quantize"})
+
+    @cached_property
+    def trained(self) -> list[str]:
+        """The recipes with a history, without the points of a large grid over DKD's weights that nothing builds on."""
+        grid = {point.recipe for point in self.dkd_grid}
+        hidden = grid - self.parents if len(grid) > FEW_POINTS else set()
+        return [recipe.path for recipe in self.shown if recipe.last.kind in TRAINS and recipe.path not in hidden]
+
+    @cached_property
+    def dkd_grid(self) -> list[DkdPoint]:
+        """The largest set of cells that differ in DKD's alpha and beta alone, two points at least, or an empty list."""
+        grids: dict[tuple, dict[tuple, DkdPoint]] = {}
+        for recipe in self.asked:
+            if recipe.last.name == "dkd":
+                point, rest = self._dkd_point(recipe)
+                grids.setdefault(rest, {}).setdefault((point.alpha, point.beta), point)
+        largest = max(grids.values(), key=len, default={})
+        return [point for _, point in sorted(largest.items())] if len(largest) > 1 else []
+
+    def _dkd_point(self, recipe: Recipe) -> tuple[DkdPoint, tuple]:
+        keys = dict(self.grammar.resolve(recipe.last))
+        point = DkdPoint(recipe.path, keys.pop("alpha"), keys.pop("beta"))
+        return point, (recipe.parent.path if recipe.parent else "", *sorted(keys.items()))
+
+    @cached_property
+    def figures(self) -> list[str]:
+        """The names of the figures that have something to show."""
+        shows = {
+            "accuracy_vs_bits": self.quantized,
+            "dkd_curves": self.dkd_grid,
+            "dkd_heatmap": self.dkd_grid,
+            "layer_errors": self.quantized,
+            "training_curves": self.trained,
+        }
+        return [figure for figure in FIGURES if shows.get(figure, self.shown)]
+
+
+def _network(recipe: Recipe) -> str:
+    """The path up to the last stage that makes a float network."""
+    length = max(index for index, stage in enumerate(recipe.stages, 1) if stage.kind in ("root", "distill"))
+    return Recipe(recipe.stages[:length]).path

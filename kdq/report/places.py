@@ -1,0 +1,14 @@
+"""Say where the results lie: the last line of ``make run``."""
+
+from pathlib import Path
+
+
+def places(folder) -> list[str]:
+    """The tables and the folders of figures that there are below ``folder``, as paths."""
+    folder = Path(folder)
+    found = [*folder.glob("table.csv"), *folder.glob("summary.csv"), *sorted(folder.glob("*/figures"))]
+    return [str(path) for path in found]
+
+
+if __name__ == "__main__":
+    print("\n".join(places("results")))

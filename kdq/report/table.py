@@ -1,0 +1,149 @@
+"""The table of all cells: one row a cell, columns with fixed names, units and formats."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from kdq.errors import UserError
+from kdq.files import atomic
+
+MEASURES = ("top1", "top5", "cross_entropy", "expected_calibration_error", "agreement_parent", "agreement_root")
+PARTS = ("validation", "test")
+
+COLUMNS = {
+    "dataset": "data set",
+    "seed": "seed of the cell's training and calibration",
+    "recipe": "path of the model: its stages, joined by `/`",
+    "kind": "kind of the last stage: `root`, `distill`, `quantize` or `retrain`",
+    "root": "first stage",
+    "network": "the recipe up to its last stage of kind `root` or `distill`: the float network",
+    "method": "last stage of `network`, as the recipe spells it",
+    "method_name": "the name in `method`",
+    "alpha": "weight of the target class where `method_name` is `dkd`, else empty",
+    "beta": "weight of the other classes where `method_name` is `dkd`, else empty",
+    "quantizer": "the stages after `network`, joined by `+`, without their bits; `none` for a float model",
+    "quantizer_name": "the names in `quantizer`",
+    "bits": "bits a weight of the alphabet; 32 for a float model",
+    "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a float model",
+    "validation_images": "images of the validation part",
+    "validation_top1": "accuracy on the validation part, share of 1",
+    "validation_top5": "label among the five likeliest classes, validation part, share of 1",
+    "validation_cross_entropy": "cross entropy with the labels, validation part, nats an image",
+    "validation_expected_calibration_error": "expected calibration error, validation part, share of 1",
+    "validation_agreement_parent": "same class as the parent predicts, validation part, share of 1; empty for a root",
+    "validation_agreement_root": "same class as the root predicts, validation part, share of 1; empty for a root",
+    "test_images": "images of the test part",
+    "test_top1": "accuracy on the test part, share of 1",
+    "test_top5": "label among the five likeliest classes, test part, share of 1",
+    "test_cross_entropy": "cross entropy with the labels, test part, nats an image",
+    "test_expected_calibration_error": "expected calibration error, test part, share of 1",
+    "test_agreement_parent": "same class as the parent predicts, test part, share of 1; empty for a root",
+    "test_agreement_root": "same class as the root predicts, test part, share of 1; empty for a root",
+    "file_bytes": "size of the model's file, bytes",
+    "nominal_bits": "mean over the quantized weights of log2 of their alphabet's levels, bits; 32 for a float model",
+    "parameters": "parameters of the network",
+    "quantized_weights": "weights that are stored as codes; 0 for a float model",
+    "mean_relative_layer_error": "mean over the quantized layers of each one's relative output error on the "
+    "calibration images; empty for a float model",
+}
+COUNTS = ("seed", "seeds", "bits", "validation_images", "test_images", "file_bytes", "parameters", "quantized_weights")
+TEXTS = (
+    "dataset",
+    "recipe",
+    "kind",
+    "root",
+    "network",
+    "method",
+    "method_name",
+    "quantizer",
+    "quantizer_name",
+    "levels",
+    "note",
+)
+FLOAT_KINDS = ("root", "distill")
+
+
+def read_metrics(path) -> dict:
+    """A cell's metrics; raises UserError where the file is not the JSON object that ``evaluate`` writes."""
+    try:
+        metrics = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(metrics, dict) or "recipe" not in metrics:
+        raise UserError(f"{path}: no metrics of a cell, expected an object with the key 'recipe'")
+    return metrics
+
+
+def rows(cells: list[dict], kinds: dict[str, str]) -> list[dict]:
+    """The rows of the table, sorted by data set, recipe and seed; ``kinds`` gives the kind of every stage's name."""
+    by_cell = {(cell["dataset"], cell["seed"], cell["recipe"]): cell for cell in cells}
+    found = [_row(cell, by_cell, kinds) for cell in by_cell.values()]
+    return sorted(found, key=lambda row: (row["dataset"], row["recipe"], row["seed"]))
+
+
+def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
+    stages = cell["recipe"].split("/")
+    names = [stage.split(",")[0] for stage in stages]
+    length = 1 + max(index for index, name in enumerate(names) if kinds[name] in FLOAT_KINDS)
+    network = "/".join(stages[:length])
+    made_by = by_cell.get((cell["dataset"], cell["seed"], network), {}).get("keys", {})
+    of_dkd = made_by if names[length - 1] == "dkd" else {}
+    layers = cell["layers"]
+    row = {
+        "dataset": cell["dataset"],
+        "seed": cell["seed"],
+        "recipe": cell["recipe"],
+        "kind": kinds[names[-1]],
+        "root": stages[0],
+        "network": network,
+        "method": stages[length - 1],
+        "method_name": names[length - 1],
+        "alpha": of_dkd.get("alpha"),
+        "beta": of_dkd.get("beta"),
+        "quantizer": "+".join(map(_without_bits, stages[length:])) or "none",
+        "quantizer_name": "+".join(names[length:]) or "none",
+        "bits": max((layer["bits"] for layer in layers), default=32),
+        "levels": layers[0]["levels"] if layers else None,
+        **{name: cell[name] for name in ("file_bytes", "nominal_bits", "parameters", "quantized_weights")},
+        "mean_relative_layer_error": (
+            sum(layer["relative_error"] for layer in layers) / len(layers) if layers else None
+        ),
+    }
+    for part in PARTS:
+        row |= {f"{part}_{measure}": cell[part].get(measure) for measure in ("images", *MEASURES)}
+    return {column: row[column] for column in COLUMNS}
+
+
+def _without_bits(stage: str) -> str:
+    return ",".join(pair for pair in stage.split(",") if not pair.startswith("bits="))
+
+
+def write(path, columns, table: list[dict]) -> None:
+    """Write rows as CSV: six decimals, an empty field for None; the same rows give the same bytes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _field(row[column]) for column in columns} for row in table)
+    with atomic(path) as aside:
+        aside.write_text(text.getvalue())
+
+
+def _field(value) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def read(path) -> list[dict]:
+    """The rows of a table that :func:`write` wrote, with numbers as numbers and None for an empty field."""
+    with open(path, newline="") as file:
+        return [{column: _value(column, field) for column, field in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(column: str, field: str):
+    if field == "":
+        return None
+    if column in TEXTS:
+        return field
+    return int(field) if column in COUNTS else float(field)

@@ -1,0 +1,11 @@
+"""Draw test accuracy against bits a weight."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq.report import accuracy_vs_bits, style, table
+
+    job = snakemake.params.job
+    check_code(job["code"], "scripts/plot_accuracy_vs_bits.py")
+    figure = accuracy_vs_bits.draw(table.read(snakemake.input.summary), snakemake.wildcards.dataset)
+    style.save(figure, snakemake.output.png, snakemake.output.svg)

@@ -1,0 +1,12 @@
+"""Draw the relative output error of each quantized layer."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq.report import layer_errors, style, table
+
+    job = snakemake.params.job
+    check_code(job["code"], "scripts/plot_layer_errors.py")
+    cells = [table.read_metrics(path) for path in snakemake.input.metrics]
+    figure = layer_errors.draw(cells, snakemake.wildcards.dataset)
+    style.save(figure, snakemake.output.png, snakemake.output.svg)

@@ -1,0 +1,79 @@
+"""What the tests share: one thread, no deadlines, and data and keys small enough to train within a second."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# no deadline: the machine may be busy; derandomized: the same examples everywhere
+settings.register_profile("kdq", deadline=None, derandomize=True, database=None)
+settings.load_profile("kdq")
+
+HOME = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    """The folder that holds the package, the scripts and the workflow."""
+    return HOME
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Losses and gradients of the published reference implementations, float64."""
+    import numpy
+    import torch
+
+    with numpy.load(HOME / "tests/golden/losses.npz") as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded digits, split as the workflow splits them."""
+    from kdq.data.sources import prepare
+
+    return prepare("digits", {"test_fraction": 0.2}, 0.1, 0)
+
+
+@pytest.fixture(scope="session")
+def few(digits):
+    """The digits with 160 images to train on and 60 to validate on; the rest of the protocol is the same."""
+    from kdq.data.prepared import Split
+
+    def first(part, count):
+        return Split(part.images[:count], part.labels[:count])
+
+    return replace(
+        digits, train=first(digits.train, 160), validation=first(digits.validation, 60), test=first(digits.test, 60)
+    )
+
+
+@pytest.fixture
+def training_keys():
+    """The resolved keys of the network and of a short training, to be changed by keyword."""
+    from kdq.train.settings import Network, Training
+
+    def keys(**changes) -> dict:
+        small = {"width": 0.0625, "epochs": 2, "batch_size": 32, "crop": 1, "flip": False, "precision": "float32"}
+        return {**Network().model_dump(), **Training().model_dump(), **small, **changes}
+
+    return keys
+
+
+@pytest.fixture(scope="session")
+def build():
+    """Build a small network for images of 8x8 in one channel; the same ``seed`` gives the same weights."""
+    import torch
+
+    from kdq.models import resnet
+
+    def build(architecture="resnet18", seed=0, **changes):
+        arguments = {"classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625, "mean": [0.3], "std": [0.4]}
+        torch.manual_seed(seed)
+        return resnet.build(architecture, **{**arguments, **changes})
+
+    return build

@@ -1,0 +1,126 @@
+"""GPFQ against the published code's values, and against the loop that its formula says."""
+
+import doctest
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdq.quantize import gpfq as module
+from kdq.quantize.gpfq import gpfq
+from kdq.quantize.rtn import rtn
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "gpfq.npz"
+
+
+def sequential(weight, analog, quantized, step, low, high):
+    """The published loop over columns, in float64, with activations: weight (N, d), inputs (m, d), step (N,)."""
+    codes = torch.zeros_like(weight)
+    residual = weight.new_zeros(weight.shape[0], analog.shape[0])
+    for t in range(weight.shape[1]):
+        residual += weight[:, t, None] * analog[:, t]
+        length = quantized[:, t] @ quantized[:, t]
+        if length > 0:
+            codes[:, t] = (residual @ quantized[:, t] / length / step + 0.5).floor().clamp(low, high)
+        residual -= (codes[:, t] * step)[:, None] * quantized[:, t]
+    return codes.to(torch.int16)
+
+
+def problem(seed, rows, inputs, samples, drift=0.1, dead=()):
+    generator = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    analog = (normal(samples, inputs) + 0.3).relu()
+    quantized = (analog + drift * normal(samples, inputs)).relu()
+    quantized[:, list(dead)] = 0
+    return normal(rows, inputs), analog, quantized
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_equals_the_published_code(case):
+    every, prefix = numpy.load(GOLDEN), f"case{case}/"
+    golden = {name.removeprefix(prefix): every[name] for name in every if name.startswith(prefix)}
+    assert str(golden["regularizer"]) == "None"
+    groups, high, percentile = int(golden["groups"]), int(golden["max_code"]), float(golden["percentile"])
+    weight = torch.tensor(golden["weight"])
+    step = float(golden["scalar"]) * weight.abs().quantile(percentile, dim=1).mean() / high
+    analog, quantized = (
+        torch.tensor(golden[name]).unflatten(1, (groups, -1)).movedim(1, 0)
+        for name in ("analog_input", "quantized_input")
+    )
+    grouped = weight.unflatten(0, (groups, -1))
+    codes = gpfq(grouped, quantized.mT @ analog, quantized.mT @ quantized, step, -high, high)
+    decoded = codes.double() * step
+    assert (decoded.flatten(0, 1) - torch.tensor(golden["expected"])).abs().max() < 1e-9
+    # The published error of a grouped layer is the mean over its groups.
+    error = (analog @ grouped.mT - quantized @ decoded.mT).norm(dim=(1, 2)).mean()
+    assert abs(error - float(golden["error"])) < 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.integers(1, 6),
+    inputs=st.integers(1, 70),
+    samples=st.integers(1, 90),
+    block=st.integers(1, 80),
+    bits=st.integers(2, 8),
+    per_row=st.booleans(),
+)
+def test_blocked_equals_sequential(seed, rows, inputs, samples, block, bits, per_row):
+    weight, analog, quantized = problem(seed, rows, inputs, samples, dead=range(0, inputs, 7))
+    radius = weight.abs().amax(1)
+    step = (radius if per_row else radius.mean().expand(rows)) / 2 ** (bits - 1)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    cross, gram = quantized.mT @ analog, quantized.mT @ quantized
+    codes = gpfq(weight, cross, gram, step if per_row else step[0], low, high, block)
+    assert codes.dtype == torch.int16
+    assert codes.equal(sequential(weight, analog, quantized, step, low, high))
+
+
+def test_stacked_alphabets_equal_separate_calls():
+    weight, analog, quantized = problem(1, 5, 40, 60)
+    cross, gram = quantized.mT @ analog, quantized.mT @ quantized
+    low, high = torch.tensor([[-2], [-8], [-7]]), torch.tensor([[1], [7], [7]])
+    step = weight.abs().amax(1) / torch.tensor([[2.0], [8.0], [7.0]])
+    for quantizer in (gpfq, rtn):
+        together = quantizer(weight, cross, gram, step, low, high)
+        for k in range(3):
+            assert together[k].equal(quantizer(weight, cross, gram, step[k], int(low[k]), int(high[k])))
+
+
+def test_groups_equal_separate_calls():
+    parts = [problem(seed, 3, 9, 40) for seed in range(4)]
+    weight = torch.stack([part[0] for part in parts])
+    cross, gram = (torch.stack([part[2].mT @ part[i] for part in parts]) for i in (1, 2))
+    together = gpfq(weight, cross, gram, 0.2, -8, 7)
+    for group in range(4):
+        assert together[group].equal(gpfq(weight[group], cross[group], gram[group], 0.2, -8, 7))
+
+
+def test_dead_inputs_get_code_zero():
+    weight, analog, quantized = problem(2, 4, 12, 30, dead=(0, 5, 11))
+    codes = gpfq(weight, quantized.mT @ analog, quantized.mT @ quantized, 0.2, -8, 7)
+    assert not codes[:, [0, 5, 11]].any() and codes.any()
+    zero = torch.zeros(12, 12)
+    assert not gpfq(weight, zero, zero, 0.2, -8, 7).any()
+
+
+def test_orthogonal_inputs_make_gpfq_round_to_nearest():
+    weight = torch.randn(5, 16, generator=torch.Generator().manual_seed(3))
+    gram = torch.diag(torch.arange(1.0, 17.0))
+    assert gpfq(weight, gram, gram, 0.25, -8, 7).equal(rtn(weight, gram, gram, 0.25, -8, 7))
+
+
+def test_rtn_takes_the_nearest_level():
+    weight = torch.linspace(-1.5, 1.5, 301, dtype=torch.float64).reshape(1, -1)
+    levels = torch.arange(-4, 4) * 0.3
+    nearest = (weight[0, :, None] - levels).abs().amin(1)
+    decoded = rtn(weight, None, None, 0.3, -4, 3).double() * 0.3
+    assert torch.allclose((weight - decoded)[0].abs(), nearest, atol=1e-6)
+
+
+def test_worked_example():
+    assert doctest.testmod(module).attempted > 0 and doctest.testmod(module).failed == 0

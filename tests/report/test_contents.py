@@ -1,0 +1,46 @@
+from pathlib import Path
+
+from kdq.config import read_study
+from kdq.report.contents import FIGURES, Contents
+from kdq.report.places import places
+
+PACKAGE = Path(__file__).parents[2] / "kdq"
+
+
+def contents(*recipes, **stages):
+    values = {"datasets": ["digits"], "seeds": [0], "recipes": list(recipes), "stages": stages}
+    return Contents(read_study(values, PACKAGE))
+
+
+def test_the_table_has_the_ancestors_too():
+    assert contents("teacher/kd/rtn,bits=2").recipes == ["teacher", "teacher/kd", "teacher/kd/rtn,bits=2"]
+
+
+def test_kinds_are_those_of_the_stages_in_use():
+    assert contents("teacher/kd/rtn,bits=2").kinds == {"kd": "distill", "rtn": "quantize", "teacher": "root"}
+
+
+def test_a_figure_with_nothing_to_show_is_no_target():
+    assert contents("teacher", "hard").figures == ["accuracy_vs_bytes", "training_curves"]
+    assert contents("teacher/dkd").figures == ["accuracy_vs_bytes", "training_curves"]  # one point is no grid
+    assert set(contents("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}").figures) == set(FIGURES)
+
+
+def test_the_dkd_grid_takes_defaults_and_leaves_out_cells_that_differ_otherwise():
+    grid = contents("teacher/dkd,alpha={1,2}", "teacher/dkd,temperature=2", "hard/dkd", dkd={"beta": 3.0}).dkd_grid
+    assert [(point.recipe, point.alpha, point.beta) for point in grid] == [
+        ("teacher/dkd,alpha=1", 1.0, 3.0),
+        ("teacher/dkd,alpha=2", 2.0, 3.0),
+    ]
+
+
+def test_of_a_large_grid_the_training_curves_keep_what_is_built_on():
+    found = contents("teacher/dkd,alpha={1,2},beta={4,8}", "teacher/dkd,alpha=1,beta=4/rtn")
+    assert found.trained == ["teacher", "teacher/dkd,alpha=1,beta=4"]
+    assert found.quantized_networks == ["teacher/dkd,alpha=1,beta=4"]
+
+
+def test_places_are_those_that_exist(tmp_path):
+    (tmp_path / "digits" / "figures").mkdir(parents=True)
+    (tmp_path / "table.csv").touch()
+    assert places(tmp_path) == [str(tmp_path / "table.csv"), str(tmp_path / "digits" / "figures")]

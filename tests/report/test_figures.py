@@ -1,0 +1,181 @@
+import pytest
+from cells import KINDS, cell, study
+
+from kdq.report import (
+    accuracy_vs_bits,
+    accuracy_vs_bytes,
+    curves,
+    dkd_curves,
+    dkd_heatmap,
+    layer_errors,
+    style,
+    summary,
+    table,
+    training_curves,
+)
+
+POINTS = [(alpha, beta) for alpha in (0.5, 2.0) for beta in (4.0, 8.0)]
+
+
+def rows(seeds=(0, 1)):
+    return summary.summarize(table.rows(study(seeds), KINDS))
+
+
+def history(*accuracies, loss=1.0):
+    epochs = list(range(1, len(accuracies) + 1))
+    return {"epoch": epochs, "loss": [loss / epoch for epoch in epochs], "validation_accuracy": list(accuracies)}
+
+
+def dkd_cells():
+    tied = {"top1": 0.9}
+    cells = [cell(f"{point}", top1=0.8 + 0.01 * i, validation=tied) for i, point in enumerate(POINTS)]
+    for point, metrics in zip(POINTS, cells, strict=True):
+        metrics["keys"] = dict(zip(("alpha", "beta"), point, strict=True))
+    return cells
+
+
+FIGURES = {
+    "accuracy_vs_bits": lambda: accuracy_vs_bits.draw(rows(), "digits"),
+    "accuracy_vs_bytes": lambda: accuracy_vs_bytes.draw(rows(), "digits"),
+    "training_curves": lambda: training_curves.draw(
+        {"teacher": [history(0.5, 0.9)], "teacher/kd": [history(0.4, 0.8)]}, ["teacher"], "digits"
+    ),
+    "dkd_curves": lambda: dkd_curves.draw({point: [history(0.5, 0.9)] * 2 for point in POINTS}, "digits"),
+    "dkd_heatmap": lambda: dkd_heatmap.draw(dkd_heatmap.by_weights(dkd_cells()), "digits"),
+    "layer_errors": lambda: layer_errors.draw([made for made in study() if made["layers"]], "digits"),
+}
+
+
+@pytest.fixture(scope="module", params=FIGURES)
+def figure(request):
+    return FIGURES[request.param]()
+
+
+def titles(figure):
+    return [figure.get_suptitle(), *(panel.get_title() for panel in figure.axes)]
+
+
+def shown(figure):
+    return [panel for panel in figure.axes if panel.axison]
+
+
+def test_every_figure_names_its_axes_its_data_set_and_its_seeds(figure):
+    assert any(panel.get_xlabel() for panel in shown(figure))
+    assert any(panel.get_ylabel() for panel in shown(figure))
+    assert any("digits" in title and "seed" in title for title in titles(figure))
+
+
+def test_saved_twice_the_bytes_are_equal_and_hold_no_date(figure, tmp_path):
+    for name in ("a", "b"):
+        style.save(figure, tmp_path / f"{name}.png", tmp_path / f"{name}.svg")
+    for form in ("png", "svg"):
+        assert (tmp_path / f"a.{form}").read_bytes() == (tmp_path / f"b.{form}").read_bytes()
+    assert "dc:date" not in (tmp_path / "a.svg").read_text()
+
+
+def heights(panel):
+    return {round(float(y), 6) for line in panel.lines for y in line.get_ydata()}
+
+
+def test_accuracy_vs_bits_holds_every_quantized_accuracy_in_its_networks_panel():
+    data = rows()
+    panels = {panel.get_title(): panel for panel in accuracy_vs_bits.draw(data, "digits").axes}
+    for network, title in (("teacher", "teacher"), ("teacher/kd", "kd")):
+        expected = {round(100 * row["test_top1_mean"], 6) for row in data if row["network"] == network}
+        assert expected <= heights(panels[title])
+    assert "dkd, alpha=2" not in panels  # never quantized
+
+
+def test_accuracy_vs_bytes_draws_every_recipe_and_names_the_front():
+    data = rows()
+    figure = accuracy_vs_bytes.draw(data, "digits")
+    assert {round(100 * row["test_top1_mean"], 6) for row in data} <= heights(figure.axes[0])
+    legend = " ".join(text.get_text() for text in figure.legends[0].get_texts())
+    # 250 bytes is the least size; the teacher at 0.955 is the best
+    assert "1 kd: gpfq, 2 bits" in legend and "teacher: float" in legend
+
+
+def test_the_seeds_are_said():
+    assert "single seed" in accuracy_vs_bits.draw(rows((0,)), "digits").get_suptitle()
+    assert "2 seeds" in accuracy_vs_bits.draw(rows(), "digits").get_suptitle()
+
+
+def test_curves_are_the_mean_over_seeds():
+    histories = {"teacher": [history(0.5, 0.75), history(0.75, 1.0)], "teacher/kd": [history(0.25, 0.5)] * 2}
+    loss, accuracy = training_curves.draw(histories, [], "digits").axes
+    assert [list(line.get_ydata()) for line in accuracy.lines] == [[62.5, 87.5], [25, 50]]
+    assert len(loss.lines) == 2
+
+
+def test_a_history_is_read_with_its_terms_summed(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss_a,loss_b,validation_accuracy\n1,0.5,1.5,0.25\n2,0.25,0.5,0.75\n")
+    expected = {"epoch": [1, 2], "loss": [2.0, 0.75], "validation_accuracy": [0.25, 0.75]}
+    assert curves.read_history(path) == expected
+    assert curves.read_grouped([path, path], ["a", "b"]) == {"a": [expected], "b": [expected]}
+
+
+def test_dkd_curves_have_a_panel_an_alpha_and_a_line_a_beta():
+    figure = dkd_curves.draw({point: [history(0.5, 0.9)] for point in POINTS}, "digits")
+    assert [panel.get_title() for panel in figure.axes] == [r"$\alpha$ = 0.5", r"$\alpha$ = 2"]
+    assert [len(panel.lines) for panel in figure.axes] == [2, 2]
+
+
+def test_dkd_is_chosen_on_validation_and_a_tie_by_cross_entropy_there():
+    cells = dkd_heatmap.by_weights(dkd_cells())
+    assert dkd_heatmap.choose(cells) == (2.0, 8.0)  # all tie at 0.9; the last has the least cross entropy
+    cells[0.5, 4.0][0]["validation"] |= {"top1": 0.91}
+    assert dkd_heatmap.choose(cells) == (0.5, 4.0)
+    for metrics in cells.values():
+        metrics[0]["test"] = dict.fromkeys(metrics[0]["test"], 0.0)
+    assert dkd_heatmap.choose(cells) == (0.5, 4.0)
+
+
+def test_the_heatmap_writes_every_value():
+    panel = dkd_heatmap.draw(dkd_heatmap.by_weights(dkd_cells()), "digits").axes[0]
+    assert {text.get_text() for text in panel.texts} == {"80.0", "81.0", "82.0", "83.0"}
+
+
+def test_layers_are_put_in_the_order_in_which_they_run():
+    import torch
+
+    from kdq.models.resnet import build
+
+    for architecture in ("resnet18", "resnet50"):
+        flat = {"mean": [0.0], "std": [1.0]}
+        network = build(architecture, classes=10, channels=1, stem="cifar", width=0.05, **flat).eval()
+        ran = []
+        for name, module in network.named_modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                module.register_forward_hook(lambda *_, name=name, ran=ran: ran.append(name))
+        network(torch.zeros(1, 1, 8, 8))
+        ordered = layer_errors.in_order_of_execution([{"name": name} for name in sorted(ran)])
+        assert [layer["name"] for layer in ordered] == ran
+
+
+def test_layer_errors_are_means_over_seeds_of_what_the_metrics_say():
+    cells = [cell("teacher/rtn,bits=2", seed, keys={"bits": 2}, errors=(0.25 + 0.5 * seed, 0.5)) for seed in (0, 1)]
+    assert layer_errors.series(cells) == {("teacher", 2, "rtn"): [0.5, 0.5]}
+    (panel,) = layer_errors.draw(cells, "digits").axes
+    assert list(panel.lines[0].get_ydata()) == [0.5, 0.5]
+
+
+def test_labels_are_short_where_that_is_clear():
+    names = style.labels(["teacher", "teacher/kd", "hard/kd", "teacher/dkd,alpha=2,beta=4"])
+    assert list(names.values()) == ["teacher", "teacher/kd", "hard/kd", "dkd, alpha=2, beta=4"]
+
+
+def test_many_networks_and_quantizers_all_look_different():
+    looks = {tuple(style.of_network(index).values()) for index in range(56)}
+    assert len(looks) == 56
+
+
+def test_the_axis_of_accuracy_has_ticks_whatever_the_range():
+    for low, high in ((0, 100), (10, 95), (91.2, 92.9), (98, 99.9), (90, 90)):
+        with style.styled():
+            panel = style.new_figure(4, 3).subplots()
+            panel.plot([0, 1], [low, high])
+            style.accuracy_axis([panel])
+        bottom, top = panel.get_ylim()
+        assert bottom <= low and top >= high - 1e-9
+        assert sum(bottom <= tick <= top for tick in panel.get_yticks()) >= 1 + (high - low > 1)

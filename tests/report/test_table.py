@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+from cells import KINDS, cell, study
+
+from kdq.errors import UserError
+from kdq.report import columns, summary, table
+
+PAGE = Path(__file__).parents[2] / "docs" / "table.md"
+
+
+def row_of(recipe, cells):
+    return next(row for row in table.rows(cells, KINDS) if row["recipe"] == recipe)
+
+
+def test_a_row_says_how_the_model_was_made():
+    row = row_of("teacher/kd/gpfq,bits=2", study())
+    expected = {
+        "kind": "quantize",
+        "root": "teacher",
+        "network": "teacher/kd",
+        "method": "kd",
+        "method_name": "kd",
+        "quantizer": "gpfq",
+        "bits": 2,
+        "levels": "2^b",
+        "mean_relative_layer_error": 0.05,
+        "file_bytes": 250,
+    }
+    assert {column: row[column] for column in expected} == expected
+
+
+def test_a_float_model_has_32_bits_and_no_quantizer():
+    row = row_of("teacher", study())
+    assert (row["bits"], row["quantizer"], row["levels"], row["mean_relative_layer_error"]) == (32, "none", None, None)
+    assert row["test_agreement_parent"] is None
+
+
+def test_what_follows_dkd_inherits_its_weights_and_other_rows_have_none():
+    cells = [cell("teacher/dkd,alpha=2", keys={"alpha": 2.0, "beta": 8.0}), cell("teacher/kd")]
+    cells.append(cell("teacher/dkd,alpha=2/rtn,bits=4", keys={"bits": 4}, errors=[0.1]))
+    weights = {row["recipe"]: (row["alpha"], row["beta"]) for row in table.rows(cells, KINDS)}
+    assert weights == {
+        "teacher/dkd,alpha=2": (2.0, 8.0),
+        "teacher/dkd,alpha=2/rtn,bits=4": (2.0, 8.0),
+        "teacher/kd": (None, None),
+    }
+
+
+def test_any_order_of_stages():
+    recipe = "teacher/gpfq,bits=4/kd/rtn,bits=3,levels=paper/qat"
+    row = row_of(recipe, [cell(recipe, keys={"bits": 3}, errors=[0.1])])
+    assert (row["network"], row["method"]) == ("teacher/gpfq,bits=4/kd", "kd")
+    assert (row["quantizer"], row["quantizer_name"], row["kind"]) == ("rtn,levels=paper+qat", "rtn+qat", "retrain")
+
+
+def test_the_order_of_the_cells_does_not_matter(tmp_path):
+    cells = study()
+    for name, order in (("a", cells), ("b", cells[::-1])):
+        table.write(tmp_path / name, table.COLUMNS, table.rows(order, KINDS))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_read_gives_back_what_was_written(tmp_path):
+    rows = table.rows(study(), KINDS)
+    table.write(tmp_path / "table.csv", table.COLUMNS, rows)
+    read = table.read(tmp_path / "table.csv")
+    assert [list(row) for row in read] == [list(table.COLUMNS)] * len(rows)
+    assert read == [{key: pytest.approx(value) for key, value in row.items()} for row in rows]
+
+
+def test_metrics_that_are_none_are_named(tmp_path):
+    path = tmp_path / "metrics.json"
+    for text in ("{", "[]", "{}"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="metrics.json"):
+            table.read_metrics(path)
+
+
+def test_summary_by_hand():
+    cells = [cell("teacher", seed, top1) for seed, top1 in enumerate((0.90, 0.92, 0.97))]
+    (row,) = summary.summarize(table.rows(cells, KINDS))
+    assert row["seeds"] == 3 and row["note"] == "mean of 3 seeds"
+    assert row["test_top1_mean"] == pytest.approx(0.93)
+    # deviations -0.03, -0.01, 0.04; squares sum to 0.0026; over n - 1 = 2
+    assert row["test_top1_std"] == pytest.approx(0.0013**0.5)
+    assert row["test_agreement_parent_mean"] is None and row["test_agreement_parent_std"] is None
+
+
+def test_a_single_seed_says_so_and_has_no_deviation():
+    (row,) = summary.summarize(table.rows([cell("teacher")], KINDS))
+    assert (row["seeds"], row["note"]) == (1, "single seed")
+    assert all(row[f"{measure}_std"] is None for measure in summary.MEASURES)
+
+
+def test_data_sets_are_summarized_apart():
+    cells = [cell("teacher", dataset=name, top1=top1) for name, top1 in (("digits", 0.9), ("cifar10", 0.8))]
+    rows = summary.summarize(table.rows(cells, KINDS))
+    assert [(row["dataset"], row["test_top1_mean"]) for row in rows] == [("cifar10", 0.8), ("digits", 0.9)]
+
+
+def test_rows_have_exactly_the_documented_columns():
+    rows = table.rows(study(), KINDS)
+    assert all(list(row) == list(table.COLUMNS) for row in rows)
+    assert all(list(row) == list(summary.COLUMNS) for row in summary.summarize(rows))
+
+
+def test_the_page_is_the_one_that_the_columns_give():
+    assert PAGE.read_text() == columns.documentation(), "run: make docs"

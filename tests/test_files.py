@@ -1,0 +1,134 @@
+"""Files are whole or absent, and readable by whoever may."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from kdq.errors import UserError
+from kdq.files import atomic, read_header, read_tensors, sha256, write_json, write_tensors
+
+
+@pytest.fixture
+def umask():
+    """Set the process's umask for a test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def mode(path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+class TestAtomic:
+    def test_a_crash_in_the_block_leaves_the_old_file_and_nothing_else(self, tmp_path):
+        path = tmp_path / "file"
+        path.write_text("old")
+        with pytest.raises(ZeroDivisionError), atomic(path) as aside:
+            aside.write_text("half of the n")
+            raise ZeroDivisionError
+        assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+    def test_a_crash_before_anything_is_written(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "file"):
+            raise KeyboardInterrupt
+        assert os.listdir(tmp_path) == []
+
+    def test_the_old_file_stands_until_the_block_ends(self, tmp_path):
+        path = tmp_path / "file"
+        path.write_text("old")
+        with atomic(path) as aside:
+            aside.write_text("new")
+            assert path.read_text() == "old"
+        assert path.read_text() == "new" and os.listdir(tmp_path) == ["file"]
+
+    def test_folders_are_made(self, tmp_path):
+        with atomic(tmp_path / "a/b/file") as aside:
+            aside.write_text("new")
+        assert (tmp_path / "a/b/file").read_text() == "new"
+
+    def test_aside_lies_in_the_same_folder_and_is_hidden(self, tmp_path):
+        with atomic(tmp_path / "file") as aside:
+            aside.write_text("")
+            assert aside.parent == tmp_path and aside.name.startswith(".")
+
+    @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+    def test_modes_follow_the_umask(self, tmp_path, umask, mask, expected):
+        umask(mask)
+        with atomic(tmp_path / "text") as aside:
+            aside.write_text("")
+        write_tensors(tmp_path / "tensors", {"a": torch.zeros(1)}, {"format": "f"})
+        write_json(tmp_path / "json", {})
+        assert {mode(path) for path in tmp_path.iterdir()} == {expected}
+        assert os.umask(mask) == mask
+
+    def test_killed_in_the_block_the_old_file_stands(self, tmp_path, home):
+        path = tmp_path / "file"
+        path.write_text("old")
+        code = (
+            "import os, sys; from kdq.files import atomic\n"
+            "with atomic(sys.argv[1]) as aside: aside.write_text('half'); os.kill(os.getpid(), 9)"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(home)}
+        assert subprocess.run([sys.executable, "-c", code, str(path)], env=environment).returncode == -9
+        assert path.read_text() == "old"
+
+
+class TestJson:
+    def test_the_same_value_gives_the_same_bytes(self, tmp_path):
+        write_json(tmp_path / "a", {"x": 1, "y": [2.5, None]})
+        write_json(tmp_path / "b", {"y": [2.5, None], "x": 1})
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        assert json.loads((tmp_path / "a").read_text()) == {"x": 1, "y": [2.5, None]}
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, object()])
+    def test_what_is_not_json_is_refused_and_leaves_nothing(self, tmp_path, value):
+        with pytest.raises((ValueError, TypeError)):
+            write_json(tmp_path / "a", {"x": value})
+        assert os.listdir(tmp_path) == []
+
+
+class TestTensors:
+    def test_round_trip(self, tmp_path):
+        tensors = {
+            "float": torch.randn(3, 4),
+            "turned": torch.randn(3, 4).t(),
+            "codes": torch.arange(5, dtype=torch.uint8),
+            "scalar": torch.tensor(3),
+            "with gradient": torch.randn(2, requires_grad=True),
+        }
+        write_tensors(tmp_path / "a", tensors, {"format": "f", "more": [1, "é"]})
+        header, found = read_tensors(tmp_path / "a", "f")
+        assert header == {"format": "f", "more": [1, "é"]} == read_header(tmp_path / "a", "f")
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+    def test_the_same_content_gives_the_same_bytes(self, tmp_path):
+        for name in ("a", "b"):
+            tensors = {key: torch.arange(size) for key, size in (("x", 3), ("y", 5), ("z", 1))}
+            write_tensors(tmp_path / name, tensors, {"format": "f", name: 0} | {"a": 0, "b": 0})
+        assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
+
+    def test_one_tensor_under_two_names(self, tmp_path):
+        shared = torch.arange(3)
+        write_tensors(tmp_path / "a", {"x": shared, "y": shared.clone()}, {"format": "f"})
+        assert read_tensors(tmp_path / "a", "f")[1]["y"].tolist() == [0, 1, 2]
+
+    def test_another_format(self, tmp_path):
+        write_tensors(tmp_path / "a", {"x": torch.zeros(1)}, {"format": "f"})
+        with pytest.raises(UserError, match="a: format 'f', expected 'g'$"):
+            read_tensors(tmp_path / "a", "g")
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(UserError, match="a: no such file$"):
+            read_tensors(tmp_path / "a", "f")
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

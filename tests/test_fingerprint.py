@@ -1,0 +1,269 @@
+"""Fingerprints: code that computes the same keeps its own, other code gets another; only what is imported counts."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from kdq.errors import UserError
+from kdq.fingerprint import Fingerprints, canonical, parse
+
+SOURCE = '''
+"""A module."""
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+
+class Parameters(BaseModel):
+    """Keys."""
+
+    alpha: Annotated[float, Field(ge=0, description="a weight")] = 1.0
+
+
+def loss(x: float, weight: float = 2.0) -> float:
+    """Mean square."""
+    # why
+    return weight * x + math.pi
+
+
+async def later():
+    """Nothing."""
+    return "text"
+'''
+SAME = {
+    "a comment": ("# why", "# because\n    # of that"),
+    "no comment": ("    # why\n", ""),
+    "a docstring": ("Mean square.", "Something else."),
+    "no docstring": ('    """Mean square."""\n', ""),
+    "a module's docstring": ('"""A module."""', ""),
+    "a class's docstring": ('    """Keys."""\n', '    """Other keys\n\n    and more."""\n'),
+    "a coroutine's docstring": ('    """Nothing."""\n', ""),
+    "formatting": ("weight * x + math.pi", "(\n        weight*x\n        + math . pi\n    )"),
+    "quotes": ('"text"', "'text'"),
+    "blank lines": ("\n\n\n", "\n\n\n\n\n"),
+    "description of a key": ('description="a weight"', 'description="another text"'),
+    "no description of a key": (', description="a weight"', ""),
+    "a trailing comma": ("weight: float = 2.0)", "weight: float = 2.0,)"),
+    "a number's spelling": ("= 2.0)", "= 2.00)"),
+}
+OTHER = {
+    "a constant": ("math.pi", "math.e"),
+    "an operator": ("weight * x", "weight / x"),
+    "the order of an expression": ("weight * x", "x * weight"),
+    "a default": ("= 2.0)", "= 3.0)"),
+    "a type": ("= 2.0)", "= 2)"),
+    "a key's default": ("= 1.0", "= 2.0"),
+    "a key's bound": ("ge=0", "ge=1"),
+    "a text": ('"text"', '"other"'),
+    "a name": ("def loss", "def cost"),
+    "an annotation": ("-> float", "-> int"),
+    "an import": ("import math", "import cmath as math"),
+    "a text that is no docstring": ('return "text"', '"text"\n    return "text"'),
+    "async": ("async def", "def"),
+}
+
+
+def changed(pair) -> str:
+    assert SOURCE.count(pair[0]) >= 1
+    return SOURCE.replace(*pair)
+
+
+class TestCanonical:
+    @pytest.mark.parametrize("name", SAME)
+    def test_the_same(self, name):
+        assert canonical(ast.parse(changed(SAME[name]))) == canonical(ast.parse(SOURCE))
+
+    @pytest.mark.parametrize("name", OTHER)
+    def test_other(self, name):
+        assert canonical(ast.parse(changed(OTHER[name]))) != canonical(ast.parse(SOURCE))
+
+    def test_none_is_a_value(self):
+        assert canonical(ast.parse("x = None")) != canonical(ast.parse("x = 0"))
+        assert canonical(ast.parse("return_ = f()")) != canonical(ast.parse("return_ = f(None)"))
+
+    def test_what_stands_inside_and_what_after(self):
+        inside, after = "if a:\n    b\n    c", "if a:\n    b\nc"
+        assert canonical(ast.parse(inside)) != canonical(ast.parse(after))
+
+    def test_an_else_is_no_body(self):
+        assert canonical(ast.parse("if a:\n    b\nelse:\n    c")) != canonical(ast.parse("if a:\n    b\n    c"))
+
+
+class TestParse:
+    def test_a_syntax_error_names_file_and_line(self, tmp_path):
+        (tmp_path / "wrong.py").write_text("a = 1\nb = = 2\n")
+        with pytest.raises(UserError, match=r"wrong.py: line 2: invalid syntax$"):
+            parse(tmp_path / "wrong.py")
+
+
+@pytest.fixture(scope="module")
+def fingerprints(home):
+    return Fingerprints(home)
+
+
+@pytest.fixture
+def copy(home, tmp_path):
+    """A copy of the package and the scripts, to be edited."""
+    shutil.copytree(home / "kdq", tmp_path / "kdq", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(home / "scripts", tmp_path / "scripts")
+    return tmp_path
+
+
+def names(home, paths) -> set[str]:
+    return {str(path.relative_to(home)) for path in paths}
+
+
+class TestClosure:
+    """What a stage's result depends on; the study's reruns follow from it."""
+
+    @pytest.mark.parametrize("name", ["kd", "dkd", "mixup"])
+    def test_a_method_has_no_other_method_and_no_quantizer(self, fingerprints, home, name):
+        found = names(home, fingerprints.closure(f"kdq/distill/{name}.py"))
+        methods = {f"kdq/distill/{other}.py" for other in ("kd", "dkd", "mixup", "losses")}
+        assert found & methods == {f"kdq/distill/{name}.py"}
+        assert not {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py", "kdq/quantize/network.py"} & found
+        assert {"kdq/distill/method.py", "kdq/data/batches.py", "kdq/parameters.py", "kdq/__init__.py"} <= found
+
+    @pytest.mark.parametrize("name", ["rtn", "gpfq"])
+    def test_a_quantizer_has_no_other_quantizer_and_no_training(self, fingerprints, home, name):
+        found = names(home, fingerprints.closure("scripts/quantize.py", f"kdq/quantize/{name}.py"))
+        assert found & {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py"} == {f"kdq/quantize/{name}.py"}
+        assert not any(path.startswith(("kdq/distill", "kdq/evaluate", "kdq/report")) for path in found)
+        assert "kdq/train/loop.py" not in found
+        assert {"scripts/quantize.py", "kdq/quantize/network.py", "kdq/models/file.py"} <= found
+
+    def test_an_evaluation_has_no_training_loop_and_no_method(self, fingerprints, home):
+        found = names(home, fingerprints.closure("scripts/evaluate.py"))
+        assert {"kdq/evaluate/metrics.py", "kdq/evaluate/stage.py", "kdq/models/resnet.py"} <= found
+        assert not {"kdq/train/loop.py", "kdq/train/stage.py", "kdq/train/checkpoint.py"} & found
+        assert not any(path.startswith(("kdq/distill", "kdq/report")) for path in found)
+
+    @pytest.mark.parametrize("script", ["train_root", "distill"])
+    def test_training_has_no_evaluation_no_report_and_no_planning(self, fingerprints, home, script):
+        found = names(home, fingerprints.closure(f"scripts/{script}.py"))
+        assert {"kdq/train/loop.py", "kdq/train/stage.py", "kdq/models/file.py", "kdq/data/batches.py"} <= found
+        assert not any(path.startswith(("kdq/evaluate", "kdq/report")) for path in found)
+        assert not {"kdq/config.py", "kdq/recipe.py", "kdq/stages.py", "kdq/targets.py"} & found
+        assert not {"kdq/data/cifar.py", "kdq/data/sources.py"} & found
+
+    def test_preparing_data_has_no_model(self, fingerprints, home):
+        found = names(home, fingerprints.closure("scripts/prepare_data.py"))
+        assert not any(path.startswith(("kdq/models", "kdq/train", "kdq/distill", "kdq/quantize")) for path in found)
+        assert {"kdq/data/cifar.py", "kdq/data/digits.py", "kdq/data/folder.py"} <= found
+
+
+class TestEdits:
+    """Of a copy of this very package; the graph of imports stays, so that it is built once."""
+
+    @pytest.fixture(autouse=True)
+    def graph(self, fingerprints, monkeypatch):
+        monkeypatch.setattr(Fingerprints, "graph", fingerprints.graph)
+
+    def changes(self, copy, file, old, new) -> set[str]:
+        """Which of these jobs get another fingerprint when ``old`` becomes ``new`` in ``file``."""
+        jobs = {
+            "root": ("scripts/train_root.py", "kdq/root/hard.py"),
+            "teacher": ("scripts/train_root.py", "kdq/root/teacher.py"),
+            "kd": ("scripts/distill.py", "kdq/distill/kd.py"),
+            "dkd": ("scripts/distill.py", "kdq/distill/dkd.py"),
+            "mixup": ("scripts/distill.py", "kdq/distill/mixup.py"),
+            "rtn": ("scripts/quantize.py", "kdq/quantize/rtn.py"),
+            "gpfq": ("scripts/quantize.py", "kdq/quantize/gpfq.py"),
+            "evaluate": ("scripts/evaluate.py",),
+            "data": ("scripts/prepare_data.py",),
+        }
+        before = {job: Fingerprints(copy).of(*files) for job, files in jobs.items()}
+        text = (copy / file).read_text()
+        assert old in text
+        (copy / file).write_text(text.replace(old, new))
+        return {job for job, files in jobs.items() if Fingerprints(copy).of(*files) != before[job]}
+
+    @pytest.mark.parametrize(
+        ("file", "jobs"),
+        [
+            ("kdq/distill/kd.py", {"kd"}),
+            ("kdq/distill/dkd.py", {"dkd"}),
+            ("kdq/distill/divergence.py", {"kd", "mixup"}),
+            ("kdq/quantize/rtn.py", {"rtn"}),
+            ("kdq/quantize/gpfq.py", {"gpfq"}),
+            ("kdq/evaluate/metrics.py", {"evaluate"}),
+            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup"}),
+            ("kdq/root/hard.py", {"root"}),
+            ("kdq/data/cifar.py", {"data"}),
+            ("kdq/config.py", set()),
+            ("kdq/recipe.py", set()),
+            ("scripts/distill.py", {"kd", "dkd", "mixup"}),
+        ],
+    )
+    def test_a_line_more_reaches_exactly_these(self, copy, file, jobs):
+        end = (copy / file).read_text()
+        assert self.changes(copy, file, end, end + "\nMORE = 1\n") == jobs
+
+    @pytest.mark.parametrize("file", ["kdq/train/loop.py", "kdq/distill/kd.py", "scripts/distill.py", "kdq/files.py"])
+    def test_a_comment_reaches_none(self, copy, file):
+        end = (copy / file).read_text()
+        assert self.changes(copy, file, end, "# before\n" + end + "\n# after\n") == set()
+
+    def test_a_broken_file_is_named(self, copy):
+        (copy / "kdq/distill/kd.py").write_text("def kd(:\n")
+        with pytest.raises(UserError, match=r"kdq/distill/kd.py: line 1: "):
+            Fingerprints(copy).of("scripts/distill.py", "kdq/distill/kd.py")
+
+    def test_is_short_and_stable(self, copy):
+        found = Fingerprints(copy).of("scripts/evaluate.py")
+        assert len(found) == 16 and int(found, 16) >= 0
+        assert found == Fingerprints(copy).of("scripts/evaluate.py")
+
+    def test_where_it_lies_does_not_matter(self, copy, fingerprints):
+        assert Fingerprints(copy).of("scripts/evaluate.py") == fingerprints.of("scripts/evaluate.py")
+
+
+def test_a_new_import_joins_the_closure(tmp_path):
+    """Of a package made here, each time in a process of its own: the graph is that of the package on disk."""
+    package = tmp_path / "kdq"
+    (package / "sub").mkdir(parents=True)
+    (tmp_path / "job.py").write_text("def main():\n    from kdq import one\n")
+    files = {
+        "__init__.py": "",
+        "sub/__init__.py": "",
+        "one.py": "",
+        "sub/two.py": "",
+        "sub/three.py": "",
+        "lone.py": "",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    for name in ("errors", "fingerprint"):
+        shutil.copy(sys.modules[f"kdq.{name}"].__file__, package / f"{name}.py")
+    code = """
+        import pathlib, sys
+        from kdq.fingerprint import Fingerprints
+        home = pathlib.Path(sys.argv[1])
+        prints = Fingerprints(home)
+        print(prints.of("job.py"), *(path.relative_to(home) for path in prints.closure("job.py")))
+    """
+
+    def look():
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+        job = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        digest, *paths = job.stdout.split()
+        return digest, set(paths)
+
+    first, paths = look()
+    assert paths == {"job.py", "kdq/__init__.py", "kdq/one.py"}
+    (package / "one.py").write_text("def f():\n    from kdq.sub import two\n")  # lazily: found all the same
+    (package / "sub/two.py").write_text("from kdq.sub.three import x\n")
+    (package / "sub/three.py").write_text("x = 1\n")
+    second, more = look()
+    assert more == paths | {"kdq/sub/__init__.py", "kdq/sub/two.py", "kdq/sub/three.py"}
+    (package / "sub/three.py").write_text("x = 2\n")
+    (package / "lone.py").write_text("x = 2\n")
+    third, same = look()
+    assert same == more and len({first, second, third}) == 3

@@ -1,0 +1,298 @@
+"""The training loop: schedules, averaging, the choice of the epoch, and a stop at numbers that are none."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kdq.data.batches import Batch, TrainingBatches
+from kdq.errors import UserError
+from kdq.train import checkpoint as checkpoints
+from kdq.train.loop import Run, fit, make_schedule
+from kdq.train.settings import Training
+from kdq.train.task import Classification, Step, Task
+
+EMPTY = pytest.mark.xfail(raises=IndexError, reason="an empty file's error has no message to quote", strict=True)
+
+
+def settings(**changes) -> Training:
+    return Training(**{"epochs": 3, "batch_size": 8, "precision": "float32", **changes})
+
+
+class Linear(nn.Module):
+    """As small as a network can be, with a normalisation whose buffers are averaged too."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = nn.BatchNorm1d(16)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, images):
+        return self.fc(self.norm(images.flatten(1)))
+
+
+def batches(count=40, batch_size=8) -> TrainingBatches:
+    images = torch.randint(0, 256, (count, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = {"crop": 0, "flip": False, "cutout": 0, "fill": [0.5]}
+    return TrainingBatches(images, torch.arange(count) % 3, batch_size=batch_size, **plain)
+
+
+VALIDATION = SimpleNamespace(images=torch.zeros(6, 1, 4, 4, dtype=torch.uint8), labels=torch.arange(6) % 3)
+
+
+@pytest.fixture
+def run_fit(tmp_path):
+    """Run ``fit`` on the smallest task; gives (history, lines of the log, states of the checkpoints)."""
+
+    def run_fit(task=None, data=None, seed=0, identity="this run", **changes):
+        lines, states = [], []
+        task = task or Classification(Linear())
+        chosen = settings(**changes)
+
+        original = checkpoints.save
+
+        def keep(path, state):
+            original(path, state)
+            states.append(torch.load(path, weights_only=True))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoints, "save", keep)
+            history = fit(
+                task,
+                data or batches(),
+                VALIDATION,
+                chosen,
+                seed=seed,
+                checkpoint=tmp_path / "checkpoint.pt",
+                identity=identity,
+                log=lines.append,
+            )
+        return SimpleNamespace(history=history, log=lines, states=states, network=task.network)
+
+    return run_fit
+
+
+def rates(chosen: Training, steps: int) -> list[float]:
+    """The learning rate of each of ``steps`` steps."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=chosen.learning_rate)
+    schedule = make_schedule(optimizer, chosen, steps)
+    found = []
+    for _ in range(steps):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+class TestSchedule:
+    @pytest.mark.parametrize("steps", [1, 2, 7, 100])
+    def test_cosine(self, steps):
+        expected = [0.3 * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+        assert rates(settings(schedule="cosine", learning_rate=0.3), steps) == pytest.approx(expected)
+
+    @pytest.mark.parametrize("rise", [0.0, 0.2, 0.35, 1.0])
+    @pytest.mark.parametrize("steps", [10, 99, 100])
+    def test_onecycle_rises_and_falls_in_straight_lines(self, steps, rise):
+        highest, lowest = 0.3, 0.3 / 25 / 1e4
+        peak = rise * (steps + 1) - 1
+
+        def expected(step):
+            if step <= peak:
+                return 0.3 / 25 + (highest - 0.3 / 25) * step / peak
+            return highest + (lowest - highest) * (step - peak) / (steps - peak)
+
+        found = rates(settings(schedule="onecycle", learning_rate=0.3, rise=rise), steps)
+        assert found == pytest.approx([expected(step) for step in range(steps)])
+        assert max(found) <= highest
+
+    @pytest.mark.xfail(raises=ZeroDivisionError, reason="rise * (steps + 1) == 1 divides by zero in torch", strict=True)
+    def test_onecycle_where_the_rise_is_one_step(self):
+        assert len(rates(settings(schedule="onecycle", rise=0.2), 4)) == 4
+
+    def test_of_the_run_in_its_history(self, run_fit):
+        """A row's learning rate is that of the epoch's last step; all steps of all epochs are one curve."""
+        history = run_fit(learning_rate=0.1, epochs=3).history  # five steps an epoch
+        curve = rates(settings(learning_rate=0.1), 15)
+        assert [row["learning_rate"] for row in history] == pytest.approx([curve[4], curve[9], curve[14]])
+
+
+class TestSelect:
+    ACCURACIES = (0.5, 0.7, 0.7, 0.6)
+
+    @pytest.fixture(autouse=True)
+    def validation(self, monkeypatch):
+        monkeypatch.setattr(Run, "validate", lambda run: self.ACCURACIES[run.epoch])
+
+    @pytest.mark.parametrize(("select", "epoch"), [("best", 2), ("last", 4)])
+    def test_the_first_best_epoch_or_the_last(self, run_fit, select, epoch):
+        result = run_fit(epochs=4, select=select)
+        expected = {
+            key.removeprefix("network."): value
+            for key, value in result.states[epoch - 1]["task"].items()
+            if key.startswith("network.")
+        }
+        found = result.network.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in found)
+        other = result.states[3 if epoch == 2 else 1]["task"]["network.fc.weight"]
+        assert not torch.equal(found["fc.weight"], other)
+        assert f"saving epoch {epoch}, validation accuracy {self.ACCURACIES[epoch - 1]:.4f}" in result.log[-1]
+        assert not result.network.training
+
+    def test_best_across_a_resumed_run(self, run_fit):
+        run_fit(epochs=4)
+        assert "saving epoch 2" in run_fit(epochs=4).log[-1]
+
+
+class TestHistory:
+    def test_a_row_an_epoch_with_named_columns(self, run_fit):
+        history = run_fit(epochs=3).history
+        assert [row["epoch"] for row in history] == [1, 2, 3]
+        for row in history:
+            assert list(row) == [
+                *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy", "validation_accuracy"),
+                *("images_per_second", "peak_memory_bytes"),
+            ]
+            assert all(isinstance(value, int | float) for value in row.values())
+            assert row["peak_memory_bytes"] > 10**6
+
+    def test_validation_is_measured_in_eval_mode(self, run_fit):
+        """The network's own accuracy on the validation part, and no statistics are taken from it."""
+        result = run_fit(epochs=1)
+        predicted = result.network.eval()(VALIDATION.images.float() / 255).argmax(1)
+        assert result.history[0]["validation_accuracy"] == (predicted == VALIDATION.labels).double().mean().item()
+        assert result.network.norm.num_batches_tracked == 5
+
+    def test_one_step_of_plain_gradient_descent(self, run_fit):
+        """With no momentum and no decay the weights move by the rate times the gradient."""
+        data = batches(8)
+        before = Linear()
+        order = next(iter(data.epoch(1, torch.Generator().manual_seed(0))))
+        loss = F.cross_entropy(before(order.images), order.labels)
+        gradient = torch.autograd.grad(loss, before.fc.weight)[0]
+        plain = {"epochs": 1, "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 0.1}
+        result = run_fit(data=data, **plain)
+        torch.testing.assert_close(result.network.fc.weight, before.fc.weight - 0.1 * gradient)
+        assert result.history[0]["loss_cross_entropy"] == pytest.approx(loss.item())
+
+
+class TestAveraging:
+    def test_exponential_moving_average_of_the_steps(self):
+        run = Run(Classification(Linear()), batches(), VALIDATION, settings(averaging=0.8), 0)
+        run.task.train()
+        expected = None
+        for batch in run.batches.epoch(1, run.generator):
+            run._step(batch)
+            now = {key: value.clone() for key, value in run.task.network.state_dict().items()}
+            expected = expected or now
+            for key in now:
+                if now[key].is_floating_point():
+                    expected[key] = 0.8 * expected[key] + 0.2 * now[key]
+        found = run.evaluated.state_dict()
+        assert run.evaluated is not run.task.network
+        for key in expected:
+            if expected[key].is_floating_point():
+                torch.testing.assert_close(found[key], expected[key])
+
+    def test_the_average_is_saved(self, run_fit):
+        result = run_fit(averaging=0.5, select="last")
+        state = result.states[-1]
+        assert torch.equal(result.network.fc.weight, state["average"]["module.fc.weight"])
+        assert not torch.equal(result.network.fc.weight, state["task"]["network.fc.weight"])
+
+    def test_none_is_none(self):
+        run = Run(Classification(Linear()), batches(), VALIDATION, settings(averaging=0.0), 0)
+        assert run.evaluated is run.task.network
+
+
+class Breaking(Task):
+    """A task with two terms, of which one is broken at a step of an epoch."""
+
+    def __init__(self, epoch: int, step: int, value: float):
+        super().__init__(Linear())
+        self.when, self.value, self.steps = (epoch, step), value, {}
+
+    def forward(self, batch: Batch) -> Step:
+        logits = self.network(batch.images)
+        step = self.steps[batch.epoch] = self.steps.get(batch.epoch, 0) + 1
+        broken = self.value if (batch.epoch, step) == self.when else 0.0
+        return Step({"fine": F.cross_entropy(logits, batch.labels), "bad": logits.mean() * 0 + broken}, logits)
+
+
+class TestNotFinite:
+    @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+    @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (1, 50), (1, 51), (2, 73), (2, 120)])
+    def test_stops_with_epoch_step_and_term(self, run_fit, epoch, step, value):
+        with pytest.raises(UserError, match=f"^epoch {epoch}, step {step}: the loss term 'bad' is {value}, expected"):
+            run_fit(Breaking(epoch, step, value), batches(240, 2))
+
+    def test_the_run_before_it_is_kept(self, run_fit, tmp_path):
+        with pytest.raises(UserError):
+            run_fit(Breaking(2, 3, math.nan))
+        assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 1
+
+    def test_a_learning_rate_far_too_high(self, run_fit):
+        with pytest.raises(UserError, match="the loss term 'cross_entropy' is (nan|inf), .* lower learning_rate"):
+            run_fit(learning_rate=1e30, epochs=5)
+
+
+class TestClassification:
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, 1.0])
+    def test_label_smoothing_spreads_over_all_classes(self, smoothing):
+        network = Linear().eval()
+        batch = next(batches().epoch(1, torch.Generator().manual_seed(0)))
+        logs = network(batch.images).log_softmax(1)
+        targets = (1 - smoothing) * F.one_hot(batch.labels, 3) + smoothing / 3
+        step = Classification(network, smoothing)(batch)
+        torch.testing.assert_close(step.terms["cross_entropy"], -(targets * logs).sum(1).mean())
+        torch.testing.assert_close(step.logits.log_softmax(1), logs)
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("content", [pytest.param(b"", marks=EMPTY), b"text", b"PK\x03\x04", bytes(1000)])
+    def test_a_damaged_one_is_not_used_and_the_log_says_so(self, run_fit, tmp_path, content):
+        whole = run_fit()
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        again = run_fit()
+        assert "not readable as a checkpoint" in again.log[0] and "starting over" in again.log[0]
+        assert "\n" not in again.log[0]
+        assert torch.equal(again.network.fc.weight, whole.network.fc.weight)
+        assert len(again.states) == 3
+
+    def test_a_truncated_one(self, run_fit, tmp_path):
+        run_fit()
+        path = tmp_path / "checkpoint.pt"
+        whole = path.read_bytes()
+        for size in (len(whole) // 4, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:size])
+            assert "starting over" in run_fit().log[0]
+
+    @pytest.mark.parametrize("state", [[], {}, {"epoch": 1}, "text", 3, None], ids=str)
+    def test_something_else(self, run_fit, tmp_path, state):
+        torch.save(state, tmp_path / "checkpoint.pt")
+        assert "starting over" in run_fit().log[0]
+
+    def test_another_runs_is_not_used_and_the_log_says_so(self, run_fit):
+        run_fit(identity="another")
+        result = run_fit()
+        assert "of another run (parameters, code, data or parent changed); starting over" in result.log[0]
+        assert len(result.states) == 3
+
+    def test_code_in_it_is_not_run(self, run_fit, tmp_path):
+        class Trap:
+            def __reduce__(self):
+                return (open, (str(tmp_path / "trapped"), "w"))
+
+        torch.save({"identity": "this run", "trap": Trap()}, tmp_path / "checkpoint.pt")
+        assert "starting over" in run_fit().log[0]
+        assert not (tmp_path / "trapped").exists()
+
+    def test_a_finished_one_trains_no_more(self, run_fit):
+        whole, again = run_fit(), run_fit()
+        assert again.states == [] and again.history == whole.history
+        assert "going on after epoch 3" in again.log[0]
+        assert torch.equal(again.network.fc.weight, whole.network.fc.weight)

@@ -1,0 +1,164 @@
+"""What reruns after a change, and what does not: each set of planned outputs is asserted exactly."""
+
+import ast
+import subprocess
+import time
+
+import pytest
+from tests.workflow.conftest import touch
+
+FIGURES = "results/digits/figures"
+TABLES = {"results/table.csv", "results/summary.csv"}
+
+
+def figures(*names) -> set[str]:
+    return {f"{FIGURES}/{name}.{form}" for name in names for form in ("png", "svg")}
+
+
+# the tables and what is drawn from them: behind every metrics.json
+OVERVIEW = TABLES | figures("accuracy_vs_bits", "accuracy_vs_bytes")
+ALL_FIGURES = figures(
+    "accuracy_vs_bits", "accuracy_vs_bytes", "dkd_curves", "dkd_heatmap", "layer_errors", "training_curves"
+)
+
+BITS = (2, 3, 4, 8)
+QUANTIZERS = ("rtn", "gpfq")
+DKD = [f"teacher/dkd,alpha={alpha},beta={beta}" for alpha in ("0.5", "1", "2") for beta in (4, 8, 10)]
+STUDENTS = ["hard", "teacher/kd", "teacher/kd,loss=ce", "teacher/mixup", *DKD]
+TRAINED = ["teacher", *STUDENTS]
+QUANTIZED_NETWORKS = ["teacher", "hard", "teacher/kd", "teacher/mixup", "teacher/dkd,alpha=1,beta=8"]
+
+
+def quantized(networks=QUANTIZED_NETWORKS, quantizers=QUANTIZERS, bits=BITS) -> list[str]:
+    return [f"{network}/{name},bits={b}" for network in networks for name in quantizers for b in bits]
+
+
+def files(recipes, *names) -> set[str]:
+    return {f"results/digits/seed=0/{recipe}/{name}" for recipe in recipes for name in names}
+
+
+def evaluated(recipes) -> set[str]:
+    return files(recipes, "metrics.json", "predictions.safetensors")
+
+
+def made(trained=(), others=()) -> set[str]:
+    """All files of trained and of quantized cells."""
+    return evaluated([*trained, *others]) | files([*trained, *others], "model.safetensors") | files(trained, "history.csv")
+
+
+def appended(line: str):
+    return lambda text: f"{text}\n\n{line}\n"
+
+
+def test_a_finished_study_has_nothing_to_do(finished):
+    assert finished.plan() == set()
+
+
+def test_an_edit_of_a_method_reruns_its_cells_and_their_descendants(finished):
+    expected = made(["teacher/kd", "teacher/kd,loss=ce"], quantized(["teacher/kd"]))
+    expected |= OVERVIEW | figures("training_curves", "layer_errors")
+    with finished.edited("kdq/distill/kd.py", appended("EDITED = 1")):
+        assert finished.plan() == expected
+    assert finished.plan() == set()
+
+
+def test_an_edit_of_a_quantizer_reruns_its_cells(finished):
+    expected = made(others=quantized(quantizers=["gpfq"])) | OVERVIEW | figures("layer_errors")
+    with finished.edited("kdq/quantize/gpfq.py", appended("EDITED = 1")):
+        assert finished.plan() == expected
+
+
+def without_comments(text: str) -> str:
+    """The same code in other words: comments gone, everything laid out anew."""
+    return ast.unparse(ast.parse(text)) + "\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [touch, appended("# a remark"), lambda text: text.replace('"""', '"""Edited. ', 1), without_comments],
+    ids=["touch", "comment", "docstring", "formatting"],
+)
+@pytest.mark.parametrize("path", ["kdq/distill/kd.py", "kdq/train/loop.py", "scripts/distill.py"])
+def test_what_does_not_change_the_code_reruns_nothing(finished, path, change):
+    with finished.edited(path, change):
+        assert finished.plan() == set()
+
+
+def test_a_git_checkout_and_back_reruns_nothing(finished):
+    def git(*arguments):
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=finished.folder, check=True, capture_output=True)
+
+    git("init", "--initial-branch=main")
+    git("add", "kdq", "scripts", "rules", "Snakefile", "config.yaml")
+    git("commit", "--message", "as it was")
+    git("checkout", "-b", "other")
+    method = finished.folder / "kdq/distill/kd.py"
+    method.write_text(method.read_text() + "\nEDITED = 1\n")
+    script = finished.folder / "scripts/distill.py"
+    script.write_text(script.read_text() + "\nEDITED = 1\n")
+    git("commit", "--all", "--message", "edited")
+    assert finished.plan() != set()
+    git("checkout", "main")
+    assert finished.plan() == set()
+
+
+def test_a_default_in_the_config_reruns_the_cells_that_use_it(finished):
+    descendants = quantized(["teacher/dkd,alpha=1,beta=8"])
+    expected = made(DKD, descendants) | OVERVIEW
+    expected |= figures("dkd_curves", "dkd_heatmap", "training_curves", "layer_errors")
+    with finished.configured({"stages": {"dkd": {"warmup": 1}}}):
+        assert finished.plan() == expected
+
+
+def test_an_edit_of_the_metrics_reruns_no_training(finished):
+    expected = evaluated([*TRAINED, *quantized()]) | OVERVIEW | figures("dkd_heatmap", "layer_errors")
+    with finished.edited("kdq/evaluate/metrics.py", appended("EDITED = 1")):
+        assert finished.plan() == expected
+
+
+def test_an_edit_of_the_training_loop_reruns_every_trained_model(finished):
+    expected = made(TRAINED, quantized()) | TABLES | ALL_FIGURES
+    with finished.edited("kdq/train/loop.py", appended("EDITED = 1")):
+        assert finished.plan() == expected
+
+
+def test_an_added_bit_width_makes_its_cells_and_the_tables(finished):
+    recipes = [*TRAINED, *quantized(), *quantized(bits=[5])]
+    expected = made(others=quantized(bits=[5])) | OVERVIEW | figures("layer_errors")
+    with finished.configured({"recipes": recipes}):
+        assert finished.plan() == expected
+
+
+def test_a_lost_cell_is_made_again(finished):
+    lost = finished.folder / "results/digits/seed=0/hard/rtn,bits=8/metrics.json"
+    aside = lost.with_suffix(".aside")
+    lost.rename(aside)
+    try:
+        expected = evaluated(["hard/rtn,bits=8"]) | OVERVIEW | figures("layer_errors")
+        assert finished.plan() == expected
+    finally:
+        aside.rename(lost)
+
+
+def test_an_edit_while_a_job_runs_reruns_that_job_next_time(fresh):
+    folder = "results/digits/seed=0/hard"
+    target = f"{folder}/model.safetensors"
+    fresh.configure({"student": {"epochs": 12}})
+    job = subprocess.Popen(
+        fresh.command("--cores", "1", target),
+        cwd=fresh.folder,
+        env=fresh.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log = fresh.folder / "logs/root/digits/seed=0/hard.log"
+    while not (log.is_file() and "epoch   1/" in log.read_text()):
+        assert job.poll() is None, job.stdout.read()
+        time.sleep(0.05)
+    with fresh.edited("kdq/train/task.py", appended("EDITED = 1")):
+        output, _ = job.communicate()
+        assert job.returncode == 0, output
+        assert fresh.plan(target) == {target, f"{folder}/history.csv"}
+    assert fresh.plan(target) == set()

@@ -1,0 +1,113 @@
+"""The default study, end to end: what it leaves on disk, and what a user sees who mistypes."""
+
+import csv
+import json
+import subprocess
+
+import pytest
+from tests.workflow.test_reruns import ALL_FIGURES, TABLES, TRAINED, files, made, quantized
+
+
+def test_every_artifact_is_there(finished):
+    expected = made(TRAINED, quantized()) | TABLES | ALL_FIGURES
+    missing = [path for path in expected if not (finished.folder / path).stat().st_size]
+    assert missing == []
+    assert list(finished.folder.glob("results/**/checkpoint.pt")) == []
+    assert list(finished.folder.glob("results/**/.*")) == []
+
+
+def test_the_table_has_a_row_for_every_cell(finished):
+    with open(finished.folder / "results/table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["recipe"] for row in rows} == {*TRAINED, *quantized()}
+    assert len(rows) == len(TRAINED) + len(quantized())
+
+
+def test_a_row_says_what_the_metrics_say(finished):
+    with open(finished.folder / "results/table.csv") as file:
+        rows = {row["recipe"]: row for row in csv.DictReader(file)}
+    recipe = "teacher/kd/gpfq,bits=3"
+    metrics = json.loads((finished.folder / f"results/digits/seed=0/{recipe}/metrics.json").read_text())
+    assert float(rows[recipe]["test_top1"]) == pytest.approx(metrics["test"]["top1"], abs=1e-6)
+    assert int(rows[recipe]["file_bytes"]) == metrics["file_bytes"]
+
+
+def test_a_quantized_model_says_how_it_was_made(finished):
+    path = finished.folder / "results/digits/seed=0/teacher/kd/gpfq,bits=3"
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert metrics["recipe"] == "teacher/kd/gpfq,bits=3"
+    assert metrics["nominal_bits"] == 3
+    assert metrics["file_bytes"] == (path / "model.safetensors").stat().st_size
+    assert len(metrics["layers"]) == 21
+    assert all(0 < layer["relative_error"] < 1 for layer in metrics["layers"])
+    assert set(metrics["provenance"]["inputs"]) == {"data", "parent"}
+    for part in ("validation", "test"):
+        assert {"agreement_parent", "agreement_root", "top1", "top5"} <= metrics[part].keys()
+
+
+def test_the_same_study_gives_the_same_bytes(finished, fresh):
+    target = "results/digits/seed=0/teacher/gpfq,bits=2/model.safetensors"
+    assert fresh.run("--cores", "1", target).returncode == 0
+    for path in files(["teacher", "teacher/gpfq,bits=2"], "model.safetensors"):
+        assert (fresh.folder / path).read_bytes() == (finished.folder / path).read_bytes()
+
+
+def test_the_other_order_can_be_asked_for(finished):
+    recipe = "teacher/gpfq,bits=4/kd/rtn,bits=3"
+    done = finished.run("--cores", "2", f"results/digits/seed=0/{recipe}/metrics.json")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((finished.folder / f"results/digits/seed=0/{recipe}/metrics.json").read_text())
+    assert metrics["nominal_bits"] == 3
+    assert finished.plan() == set()
+
+
+def test_the_report_holds_the_figures(finished):
+    done = finished.run("--report", "report.zip")
+    assert done.returncode == 0, done.stderr
+    listing = subprocess.run(
+        ["python3", "-m", "zipfile", "-l", "report.zip"], cwd=finished.folder, capture_output=True, text=True
+    ).stdout
+    for figure in ("accuracy_vs_bits", "accuracy_vs_bytes", "dkd_curves", "dkd_heatmap", "layer_errors"):
+        assert f"{figure}.png" in listing
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("results/digits/seed=0/teacher/kdd/metrics.json", "did you mean 'kd'"),
+        ("results/digits/seed=0/teacher/gpfq,bitz=4/metrics.json", "did you mean 'bits'"),
+        ("results/digits/seed=0/teacher/gpfq,bits=9/metrics.json", "found 9"),
+        ("results/digits/seed=0/teacher/kd,temperature=2,loss=kl/metrics.json", "'kd,loss=kl,temperature=2'"),
+        ("results/digits/seed=0/gpfq,bits=4/metrics.json", "expected a root"),
+        ("results/digit/seed=0/teacher/metrics.json", "did you mean 'digits'"),
+        ("results/digits/seed=0/teacher/metric.json", "did you mean 'metrics.json'"),
+        ("results/digits/seed=zero/teacher/metrics.json", "expected seed=NUMBER"),
+    ],
+)
+def test_a_mistyped_target_is_one_line(fresh, target, expected):
+    done = fresh.run("--cores", "1", "--dry-run", target)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert done.returncode != 0
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"recipies": ["teacher"]}, "did you mean 'recipes'"),
+        ({"recipes": []}, "expected at least one"),
+        ({"teacher": {"epochs": "many"}}, "teacher.epochs"),
+        ({"stages": {"kd": {"temprature": 4}}}, "did you mean 'temperature'"),
+        ({"datasets": ["cifar"]}, "did you mean 'cifar10'"),
+    ],
+)
+def test_a_wrong_config_is_one_line_with_its_file(fresh, changes, expected):
+    fresh.configure(changes)
+    done = fresh.run("--cores", "1", "--dry-run")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert done.returncode != 0
+    assert len(lines) == 1, done.stderr
+    assert "overlay.yaml" in lines[0]
+    assert expected in lines[0]
