@@ -7,6 +7,7 @@ import torch
 
 from kdq.data.prepared import Prepared
 from kdq.distill.method import Distillation, Method
+from kdq.models.fold import fold_batchnorm
 from kdq.train.stage import Trained, train
 from kdq.train.task import Task
 
@@ -36,6 +37,8 @@ def distill(
 
     def task(network, device) -> Task:
         example = prepared.train.images[:2].to(device).float() / 255
-        return Distillation(network, teacher.to(device), kinds[0](found.Parameters(**own)), example, seed)
+        # a fifth faster, and the teacher is nearly half of a step's cost
+        folded = fold_batchnorm(teacher).to(device, memory_format=torch.channels_last)
+        return Distillation(network, folded, kinds[0](found.Parameters(**own)), example, seed)
 
     return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)

@@ -57,7 +57,7 @@ def evaluate(
         if not math.isfinite(metrics[part]["cross_entropy"]):
             raise UserError(f"{path}: its logits on the {part} part are not finite")
     header = {key: file.header[key] for key in ("dataset", "seed", "recipe", "keys", "provenance")}
-    return {**header, **metrics, **sizes(file, path), "layers": layer_table(file)}, predictions
+    return {**header, **metrics, **sizes(file, path, network), "layers": layer_table(file)}, predictions
 
 
 def _part(other: dict, part: str, role: str) -> torch.Tensor:
@@ -69,10 +69,9 @@ def read_predictions(path) -> dict[str, torch.Tensor]:
     return read_tensors(path, PREDICTIONS_FORMAT)[1]
 
 
-def sizes(file: ModelFile, path) -> dict:
-    """Bytes of the file; parameters; weights in quantized layers and their mean bits (log2 of the alphabet's levels)."""
+def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
+    """Bytes of the file; parameters; weights in quantized layers and their mean bits, log2 of the number of levels."""
     quantized = sum(weight.codes.numel() for weight in file.codes.values())
-    network = to_network(file, path)
     bits = sum(math.log2(weight.high - weight.low + 1) * weight.codes.numel() for weight in file.codes.values())
     return {
         "file_bytes": Path(path).stat().st_size,

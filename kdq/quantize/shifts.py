@@ -18,9 +18,7 @@ from kdq.quantize.patches import borders, pad
 
 def apply_to(module) -> bool:
     """Whether a layer is a convolution for which this way is exact and saves anything."""
-    return (
-        isinstance(module, nn.Conv2d) and module.stride[0] == 1 and module.groups == 1 and module.kernel_size[0] > 1
-    )
+    return isinstance(module, nn.Conv2d) and module.stride[0] == 1 and module.groups == 1 and module.kernel_size[0] > 1
 
 
 def gram_matrices(module, analog, quantized, same, chunk_bytes):

@@ -1,4 +1,4 @@
-"""Quantize the model in a file, as the workflow does: choose the calibration images, quantize, give the codes to save."""
+"""Quantize a model as the workflow does: choose the calibration images, quantize, give the codes to save."""
 
 import torch
 

@@ -31,7 +31,7 @@ def draw(summary: list[dict], dataset: str):
             _draw_network(panel, lines, network, quantizers, places, style.of_network(index))
             panel.set_title(style.wrapped(names[network], 32))
         _set_axes(panels, len(networks), columns, places)
-        _draw_legend(panels[len(networks)], quantizers)
+        _draw_legend(panels[len(networks)], quantizers, alone=len(networks) == 1)
         for panel in panels[len(networks) :]:
             panel.axis("off")
         seeds = max(row["seeds"] for row in rows)
@@ -77,12 +77,13 @@ def _set_axes(panels, count: int, columns: int, places: dict) -> None:
             panel.set_ylabel("test accuracy (%)")
 
 
-def _draw_legend(panel, quantizers: list[str]) -> None:
+def _draw_legend(panel, quantizers: list[str], alone: bool) -> None:
     look = {"color": "black", "marker": "o"}
     keys = [
         style.key(style.wrapped(quantizer.replace(",", ", "), 30), **look, **style.of_quantizer(index))
         for index, quantizer in enumerate(quantizers)
     ]
     keys.append(style.key("float network", color="black", marker="o", linewidth=0.7))
-    keys.append(style.key("the other networks", color="#d6d6d6", linewidth=0.8))
+    if not alone:
+        keys.append(style.key("the other networks", color="#d6d6d6", linewidth=0.8))
     panel.legend(handles=keys, loc="center", handlelength=3.2)

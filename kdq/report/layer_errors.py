@@ -46,7 +46,7 @@ def draw(cells: list[dict], dataset: str):
     quantizers = sorted({quantizer for _, _, quantizer in lines})
     with style.styled():
         width = max(style.WIDTH_INCHES, 1.5 * len(widths)) if len(widths) > 1 else 4.5
-        figure = style.new_figure(width, 1.1 + 1.25 * len(parents))
+        figure = style.new_figure(width, max(2.9, 1.1 + 1.25 * len(parents)))
         panels = figure.subplots(len(parents), len(widths), sharex="row", sharey=True, squeeze=False)
         for row, parent in zip(panels, parents, strict=True):
             for panel, bits in zip(row, widths, strict=True):

@@ -1,15 +1,18 @@
 """The Pareto front: what no other point beats in both size and accuracy."""
 
 
-def front(points: list[tuple[float, float]]) -> list[int]:
+def front(points: list[tuple[float, float]], tolerance: float = 0.0) -> list[int]:
     """Indices of the ``(cost, value)`` points that no point dominates, cost ascending.
 
-    A point dominates another where it costs no more, is worth no less, and differs. Of equal points the first is kept.
+    A point dominates another where it is worth more and costs at most ``1 + tolerance`` times as much, or is worth as
+    much and costs less. Of equal points the first is kept.
     """
     order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1]))
     kept, best = [], float("-inf")
     for index in order:
-        if points[index][1] > best:
+        cost, value = points[index]
+        if value > best:
+            kept = [before for before in kept if points[before][0] * (1 + tolerance) < cost]
             kept.append(index)
-            best = points[index][1]
+            best = value
     return kept

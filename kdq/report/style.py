@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than the colours: 56 networks before a pair repeats
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 FILLINGS = ("full", "none", "left", "top")
+_LEAST_SPAN = 4  # per cent, of an axis of accuracies
 GREY = "#8c8c8c"
 _MOST = 101  # per cent: where the widening axis would end; 100 itself must have a place
 
@@ -75,8 +76,11 @@ def accuracy_axis(panels) -> None:
     for panel in panels:
         panel.margins(y=0)
     panel = panels[0]
-    low, high = _widen(np.array(panel.get_ylim()))
-    span = max(high - low, 0.05)
+    low, high = panel.get_ylim()
+    # a narrower axis would make a difference of an image or two look large
+    missing = max(_LEAST_SPAN - (high - low), 0) / 2
+    low, high = _widen(np.array([low - missing, high + missing]))
+    span = high - low
     low, high = low - 0.06 * span, min(high + 0.08 * span, _widen(100))
     panel.set_yscale("function", functions=(_widen, _narrow))
     panel.set_ylim(_narrow(low), _narrow(high))

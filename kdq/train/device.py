@@ -23,7 +23,7 @@ def device_name(device: torch.device) -> str:
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The autocast dtype for ``auto``, ``bfloat16`` or ``float32``: ``auto`` is bfloat16 where it is computed natively."""
+    """The dtype that ``auto``, ``bfloat16`` or ``float32`` stands for; ``auto`` is bfloat16 where it is native."""
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":

@@ -34,7 +34,9 @@ def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, check
     return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
 
 
-def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, checkpoint, identity: str, log) -> Trained:
+def train(
+    prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, checkpoint, identity: str, log
+) -> Trained:
     """Train a fresh network on the training part of ``prepared``.
 
     ``keys`` are the resolved keys of a stage, those of ``Network`` and ``Training`` among them; ``make_task`` gives the

@@ -256,8 +256,10 @@ def test_fewer_samples_than_inputs():
 
 
 def test_more_bits_leave_less_error():
-    errors = [run(network(), bits=bits, levels=levels)["stem"].relative_error for bits, levels in
-              [(2, "2^b-1"), (2, "2^b"), (2, "paper"), (3, "2^b"), (5, "2^b"), (8, "2^b")]]
+    errors = [
+        run(network(), bits=bits, levels=levels)["stem"].relative_error
+        for bits, levels in [(2, "2^b-1"), (2, "2^b"), (2, "paper"), (3, "2^b"), (5, "2^b"), (8, "2^b")]
+    ]
     assert errors == sorted(errors, reverse=True)
 
 

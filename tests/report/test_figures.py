@@ -171,11 +171,11 @@ def test_many_networks_and_quantizers_all_look_different():
 
 
 def test_the_axis_of_accuracy_has_ticks_whatever_the_range():
-    for low, high in ((0, 100), (10, 95), (91.2, 92.9), (98, 99.9), (90, 90)):
+    for low, high in ((0, 100), (10, 95), (91.2, 92.9), (97.2, 97.5), (98, 99.9), (90, 90), (0, 0), (100, 100)):
         with style.styled():
             panel = style.new_figure(4, 3).subplots()
             panel.plot([0, 1], [low, high])
             style.accuracy_axis([panel])
         bottom, top = panel.get_ylim()
         assert bottom <= low and top >= high - 1e-9
-        assert sum(bottom <= tick <= top for tick in panel.get_yticks()) >= 1 + (high - low > 1)
+        assert sum(bottom <= tick <= top for tick in panel.get_yticks()) >= 3

@@ -28,3 +28,18 @@ def test_the_front_ascends_in_both(points):
 
 def test_by_hand():
     assert front([(3, 5), (1, 2), (2, 2), (2, 4), (4, 5)]) == [1, 3, 0]
+
+
+def test_a_cost_that_is_hardly_more_is_the_same_cost():
+    points = [(100, 5), (101, 6), (102, 7), (110, 8)]
+    assert front(points) == [0, 1, 2, 3]
+    assert front(points, tolerance=0.015) == [2, 3]
+
+
+@given(POINTS)
+def test_a_tolerance_leaves_a_part_of_the_front(points):
+    kept = front(points, 0.2)
+    assert set(kept) <= set(front(points))
+    for index in set(front(points)) - set(kept):
+        cost, value = points[index]
+        assert any(other[0] <= cost * 1.2 and other[1] > value for other in points)

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from kdq.data import prepared as data_file
+from kdq.distill.stage import distill
 from kdq.models import file as model_file
 from kdq.train import checkpoint as checkpoints
-from kdq.distill.stage import distill
 from kdq.train.stage import save, train_root
 
 HEADER = {"recipe": "teacher/mixup", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}

@@ -9,10 +9,10 @@ from kdq import models
 from kdq.data.batches import TrainingBatches
 from kdq.distill import kd, mixup
 from kdq.distill.method import Distillation
+from kdq.distill.stage import distill
 from kdq.train import stages
 from kdq.train.loop import fit
 from kdq.train.settings import Training
-from kdq.distill.stage import distill
 from kdq.train.stage import save, train_root
 
 KD = {"temperature": 4.0, "label_weight": 0.1, "distillation_weight": 0.9, "loss": "kl"}

@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+
 from tests.workflow.conftest import touch
 
 FIGURES = "results/digits/figures"
@@ -43,7 +44,9 @@ def evaluated(recipes) -> set[str]:
 
 def made(trained=(), others=()) -> set[str]:
     """All files of trained and of quantized cells."""
-    return evaluated([*trained, *others]) | files([*trained, *others], "model.safetensors") | files(trained, "history.csv")
+    return (
+        evaluated([*trained, *others]) | files([*trained, *others], "model.safetensors") | files(trained, "history.csv")
+    )
 
 
 def appended(line: str):

@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import pytest
+
 from tests.workflow.test_reruns import ALL_FIGURES, TABLES, TRAINED, files, made, quantized
 
 
