@@ -31,6 +31,7 @@ format: $(READY)
 # what is written from the code: the schema and the page of all keys
 docs: $(READY)
 	python -m kdq.config
+	python -m kdq.report.columns
 
 # the pins in requirements.txt and envs/, from pyproject.toml
 pins: $(READY)

@@ -151,6 +151,7 @@ class TestClosure:
         assert not any(path.startswith(("kdq/evaluate", "kdq/report")) for path in found)
         assert not {"kdq/config.py", "kdq/recipe.py", "kdq/stages.py", "kdq/targets.py"} & found
         assert not {"kdq/data/cifar.py", "kdq/data/sources.py"} & found
+        assert script == "distill" or not any(path.startswith("kdq/distill") for path in found)
 
     def test_preparing_data_has_no_model(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/prepare_data.py"))

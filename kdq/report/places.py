@@ -11,4 +11,6 @@ def places(folder) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(places("results")))
+    print("The results of this study:")
+    print("\n".join(f"  {path}" for path in places("results")))
+    print("One page with all of them: snakemake --report report.html")

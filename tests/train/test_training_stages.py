@@ -10,7 +10,7 @@ from kdq.data.batches import TrainingBatches
 from kdq.distill import kd, mixup
 from kdq.distill.method import Distillation
 from kdq.distill.stage import distill
-from kdq.train import stages
+from kdq.train import stage
 from kdq.train.loop import fit
 from kdq.train.settings import Training
 from kdq.train.stage import save, train_root
@@ -39,7 +39,7 @@ def run(few, build, training_keys, tmp_path):
 
 class TestStart:
     def test_every_method_of_a_seed_starts_from_the_same_weights(self, run, monkeypatch):
-        monkeypatch.setattr(stages, "fit", lambda *arguments, **places: [])
+        monkeypatch.setattr(stage, "fit", lambda *arguments, **places: [])
         starts = [run(name).network.state_dict() for name in ("hard", "kd", "dkd", "mixup")]
         for start in starts[1:]:
             assert all(torch.equal(value, starts[0][key]) for key, value in start.items())
@@ -103,7 +103,7 @@ class TestFiles:
         def crash(*arguments, **header):
             raise OSError("disk full")
 
-        monkeypatch.setattr(stages.model_file, "save", crash)
+        monkeypatch.setattr(stage.model_file, "save", crash)
         with pytest.raises(OSError):
             save(tmp_path / "model", tmp_path / "history.csv", trained, **HEADER)
         assert (tmp_path / "history.csv").exists() and not (tmp_path / "model").exists()
