@@ -52,7 +52,7 @@ class Config(Base):
     datasets: Annotated[
         list[Literal[DATASETS]], Field(min_length=1, description="data sets of the grid: " + ", ".join(DATASETS))
     ]
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, description="seeds of the grid")]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1, description="seeds of the grid")]
     recipes: Annotated[
         list[str], Field(min_length=1, description="recipes of the grid, brace patterns: `teacher/kd/gpfq,bits={2..8}`")
     ]
@@ -96,6 +96,8 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{origin.of(first['loc'])}: {_explain_config(error)}") from None
+    # a data set or seed that is named twice is one all the same
+    config = config.model_copy(update={key: list(dict.fromkeys(getattr(config, key))) for key in ("datasets", "seeds")})
     types = find_stages(package)
     roles = {role: values.get(role) or {} for role in ("teacher", "student")}
     for name, keys in config.stages.items():
@@ -104,7 +106,9 @@ def read_study(values: dict, package: Path, files=()) -> Study:
             raise UserError(
                 f"{where}: there is no such stage, expected one of {', '.join(types)}{nearest(name, types)}"
             )
-        check(types[name].keys, keys, where, partial=True)
+        for key, value in keys.items():  # one at a time, to name the file that this key stands in
+            where = f"{origin.of(('stages', name, key))}: stages.{name}"
+            check(types[name].keys, {key: value}, where, partial=True)
     grammar = Grammar(types, roles, config.stages)
     try:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]

@@ -160,9 +160,14 @@ def expand(patterns: list[str]) -> list[str]:
     recipes = {}
     for pattern in patterns:
         try:
-            recipes.update(dict.fromkeys(bracex.expand(pattern, limit=MOST_RECIPES)))
+            expanded = bracex.expand(pattern, limit=MOST_RECIPES)
         except bracex.ExpansionLimitException:
             raise UserError(f"recipes: {pattern!r} gives more than {MOST_RECIPES:,} recipes") from None
+        except RecursionError:
+            raise UserError(f"recipes: {pattern[:40]!r}... has too many open braces") from None
+        if not expanded:
+            raise UserError(f"recipes: found {pattern!r}, expected a recipe such as 'teacher/kd'")
+        recipes.update(dict.fromkeys(expanded))
     return list(recipes)
 
 

@@ -7,6 +7,7 @@ importing torch.
 
 import ast
 import importlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,10 +106,33 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
 def explain(error: ValidationError) -> str:
     """The first error of a pydantic validation as ``key: found ..., expected ...``."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("literal[", "constrained", "float")))
-    expected = first["msg"].removeprefix("Input should be ").removeprefix("a valid ").removeprefix("Value error, ")
+    key = _key_of(first)
+    # a key of several types (a word or a number) gives an error for each
+    expected = " or ".join(dict.fromkeys(_expected(other) for other in error.errors() if _key_of(other) == key))
     message = f"{key}: found {first['input']!r}, expected {expected}"
+    if isinstance(first["input"], str) and "number" in expected and _is_number(first["input"]):
+        message += f"; it is text to YAML, write {float(first['input'])}"
     if first["type"] == "literal_error":
         choices = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         message += nearest(str(first["input"]), choices)
     return message
+
+
+def _key_of(error: dict) -> str:
+    """The key of an error, without the marks that pydantic adds for the choices of a union."""
+    parts = [str(part) for part in error["loc"]]
+    marks = ("literal[", "constrained-")
+    return ".".join(part for part in parts if part not in ("float", "int") and not part.startswith(marks))
+
+
+def _expected(error: dict) -> str:
+    if error["type"] == "model_type":
+        return "keys with values"
+    return error["msg"].removeprefix("Input should be ").removeprefix("a valid ").removeprefix("Value error, ")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

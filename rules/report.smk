@@ -1,3 +1,14 @@
+# seconds each: on a cluster they run where snakemake runs
+localrules:
+    table,
+    plot_accuracy_vs_bits,
+    plot_accuracy_vs_bytes,
+    plot_training_curves,
+    plot_dkd_curves,
+    plot_dkd_heatmap,
+    plot_layer_errors,
+
+
 rule table:
     input:
         metrics=table_metrics,

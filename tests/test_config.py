@@ -131,7 +131,6 @@ class TestMessages:
         refused(study, MINIMUM + "data: {foldr: x}\n", "data: {folder: y}\n", match="a.yaml: unknown key 'data.foldr'")
         refused(study, "datasets: []\nseeds: [0]\n", "recipes: [teacher]\n", match="a.yaml: datasets")
 
-    @pytest.mark.xfail(reason="the last file that has the stage is named, not the one with the key", strict=True)
     def test_the_base_is_named_for_a_stages_key_too(self, study):
         base = MINIMUM + "stages: {dkd: {warmup: -1}}\n"
         refused(study, base, "stages: {dkd: {alpha: 2}}\n", match="a.yaml: stages.dkd: warmup")

@@ -15,6 +15,7 @@ from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
 from kdq.files import read_tensors
+from kdq.models import resnet
 from kdq.models.file import ModelFile, to_network
 
 PREDICTIONS_FORMAT = "kdq-predictions/1"
@@ -83,7 +84,9 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
 
 def layer_table(file: ModelFile) -> list[dict]:
     """For each quantized layer in order: its name, weights and what its quantizer noted of it."""
-    return [{"name": name, "weights": weight.codes.numel(), **weight.facts} for name, weight in file.codes.items()]
+    network = resnet.build(**file.header["architecture"])
+    names = [name for name, _ in network.named_modules() if name in file.codes]  # the header's own order is sorted
+    return [{"name": name, "weights": file.codes[name].codes.numel(), **file.codes[name].facts} for name in names]
 
 
 def describe(metrics: dict) -> str:

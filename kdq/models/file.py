@@ -92,6 +92,8 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its tensors do not fit its architecture ({reason[:300]})") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     return network.eval()
 
 

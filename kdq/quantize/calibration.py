@@ -1,4 +1,8 @@
-"""Calibration: what a layer has to know of its inputs, summed over patches that never stand in memory together."""
+"""Calibration: what a layer has to know of its inputs, from patches that never stand in memory together."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -7,6 +11,7 @@ from kdq.quantize import shifts
 from kdq.quantize.patches import patches, sample
 
 CHUNK_BYTES = 2**26
+COLUMN_BYTES = 2**27
 
 
 def groups(module) -> int:
@@ -20,6 +25,63 @@ def weight_matrix(module) -> torch.Tensor:
     return weight.reshape(groups(module), weight.shape[0] // groups(module), -1)
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a layer was given; of the ways to sum it up, only the one that a quantizer asks for is computed.
+
+    ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
+    or (M, ..., features), the rows of X and X~ by ``sampling``, as in :func:`gram_matrices`.
+    """
+
+    module: nn.Module
+    analog: torch.Tensor
+    quantized: torch.Tensor
+    sampling: str | int = "all"
+    seed: int = 0
+
+    @property
+    def inputs(self) -> tuple:
+        """The arguments of the functions of this file."""
+        return self.module, self.analog, self.quantized, self.sampling, self.seed
+
+    def gram_matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(cross, gram), each (groups, d, d); computed anew at every call, as they take most of the memory."""
+        return gram_matrices(*self.inputs)
+
+    @cached_property
+    def patches(self) -> int:
+        """How many rows X has."""
+        first = self.analog[:1]  # one sample tells, and need not be padded with all the others
+        (view, _), chosen = _views(self.module, first, first, self.sampling, self.seed)
+        every = len(self.analog) * math.prod(view.shape[:3])
+        if isinstance(self.sampling, int):
+            return min(self.sampling, every)
+        return every if chosen is None else len(self.analog) * len(chosen)
+
+    @property
+    def gram_multiplications(self) -> float:
+        """Multiplications of one group's two Gram matrices."""
+        share, taps = 1.0, getattr(self.module, "kernel_size", (1, 1))[0]
+        if self.sampling == "all" and shifts.apply_to(self.module):
+            share = (3 * taps - 1) / (2 * taps**2)
+        return 2 * share * self.patches * self.module.weight[0].numel() ** 2
+
+    def finite(self) -> bool:
+        """Whether all inputs are finite numbers."""
+        # A NaN or an infinity anywhere reaches the sum: one pass, and no copy.
+        return all(bool(inputs.sum(dtype=torch.float64).isfinite()) for inputs in (self.analog, self.quantized))
+
+    def output_energy(self, weight) -> float:
+        """||X W'||^2 (Frobenius) for weight (groups, N, d)."""
+        outputs, start = 0, 0
+        weight = weight.float()
+        for block in columns(self.module, self.analog, self.analog, self.sampling, self.seed, dtype=torch.float32):
+            stop = start + block.shape[2]
+            outputs = outputs + weight[:, :, start:stop] @ block[:, 0]
+            start = stop
+        return float(outputs.double().square().sum())
+
+
 def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
     """(cross, gram) = (X~'X, X~'X~) of an nn.Conv2d or nn.Linear, each (groups, d, d) in float64.
 
@@ -28,7 +90,7 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
     integer, at most so many, drawn without replacement; ``paper``, a convolution's as the published code draws them.
     Where the inputs are equal, both results are one tensor.
     """
-    same = analog.data_ptr() == quantized.data_ptr() or torch.equal(analog, quantized)
+    same = _same(analog, quantized)
     if sampling == "all" and shifts.apply_to(module):
         return shifts.gram_matrices(module, analog, quantized, same, chunk_bytes)
     count, width = groups(module), module.weight[0].numel()
@@ -44,15 +106,34 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
 
 def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
     """Yield pairs of float64 (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
-    is_convolution = isinstance(module, nn.Conv2d)
-    if sampling == "paper" and not is_convolution:
-        sampling = "all"  # a fully connected layer has no grid to thin out
-    stride = module.kernel_size if sampling == "paper" else None
-    views = [patches(module, inputs, stride) for inputs in (analog, quantized)]
-    chosen = sample(views[0].shape[:3], sampling, seed)
+    views, chosen = _views(module, analog, quantized, sampling, seed)
     count, width = groups(module), module.weight[0].numel()
     for part in _chunks(views[0].shape[:3], chosen, max(1, chunk_bytes // (8 * count * width)), analog.device):
         yield tuple(_rows(view, part, count) for view in views)
+
+
+def columns(module, analog, quantized, sampling="all", seed=0, size=36, dtype=torch.float64):
+    """Yield (groups, 2, b, patches): b columns of X and the same of X~, whole channels in the order of a weight.
+
+    Together the blocks have all columns; b is about ``size``, less where the patches are many. Where the inputs are
+    equal, a block is (groups, 1, b, patches).
+    """
+    views, chosen = _views(module, analog, quantized, sampling, seed)
+    views = [view.unflatten(3, (groups(module), -1)).permute(3, 4, 5, 6, 0, 1, 2) for view in views]
+    if _same(analog, quantized):
+        views = views[:1]
+    count, channels, *kernel = views[0].shape[:4]
+    shape = views[0].shape[4:] if chosen is None else chosen.shape
+    where = (...,) if chosen is None else (..., *_indices(chosen.to(analog.device), views[0].shape[4:]))
+    taps = math.prod(kernel)
+    # Two copies of 8 bytes a number.
+    step = max(1, min(size // taps, COLUMN_BYTES // (16 * count * taps * math.prod(shape))))
+    for start in range(0, channels, step):
+        parts = [view[:, start : start + step] for view in views]
+        block = torch.empty(count, len(parts), *parts[0].shape[1:4], *shape, dtype=dtype, device=analog.device)
+        for index, part in enumerate(parts):
+            block[:, index].copy_(part[where])
+        yield block.flatten(5).flatten(2, 4)
 
 
 def relative_error(pairs) -> float:
@@ -62,6 +143,26 @@ def relative_error(pairs) -> float:
         error += float((analog - quantized).double().square().sum())
         energy += float(analog.double().square().sum())
     return (error / energy) ** 0.5 if energy > 0 else 0.0
+
+
+def _same(analog, quantized) -> bool:
+    return analog.data_ptr() == quantized.data_ptr() or torch.equal(analog, quantized)
+
+
+def _views(module, analog, quantized, sampling, seed):
+    """All patches of both inputs as views, and the flat indices of those to take, None for all."""
+    if sampling == "paper" and not isinstance(module, nn.Conv2d):
+        sampling = "all"  # a fully connected layer has no grid to thin out
+    stride = module.kernel_size if sampling == "paper" else None
+    views = [patches(module, analog, stride)]
+    views.append(views[0] if quantized is analog else patches(module, quantized, stride))
+    return views, sample(views[0].shape[:3], sampling, seed)
+
+
+def _indices(flat, shape):
+    """(sample, row, column) of flat indices into patches of shape (samples, height, width)."""
+    _, height, width = shape
+    return flat // (height * width), flat // width % height, flat % width
 
 
 def _chunks(shape, chosen, size, device):
@@ -74,7 +175,7 @@ def _chunks(shape, chosen, size, device):
         return
     flat = torch.arange(samples * height * width) if chosen is None else chosen
     for part in flat.to(device).split(size):
-        yield part // (height * width), part // width % height, part % width
+        yield _indices(part, shape)
 
 
 def _rows(view, part, count) -> torch.Tensor:

@@ -11,6 +11,9 @@ Writing u out turns the inputs into G = X~'X and H = X~'X~, and dividing by the 
 
 The first sum does not depend on c: one matrix product gives it for all t and all rows. The second is a triangular solve
 with rounding, done by halves, so that nearly all of its work is matrix products as well.
+
+With few rows or patches the Gram matrices are most of the work. Then u itself is kept, and only a block of columns at
+a time is written out as above, on top of <X~_t, u> for the u before the block: :func:`gpfq_by_residuals`.
 """
 
 import torch
@@ -53,13 +56,50 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
     target = _lower_product(cross, weight.mT)
     # Inputs before rows: one input's codes in all rows and alphabets are contiguous, a block of inputs is a matrix.
     codes = (target[:, :, None] / by_group(step)).flatten(2)
-    low, high = (by_group(bound).flatten(1) for bound in (low, high))
-    energy = gram.diagonal(dim1=-2, dim2=-1)
-    # A dead input's z is exactly 0 at every step.
-    inverse = torch.where(energy > 0, 1 / energy, 0.0)
-    _solve(codes, gram, inverse, low, high, 0, inputs, block)
+    if not (isinstance(low, int) and isinstance(high, int)):
+        low, high = (by_group(bound).flatten(1) for bound in (low, high))
+    _solve(codes, gram, _inverse_energy(gram), low, high, 0, inputs, block)
     codes = codes.to(torch.int16).view(len(weight), inputs, -1, rows)
     return codes.permute(2, 0, 3, 1).reshape(*alphabets, *batch, rows, inputs)
+
+
+def gpfq_by_residuals(weight, columns, step, low, high):
+    """Codes (K, g, N, d) equal to those of :func:`gpfq`, and squared errors ||X w - X~ q||^2 (K, g, N), by residuals.
+
+    ``weight`` (g, N, d); ``columns`` an iterable over the blocks that :func:`kdq.quantize.calibration.columns` yields;
+    ``step`` (K, g, N); ``low`` and ``high`` integers. Memory: K g N residuals of all patches in float64.
+    """
+    alphabets, groups, rows = step.shape
+    weight, step = weight.double(), step.double().movedim(0, 1)[:, None]
+    residual, codes, start = None, [], 0
+    for block in columns:
+        analog, quantized = block[:, 0], block[:, -1]
+        stop = start + analog.shape[1]
+        here = weight[:, :, start:stop].mT
+        gram = quantized @ quantized.mT
+        cross = gram if block.shape[1] == 1 else quantized @ analog.mT
+        target = (cross.tril() @ here)[:, :, None]
+        if residual is None:
+            residual = block.new_zeros(groups, alphabets * rows, block.shape[-1])
+        else:
+            target = target + (quantized @ residual.mT).view(groups, -1, alphabets, rows)
+        found = (target / step).contiguous().flatten(2)
+        _solve(found, gram, _inverse_energy(gram), low, high, 0, stop - start, 32)
+        decoded = found.view(groups, -1, alphabets, rows) * step
+        wanted = here[:, :, None].expand_as(decoded)
+        # One product with both kinds of columns reads and writes the residuals, the largest tensor, once.
+        change = (wanted - decoded)[:, None] if block.shape[1] == 1 else torch.stack([wanted, -decoded], 1)
+        residual.baddbmm_(change.flatten(3).flatten(1, 2).mT, block.flatten(1, 2))
+        codes.append(found.to(torch.int16))
+        start = stop
+    codes = torch.cat(codes, 1).view(groups, start, alphabets, rows).permute(2, 0, 3, 1)
+    return codes, residual.norm(dim=-1).square().view(groups, alphabets, rows).movedim(1, 0)
+
+
+def _inverse_energy(gram):
+    """1 / H_tt, and 0 for a dead input, whose z is then exactly 0 at every step."""
+    energy = gram.diagonal(dim1=-2, dim2=-1)
+    return torch.where(energy > 0, 1 / energy, 0.0)
 
 
 def _lower_product(matrix, right, block=256):
@@ -88,12 +128,15 @@ def _solve(codes, gram, inverse, low, high, start, stop, block):
         codes[:, middle:stop].baddbmm_(gram[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
         _solve(codes, gram, inverse, low, high, middle, stop, block)
         return
-    for column in range(start, stop):
-        code = codes[:, column]
-        code.mul_(inverse[:, column, None]).add_(0.5).floor_().clamp_(low, high)
-        if column + 1 < stop:
-            following = slice(column + 1, stop)
-            codes[:, following].addcmul_(gram[:, following, column, None], code[:, None], value=-1)
+    # All of the block is z + 1/2 from here on: two operations fewer for every single column.
+    scale = inverse[:, start:stop, None]
+    panel = codes[:, start:stop].mul_(scale).add_(0.5)
+    lower = (gram[:, start:stop, start:stop] * scale)[..., None]
+    for column in range(stop - start):
+        code = panel[:, column].floor_().clamp_(low, high)
+        if column + 1 < stop - start:
+            panel[:, column + 1 :].addcmul_(lower[:, column + 1 :, column], code[:, None], value=-1)
 
 
+gpfq.by_residuals = gpfq_by_residuals
 quantizer = gpfq

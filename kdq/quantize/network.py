@@ -10,7 +10,7 @@ from torch import nn
 from kdq.errors import UserError
 from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.batchnorm import reestimate
-from kdq.quantize.calibration import gram_matrices, relative_error, rows, weight_matrix
+from kdq.quantize.calibration import Calibration, relative_error, rows, weight_matrix
 from kdq.quantize.scale import choose
 
 
@@ -67,20 +67,17 @@ def quantize(
     def arrive(name, module, pair):
         _check_arrival(name, pair, len(images), done)
         analog, quantized = pair.chunk(2)
-        layer_seed = seed + len(done)
-        choice = _choose(name, module, analog, quantized, quantizer, parameters, layer_seed)
-        float_weight, codes = weight_matrix(module), choice.codes.reshape(module.weight.shape)
+        calibration = Calibration(module, analog, quantized, parameters.patches, seed + len(done))
+        float_weight = weight_matrix(module)
+        if not (calibration.finite() and float_weight.isfinite().all()):
+            raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
+        choice = choose(float_weight, calibration, quantizer, alphabet, parameters)
+        codes = choice.codes.reshape(module.weight.shape)
         step = choice.step.flatten()[: None if parameters.granularity == "channel" else 1]
         analog_output = type(module).forward(module, analog)
         module.weight.data = decode(codes, step).to(module.weight)
         quantized_output = type(module).forward(module, quantized)
-        if parameters.patches == "all":
-            bias = 0 if module.bias is None else module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
-            pairs = [(analog_output - bias, quantized_output - bias)]
-        else:
-            weights = float_weight.mT, weight_matrix(module).mT
-            chunks = rows(module, analog, quantized, parameters.patches, layer_seed)
-            pairs = ((x @ weights[0], xq @ weights[1]) for x, xq in chunks)
+        error = _relative_error(calibration, choice, float_weight, analog_output, quantized_output)
         done[name] = layer = QuantizedLayer(
             codes=codes.cpu(),
             step=step.cpu(),
@@ -88,7 +85,7 @@ def quantize(
             levels=alphabet.levels,
             low=alphabet.low,
             high=alphabet.high,
-            relative_error=relative_error(pairs),
+            relative_error=error,
             scale=float(choice.scale.mean()),
         )
         log(f"{name}: scale {layer.scale:.3f}, relative error {layer.relative_error:.4f}")
@@ -103,14 +100,17 @@ def quantize(
     return done
 
 
-def _choose(name, module, analog, quantized, quantizer, parameters, seed):
-    weight = weight_matrix(module)
-    cross, gram = gram_matrices(module, analog, quantized, parameters.patches, seed)
-    # A NaN or an infinity anywhere among the inputs reaches the diagonals.
-    looked_at = (weight, cross.diagonal(dim1=1, dim2=2), gram.diagonal(dim1=1, dim2=2))
-    if not all(tensor.isfinite().all() for tensor in looked_at):
-        raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
-    return choose(weight, cross, gram, quantizer, Alphabet(parameters.bits, parameters.levels), parameters)
+def _relative_error(calibration, choice, float_weight, analog_output, quantized_output) -> float:
+    """||X W' - X~ Q'|| / ||X W'|| of a layer whose weight is decoded codes by now."""
+    module = calibration.module
+    if calibration.sampling == "all":
+        bias = 0 if module.bias is None else module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
+        return relative_error([(analog_output - bias, quantized_output - bias)])
+    if choice.squared_error is not None:
+        energy = calibration.output_energy(float_weight)
+        return (choice.squared_error / energy) ** 0.5 if energy > 0 else 0.0
+    weights = float_weight.mT, weight_matrix(module).mT
+    return relative_error((x @ weights[0], xq @ weights[1]) for x, xq in rows(*calibration.inputs))
 
 
 def _layers(model) -> dict[str, nn.Module]:

@@ -4,20 +4,28 @@ from dataclasses import dataclass
 
 import torch
 
+from kdq.quantize.calibration import columns
+
 # What the largest code reaches, as a share of the radius. With many Gaussian weights in a row and few bits it is best
 # to clip most of the radius; at share 1 nothing is clipped, which short rows and many bits want.
 SHARES = (0.2, 0.24, 0.29, 0.35, 0.41, 0.48, 0.55, 0.62, 0.69, 0.76, 0.83, 0.89, 0.95, 1.0, 1.06)
 # Rows that are quantized at once times inputs: bounds the memory of a search.
 CELLS = 2**24
+# Rows and scales times patches: bounds the memory of residuals.
+RESIDUALS = 2**25
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer's ``codes`` int16 (g, N, d), with per row ``step`` (float32) and ``scale``, both (g, N)."""
+    """A layer's ``codes`` int16 (g, N, d), with per row ``step`` (float32) and ``scale``, both (g, N).
+
+    ``squared_error`` is ||X W' - X~ Q'||^2 (Frobenius) where the quantizer found it on its way, else None.
+    """
 
     codes: torch.Tensor
     step: torch.Tensor
     scale: torch.Tensor
+    squared_error: float | None = None
 
 
 def grid(alphabet) -> tuple[float, ...]:
@@ -60,8 +68,26 @@ def excess(weight, codes, step, cross, gram, block=512) -> torch.Tensor:
     return total
 
 
-def choose(weight, cross, gram, quantizer, alphabet, parameters) -> Choice:
+def prefers_residuals(weight, calibration, scales) -> bool:
+    """Whether residuals take fewer multiplications than Gram matrices, and fit in memory, for so many scales."""
+    groups, rows, inputs = weight.shape
+    patches = calibration.patches
+    by_residuals = patches * inputs * (3 * scales * rows + 2 * _columns_at_once(rows * scales))
+    # Half of (d, d) times the rows for the target; half for the codes of every scale, and a quarter for their errors.
+    by_gram = calibration.gram_multiplications + rows * inputs**2 * (0.5 + scales * (0.5 if scales == 1 else 0.75))
+    return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS
+
+
+def _columns_at_once(rows) -> int:
+    """A block of columns has its own small Gram matrices, which should stay cheap beside the rows' products."""
+    return min(72, max(36, rows // 4))
+
+
+def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
     """Quantize ``weight`` (g, N, d) with the given scale, or that of :func:`grid` which leaves the smallest error.
+
+    ``calibration`` is a :class:`kdq.quantize.calibration.Calibration`; ``quantizer`` a function of Gram matrices. Where
+    it has a function ``by_residuals`` as well, the cheaper of the two is called: their codes are the same.
 
     All scales are quantized in one call. With granularity ``channel`` every row takes its own best scale, which can
     only be better than one for all; with ``layer`` the rows share a step, and the smallest sum of errors decides.
@@ -71,23 +97,35 @@ def choose(weight, cross, gram, quantizer, alphabet, parameters) -> Choice:
     step = (scales[:, None, None] * reach / alphabet.max_code).float()
     # Zero weights have no radius, but need a step to divide by; with it all their codes are 0.
     step = torch.where(step > torch.finfo(torch.float32).tiny, step, 1.0)
-    codes, error = [], []
-    for rows in _row_blocks(weight, len(scales)):
-        part, steps = weight[:, rows], step[:, :, rows]
-        codes.append(quantizer(part, cross, gram, steps, alphabet.low, alphabet.high))
-        if len(scales) > 1:
-            error.append(excess(part, codes[-1], steps, cross, gram))
-    codes = torch.cat(codes, 2)
-    error = torch.cat(error, 2) if error else torch.zeros_like(step)
+    by_residuals = getattr(quantizer, "by_residuals", None)
+    exact = by_residuals is not None and prefers_residuals(weight, calibration, len(scales))
+    if exact:
+        blocks = columns(*calibration.inputs, size=_columns_at_once(len(scales) * weight.shape[1]))
+        codes, errors = by_residuals(weight, blocks, step, alphabet.low, alphabet.high)
+    else:
+        codes, errors = _by_gram(weight, calibration, quantizer, alphabet, step)
+    compared = errors
     if parameters.granularity == "layer":
-        error = error.sum((1, 2), keepdim=True).expand_as(error)
-    best = error.argmin(0)
+        compared = errors.sum((1, 2), keepdim=True).expand_as(errors)
+    best = compared.argmin(0)
 
     def of_best(candidates):
         return candidates.gather(0, best[None])[0]
 
     kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0]
-    return Choice(kept, of_best(step), scales[best])
+    return Choice(kept, of_best(step), scales[best], float(of_best(errors).sum()) if exact else None)
+
+
+def _by_gram(weight, calibration, quantizer, alphabet, step):
+    """Codes (K, g, N, d) for steps (K, g, N), and their errors but for a constant; zeros where there is no choice."""
+    cross, gram = calibration.gram_matrices()
+    codes, errors = [], []
+    for rows in _row_blocks(weight, len(step)):
+        part, steps = weight[:, rows], step[:, :, rows]
+        codes.append(quantizer(part, cross, gram, steps, alphabet.low, alphabet.high))
+        if len(step) > 1:
+            errors.append(excess(part, codes[-1], steps, cross, gram))
+    return torch.cat(codes, 2), torch.cat(errors, 2) if errors else torch.zeros_like(step)
 
 
 def _row_blocks(weight, scales):

@@ -22,7 +22,8 @@ def load(path, identity: str, log) -> dict | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"]
     except Exception as error:  # torch raises many kinds for a damaged file; starting over is right for all of them
-        log(f"{path}: not readable as a checkpoint ({str(error).splitlines()[0]}); starting over")
+        reason = str(error) or type(error).__name__  # the error of an empty file has no message
+        log(f"{path}: not readable as a checkpoint ({reason.splitlines()[0]}); starting over")
         return None
     if found != identity:
         log(f"{path}: of another run (parameters, code, data or parent changed); starting over")

@@ -180,7 +180,8 @@ def make_schedule(optimizer, settings: Training, steps: int):
         optimizer,
         max_lr=settings.learning_rate,
         total_steps=steps + 1,  # the schedule is stepped once after the last step too
-        pct_start=settings.rise,
+        # where the rise ends at the very first step, torch divides by its length, zero
+        pct_start=0.0 if settings.rise * (steps + 1) == 1 else settings.rise,
         anneal_strategy="linear",
         cycle_momentum=False,
     )

@@ -128,7 +128,6 @@ class TestSizes:
         model_file.save(tmp_path / "model", build(), ARCHITECTURE, codes, **HEADER)
         assert measure(tmp_path / "model", few)[0]["nominal_bits"] == pytest.approx(math.log2(5))
 
-    @pytest.mark.xfail(reason="the header's keys are sorted: fc stands before layer1", strict=True)
     def test_layers_are_in_the_order_of_the_network(self, write, few):
         path = write(bits=3)
         names = [n for n, m in model_file.load(path).named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]

@@ -91,6 +91,38 @@ def test_stacked_alphabets_equal_separate_calls():
             assert together[k].equal(quantizer(weight, cross, gram, step[k], int(low[k]), int(high[k])))
 
 
+def in_blocks(analog, quantized, size):
+    """What kdq.quantize.calibration.columns yields: (g, 2, b, m), or (g, 1, b, m) where the inputs are one tensor."""
+    kinds = (analog,) if analog is quantized else (analog, quantized)
+    return torch.stack(kinds, 1).mT.split(size, 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.sampled_from([(5, 40, 12), (4, 30, 30), (3, 20, 70), (1, 1, 1), (2, 75, 3)]),
+    groups=st.integers(1, 3),
+    alphabets=st.integers(1, 4),
+    size=st.integers(1, 80),
+    same=st.booleans(),
+)
+def test_residuals_equal_gram_matrices_and_the_sequential_loop(seed, shape, groups, alphabets, size, same):
+    rows, inputs, samples = shape
+    parts = [problem(seed + group, *shape, dead=range(0, inputs, 7)) for group in range(groups)]
+    weight, analog, quantized = (torch.stack(kind) for kind in zip(*parts, strict=True))
+    analog = quantized if same else analog
+    step = weight.abs().amax(-1) / torch.linspace(5.1, 8.2, alphabets, dtype=torch.float64)[:, None, None]
+    codes, error = gpfq.by_residuals(weight, in_blocks(analog, quantized, size), step, -8, 7)
+    assert codes.dtype == torch.int16 and codes.shape == (alphabets, groups, rows, inputs)
+    assert codes.equal(gpfq(weight, quantized.mT @ analog, quantized.mT @ quantized, step, -8, 7))
+    for k in range(alphabets):
+        for group in range(groups):
+            arguments = weight[group], analog[group], quantized[group], step[k, group], -8, 7
+            assert codes[k, group].equal(sequential(*arguments))
+    direct = (analog @ weight.mT - quantized @ (codes * step[..., None]).mT).square().sum(-2)
+    assert torch.allclose(error, direct, rtol=1e-9, atol=1e-12)
+
+
 def test_groups_equal_separate_calls():
     parts = [problem(seed, 3, 9, 40) for seed in range(4)]
     weight = torch.stack([part[0] for part in parts])

@@ -136,11 +136,31 @@ def test_the_same_seed_gives_the_same_codes():
     assert all(first[name].codes.equal(second[name].codes) for name in first)
 
 
-def test_chunks_of_calibration_do_not_matter(monkeypatch):
-    whole = run(network(), scale=0.8)
-    monkeypatch.setattr(calibration.gram_matrices, "__defaults__", ("all", 0, 5000))
-    parts = run(network(), scale=0.8)
-    assert all(whole[name].codes.equal(parts[name].codes) for name in whole)
+@pytest.mark.parametrize("patches", ["all", "paper", 200])
+@pytest.mark.parametrize("scales", [0.8, "search"])
+def test_gram_matrices_residuals_and_chunks_do_not_matter(monkeypatch, patches, scales):
+    results = []
+    for residuals, chunk_bytes in [(False, 2**26), (True, 2**27), (False, 5000), (True, 5000)]:
+        monkeypatch.setattr(scale, "prefers_residuals", lambda *arguments, answer=residuals: answer)
+        monkeypatch.setattr(calibration.gram_matrices, "__defaults__", ("all", 0, chunk_bytes))
+        monkeypatch.setattr(calibration, "COLUMN_BYTES", chunk_bytes)
+        results.append(run(network(), scale=scales, granularity="layer", patches=patches))
+    for result in results[1:]:
+        for name, layer in result.items():
+            assert layer.codes.equal(results[0][name].codes), name
+            assert layer.relative_error == pytest.approx(results[0][name].relative_error, rel=1e-4)
+
+
+def test_few_rows_or_patches_are_left_to_residuals():
+    inputs = torch.zeros(4, 64, 8, 8)
+
+    def prefers(scales, outputs, sampling="all"):
+        layer = nn.Conv2d(64, outputs, 3, padding=1)
+        seen = calibration.Calibration(layer, inputs, inputs, sampling)
+        return scale.prefers_residuals(calibration.weight_matrix(layer), seen, scales)
+
+    assert prefers(1, 16) and prefers(1, 128, "paper") and prefers(15, 16, "paper")
+    assert not prefers(1, 1024) and not prefers(15, 64)
 
 
 def test_kept_batchnorm_is_untouched_and_reestimated_is_that_of_the_quantized_network():
@@ -184,6 +204,21 @@ def test_gram_matrices_equal_products_of_patches(layer, chunk_bytes):
     assert torch.allclose(cross, xq.mT @ x, atol=1e-11) and torch.allclose(gram, xq.mT @ xq, atol=1e-11)
     cross, gram = calibration.gram_matrices(layer, inputs, inputs.clone(), chunk_bytes=chunk_bytes)
     assert cross is gram and torch.allclose(gram, x.mT @ x, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [1, 20, 1000])
+@pytest.mark.parametrize("sampling", ["all", "paper", 50])
+@pytest.mark.parametrize("layer", CONVOLUTIONS, ids=str)
+def test_columns_are_those_of_the_rows(layer, sampling, size):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn((5, 3, 6) if isinstance(layer, nn.Linear) else (5, 6, 8, 7), generator=generator)
+    for other in (inputs + 1, inputs.clone()):
+        pairs = calibration.rows(layer, inputs, other, sampling, 3)
+        rows = torch.stack([torch.cat(kind, 1) for kind in zip(*pairs, strict=True)], 1)
+        columns = torch.cat(list(calibration.columns(layer, inputs, other, sampling, 3, size)), 2)
+        assert columns.shape[1] == (1 if other.equal(inputs) else 2)
+        assert columns.equal(rows[:, : columns.shape[1]].mT)
+        assert columns.shape[3] == calibration.Calibration(layer, inputs, other, sampling, 3).patches
 
 
 def test_the_list_above_exercises_both_ways():

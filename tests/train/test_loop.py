@@ -15,8 +15,6 @@ from kdq.train.loop import Run, fit, make_schedule
 from kdq.train.settings import Training
 from kdq.train.task import Classification, Step, Task
 
-EMPTY = pytest.mark.xfail(raises=IndexError, reason="an empty file's error has no message to quote", strict=True)
-
 
 def settings(**changes) -> Training:
     return Training(**{"epochs": 3, "batch_size": 8, "precision": "float32", **changes})
@@ -109,7 +107,6 @@ class TestSchedule:
         assert found == pytest.approx([expected(step) for step in range(steps)])
         assert max(found) <= highest
 
-    @pytest.mark.xfail(raises=ZeroDivisionError, reason="rise * (steps + 1) == 1 divides by zero in torch", strict=True)
     def test_onecycle_where_the_rise_is_one_step(self):
         assert len(rates(settings(schedule="onecycle", rise=0.2), 4)) == 4
 
@@ -253,7 +250,7 @@ class TestClassification:
 
 
 class TestCheckpoint:
-    @pytest.mark.parametrize("content", [pytest.param(b"", marks=EMPTY), b"text", b"PK\x03\x04", bytes(1000)])
+    @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", bytes(1000)])
     def test_a_damaged_one_is_not_used_and_the_log_says_so(self, run_fit, tmp_path, content):
         whole = run_fit()
         (tmp_path / "checkpoint.pt").write_bytes(content)

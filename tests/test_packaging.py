@@ -1,0 +1,64 @@
+"""Pins, environments, and what a job or the planner imports."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[1]
+REQUIREMENTS = (HOME / "requirements.txt").read_text()
+
+
+def pin_module():
+    spec = importlib.util.spec_from_file_location("pin", HOME / "envs" / "pin.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_pin_has_a_hash_and_names_no_host():
+    blocks = re.split(r"\n(?=\S)", REQUIREMENTS)
+    assert len(blocks) > 50
+    assert all("==" in block.splitlines()[0] and "--hash=sha256:" in block for block in blocks if block[0] != "#")
+    assert "://" not in REQUIREMENTS
+
+
+def test_every_dependency_is_pinned():
+    declared = re.findall(r'^    "([A-Za-z0-9._-]+)>=', (HOME / "pyproject.toml").read_text(), re.MULTILINE)
+    pinned = {pin.split("==")[0] for pin in pin_module().pins(REQUIREMENTS)}
+    assert len(declared) > 15
+    assert set(declared) <= pinned
+
+
+def test_the_conda_environment_has_the_same_pins():
+    assert (HOME / "envs/kdq.yaml").read_text() == pin_module().environment(REQUIREMENTS)
+
+
+def imported(modules: str) -> set[str]:
+    """Top-level names in sys.modules after importing ``modules`` in a process of its own."""
+    program = f"import sys; import {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "kdq.train.stage",
+        "kdq.distill.stage, kdq.distill.kd",
+        "kdq.quantize.stage, kdq.quantize.gpfq",
+        "kdq.evaluate.stage",
+    ],
+)
+def test_a_job_imports_nothing_slow_but_torch(modules):
+    found = imported(modules)
+    assert "torch" in found
+    assert not {"torchvision", "transformers", "sklearn", "pandas", "matplotlib"} & found
+
+
+def test_the_planner_imports_no_torch():
+    found = imported("kdq.config, kdq.targets, kdq.fingerprint, kdq.report.contents, kdq.data.folder_digest")
+    assert not {"torch", "pandas", "numpy"} & found
