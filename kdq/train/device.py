@@ -9,12 +9,15 @@ import torch
 
 def prepare(threads: int) -> torch.device:
     """Choose the device and make what follows reproducible: same seed, same machine, same threads, same bytes."""
+    torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        # what we call is reproducible on a CPU as it is; to say so to torch would import its compiler, seconds a job
+        return torch.device("cpu")
     # cuBLAS reads this when it starts; without it its matrix products are not reproducible
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda")
 
 
 def device_name(device: torch.device) -> str:
