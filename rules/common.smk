@@ -24,7 +24,8 @@ def or_stop(function, *arguments):
 
 import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 
-CONFIG_FILES = [*workflow.configfiles]
+OVERLAYS = [str(file) for file in workflow.overwrite_configfiles]
+CONFIG_FILES = [str(file) for file in workflow.configfiles if str(file) not in OVERLAYS] + OVERLAYS
 STUDY = or_stop(read_study, config, Path(HOME) / "kdq", CONFIG_FILES)
 GRAMMAR = STUDY.grammar
 DATA = STUDY.config.data

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.workflow.conftest import touch
+from tests.workflow.study import touch
 
 FIGURES = "results/digits/figures"
 TABLES = {"results/table.csv", "results/summary.csv"}

@@ -1,0 +1,78 @@
+"""The real workflow, copied to a folder of its own: the default study with two epochs a training."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+HOME = Path(__file__).resolve().parents[2]
+PARTS = ("Snakefile", "config.yaml", "kdq", "scripts", "rules", "profiles", "envs", "studies", "docs/report")
+SHORT = {"teacher": {"epochs": 2}, "student": {"epochs": 2}}
+
+
+class Workflow:
+    """A copy of the workflow in ``folder``, always run with the config overlay ``overlay.yaml``."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.overlay = folder / "overlay.yaml"
+        self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        for part in PARTS:
+            source, place = HOME / part, folder / part
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, place)
+        self.configure({})
+
+    def configure(self, changes: dict) -> None:
+        self.overlay.write_text(yaml.safe_dump({**SHORT, **changes}))
+
+    def command(self, *arguments) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--configfile", str(self.overlay), *arguments]
+
+    def run(self, *arguments) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+
+    def plan(self, *targets) -> set[str]:
+        """Every output that would be made now."""
+        program = [sys.executable, str(HOME / "tests/workflow/plan.py"), str(self.folder), str(self.overlay), *targets]
+        done = subprocess.run(program, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return set(json.loads(done.stdout))
+
+    @contextlib.contextmanager
+    def edited(self, path: str, change):
+        """The text of a file replaced by ``change(text)``, newer than every output; afterwards as it was."""
+        file = self.folder / path
+        before, status = file.read_bytes(), file.stat()
+        after = change(before.decode())
+        assert after != before.decode() or change is touch, f"the edit of {path} changes nothing"
+        file.write_text(after)
+        os.utime(file, (status.st_atime + 10_000, status.st_mtime + 10_000))
+        try:
+            yield
+        finally:
+            file.write_bytes(before)
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    @contextlib.contextmanager
+    def configured(self, changes: dict):
+        """Another config for a while."""
+        self.configure(changes)
+        try:
+            yield
+        finally:
+            self.configure({})
+
+
+def touch(text: str) -> str:
+    return text
