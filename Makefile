@@ -35,7 +35,7 @@ docs: $(READY)
 
 # the pins in requirements.txt and envs/, from pyproject.toml
 pins: $(READY)
-	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-header \
+	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-header \
 		--python-version 3.11 --quiet --output-file requirements.txt
 	python envs/pin.py
 

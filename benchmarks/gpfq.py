@@ -1,6 +1,6 @@
 """The kernel against the loop that its formula says: seconds, ratio and differing codes, Gram matrices included.
 
-PYTHONPATH=. python benchmarks/gpfq.py [--repeat 2] [--shapes 64,576,8192 256,2304,8192 512,4608,8192]
+python -m benchmarks.gpfq [--repeat 2] [--shapes 64,576,8192 256,2304,8192 512,4608,8192]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A whole ResNet-18 at CIFAR size: the one forward pass against the published procedure, in one run.
 
-    PYTHONPATH=. python benchmarks/gpfq_network.py [--images 128] [--repeat 1] [--width 1.0] [--bits 4]
+    python -m benchmarks.gpfq_network [--images 128] [--repeat 1] [--width 1.0] [--bits 4]
 
 The published procedure, written anew from its description: per layer two partial forward passes, patches on a grid of
 the kernel's stride, a quarter of them drawn with replacement, and a sequential float32 loop over columns. On a

@@ -1,6 +1,6 @@
 """Seconds and memory of `snakemake -n` for grids of many cells, and of one short job.
 
-    python benchmarks/planning.py [--cells 1000 10000]
+    python -m benchmarks.planning [--cells 1000 10000]
 
 The grids are made of recipes of the default study's data set; nothing is run. Where `results/` holds the finished
 default study, its plan with nothing to do and one `evaluate` job are timed too.

@@ -1,6 +1,6 @@
 """Images a second of the training loop, augmentation and bookkeeping included, against the bare step on a fixed batch.
 
-    python benchmarks/training.py [--architecture resnet18] [--width 0.25] [--steps 40] [--threads 2]
+    python -m benchmarks.training [--architecture resnet18] [--width 0.25] [--steps 40] [--threads 2]
 
 Both run in turns in one process, so that a busy machine disturbs both alike; the ratio is of the medians.
 """
