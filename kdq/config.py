@@ -87,7 +87,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     """Check a merged config and expand its grid; raises UserError with file, key, what was found, what was expected.
 
     ``package`` is the folder ``kdq``, where the stages are; ``files`` are the config files in the order in which they
-    were merged, to name the one that a wrong key stands in.
+    were merged, to name the one that a wrong key stands in; ``(name, values)`` stands for what is in no file.
     """
     origin = Origin(files)
     _refuse_unknown(values, Config, (), origin)
@@ -144,6 +144,9 @@ class Origin:
     def __init__(self, files):
         self.contents = []
         for file in files:
+            if isinstance(file, tuple):
+                self.contents.append(file)
+                continue
             try:
                 self.contents.append((str(file), yaml.safe_load(Path(file).read_text()) or {}))
             except (OSError, yaml.YAMLError):

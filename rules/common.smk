@@ -26,6 +26,8 @@ import_from(HOME)  # jobs import the package beside this workflow, whatever fold
 
 OVERLAYS = [str(file) for file in workflow.overwrite_configfiles]
 CONFIG_FILES = [str(file) for file in workflow.configfiles if str(file) not in OVERLAYS] + OVERLAYS
+if workflow.config_settings.config:
+    CONFIG_FILES.append(("--config", dict(workflow.config_settings.config)))
 STUDY = or_stop(read_study, config, Path(HOME) / "kdq", CONFIG_FILES)
 GRAMMAR = STUDY.grammar
 DATA = STUDY.config.data

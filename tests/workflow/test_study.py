@@ -94,6 +94,12 @@ def test_a_mistyped_target_is_one_line(fresh, target, expected):
     assert expected in lines[0]
 
 
+def test_a_wrong_value_on_the_command_line_is_not_blamed_on_a_file(fresh):
+    done = fresh.run("--cores", "1", "--dry-run", "--config", "seeds=[1]")
+    assert done.returncode != 0
+    assert "error: --config: seeds.0: found '1', expected integer" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
