@@ -15,7 +15,6 @@ from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
 from kdq.files import read_tensors
-from kdq.models import resnet
 from kdq.models.file import ModelFile, to_network
 
 PREDICTIONS_FORMAT = "kdq-predictions/1"
@@ -58,7 +57,7 @@ def evaluate(
         if not math.isfinite(metrics[part]["cross_entropy"]):
             raise UserError(f"{path}: its logits on the {part} part are not finite")
     header = {key: file.header[key] for key in ("dataset", "seed", "recipe", "keys", "provenance")}
-    return {**header, **metrics, **sizes(file, path, network), "layers": layer_table(file)}, predictions
+    return {**header, **metrics, **sizes(file, path, network), "layers": layer_table(file, network)}, predictions
 
 
 def _part(other: dict, part: str, role: str) -> torch.Tensor:
@@ -82,9 +81,8 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
     }
 
 
-def layer_table(file: ModelFile) -> list[dict]:
+def layer_table(file: ModelFile, network: torch.nn.Module) -> list[dict]:
     """For each quantized layer in order: its name, weights and what its quantizer noted of it."""
-    network = resnet.build(**file.header["architecture"])
     names = [name for name, _ in network.named_modules() if name in file.codes]  # the header's own order is sorted
     return [{"name": name, "weights": file.codes[name].codes.numel(), **file.codes[name].facts} for name in names]
 
