@@ -138,6 +138,24 @@ def _explain_config(error: ValidationError) -> str:
     return explain(error)
 
 
+def typed(value):
+    """A value of Snakemake's ``--config`` as YAML means it: inside lists and mappings Snakemake leaves every text a text.
+
+    >>> typed({"seeds": ["0", "1"], "student": {"width": "0.5", "flip": "false"}})
+    {'seeds': [0, 1], 'student': {'width': 0.5, 'flip': False}}
+    """
+    if isinstance(value, dict):
+        return {key: typed(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [typed(entry) for entry in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
 class Origin:
     """Which config file a key came from: the last one that has it, as Snakemake merges them."""
 

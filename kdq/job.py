@@ -1,11 +1,20 @@
-"""What every job does around its work: log first, one line for a user's error, code as it was planned."""
+"""What every job does around its work: log first, one line for a user's error, code as it was planned.
 
+Run as a module it is one job of a cell: ``python -m kdq.job SCRIPT --input data=FILE ...`` runs the script with an
+object ``snakemake`` made from the arguments. Snakemake's own ``script:`` reads the script again for every job that it
+plans, and every job imports Snakemake; a grid has thousands of jobs.
+"""
+
+import argparse
 import contextlib
 import importlib
+import json
+import runpy
 import sys
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import kdq
 from kdq.errors import UserError
@@ -54,3 +63,33 @@ def check_code(planned: str, *files) -> None:
 def stage_module(kind: str, name: str):
     """The module of a stage, ``kdq.<kind>.<name>``."""
     return importlib.import_module(f"kdq.{kind}.{name}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def request(arguments: list[str]) -> tuple[str, SimpleNamespace]:
+    """The script and its object ``snakemake``, of the arguments that ``command`` in rules/common.smk writes.
+
+    >>> script, snakemake = request(["a.py", "--input", "data=d", "--threads", "2", "--log", "l", "--job", '{"k": 1}'])
+    >>> script, snakemake.input.data, snakemake.threads, snakemake.log, snakemake.params.job
+    ('a.py', 'd', 2, ['l'], {'k': 1})
+    """
+    parser = argparse.ArgumentParser(prog="python -m kdq.job", description="Run the script of one job.")
+    parser.add_argument("script")
+    for name in ("input", "output", "wildcards"):
+        parser.add_argument(f"--{name}", nargs="*", type=_pair, default=[], metavar="NAME=VALUE")
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--job", type=json.loads, required=True, help="what the job was planned with, JSON")
+    given = parser.parse_args(arguments)
+    named = {name: SimpleNamespace(**dict(getattr(given, name))) for name in ("input", "output", "wildcards")}
+    params = SimpleNamespace(job=given.job)
+    return given.script, SimpleNamespace(**named, params=params, threads=given.threads, log=[given.log])
+
+
+if __name__ == "__main__":
+    SCRIPT, SNAKEMAKE = request(sys.argv[1:])
+    runpy.run_path(SCRIPT, {"snakemake": SNAKEMAKE})

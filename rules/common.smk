@@ -1,3 +1,6 @@
+import gc
+import json
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -5,7 +8,10 @@ from pathlib import Path
 HOME = workflow.basedir
 sys.path.insert(0, HOME)
 
-from kdq.config import DATASETS, read_study
+from snakemake.settings.types import DeploymentMethod
+from snakemake.utils import update_config
+
+from kdq.config import DATASETS, read_study, typed
 from kdq.data.folder_digest import folder_digest
 from kdq.environment import import_from
 from kdq.errors import UserError
@@ -27,11 +33,30 @@ import_from(HOME)  # jobs import the package beside this workflow, whatever fold
 OVERLAYS = [str(file) for file in workflow.overwrite_configfiles]
 CONFIG_FILES = [str(file) for file in workflow.configfiles if str(file) not in OVERLAYS] + OVERLAYS
 if workflow.config_settings.config:
-    CONFIG_FILES.append(("--config", dict(workflow.config_settings.config)))
+    ON_COMMAND_LINE = typed(dict(workflow.config_settings.config))
+    update_config(config, ON_COMMAND_LINE)
+    CONFIG_FILES.append(("--config", ON_COMMAND_LINE))
 STUDY = or_stop(read_study, config, Path(HOME) / "kdq", CONFIG_FILES)
 GRAMMAR = STUDY.grammar
 DATA = STUDY.config.data
 CODE = Fingerprints(HOME)
+
+
+# Planning makes millions of objects that live to its end: to look through them again and again is a quarter of its time.
+gc.freeze()
+gc.set_threshold(200_000, 50, 1000)
+
+# An environment of --sdm conda brings its own Python; without one it is the Python that runs Snakemake.
+IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+PYTHON = "python" if IN_CONDA else shlex.quote(sys.executable)
+
+
+def command(script, **named):
+    """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
+    words = [PYTHON, "-m kdq.job", shlex.quote(f"{HOME}/{script}")]
+    for group, names in named.items():
+        words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
+    return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])
 
 
 def any_of(words):
@@ -43,6 +68,10 @@ def stages_of(kind):
     return f"({any_of(GRAMMAR.names(kind)) or 'none'})(,[^/]+)?"
 
 
+DATA_FILE = f"results/{{dataset}}/data/split={DATA.split_seed}.safetensors"
+PARENT = "results/{dataset}/seed={seed}/{parent}"
+
+
 wildcard_constraints:
     dataset=any_of(DATASETS),
     seed=r"\d+",
@@ -51,18 +80,27 @@ wildcard_constraints:
     recipe=".+",
 
 
+class Job(dict):
+    """What a job depends on besides its input files, plain values; as a text, in the job's command, it is JSON."""
+
+    def __str__(self):
+        return json.dumps(self)
+
+
 @cache
 def stage_job(stage, script):
-    """What a stage's result depends on besides its input files: code and keys, one dict of plain values."""
+    """What a stage's result depends on: code and keys."""
     parsed = or_stop(GRAMMAR.parse_stage, stage)
     file = str(parsed.type.file.relative_to(HOME))
-    return {
-        "code": or_stop(CODE.of, script, file),
-        "file": file,
-        "keys": or_stop(GRAMMAR.resolve, parsed),
-        "module": parsed.type.module,
-        "name": parsed.name,
-    }
+    return Job(
+        {
+            "code": or_stop(CODE.of, script, file),
+            "file": file,
+            "keys": or_stop(GRAMMAR.resolve, parsed),
+            "module": parsed.type.module,
+            "name": parsed.name,
+        }
+    )
 
 
 def job_of_stage(script):
@@ -72,7 +110,7 @@ def job_of_stage(script):
 @cache
 def job_of_script(script):
     """For a rule that depends on its inputs and its code alone."""
-    return {"code": or_stop(CODE.of, script)}
+    return Job({"code": or_stop(CODE.of, script)})
 
 
 @cache
@@ -86,26 +124,6 @@ def data_job(dataset):
         "code": or_stop(CODE.of, "scripts/prepare_data.py"),
         "settings": settings,
         "validation_fraction": DATA.validation_fraction,
-    }
-
-
-def data_file(wildcards):
-    return f"results/{wildcards.dataset}/data/split={DATA.split_seed}.safetensors"
-
-
-def parent_model(wildcards):
-    return f"results/{wildcards.dataset}/seed={wildcards.seed}/{wildcards.parent}/model.safetensors"
-
-
-def relatives_predictions(wildcards):
-    """The predictions of a recipe's parent and root; a root has neither."""
-    stages = wildcards.recipe.split("/")
-    if len(stages) == 1:
-        return {}
-    folder = f"results/{wildcards.dataset}/seed={wildcards.seed}"
-    return {
-        "parent": f"{folder}/{'/'.join(stages[:-1])}/predictions.safetensors",
-        "root": f"{folder}/{stages[0]}/predictions.safetensors",
     }
 
 

@@ -1,19 +1,43 @@
-rule evaluate:
+rule evaluate_root:
     input:
-        unpack(relatives_predictions),
-        data=data_file,
-        model="results/{dataset}/seed={seed}/{recipe}/model.safetensors",
+        data=DATA_FILE,
+        model="results/{dataset}/seed={seed}/{stage}/model.safetensors",
     output:
-        metrics="results/{dataset}/seed={seed}/{recipe}/metrics.json",
-        predictions="results/{dataset}/seed={seed}/{recipe}/predictions.safetensors",
+        metrics="results/{dataset}/seed={seed}/{stage}/metrics.json",
+        predictions="results/{dataset}/seed={seed}/{stage}/predictions.safetensors",
     log:
-        "logs/evaluate/{dataset}/seed={seed}/{recipe}.log",
+        "logs/evaluate/{dataset}/seed={seed}/{stage}.log",
+    wildcard_constraints:
+        stage="[^/]+",
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     params:
         job=job_of_script("scripts/evaluate.py"),
     message:
-        "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.recipe}"
-    script:
-        "../scripts/evaluate.py"
+        "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
+    shell:
+        command("scripts/evaluate.py", input="data model", output="metrics predictions")
+
+
+rule evaluate:
+    input:
+        data=DATA_FILE,
+        model=f"{PARENT}/{{stage}}/model.safetensors",
+        parent=f"{PARENT}/predictions.safetensors",
+    output:
+        metrics="results/{dataset}/seed={seed}/{parent}/{stage}/metrics.json",
+        predictions="results/{dataset}/seed={seed}/{parent}/{stage}/predictions.safetensors",
+    log:
+        "logs/evaluate/{dataset}/seed={seed}/{parent}/{stage}.log",
+    wildcard_constraints:
+        stage="[^/]+",
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
+    params:
+        job=job_of_script("scripts/evaluate.py"),
+    message:
+        "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
+    shell:
+        command("scripts/evaluate.py", input="data model parent", output="metrics predictions")

@@ -1,7 +1,7 @@
 rule quantize:
     input:
-        data=data_file,
-        parent=parent_model,
+        data=DATA_FILE,
+        parent=f"{PARENT}/model.safetensors",
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
     log:
@@ -15,5 +15,5 @@ rule quantize:
         job=job_of_stage("scripts/quantize.py"),
     message:
         "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
-    script:
-        "../scripts/quantize.py"
+    shell:
+        command("scripts/quantize.py", input="data parent", output="model", wildcards="dataset seed parent stage")

@@ -25,6 +25,12 @@ rule table:
             category="Tables",
             labels={"table": "over seeds"},
         ),
+        layers=report(
+            "results/layers.csv",
+            caption="../docs/report/layers.rst",
+            category="Tables",
+            labels={"table": "every quantized layer"},
+        ),
     log:
         "logs/table.log",
     conda:
@@ -159,7 +165,7 @@ rule plot_dkd_heatmap:
 
 rule plot_layer_errors:
     input:
-        metrics=quantized_metrics,
+        layers="results/layers.csv",
     output:
         png=report(
             "results/{dataset}/figures/layer_errors.png",

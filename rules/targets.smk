@@ -16,10 +16,6 @@ def trained_histories(wildcards):
     return files_of(wildcards.dataset, CONTENTS.trained, "history.csv")
 
 
-def quantized_metrics(wildcards):
-    return files_of(wildcards.dataset, CONTENTS.quantized, "metrics.json")
-
-
 def dkd_files(name):
     return lambda wildcards: files_of(wildcards.dataset, [point.recipe for point in CONTENTS.dkd_grid], name)
 
@@ -49,4 +45,4 @@ def figures():
 
 def all_targets():
     """Every cell too: where a cell is missing and the table is not, the cell is made again."""
-    return [*cells("metrics.json"), "results/table.csv", "results/summary.csv", *figures()]
+    return [*cells("metrics.json"), "results/table.csv", "results/summary.csv", "results/layers.csv", *figures()]

@@ -1,6 +1,6 @@
 rule root:
     input:
-        data=data_file,
+        data=DATA_FILE,
     output:
         model="results/{dataset}/seed={seed}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{stage}/history.csv",
@@ -15,14 +15,14 @@ rule root:
         job=job_of_stage("scripts/train_root.py"),
     message:
         "Training {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
-    script:
-        "../scripts/train_root.py"
+    shell:
+        command("scripts/train_root.py", input="data", output="model history", wildcards="dataset seed stage")
 
 
 rule distill:
     input:
-        data=data_file,
-        parent=parent_model,
+        data=DATA_FILE,
+        parent=f"{PARENT}/model.safetensors",
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
@@ -37,5 +37,10 @@ rule distill:
         job=job_of_stage("scripts/distill.py"),
     message:
         "Distilling {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
-    script:
-        "../scripts/distill.py"
+    shell:
+        command(
+            "scripts/distill.py",
+            input="data parent",
+            output="model history",
+            wildcards="dataset seed parent stage",
+        )

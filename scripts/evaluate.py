@@ -11,10 +11,10 @@ with running(snakemake.log[0]) as log:
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/evaluate.py")
-    relatives = {role: getattr(snakemake.input, role) for role in ("parent", "root") if hasattr(snakemake.input, role)}
+    parent = getattr(snakemake.input, "parent", None)
     model = snakemake.input.model
     device = prepare(snakemake.threads)
-    metrics, predictions = evaluate(read_model(model), model, read_data(snakemake.input.data), relatives, device)
+    metrics, predictions = evaluate(read_model(model), model, read_data(snakemake.input.data), parent, device)
     metrics["evaluation"] = {"code": job["code"], "model": sha256(model)}
     write_tensors(snakemake.output.predictions, predictions, {"format": PREDICTIONS_FORMAT})
     write_json(snakemake.output.metrics, metrics)

@@ -7,6 +7,5 @@ with running(snakemake.log[0]) as log:
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_layer_errors.py")
-    cells = [table.read_metrics(path) for path in snakemake.input.metrics]
-    figure = layer_errors.draw(cells, snakemake.wildcards.dataset)
+    figure = layer_errors.draw(table.read(snakemake.input.layers), snakemake.wildcards.dataset)
     style.save(figure, snakemake.output.png, snakemake.output.svg)

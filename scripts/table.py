@@ -1,13 +1,15 @@
-"""Collect the metrics of all cells in one table, and the summary over seeds."""
+"""Collect the metrics of all cells in one table, with the summary over seeds and the table of layers."""
 
 from kdq.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import summary, table
+    from kdq.report import layers, summary, table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/table.py")
-    rows = table.rows([table.read_metrics(path) for path in snakemake.input.metrics], job["kinds"])
+    cells = [table.read_metrics(path) for path in snakemake.input.metrics]
+    rows = table.rows(cells, job["kinds"])
     table.write(snakemake.output.table, table.COLUMNS, rows)
     table.write(snakemake.output.summary, summary.COLUMNS, summary.summarize(rows))
+    table.write(snakemake.output.layers, layers.COLUMNS, layers.rows(cells))
     log(f"{len(rows):,} cells")

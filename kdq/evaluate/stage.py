@@ -28,23 +28,24 @@ def predict(network: torch.nn.Module, images: torch.Tensor, device: torch.device
     return torch.cat([network(batch.to(device)).float().cpu() for batch in evaluation_batches(images)])
 
 
-def evaluate(
-    file: ModelFile, path, prepared: Prepared, relatives: dict[str, Path], device: torch.device
-) -> tuple[dict, dict]:
+def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, device: torch.device) -> tuple[dict, dict]:
     """``(metrics, predictions)`` of a model file.
 
-    ``relatives`` maps ``parent`` and ``root`` to their files of predictions; a root has neither. The metrics are
-    plain values: for each part top-1, top-5, cross entropy in nats, expected calibration error, agreement with the
-    relatives (shares of 1), then sizes in bytes and bits and each quantized layer's relative output error.
+    ``parent`` is the file of the parent's predictions, None for a root. The metrics are plain values: for each part
+    top-1, top-5, cross entropy in nats, expected calibration error, agreement with the parent and with the root
+    (shares of 1), then sizes in bytes and bits and each quantized layer's relative output error. The predictions
+    carry the root's classes along, so that a model's children need no file but its own.
     """
     network = to_network(file, path)
-    others = {role: read_predictions(relative) for role, relative in relatives.items()}
+    of_parent = read_predictions(parent) if parent else {}
     metrics, predictions = {}, {}
     for part in PARTS:
         split = getattr(prepared, part)
         logits = predict(network, split.images, device)
         predicted = logits.argmax(1)
+        others = _others(of_parent, part)
         predictions[f"{part}_class"] = predicted.to(torch.int16)
+        predictions |= {f"{part}_root_class": others["root"]} if others else {}
         predictions[f"{part}_log_likelihood"] = logits.log_softmax(1).gather(1, split.labels[:, None]).squeeze(1)
         metrics[part] = {
             "images": len(split.labels),
@@ -52,7 +53,7 @@ def evaluate(
             "top5": top_k_accuracy(logits, split.labels, 5),
             "cross_entropy": cross_entropy(logits, split.labels),
             "expected_calibration_error": expected_calibration_error(logits, split.labels),
-            **{f"agreement_{role}": agreement(predicted, _part(other, part, role)) for role, other in others.items()},
+            **{f"agreement_{role}": agreement(predicted, other) for role, other in others.items()},
         }
         if not math.isfinite(metrics[part]["cross_entropy"]):
             raise UserError(f"{path}: its logits on the {part} part are not finite")
@@ -60,12 +61,16 @@ def evaluate(
     return {**header, **metrics, **sizes(file, path, network), "layers": layer_table(file, network)}, predictions
 
 
-def _part(other: dict, part: str, role: str) -> torch.Tensor:
-    return other[f"{part}_class"].long()
+def _others(of_parent: dict, part: str) -> dict:
+    """The classes that the parent and the root predict; empty for a root."""
+    if not of_parent:
+        return {}
+    classes = of_parent[f"{part}_class"]
+    return {"parent": classes, "root": of_parent.get(f"{part}_root_class", classes)}
 
 
 def read_predictions(path) -> dict[str, torch.Tensor]:
-    """Predicted classes int16 (M,) and log-likelihoods of the labels float32 (M,) of the parts."""
+    """For each part the predicted classes int16 (M,), the labels' log-likelihoods float32 (M,), the root's classes."""
     return read_tensors(path, PREDICTIONS_FORMAT)[1]
 
 

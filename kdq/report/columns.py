@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.report import summary, table
+from kdq.report import layers, summary, table
 
 
 def documentation() -> str:
@@ -10,7 +10,7 @@ def documentation() -> str:
     lines = [
         "# The columns of the tables",
         "",
-        "Written by `make docs` from `kdq/report/table.py` and `kdq/report/summary.py`; edit those.",
+        "Written by `make docs` from `kdq/report/table.py`, `summary.py` and `layers.py`; edit those.",
         "",
         "Shares lie between 0 and 1, sizes are in bytes. A number that is no count has six decimals; a field is empty",
         "where a column does not apply.",
@@ -22,6 +22,10 @@ def documentation() -> str:
         "## `results/summary.csv`: one row a data set and recipe, over all seeds",
         "",
         *_column_table(summary.COLUMNS),
+        "",
+        "## `results/layers.csv`: one row a quantized layer of a cell",
+        "",
+        *_column_table(layers.COLUMNS),
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,7 @@
 """Figure: each quantized layer's relative output error in order of execution, a row a network, a column a bit-width."""
 
 import re
+from itertools import groupby
 from statistics import fmean
 
 from matplotlib.ticker import MaxNLocator
@@ -11,36 +12,37 @@ LAYER = re.compile(r"layer(\d+)\.(\d+)\.(?:(downsample)|conv(\d+))")
 
 
 def in_order_of_execution(layers: list[dict]) -> list[dict]:
-    """The layers of a residual network as they run; the metrics list them by the alphabet.
+    """The layers of a residual network as they run; the table has them as the network lists them.
 
     The first convolution, the blocks, each with its shortcut first, and the classifier.
     """
 
     def order(layer):
-        found = LAYER.match(layer["name"])
+        found = LAYER.match(layer["layer"])
         if not found:
-            return (float("inf"),) if layer["name"] == "fc" else (0,)
+            return (float("inf"),) if layer["layer"] == "fc" else (0,)
         stage, block, shortcut, convolution = found.groups()
         return int(stage), int(block), 0 if shortcut else int(convolution)
 
     return sorted(layers, key=order)
 
 
-def series(cells: list[dict]) -> dict[tuple[str, int, str], list[float]]:
+def series(table: list[dict]) -> dict[tuple[str, int, str], list[float]]:
     """For each (parent, bits, quantizer) the errors of its layers in order, each the mean over the seeds."""
     errors: dict[tuple, list[list[float]]] = {}
-    for cell in cells:
-        parent, stage = cell["recipe"].rsplit("/", 1)
+    for (recipe, _), rows in groupby(table, lambda row: (row["recipe"], row["seed"])):
+        parent, stage = recipe.rsplit("/", 1)
         quantizer = ",".join(pair for pair in stage.split(",") if not pair.startswith("bits="))
-        layers = in_order_of_execution(cell["layers"])
+        layers = in_order_of_execution(list(rows))
         group = parent, max(layer["bits"] for layer in layers), quantizer
         errors.setdefault(group, []).append([layer["relative_error"] for layer in layers])
     return {group: [fmean(layer) for layer in zip(*runs, strict=True)] for group, runs in errors.items()}
 
 
-def draw(cells: list[dict], dataset: str):
-    """The figure of the metrics of quantized cells, of all seeds of one data set."""
-    lines = series(cells)
+def draw(table: list[dict], dataset: str):
+    """The figure of one data set's rows of the table of layers, of all seeds."""
+    table = [row for row in table if row["dataset"] == dataset]
+    lines = series(table)
     parents = style.in_order({parent for parent, _, _ in lines})
     widths = sorted({bits for _, bits, _ in lines})
     quantizers = sorted({quantizer for _, _, quantizer in lines})
@@ -54,7 +56,7 @@ def draw(cells: list[dict], dataset: str):
         _label(panels, parents, widths)
         keys = [style.key(quantizer.replace(",", ", "), **_look(index)) for index, quantizer in enumerate(quantizers)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(keys)), handlelength=3.2)
-        seeds = style.seeds_text(len({cell["seed"] for cell in cells}))
+        seeds = style.seeds_text(len({row["seed"] for row in table}))
         figure.suptitle(f"{dataset}: relative output error of each quantized layer ({seeds})")
         figure.supylabel("relative output error (share of 1)", fontsize=9)
     return figure

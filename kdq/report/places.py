@@ -6,7 +6,12 @@ from pathlib import Path
 def places(folder) -> list[str]:
     """The tables and the folders of figures that there are below ``folder``, as paths."""
     folder = Path(folder)
-    found = [*folder.glob("table.csv"), *folder.glob("summary.csv"), *sorted(folder.glob("*/figures"))]
+    found = [
+        *folder.glob("table.csv"),
+        *folder.glob("summary.csv"),
+        *folder.glob("layers.csv"),
+        *sorted(folder.glob("*/figures")),
+    ]
     return [str(path) for path in found]
 
 

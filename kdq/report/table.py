@@ -47,10 +47,21 @@ COLUMNS = {
     "mean_relative_layer_error": "mean over the quantized layers of each one's relative output error on the "
     "calibration images; empty for a float model",
 }
-COUNTS = ("seed", "seeds", "bits", "validation_images", "test_images", "file_bytes", "parameters", "quantized_weights")
+COUNTS = (
+    "seed",
+    "seeds",
+    "bits",
+    "validation_images",
+    "test_images",
+    "file_bytes",
+    "parameters",
+    "quantized_weights",
+    "weights",
+)
 TEXTS = (
     "dataset",
     "recipe",
+    "layer",
     "kind",
     "root",
     "network",

@@ -41,8 +41,8 @@ def write(build, tmp_path):
     return write
 
 
-def measure(path, data, relatives=None):
-    return evaluate(model_file.read(path), path, data, relatives or {}, CPU)
+def measure(path, data, parent=None):
+    return evaluate(model_file.read(path), path, data, parent, CPU)
 
 
 def keep(predictions, path):
@@ -88,13 +88,14 @@ class TestMetrics:
 
 class TestRelatives:
     def test_agreement_with_itself_is_whole_and_with_another_counted(self, write, few, tmp_path):
-        own, others = (measure(write(seed=seed), few)[1] for seed in (0, 1))
-        relatives = {"parent": keep(own, tmp_path / "own"), "root": keep(others, tmp_path / "other")}
-        metrics = measure(write(seed=0), few, relatives)[0]
+        root, other = (measure(write(seed=seed), few)[1] for seed in (0, 1))
+        child, of_child = measure(write(seed=1), few, keep(root, tmp_path / "root"))
+        grandchild, _ = measure(write(seed=1), few, keep(of_child, tmp_path / "child"))
         for part in ("validation", "test"):
-            assert metrics[part]["agreement_parent"] == 1
-            same = (own[f"{part}_class"] == others[f"{part}_class"]).double().mean().item()
-            assert metrics[part]["agreement_root"] == same
+            same = (root[f"{part}_class"] == other[f"{part}_class"]).double().mean().item()
+            assert same < 1
+            assert child[part]["agreement_parent"] == child[part]["agreement_root"] == same
+            assert (grandchild[part]["agreement_parent"], grandchild[part]["agreement_root"]) == (1, same)
 
     def test_a_root_has_none(self, write, few):
         assert not any("agreement" in key for key in measure(write(), few)[0]["test"])

@@ -8,6 +8,7 @@ from kdq.report import (
     dkd_curves,
     dkd_heatmap,
     layer_errors,
+    layers,
     style,
     summary,
     table,
@@ -42,7 +43,7 @@ FIGURES = {
     ),
     "dkd_curves": lambda: dkd_curves.draw({point: [history(0.5, 0.9)] * 2 for point in POINTS}, "digits"),
     "dkd_heatmap": lambda: dkd_heatmap.draw(dkd_heatmap.by_weights(dkd_cells()), "digits"),
-    "layer_errors": lambda: layer_errors.draw([made for made in study() if made["layers"]], "digits"),
+    "layer_errors": lambda: layer_errors.draw(layers.rows(study()), "digits"),
 }
 
 
@@ -149,14 +150,15 @@ def test_layers_are_put_in_the_order_in_which_they_run():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
                 module.register_forward_hook(lambda *_, name=name, ran=ran: ran.append(name))
         network(torch.zeros(1, 1, 8, 8))
-        ordered = layer_errors.in_order_of_execution([{"name": name} for name in sorted(ran)])
-        assert [layer["name"] for layer in ordered] == ran
+        ordered = layer_errors.in_order_of_execution([{"layer": name} for name in sorted(ran)])
+        assert [layer["layer"] for layer in ordered] == ran
 
 
 def test_layer_errors_are_means_over_seeds_of_what_the_metrics_say():
     cells = [cell("teacher/rtn,bits=2", seed, keys={"bits": 2}, errors=(0.25 + 0.5 * seed, 0.5)) for seed in (0, 1)]
-    assert layer_errors.series(cells) == {("teacher", 2, "rtn"): [0.5, 0.5]}
-    (panel,) = layer_errors.draw(cells, "digits").axes
+    table = layers.rows(cells)
+    assert layer_errors.series(table) == {("teacher", 2, "rtn"): [0.5, 0.5]}
+    (panel,) = layer_errors.draw([*table, {"dataset": "cifar10"}], "digits").axes
     assert list(panel.lines[0].get_ydata()) == [0.5, 0.5]
 
 

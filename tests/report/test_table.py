@@ -4,7 +4,7 @@ import pytest
 from cells import KINDS, cell, study
 
 from kdq.errors import UserError
-from kdq.report import columns, summary, table
+from kdq.report import columns, layers, summary, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "table.md"
 
@@ -107,3 +107,12 @@ def test_rows_have_exactly_the_documented_columns():
 
 def test_the_page_is_the_one_that_the_columns_give():
     assert PAGE.read_text() == columns.documentation(), "run: make docs"
+
+
+def test_the_table_of_layers_has_each_layer_of_each_quantized_cell(tmp_path):
+    rows = layers.rows([*study(), cell("teacher/rtn,bits=3", keys={"bits": 3}, errors=(0.5, 0.25))])
+    assert len(rows) == 2 * 8 * 4 + 2 and all(list(row) == list(layers.COLUMNS) for row in rows)
+    last = [row for row in rows if row["recipe"] == "teacher/rtn,bits=3"]
+    assert [(row["layer"], row["bits"], row["relative_error"]) for row in last] == [("conv1", 3, 0.5), ("fc", 3, 0.25)]
+    table.write(tmp_path / "layers.csv", layers.COLUMNS, rows)
+    assert table.read(tmp_path / "layers.csv") == rows

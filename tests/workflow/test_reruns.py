@@ -9,7 +9,7 @@ import pytest
 from tests.workflow.study import touch
 
 FIGURES = "results/digits/figures"
-TABLES = {"results/table.csv", "results/summary.csv"}
+TABLES = {f"results/{name}.csv" for name in ("table", "summary", "layers")}
 
 
 def figures(*names) -> set[str]:
@@ -17,7 +17,7 @@ def figures(*names) -> set[str]:
 
 
 # the tables and what is drawn from them: behind every metrics.json
-OVERVIEW = TABLES | figures("accuracy_vs_bits", "accuracy_vs_bytes")
+OVERVIEW = TABLES | figures("accuracy_vs_bits", "accuracy_vs_bytes", "layer_errors")
 ALL_FIGURES = figures(
     "accuracy_vs_bits", "accuracy_vs_bytes", "dkd_curves", "dkd_heatmap", "layer_errors", "training_curves"
 )
@@ -59,14 +59,14 @@ def test_a_finished_study_has_nothing_to_do(finished):
 
 def test_an_edit_of_a_method_reruns_its_cells_and_their_descendants(finished):
     expected = made(["teacher/kd"], quantized(["teacher/kd"]))
-    expected |= OVERVIEW | figures("training_curves", "layer_errors")
+    expected |= OVERVIEW | figures("training_curves")
     with finished.edited("kdq/distill/kd.py", appended("EDITED = 1")):
         assert finished.plan() == expected
     assert finished.plan() == set()
 
 
 def test_an_edit_of_a_quantizer_reruns_its_cells(finished):
-    expected = made(others=quantized(quantizers=["gpfq"])) | OVERVIEW | figures("layer_errors")
+    expected = made(others=quantized(quantizers=["gpfq"])) | OVERVIEW
     with finished.edited("kdq/quantize/gpfq.py", appended("EDITED = 1")):
         assert finished.plan() == expected
 
@@ -109,13 +109,13 @@ def test_a_git_checkout_and_back_reruns_nothing(finished):
 def test_a_default_in_the_config_reruns_the_cells_that_use_it(finished):
     descendants = quantized(["teacher/dkd,alpha=1,beta=8"])
     expected = made(DKD, descendants) | OVERVIEW
-    expected |= figures("dkd_curves", "dkd_heatmap", "training_curves", "layer_errors")
+    expected |= figures("dkd_curves", "dkd_heatmap", "training_curves")
     with finished.configured({"stages": {"dkd": {"warmup": 1}}}):
         assert finished.plan() == expected
 
 
 def test_an_edit_of_the_metrics_reruns_no_training(finished):
-    expected = evaluated([*TRAINED, *quantized()]) | OVERVIEW | figures("dkd_heatmap", "layer_errors")
+    expected = evaluated([*TRAINED, *quantized()]) | OVERVIEW | figures("dkd_heatmap")
     with finished.edited("kdq/evaluate/metrics.py", appended("EDITED = 1")):
         assert finished.plan() == expected
 
@@ -128,7 +128,7 @@ def test_an_edit_of_the_training_loop_reruns_every_trained_model(finished):
 
 def test_an_added_bit_width_makes_its_cells_and_the_tables(finished):
     recipes = [*TRAINED, *quantized(), *quantized(bits=[5])]
-    expected = made(others=quantized(bits=[5])) | OVERVIEW | figures("layer_errors")
+    expected = made(others=quantized(bits=[5])) | OVERVIEW
     with finished.configured({"recipes": recipes}):
         assert finished.plan() == expected
 
@@ -138,7 +138,7 @@ def test_a_lost_cell_is_made_again(finished):
     aside = lost.with_suffix(".aside")
     lost.rename(aside)
     try:
-        expected = evaluated(["hard/rtn,bits=4"]) | OVERVIEW | figures("layer_errors")
+        expected = evaluated(["hard/rtn,bits=4"]) | OVERVIEW
         assert finished.plan() == expected
     finally:
         aside.rename(lost)

@@ -95,9 +95,16 @@ def test_a_mistyped_target_is_one_line(fresh, target, expected):
 
 
 def test_a_wrong_value_on_the_command_line_is_not_blamed_on_a_file(fresh):
-    done = fresh.run("--cores", "1", "--dry-run", "--config", "seeds=[1]")
+    done = fresh.run("--cores", "1", "--dry-run", "--config", "seeds=[one]")
     assert done.returncode != 0
-    assert "error: --config: seeds.0: found '1', expected integer" in done.stderr
+    assert "error: --config: seeds.0: found 'one', expected integer" in done.stderr
+
+
+def test_numbers_in_lists_and_mappings_on_the_command_line_are_numbers(fresh):
+    arguments = ("--dry-run", "--config", "seeds=[1]", "student={epochs: 3}", "recipes=[hard]")
+    done = fresh.run("--cores", "1", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "results/digits/seed=1/hard/model.safetensors" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
