@@ -139,7 +139,7 @@ def _explain_config(error: ValidationError) -> str:
 
 
 def typed(value):
-    """A value of Snakemake's ``--config`` as YAML means it: inside lists and mappings Snakemake leaves every text a text.
+    """A value of ``--config`` as YAML means it: inside lists and mappings Snakemake leaves every text a text.
 
     >>> typed({"seeds": ["0", "1"], "student": {"width": "0.5", "flip": "false"}})
     {'seeds': [0, 1], 'student': {'width': 0.5, 'flip': False}}
