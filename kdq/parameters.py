@@ -4,13 +4,14 @@ The planner reads only the class ``Parameters`` of a stage's file, in the namesp
 never imports torch. Constraints live in the types, so that a wrong value is refused before anything runs.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "Annotated",
     "Base",
+    "ClassVar",
     "Field",
     "Fraction",
     "Literal",
@@ -29,5 +30,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 
 class Base(BaseModel):
     """Typed, immutable parameters: an unknown key or a value of another type is an error, never a guess."""
+
+    refuses: ClassVar[dict[str, str]] = {}  # keys of the stage that must keep their default, and why
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

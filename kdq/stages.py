@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import kdq.parameters
+from kdq.distill.keys import Distilling
 from kdq.errors import UserError, nearest
 from kdq.parameters import Base
 from kdq.train.settings import Network, Training
@@ -79,6 +80,8 @@ def _declares_keys(value) -> bool:
 def _all_keys(own: type[Base], kind: str, file: Path) -> type[Base]:
     """The stage's own keys, and for a stage that trains those of the network and the training too."""
     shared = (Network, Training) if kind in TRAINS else ()
+    if kind == "distill":
+        shared = (Distilling, *shared)
     for other in shared:
         twice = own.model_fields.keys() & other.model_fields.keys()
         if twice:
@@ -100,6 +103,9 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
         checked = keys(**values)
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error)}") from None
+    for key, reason in keys.refuses.items():
+        if getattr(checked, key) != keys.model_fields[key].default:
+            raise UserError(f"{where}: {key}: found {getattr(checked, key)}: {reason}")
     return checked.model_dump(include=set(values) if partial else None)
 
 

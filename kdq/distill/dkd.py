@@ -9,10 +9,11 @@ from torch import Tensor
 
 from kdq.data.batches import Batch
 from kdq.distill.method import Method, Outputs
-from kdq.parameters import Annotated, Base, Field, NonNegative, Positive
+from kdq.parameters import Annotated, Base, ClassVar, Field, NonNegative, Positive
 
 
 class Parameters(Base):
+    refuses: ClassVar = {"mixup": "DKD splits a prediction at its one label, and a mixed image has two"}
     alpha: Annotated[NonNegative, Field(description="weight of the target class's part (TCKD)")] = 1.0
     beta: Annotated[NonNegative, Field(description="weight of the other classes' part (NCKD)")] = 8.0
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 4.0
@@ -64,7 +65,7 @@ class DKD(Method):
         tckd, nckd = dkd_terms(student.logits, teacher.logits, batch.labels, keys.temperature)
         scale = growth * keys.temperature**2
         return {
-            "cross_entropy": keys.label_weight * F.cross_entropy(student.logits, batch.labels),
+            "cross_entropy": keys.label_weight * self.label_loss(batch, student),
             "target": scale * keys.alpha * tckd.mean(),
             "non_target": scale * keys.beta * nckd.mean(),
         }

@@ -3,7 +3,6 @@
 Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531.
 """
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdq.data.batches import Batch
@@ -41,6 +40,6 @@ class KD(Method):
         keys = self.keys
         match = kd if keys.loss == "kl" else kd_soft_labels
         return {
-            "cross_entropy": keys.label_weight * F.cross_entropy(student.logits, batch.labels),
+            "cross_entropy": keys.label_weight * self.label_loss(batch, student),
             "distillation": keys.distillation_weight * match(student.logits, teacher.logits, keys.temperature),
         }

@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
+from kdq.distill.keys import Distilling
+from kdq.distill.mixing import mixed
 from kdq.train.task import Step, Task
 
 
@@ -22,24 +25,42 @@ class Method(nn.Module):
 
     ``features`` names the taps (``kdq.models.resnet.TAPS``) whose features the method reads of both networks. A
     method is a module: what it registers in ``build`` (an adapter, a regressor) is trained beside the student.
+    ``keys`` are the method's own parameters, ``options`` those of every method.
     """
 
     features: tuple[str, ...] = ()
 
-    def __init__(self, parameters):
+    def __init__(self, parameters, options: Distilling | None = None):
         super().__init__()
         self.keys = parameters
+        self.options = options or Distilling()
 
-    def build(self, student: Outputs, teacher: Outputs) -> None:
-        """Make trainable adapters from the outputs of both networks for two images."""
+    def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
+        """Make trainable adapters from the outputs of both networks for two images.
+
+        ``training_labels`` (M,) are those of the whole training part, in the order that ``Batch.indices`` refers to.
+        """
 
     def view(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch that both networks see; mixup mixes here, once for both."""
-        return batch
+        """The batch that both networks see; mixed here, once for both."""
+        return mixed(batch, self.options.mixup, generator) if self.options.mixup else batch
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         """Named terms whose sum the student minimises; the teacher's outputs carry no gradient."""
         raise NotImplementedError
+
+    def network_losses(self, batch: Batch, student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
+        """Further terms, for a method that needs the networks themselves and not only what they say."""
+        return {}
+
+    def label_loss(self, batch: Batch, student: Outputs) -> Tensor:
+        """Cross entropy with the labels, mixed where the images are, smoothed where the options say so: a scalar."""
+        smoothing = self.options.label_smoothing
+        own = F.cross_entropy(student.logits, batch.labels, label_smoothing=smoothing)
+        if batch.partner_labels is None:
+            return own
+        partner = F.cross_entropy(student.logits, batch.partner_labels, label_smoothing=smoothing)
+        return batch.mixing * own + (1 - batch.mixing) * partner
 
 
 class Distillation(Task):
@@ -49,7 +70,15 @@ class Distillation(Task):
     Both networks see the very same tensor; each normalises it in its own way.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, method: Method, example: Tensor, seed: int):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        method: Method,
+        example: Tensor,
+        training_labels: Tensor,
+        seed: int,
+    ):
         super().__init__(student)
         self.method = method
         # not a submodule: the optimizer, train() and the checkpoint must not reach the teacher
@@ -59,7 +88,7 @@ class Distillation(Task):
         # the student's statistics must not see the example, so both look at it in eval mode
         student.eval()
         with torch.no_grad():
-            method.build(self._outputs(student, example), self._outputs(teacher, example))
+            method.build(self._outputs(student, example), self._outputs(teacher, example), training_labels)
         method.to(example.device)
         student.train()
 
@@ -84,4 +113,5 @@ class Distillation(Task):
         with torch.no_grad():
             teacher = self._outputs(self.teacher, batch.images)
         student = self._outputs(self.network, batch.images)
-        return Step(self.method.losses(batch, student, teacher), student.logits)
+        terms = self.method.losses(batch, student, teacher)
+        return Step(terms | self.method.network_losses(batch, self.network, self.teacher), student.logits)

@@ -7,6 +7,7 @@ import torch
 
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
+from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method
 from kdq.models.fold import fold_batchnorm
 from kdq.train.stage import Trained, train
@@ -34,12 +35,16 @@ def distill(
     ]
     if len(kinds) != 1:
         raise TypeError(f"{module}: found {len(kinds)} classes derived from Method, expected one")
-    own = {key: value for key, value in keys.items() if key in found.Parameters.model_fields}
+    options, own = (
+        kind(**{key: value for key, value in keys.items() if key in kind.model_fields})
+        for kind in (Distilling, found.Parameters)
+    )
 
     def task(network, device) -> Task:
         example = to_float(prepared.train.images[:2].to(device))
         # a fifth faster, and the teacher is nearly half of a step's cost
         folded = fold_batchnorm(teacher).to(device, memory_format=torch.channels_last)
-        return Distillation(network, folded, kinds[0](found.Parameters(**own)), example, seed)
+        method = kinds[0](own, options)
+        return Distillation(network, folded, method, example, prepared.train.labels, seed)
 
     return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)

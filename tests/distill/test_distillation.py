@@ -1,17 +1,25 @@
 """The task of a student and a frozen teacher: what it trains, what it leaves alone, what a method may bring along."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import kdq
 from kdq.data.batches import Batch
 from kdq.distill import dkd, kd, mixup
+from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method, Outputs
+from kdq.errors import UserError
 from kdq.models.resnet import TAPS
 from kdq.parameters import Base
+from kdq.recipe import Grammar
+from kdq.stages import find_stages
+
+LABELS = torch.arange(20) % 10
 
 METHODS = {
     "kd": lambda: kd.KD(kd.Parameters()),
@@ -26,7 +34,7 @@ class Hint(Method):
 
     features = ("layer2", "embedding")
 
-    def build(self, student: Outputs, teacher: Outputs) -> None:
+    def build(self, student: Outputs, teacher: Outputs, training_labels) -> None:
         self.shapes = {tap: (student.features[tap].shape, teacher.features[tap].shape) for tap in self.features}
         inputs, outputs = (side.features["layer2"].shape[1] for side in (student, teacher))
         self.adapter = nn.Conv2d(inputs, outputs, 1)
@@ -50,7 +58,7 @@ def make(build):
         for module in teacher.modules():  # running statistics unlike fresh ones, so that a change would show
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.1, 0.1)
-        return Distillation(build(), teacher, method, torch.rand(2, 1, 8, 8), seed=0)
+        return Distillation(build(), teacher, method, torch.rand(2, 1, 8, 8), LABELS, seed=0)
 
     return make
 
@@ -110,7 +118,7 @@ class TestStudent:
     def test_the_example_leaves_no_trace(self, build):
         """Its statistics are those of a network that never saw an image, and it is ready to train."""
         student, fresh = build(), build()
-        Distillation(student, build(seed=1), Hint(Base()), torch.rand(2, 1, 8, 8), seed=0)
+        Distillation(student, build(seed=1), Hint(Base()), torch.rand(2, 1, 8, 8), LABELS, seed=0)
         assert student.training
         assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in student.state_dict().items())
 
@@ -126,7 +134,7 @@ class TestStudent:
                 seen.append(teacher.logits)
                 return super().losses(batch, student, teacher)
 
-        task = Distillation(build(), teacher, Spy(kd.Parameters()), image[:2], seed=0)
+        task = Distillation(build(), teacher, Spy(kd.Parameters()), image[:2], LABELS, seed=0)
         task(Batch(image, torch.arange(4), torch.arange(4), 1))
         assert torch.equal(seen[0], expected)
 
@@ -189,3 +197,29 @@ class TestMethods:
         torch.testing.assert_close(terms["cross_entropy"], 0.7 * F.cross_entropy(student.logits, self.Y))
         whole = dkd.dkd(student.logits, teacher.logits, self.Y, 2.0, 5.0, 3.0)
         torch.testing.assert_close(terms["target"] + terms["non_target"], growth * whole)
+
+
+class TestOptions:
+    """Mixup and label smoothing are options of every method that can do with them."""
+
+    def test_mixup_reaches_both_networks_and_the_labels(self, make, build):
+        class Keep(kd.KD):
+            def losses(self, batch, student, teacher):
+                self.batch = batch
+                return super().losses(batch, student, teacher)
+
+        task = make(Keep(kd.Parameters(), Distilling(mixup=1.0)))
+        plain = next(batches())
+        term = task(plain).terms["cross_entropy"]
+        mixed = task.method.batch
+        assert 0.5 <= mixed.mixing < 1 and not torch.equal(mixed.images, plain.images)
+        logits = task.network(mixed.images)
+        own, partner = (F.cross_entropy(logits, labels) for labels in (mixed.labels, mixed.partner_labels))
+        torch.testing.assert_close(term, 0.1 * (mixed.mixing * own + (1 - mixed.mixing) * partner))
+
+    @pytest.mark.parametrize("stage", ["dkd,mixup=1", "mixup,mixup=0.5"])
+    def test_a_method_that_cannot_says_so(self, stage):
+        package = Path(kdq.__file__).parent
+        grammar = Grammar(find_stages(package), {"teacher": {}, "student": {}}, {})
+        with pytest.raises(UserError, match="mixup: found .*: (DKD splits|this method mixes)"):
+            grammar.parse(f"teacher/{stage}")

@@ -11,7 +11,10 @@ from torch import nn
 
 from kdq.data.batches import Batch
 from kdq.distill import kd, mixup
-from kdq.distill.method import Distillation, Outputs
+from kdq.distill.keys import Distilling
+from kdq.distill.method import Distillation, Method, Outputs
+from kdq.distill.mixing import mix
+from kdq.parameters import Base
 
 CLASSES = 10
 
@@ -46,7 +49,7 @@ def outputs(seed, rows=8, scale=2.0) -> Outputs:
 class TestView:
     def test_both_networks_see_the_very_same_tensor(self):
         student, teacher, plain = Spy(), Spy(), batch()
-        task = Distillation(student, teacher, method(), plain.images[:2], seed=0)
+        task = Distillation(student, teacher, method(), plain.images[:2], plain.labels, seed=0)
         student.seen.clear()
         teacher.seen.clear()
         task(plain)
@@ -95,19 +98,19 @@ class TestView:
 
     def test_a_whole_share_is_the_plain_image(self):
         images = batch().images
-        assert torch.equal(mixup.mix(images, 1.0), images)
-        assert torch.equal(mixup.mix(images, 0.0), images.roll(1, 0))
+        assert torch.equal(mix(images, 1.0), images)
+        assert torch.equal(mix(images, 0.0), images.roll(1, 0))
 
 
 class TestLosses:
-    @given(st.integers(0, 10**6), st.floats(0, 1))
-    def test_mixed_labels_are_soft_targets(self, seed, share):
+    @given(st.integers(0, 10**6), st.floats(0, 1), st.sampled_from([0.0, 0.1]))
+    def test_mixed_labels_are_soft_targets(self, seed, share, smoothing):
         z = outputs(seed).logits.double()
-        labels, partners = batch(seed).labels, batch(seed + 1).labels
-        soft = share * F.one_hot(labels, CLASSES) + (1 - share) * F.one_hot(partners, CLASSES)
-        torch.testing.assert_close(
-            mixup.mixed_cross_entropy(z, labels, partners, share), F.cross_entropy(z, soft.double())
-        )
+        mixed = batch(seed).with_images(None, partner_labels=batch(seed + 1).labels, mixing=share)
+        soft = share * F.one_hot(mixed.labels, CLASSES) + (1 - share) * F.one_hot(mixed.partner_labels, CLASSES)
+        smooth = (1 - smoothing) * soft.double() + smoothing / CLASSES
+        found = Method(Base(), Distilling(label_smoothing=smoothing)).label_loss(mixed, Outputs(z))
+        torch.testing.assert_close(found, F.cross_entropy(z, smooth))
 
     def test_without_labels_only_the_teacher_speaks(self):
         view = method().view(batch(), torch.Generator())
@@ -116,7 +119,7 @@ class TestLosses:
     def test_mixed_labels_are_weighted(self):
         view = method().view(batch(), torch.Generator().manual_seed(0))
         terms = method(labels="mixed", label_weight=0.25).losses(view, outputs(0), outputs(1))
-        expected = 0.25 * mixup.mixed_cross_entropy(outputs(0).logits, view.labels, view.partner_labels, view.mixing)
+        expected = 0.25 * Method(Base()).label_loss(view, outputs(0))
         assert list(terms) == ["distillation", "cross_entropy"]
         torch.testing.assert_close(terms["cross_entropy"], expected)
 

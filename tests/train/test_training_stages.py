@@ -61,7 +61,9 @@ class TestStart:
 
         settings = Training(**{key: training_keys()[key] for key in Training.model_fields})
         for name, method in (("kd", PlainSpy(kd.Parameters())), ("mixup", MixupSpy(mixup.Parameters()))):
-            task = Distillation(build(), build(seed=1), method, few.train.images[:2].float() / 255, seed=0)
+            task = Distillation(
+                build(), build(seed=1), method, few.train.images[:2].float() / 255, few.train.labels, seed=0
+            )
             augmented = {"batch_size": 32, "crop": 1, "flip": True, "cutout": 2, "fill": few.mean}
             batches = TrainingBatches(few.train.images, few.train.labels, **augmented)
             places = {"checkpoint": tmp_path / name, "identity": name, "log": print}

@@ -1,0 +1,15 @@
+"""Keys that stages of distillation share."""
+
+from kdq.parameters import Annotated, Base, Field, Fraction, NonNegative
+
+
+class Distilling(Base):
+    """Keys of every stage of kind distill; a method that can't do with one says so in its ``refuses``."""
+
+    mixup: Annotated[
+        NonNegative,
+        Field(description="mix the images that both networks see: parameter of the Beta distribution; 0 is none"),
+    ] = 0.0
+    label_smoothing: Annotated[
+        Fraction, Field(description="share of each label that is spread over all classes in the cross entropy")
+    ] = 0.0
