@@ -65,6 +65,13 @@ def stage_module(kind: str, name: str):
     return importlib.import_module(f"kdq.{kind}.{name}")
 
 
+class Job(dict):
+    """What a job depends on besides its input files, plain values; as a text, in the job's command, it is JSON."""
+
+    def __str__(self):
+        return json.dumps(self)
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name, value

@@ -1,5 +1,4 @@
 import gc
-import json
 import shlex
 import sys
 from functools import cache
@@ -16,6 +15,7 @@ from kdq.data.folder_digest import folder_digest
 from kdq.environment import import_from
 from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
+from kdq.job import Job
 from kdq.targets import check as check_target
 
 
@@ -78,13 +78,6 @@ wildcard_constraints:
     split_seed=r"\d+",
     parent=".+",
     recipe=".+",
-
-
-class Job(dict):
-    """What a job depends on besides its input files, plain values; as a text, in the job's command, it is JSON."""
-
-    def __str__(self):
-        return json.dumps(self)
 
 
 @cache
