@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdq.data.batches import Batch
+from kdq.distill.divergence import compared
+from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
-from kdq.parameters import Annotated, Base, ClassVar, Field, NonNegative, Positive
+from kdq.parameters import Annotated, ClassVar, Field, NonNegative, Positive
 
 
-class Parameters(Base):
+class Parameters(Logits):
     refuses: ClassVar = {"mixup": "DKD splits a prediction at its one label, and a mixed image has two"}
     alpha: Annotated[NonNegative, Field(description="weight of the target class's part (TCKD)")] = 1.0
     beta: Annotated[NonNegative, Field(description="weight of the other classes' part (NCKD)")] = 8.0
@@ -62,7 +64,8 @@ class DKD(Method):
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
         growth = min(batch.epoch / keys.warmup, 1.0) if keys.warmup else 1.0
-        tckd, nckd = dkd_terms(student.logits, teacher.logits, batch.labels, keys.temperature)
+        logits = compared(keys.standardize, student.logits, teacher.logits)
+        tckd, nckd = dkd_terms(*logits, batch.labels, keys.temperature)
         scale = growth * keys.temperature**2
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),

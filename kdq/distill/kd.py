@@ -6,12 +6,13 @@ Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import kl, soft_cross_entropy
+from kdq.distill.divergence import compared, kl, soft_cross_entropy
+from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
-from kdq.parameters import Annotated, Base, Field, Literal, NonNegative, Positive
+from kdq.parameters import Annotated, Field, Literal, NonNegative, Positive
 
 
-class Parameters(Base):
+class Parameters(Logits):
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 4.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 0.9
@@ -38,8 +39,9 @@ def kd_soft_labels(student_logits: Tensor, teacher_logits: Tensor, temperature: 
 class KD(Method):
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
+        student_logits, teacher_logits = compared(keys.standardize, student.logits, teacher.logits)
         match = kd if keys.loss == "kl" else kd_soft_labels
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
-            "distillation": keys.distillation_weight * match(student.logits, teacher.logits, keys.temperature),
+            "distillation": keys.distillation_weight * match(student_logits, teacher_logits, keys.temperature),
         }

@@ -13,3 +13,15 @@ class Distilling(Base):
     label_smoothing: Annotated[
         Fraction, Field(description="share of each label that is spread over all classes in the cross entropy")
     ] = 0.0
+
+
+class Logits(Base):
+    """Keys of the methods that compare logits; see ``kdq.distill.divergence.compared``."""
+
+    standardize: Annotated[
+        bool,
+        Field(
+            description="compare each row's logits as (z - mean) / std (arXiv:2403.01427); its authors take "
+            "temperature=2 and weight 9 for KD with it"
+        ),
+    ] = False

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import kl
+from kdq.distill.divergence import compared, kl
+from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.mixing import mixed
-from kdq.parameters import Annotated, Base, ClassVar, Field, Literal, NonNegative, Positive
+from kdq.parameters import Annotated, ClassVar, Field, Literal, NonNegative, Positive
 
 
-class Parameters(Base):
+class Parameters(Logits):
     refuses: ClassVar = {"mixup": "this method mixes by itself, see its key concentration"}
     concentration: Annotated[
         Positive, Field(description="both parameters of the Beta distribution of the mixing share; 1 is uniform")
@@ -34,7 +35,8 @@ class Mixup(Method):
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
-        match = keys.temperature**2 * kl(student.logits, teacher.logits, keys.temperature).mean()
+        logits = compared(keys.standardize, student.logits, teacher.logits)
+        match = keys.temperature**2 * kl(*logits, keys.temperature).mean()
         terms = {"distillation": keys.distillation_weight * match}
         if keys.labels == "mixed":
             terms["cross_entropy"] = keys.label_weight * self.label_loss(batch, student)

@@ -10,7 +10,7 @@ from torch import nn
 
 import kdq
 from kdq.data.batches import Batch
-from kdq.distill import dkd, kd, mixup
+from kdq.distill import at, dkd, kd, mixup, pkt, rkd, sp
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method, Outputs
 from kdq.errors import UserError
@@ -26,6 +26,10 @@ METHODS = {
     "kd with soft labels": lambda: kd.KD(kd.Parameters(loss="ce")),
     "dkd": lambda: dkd.DKD(dkd.Parameters()),
     "mixup": lambda: mixup.Mixup(mixup.Parameters(labels="mixed")),
+    "at": lambda: at.AttentionTransfer(at.Parameters()),
+    "rkd": lambda: rkd.RKD(rkd.Parameters()),
+    "sp": lambda: sp.SimilarityPreserving(sp.Parameters()),
+    "pkt": lambda: pkt.PKT(pkt.Parameters()),
 }
 
 
