@@ -333,27 +333,23 @@ class TestMethods:
         assert pkt.Parameters().model_dump() == {"distillation_weight": 30000.0, "label_weight": 1.0}
 
 
+@pytest.fixture(scope="module")
+def teacher(few, tmp_path_factory):
+    """A small network that has learnt the few digits."""
+    small = {"width": 0.125, "epochs": 15, "batch_size": 32, "schedule": "onecycle", "crop": 1, "flip": False}
+    keys = {**Network().model_dump(), **Training().model_dump(), **small, "label_smoothing": 0.0}
+    checkpoint = tmp_path_factory.mktemp("teacher") / "checkpoint.pt"
+    return train_root(few, keys, seed=1, threads=1, checkpoint=checkpoint, identity="", log=print).network
+
+
 class TestLearning:
-    SHORT = {"epochs": 8, "width": 0.125, "schedule": "onecycle"}
-
-    @pytest.fixture(scope="class")
-    def teacher(self, few, tmp_path_factory):
-        keys = {**Network().model_dump(), **Training().model_dump(), **self.SHORT, "label_smoothing": 0.0}
-        keys |= {"epochs": 15, "batch_size": 32, "crop": 1, "flip": False, "precision": "float32"}
-        checkpoint = tmp_path_factory.mktemp("teacher") / "checkpoint.pt"
-        return train_root(few, keys, seed=1, threads=1, checkpoint=checkpoint, identity="", log=print).network
-
     @pytest.mark.parametrize("name", ["at", "rkd", "sp", "pkt"])
     def test_digits_are_learnt_from_the_teacher(self, name, few, teacher, training_keys, tmp_path):
         """Far above chance, which is 0.1, and the features come closer to the teacher's."""
-        history = distill(
-            few,
-            teacher,
-            f"kdq.distill.{name}",
-            training_keys(**self.SHORT),
-            **{"seed": 0, "threads": 1, "checkpoint": tmp_path / "checkpoint.pt", "identity": "", "log": print},
-        ).history
+        keys = training_keys(epochs=15, width=0.125, schedule="onecycle", learning_rate=0.05)
+        places = {"checkpoint": tmp_path / "checkpoint.pt", "identity": "", "log": print}
+        history = distill(few, teacher, f"kdq.distill.{name}", keys, seed=0, threads=1, **places).history
         columns = [key for key in history[0] if key.startswith("loss_") and key != "loss_cross_entropy"]
         assert columns == (["loss_distance", "loss_angle"] if name == "rkd" else ["loss_distillation"])
-        assert sum(history[-1][key] for key in columns) < 0.8 * sum(history[0][key] for key in columns)
+        assert sum(history[-1][key] for key in columns) < 0.6 * sum(history[0][key] for key in columns)
         assert max(row["validation_accuracy"] for row in history) > 0.3
