@@ -24,7 +24,7 @@ class Parameters(Base):
         ),
     ] = "mean"
     power: Annotated[
-        float, Field(ge=1, allow_inf_nan=False, description="p of a map: the mean of |feature|^p over the channels")
+        float, Field(ge=1, allow_inf_nan=False, description="p of a map: the mean over channels of abs(feature)^p")
     ] = 2.0
     distillation_weight: Annotated[
         NonNegative,

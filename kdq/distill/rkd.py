@@ -37,7 +37,8 @@ def relative_distances(embedding: Tensor) -> Tensor:
     apart = squares > COINCIDENT**2 * squared_norms.detach().mean()
     distances = torch.where(apart, squares, 1).sqrt() * apart
     count = len(embedding)
-    mean = distances.sum() / max(count * (count - 1), 1)  # not of the positive ones: their number is only known late
+    # the published mean of what is positive, without its shape that depends on the data
+    mean = distances.sum() / max(count * (count - 1), 1)
     relative = distances / torch.where(mean > 0, mean, 1)
     return relative.to(torch.promote_types(embedding.dtype, torch.float32))
 
