@@ -4,11 +4,13 @@ Each stands in its method's own file, and no method imports this one: an edit of
 """
 
 from kdq.distill.at import attention_transfer
+from kdq.distill.crd import nce
 from kdq.distill.divergence import standardize
 from kdq.distill.dkd import dkd
 from kdq.distill.kd import kd, kd_soft_labels
 from kdq.distill.pkt import pkt
+from kdq.distill.reviewkd import hcl
 from kdq.distill.rkd import rkd
 from kdq.distill.sp import sp
 
-__all__ = ["attention_transfer", "dkd", "kd", "kd_soft_labels", "pkt", "rkd", "sp", "standardize"]
+__all__ = ["attention_transfer", "dkd", "hcl", "kd", "kd_soft_labels", "nce", "pkt", "rkd", "sp", "standardize"]
