@@ -8,9 +8,23 @@ from kdq.distill.crd import nce
 from kdq.distill.divergence import standardize
 from kdq.distill.dkd import dkd
 from kdq.distill.kd import kd, kd_soft_labels
+from kdq.distill.ntk import cka, tangent_kernel
 from kdq.distill.pkt import pkt
 from kdq.distill.reviewkd import hcl
 from kdq.distill.rkd import rkd
 from kdq.distill.sp import sp
 
-__all__ = ["attention_transfer", "dkd", "hcl", "kd", "kd_soft_labels", "nce", "pkt", "rkd", "sp", "standardize"]
+__all__ = [
+    "attention_transfer",
+    "cka",
+    "dkd",
+    "hcl",
+    "kd",
+    "kd_soft_labels",
+    "nce",
+    "pkt",
+    "rkd",
+    "sp",
+    "standardize",
+    "tangent_kernel",
+]

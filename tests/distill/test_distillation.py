@@ -10,7 +10,7 @@ from torch import nn
 
 import kdq
 from kdq.data.batches import Batch
-from kdq.distill import at, dkd, kd, mixup, pkt, rkd, sp
+from kdq.distill import at, crd, dkd, kd, mixup, ntk, pkt, reviewkd, rkd, sp
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method, Outputs
 from kdq.errors import UserError
@@ -30,6 +30,9 @@ METHODS = {
     "rkd": lambda: rkd.RKD(rkd.Parameters()),
     "sp": lambda: sp.SimilarityPreserving(sp.Parameters()),
     "pkt": lambda: pkt.PKT(pkt.Parameters()),
+    "crd": lambda: crd.CRD(crd.Parameters()),
+    "reviewkd": lambda: reviewkd.ReviewKD(reviewkd.Parameters()),
+    "ntk": lambda: ntk.NTK(ntk.Parameters(every=2, probes=2)),
 }
 
 
