@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from kdq.errors import UserError, nearest
 from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
 from kdq.recipe import Grammar, Recipe, expand
-from kdq.stages import KINDS, check, explain, find_stages
+from kdq.root.keys import Shared
+from kdq.stages import KINDS, PARENTLESS, check, explain, find_stages
 from kdq.train.settings import Network, Training
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
@@ -109,6 +110,8 @@ def read_study(values: dict, package: Path, files=()) -> Study:
         for key, value in keys.items():  # one at a time, to name the file that this key stands in
             where = f"{origin.of(('stages', name, key))}: stages.{name}"
             check(types[name].keys, {key: value}, where, partial=True)
+            if types[name].kind == PARENTLESS and key in Shared.model_fields:
+                raise UserError(f"{where}: {key}: found {value!r}, expected it in a recipe: {name},{key}={value}")
     grammar = Grammar(types, roles, config.stages)
     try:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import bracex
 
 from kdq.errors import UserError, nearest
+from kdq.root.keys import Shared
 from kdq.stages import PARENTLESS, TRAINS, StageType, check
 
 MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
@@ -95,14 +96,18 @@ class Grammar:
         return self._stage(text, text)
 
     def resolve(self, stage: Stage) -> dict:
-        """All keys of a stage as plain values: the file's defaults, the config's, then those that it spells out."""
+        """How a stage is made, all keys as plain values: the file's defaults, the config's, those that it spells out.
+
+        A root's key ``seed`` is not among them: it says which model it is.
+        """
         if stage.text not in self._resolved:
             role = {}
             if stage.kind in TRAINS:
                 role = self.roles["teacher" if stage.name == "teacher" else "student"]
             values = {**role, **self.defaults.get(stage.name, {}), **stage.keys}
             resolved = check(stage.type.keys, values, f"stage {stage.text!r}")
-            self._resolved[stage.text] = dict(sorted(resolved.items()))
+            which = Shared.model_fields if stage.kind == PARENTLESS else ()
+            self._resolved[stage.text] = {key: resolved[key] for key in sorted(resolved) if key not in which}
         return self._resolved[stage.text]
 
     def _stage(self, text: str, recipe: str) -> Stage:

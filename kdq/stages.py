@@ -17,6 +17,7 @@ import kdq.parameters
 from kdq.distill.keys import Distilling
 from kdq.errors import UserError, nearest
 from kdq.parameters import Base
+from kdq.root.keys import Shared
 from kdq.train.settings import Network, Training
 
 KINDS = ("root", "distill", "quantize", "retrain")
@@ -82,6 +83,8 @@ def _all_keys(own: type[Base], kind: str, file: Path) -> type[Base]:
     shared = (Network, Training) if kind in TRAINS else ()
     if kind == "distill":
         shared = (Distilling, *shared)
+    if kind == PARENTLESS:
+        shared = (Shared, *shared)
     for other in shared:
         twice = own.model_fields.keys() & other.model_fields.keys()
         if twice:

@@ -17,7 +17,7 @@ rule evaluate_root:
     message:
         "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
-        command("scripts/evaluate.py", input="data model", output="metrics predictions")
+        command("scripts/evaluate.py", input="data model", output="metrics predictions", wildcards="seed stage")
 
 
 rule evaluate:

@@ -1,8 +1,10 @@
 # seconds each: on a cluster they run where snakemake runs
 localrules:
     table,
+    compare,
     plot_accuracy_vs_bits,
     plot_accuracy_vs_bytes,
+    plot_comparisons,
     plot_training_curves,
     plot_dkd_curves,
     plot_dkd_heatmap,
@@ -11,7 +13,7 @@ localrules:
 
 rule table:
     input:
-        metrics=table_metrics,
+        metrics=files_of_all("metrics.json"),
     output:
         table=report(
             "results/table.csv",
@@ -41,6 +43,30 @@ rule table:
         "Collecting the metrics of all cells"
     script:
         "../scripts/table.py"
+
+
+rule compare:
+    input:
+        table="results/table.csv",
+        data=data_files,
+        predictions=files_of_all("predictions.safetensors"),
+    output:
+        comparisons=report(
+            "results/comparisons.csv",
+            caption="../docs/report/comparisons_table.rst",
+            category="Tables",
+            labels={"table": "differences"},
+        ),
+    log:
+        "logs/compare.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=compare_job(),
+    message:
+        "Comparing recipes over seeds and over test images"
+    script:
+        "../scripts/compare.py"
 
 
 rule plot_accuracy_vs_bits:
@@ -89,6 +115,30 @@ rule plot_accuracy_vs_bytes:
         "Drawing {wildcards.dataset}: accuracy against size"
     script:
         "../scripts/plot_accuracy_vs_bytes.py"
+
+
+rule plot_comparisons:
+    input:
+        comparisons="results/comparisons.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/comparisons.png",
+            caption="../docs/report/comparisons.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "differences between students"},
+        ),
+        svg="results/{dataset}/figures/comparisons.svg",
+    log:
+        "logs/plot_comparisons/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/plot_comparisons.py"),
+    message:
+        "Drawing {wildcards.dataset}: differences between students"
+    script:
+        "../scripts/plot_comparisons.py"
 
 
 rule plot_training_curves:

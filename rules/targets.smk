@@ -8,8 +8,11 @@ def files_of(dataset, recipes, name):
     return [f"results/{dataset}/seed={seed}/{recipe}/{name}" for recipe in recipes for seed in STUDY.config.seeds]
 
 
-def table_metrics(wildcards):
-    return [path for dataset in STUDY.config.datasets for path in files_of(dataset, CONTENTS.recipes, "metrics.json")]
+def files_of_all(name):
+    """The file ``name`` of every cell and of all that they descend from."""
+    return lambda wildcards: [
+        path for dataset in STUDY.config.datasets for path in files_of(dataset, CONTENTS.recipes, name)
+    ]
 
 
 def trained_histories(wildcards):
@@ -21,7 +24,16 @@ def dkd_files(name):
 
 
 def table_job():
-    return job_of_script("scripts/table.py") | {"kinds": CONTENTS.kinds}
+    grid = [point.recipe for point in CONTENTS.dkd_grid]
+    return job_of_script("scripts/table.py") | {"dkd_grid": grid, "kinds": CONTENTS.kinds}
+
+
+def compare_job():
+    return job_of_script("scripts/compare.py") | {"kinds": CONTENTS.kinds}
+
+
+def data_files(wildcards):
+    return [DATA_FILE.format(dataset=dataset) for dataset in STUDY.config.datasets]
 
 
 def training_curves_job():
@@ -45,4 +57,5 @@ def figures():
 
 def all_targets():
     """Every cell too: where a cell is missing and the table is not, the cell is made again."""
-    return [*cells("metrics.json"), "results/table.csv", "results/summary.csv", "results/layers.csv", *figures()]
+    tables = [f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")]
+    return [*cells("metrics.json"), *tables, *figures()]

@@ -1,3 +1,8 @@
+# seconds: on a cluster it runs where snakemake runs
+localrules:
+    share_root,
+
+
 rule root:
     input:
         data=DATA_FILE,
@@ -7,7 +12,7 @@ rule root:
     log:
         "logs/root/{dataset}/seed={seed}/{stage}.log",
     wildcard_constraints:
-        stage=stages_of("root"),
+        stage=f"(?![^/]*,seed=){stages_of('root')}",
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
@@ -17,6 +22,25 @@ rule root:
         "Training {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
         command("scripts/train_root.py", input="data", output="model history", wildcards="dataset seed stage")
+
+
+# Under every seed the root of one: a copy, since Snakemake touches what a job made and with a hard link the original.
+rule share_root:
+    input:
+        "results/{dataset}/seed={shared}/{root}{rest}/{file}",
+    output:
+        "results/{dataset}/seed={seed}/{root},seed={shared}{rest}/{file}",
+    log:
+        "logs/share_root/{dataset}/seed={seed}/{root},seed={shared}{rest}/{file}.log",
+    wildcard_constraints:
+        root=stages_of("root"),
+        shared=r"\d+",
+        rest="(,[^/]+)?",
+        file=r"model\.safetensors|history\.csv",
+    message:
+        "Sharing {wildcards.dataset} seed {wildcards.shared}: {wildcards.root}{wildcards.rest} with seed {wildcards.seed}"
+    shell:
+        "cp {input:q} {output:q} 2> {log:q}"
 
 
 rule distill:

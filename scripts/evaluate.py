@@ -15,7 +15,10 @@ with running(snakemake.log[0]) as log:
     model = snakemake.input.model
     device = prepare(snakemake.threads)
     metrics, predictions = evaluate(read_model(model), model, read_data(snakemake.input.data), parent, device)
+    if hasattr(snakemake.wildcards, "stage"):  # a root that several seeds share names the one that it is a copy of
+        metrics |= {"seed": int(snakemake.wildcards.seed), "recipe": snakemake.wildcards.stage}
     metrics["evaluation"] = {"code": job["code"], "model": sha256(model)}
-    write_tensors(snakemake.output.predictions, predictions, {"format": PREDICTIONS_FORMAT})
+    cell = {key: metrics[key] for key in ("dataset", "seed", "recipe")}
+    write_tensors(snakemake.output.predictions, predictions, {"format": PREDICTIONS_FORMAT, **cell})
     write_json(snakemake.output.metrics, metrics)
     log(describe(metrics))

@@ -8,7 +8,7 @@ with running(snakemake.log[0]) as log:
     job = snakemake.params.job
     check_code(job["code"], "scripts/table.py")
     cells = [table.read_metrics(path) for path in snakemake.input.metrics]
-    rows = table.rows(cells, job["kinds"])
+    rows = table.rows(cells, job["kinds"], job["dkd_grid"])
     table.write(snakemake.output.table, table.COLUMNS, rows)
     table.write(snakemake.output.summary, summary.COLUMNS, summary.summarize(rows))
     table.write(snakemake.output.layers, layers.COLUMNS, layers.rows(cells))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.report import layers, summary, table
+from kdq.report import comparisons, layers, summary, table
 
 
 def documentation() -> str:
@@ -10,7 +10,7 @@ def documentation() -> str:
     lines = [
         "# The columns of the tables",
         "",
-        "Written by `make docs` from `kdq/report/table.py`, `summary.py` and `layers.py`; edit those.",
+        "Written by `make docs` from the modules of that name (`table.py` and so on) in `kdq/report`; edit those.",
         "",
         "Shares lie between 0 and 1, sizes are in bytes. A number that is no count has six decimals; a field is empty",
         "where a column does not apply.",
@@ -26,6 +26,10 @@ def documentation() -> str:
         "## `results/layers.csv`: one row a quantized layer of a cell",
         "",
         *_column_table(layers.COLUMNS),
+        "",
+        "## `results/comparisons.csv`: one row a data set and pair of recipes",
+        "",
+        *_column_table(comparisons.COLUMNS),
     ]
     return "\n".join(lines) + "\n"
 

@@ -4,16 +4,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kdq.recipe import Recipe
+from kdq.report import pairs
 from kdq.stages import TRAINS
 
 FIGURES = (
     "accuracy_vs_bits",
     "accuracy_vs_bytes",
+    "comparisons",
     "training_curves",
     "dkd_curves",
     "dkd_heatmap",
     "layer_errors",
 )
+MOST_STUDENTS = 60  # rows of the figure of comparisons; more are in its table alone
 FEW_POINTS = 3  # a grid over alpha and beta of more points is left out of the training curves: it has its own figure
 
 
@@ -60,6 +63,13 @@ class Contents:
         return sorted({_network(recipe) for recipe in self.shown if recipe.last.kind == "quantize"})
 
     @cached_property
+    def students(self) -> list[str]:
+        """The float networks that the figure of comparisons holds against the baseline."""
+        floats = [recipe.path for recipe in self.shown if recipe.last.kind in ("root", "distill")]
+        found = pairs.students(floats)
+        return found if len(found) <= MOST_STUDENTS else []
+
+    @cached_property
     def trained(self) -> list[str]:
         """The recipes with a history, without the points of a large grid over DKD's weights that nothing builds on."""
         grid = {point.recipe for point in self.dkd_grid}
@@ -87,6 +97,7 @@ class Contents:
         """The names of the figures that have something to show."""
         shows = {
             "accuracy_vs_bits": self.quantized,
+            "comparisons": self.students,
             "dkd_curves": self.dkd_grid,
             "dkd_heatmap": self.dkd_grid,
             "layer_errors": self.quantized,

@@ -1,36 +1,10 @@
 """Figure: test accuracy of DKD over alpha and beta, the pair chosen on the validation part framed."""
 
-from statistics import fmean
-
 from matplotlib.patches import Rectangle
 
 from kdq.report import style
+from kdq.report.dkd_choice import Point, choose
 from kdq.report.summary import mean_and_deviation
-
-Point = tuple[float, float]
-
-
-def by_weights(cells: list[dict]) -> dict[Point, list[dict]]:
-    """Metrics of DKD's cells by their (alpha, beta)."""
-    found: dict[Point, list[dict]] = {}
-    for metrics in cells:
-        found.setdefault((metrics["keys"]["alpha"], metrics["keys"]["beta"]), []).append(metrics)
-    return found
-
-
-def choose(cells: dict[Point, list[dict]]) -> Point:
-    """The (alpha, beta) of the highest mean validation accuracy; of equal ones, of the least cross entropy there.
-
-    ``cells`` has for each (alpha, beta) the metrics of its seeds. The test part has no say.
-    """
-
-    def merit(point):
-        top1, cross_entropy = (
-            fmean(metrics["validation"][measure] for metrics in cells[point]) for measure in ("top1", "cross_entropy")
-        )
-        return top1, -cross_entropy
-
-    return max(sorted(cells), key=merit)
 
 
 def draw(cells: dict[Point, list[dict]], dataset: str):

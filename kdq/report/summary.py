@@ -3,6 +3,7 @@
 from itertools import groupby
 from statistics import fmean, stdev
 
+from kdq.report.pairs import shares_root
 from kdq.report.table import COLUMNS as TABLE_COLUMNS
 
 IDENTITY = (
@@ -15,6 +16,7 @@ IDENTITY = (
     "method_name",
     "alpha",
     "beta",
+    "chosen",
     "quantizer",
     "quantizer_name",
     "bits",
@@ -35,7 +37,10 @@ MEASURES = (
 SINGLE_SEED = "single seed"
 COLUMNS = (
     {column: TABLE_COLUMNS[column] for column in IDENTITY}
-    | {"seeds": "number of seeds", "note": f"`{SINGLE_SEED}` where there is one, else `mean of N seeds`"}
+    | {
+        "seeds": "number of seeds; 1 for a root that all seeds share, one model",
+        "note": f"`{SINGLE_SEED}` where there is one, else `mean of N seeds`, or `one model for N seeds`",
+    }
     | {f"{measure}_mean": f"mean over the seeds: {TABLE_COLUMNS[measure]}" for measure in MEASURES}
     | {f"{measure}_std": f"sample standard deviation of `{measure}`; empty for one seed" for measure in MEASURES}
 )
@@ -59,8 +64,11 @@ def summarize(table: list[dict]) -> list[dict]:
 
 def _summarize(rows: list[dict]) -> dict:
     summary = {column: rows[0][column] for column in IDENTITY}
+    note = f"mean of {len(rows)} seeds"
+    if summary["kind"] == "root" and shares_root(summary["recipe"]):
+        rows, note = rows[:1], f"one model for {len(rows)} seeds"
     summary["seeds"] = len(rows)
-    summary["note"] = SINGLE_SEED if len(rows) == 1 else f"mean of {len(rows)} seeds"
+    summary["note"] = SINGLE_SEED if note == "mean of 1 seeds" else note
     for measure in MEASURES:
         values = [row[measure] for row in rows if row[measure] is not None]
         summary[f"{measure}_mean"], summary[f"{measure}_std"] = mean_and_deviation(values)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdq.errors import UserError
 from kdq.files import atomic
+from kdq.report import dkd_choice
 
 MEASURES = ("top1", "top5", "cross_entropy", "expected_calibration_error", "agreement_parent", "agreement_root")
 PARTS = ("validation", "test")
@@ -22,6 +23,8 @@ COLUMNS = {
     "method_name": "the name in `method`",
     "alpha": "weight of the target class where `method_name` is `dkd`, else empty",
     "beta": "weight of the other classes where `method_name` is `dkd`, else empty",
+    "chosen": "`true` for the cell of the grid over `alpha` and `beta` with the best mean validation accuracy (of "
+    "equal ones, the least validation cross entropy), `false` for its others; empty for what is not of the grid",
     "quantizer": "the stages after `network`, joined by `+`, without their bits; `none` for a float model",
     "quantizer_name": "the names in `quantizer`",
     "bits": "bits a weight of the alphabet; 32 for a float model",
@@ -71,7 +74,12 @@ TEXTS = (
     "quantizer_name",
     "levels",
     "note",
+    "family",
+    "other",
+    "design",
+    "test",
 )
+TRUTHS = ("chosen", "within_noise")
 FLOAT_KINDS = ("root", "distill")
 
 
@@ -86,10 +94,21 @@ def read_metrics(path) -> dict:
     return metrics
 
 
-def rows(cells: list[dict], kinds: dict[str, str]) -> list[dict]:
-    """The rows of the table, sorted by data set, recipe and seed; ``kinds`` gives the kind of every stage's name."""
+def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> list[dict]:
+    """The rows of the table, sorted by data set, recipe and seed.
+
+    ``kinds`` gives the kind of every stage's name, ``dkd_grid`` the recipes of the grid over DKD's weights.
+    """
     by_cell = {(cell["dataset"], cell["seed"], cell["recipe"]): cell for cell in cells}
     found = [_row(cell, by_cell, kinds) for cell in by_cell.values()]
+    dkd_grid = set(dkd_grid)
+    of_grid = [cell for cell in by_cell.values() if cell["recipe"] in dkd_grid]
+    for dataset in {cell["dataset"] for cell in of_grid}:
+        grid = dkd_choice.by_weights([cell for cell in of_grid if cell["dataset"] == dataset])
+        chosen = dkd_choice.choose(grid)
+        for row in found:
+            if row["dataset"] == dataset and row["recipe"] in dkd_grid:
+                row["chosen"] = (row["alpha"], row["beta"]) == chosen
     return sorted(found, key=lambda row: (row["dataset"], row["recipe"], row["seed"]))
 
 
@@ -112,6 +131,7 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
         "method_name": names[length - 1],
         "alpha": of_dkd.get("alpha"),
         "beta": of_dkd.get("beta"),
+        "chosen": None,
         "quantizer": "+".join(map(_without_bits, stages[length:])) or "none",
         "quantizer_name": "+".join(names[length:]) or "none",
         "bits": max((layer["bits"] for layer in layers), default=32),
@@ -143,6 +163,8 @@ def write(path, columns, table: list[dict]) -> None:
 def _field(value) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
@@ -157,4 +179,6 @@ def _value(column: str, field: str):
         return None
     if column in TEXTS:
         return field
+    if column in TRUTHS:
+        return field == "true"
     return int(field) if column in COUNTS else float(field)

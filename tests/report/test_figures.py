@@ -5,6 +5,7 @@ from kdq.report import (
     accuracy_vs_bits,
     accuracy_vs_bytes,
     curves,
+    dkd_choice,
     dkd_curves,
     dkd_heatmap,
     layer_errors,
@@ -42,7 +43,7 @@ FIGURES = {
         {"teacher": [history(0.5, 0.9)], "teacher/kd": [history(0.4, 0.8)]}, ["teacher"], "digits"
     ),
     "dkd_curves": lambda: dkd_curves.draw({point: [history(0.5, 0.9)] * 2 for point in POINTS}, "digits"),
-    "dkd_heatmap": lambda: dkd_heatmap.draw(dkd_heatmap.by_weights(dkd_cells()), "digits"),
+    "dkd_heatmap": lambda: dkd_heatmap.draw(dkd_choice.by_weights(dkd_cells()), "digits"),
     "layer_errors": lambda: layer_errors.draw(layers.rows(study()), "digits"),
 }
 
@@ -123,17 +124,17 @@ def test_dkd_curves_have_a_panel_an_alpha_and_a_line_a_beta():
 
 
 def test_dkd_is_chosen_on_validation_and_a_tie_by_cross_entropy_there():
-    cells = dkd_heatmap.by_weights(dkd_cells())
-    assert dkd_heatmap.choose(cells) == (2.0, 8.0)  # all tie at 0.9; the last has the least cross entropy
+    cells = dkd_choice.by_weights(dkd_cells())
+    assert dkd_choice.choose(cells) == (2.0, 8.0)  # all tie at 0.9; the last has the least cross entropy
     cells[0.5, 4.0][0]["validation"] |= {"top1": 0.91}
-    assert dkd_heatmap.choose(cells) == (0.5, 4.0)
+    assert dkd_choice.choose(cells) == (0.5, 4.0)
     for metrics in cells.values():
         metrics[0]["test"] = dict.fromkeys(metrics[0]["test"], 0.0)
-    assert dkd_heatmap.choose(cells) == (0.5, 4.0)
+    assert dkd_choice.choose(cells) == (0.5, 4.0)
 
 
 def test_the_heatmap_writes_every_value():
-    panel = dkd_heatmap.draw(dkd_heatmap.by_weights(dkd_cells()), "digits").axes[0]
+    panel = dkd_heatmap.draw(dkd_choice.by_weights(dkd_cells()), "digits").axes[0]
     assert {text.get_text() for text in panel.texts} == {"80.0", "81.0", "82.0", "83.0"}
 
 

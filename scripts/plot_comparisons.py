@@ -1,0 +1,11 @@
+"""Draw the differences of the float students from the baseline."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq.report import forest_plot, style, table
+
+    job = snakemake.params.job
+    check_code(job["code"], "scripts/plot_comparisons.py")
+    figure = forest_plot.draw(table.read(snakemake.input.comparisons), snakemake.wildcards.dataset)
+    style.save(figure, snakemake.output.png, snakemake.output.svg)
