@@ -47,6 +47,11 @@ def refused(study, *texts, match: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_the_seed_of_a_root_stands_in_recipes_alone(study):
+    refused(study, MINIMUM + "stages: {teacher: {seed: 0}}\n", match="a.yaml: .*seed: .*teacher,seed=0")
+    assert study("datasets: [digits]\nseeds: [0]\nrecipes: ['teacher,seed=0/kd']\n").recipes
+
+
 class TestValid:
     @pytest.mark.parametrize("name", ["config.yaml", "studies"])
     def test_the_studies_that_come_along(self, study, home, name):

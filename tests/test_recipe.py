@@ -28,7 +28,9 @@ RTN = {
     "scale": st.just("search") | positive,
     "patches": st.sampled_from(["all", "paper"]) | st.integers(1, 10**6),
 }
-ROOTS = {name: TRAINING | {"label_smoothing": st.floats(0, 1)} for name in ("teacher", "hard")}
+ROOTS = {
+    name: TRAINING | {"label_smoothing": st.floats(0, 1), "seed": st.integers(0, 10**9)} for name in ("teacher", "hard")
+}
 OTHERS = {"kd": TRAINING | KD, "dkd": TRAINING | {"alpha": not_negative, "beta": not_negative}, "rtn": RTN, "gpfq": RTN}
 
 
@@ -117,6 +119,11 @@ class TestMessages:
             ("teacher/kd,temperature=1e999", "temperature: found inf, expected a finite number"),
             ("teacher/rtn,bits=9", "bits: found 9, expected less than or equal to 8"),
             ("teacher/rtn,bits=2.5", "bits: found 2.5, expected integer"),
+            ("teacher,seed=0,epochs=3", r"is spelled 'teacher,epochs=3,seed=0'$"),
+            ("teacher,seed=00", r"is spelled 'teacher,seed=0'$"),
+            ("teacher,seed=own", "seed: found 'own', expected integer"),
+            ("teacher,seed=-1", "seed: found -1, expected greater than or equal to 0"),
+            ("teacher/kd,seed=0", "stage 'kd': unknown key 'seed'"),
             ("teacher,epochs=0", "epochs: found 0, expected greater than or equal to 1"),
             ("teacher,flip=True", "flip: found 'True', expected boolean"),
             ("teacher,flip=1", "flip: found 1, expected boolean"),
@@ -165,9 +172,18 @@ class TestResolve:
     def test_plain_values_in_order(self, grammar, parts):
         for stage in grammar.parse("/".join(spell(*part) for part in parts)).stages:
             keys = grammar.resolve(stage)
-            assert list(keys) == sorted(keys) == sorted(stage.type.keys.model_fields)
+            which = {"seed"} if stage.kind == "root" else set()  # says which root it is, not how it is made
+            assert list(keys) == sorted(keys) == sorted(stage.type.keys.model_fields.keys() - which)
             assert all(type(value) in (int, float, str, bool) for value in keys.values())
-            assert stage.keys.items() <= keys.items()
+            assert {key: value for key, value in stage.keys.items() if key not in which}.items() <= keys.items()
+
+
+class TestSharedRoot:
+    def test_is_made_as_the_root_without_the_key(self, grammar):
+        for name in ("teacher", "hard", "teacher,epochs=3", "hard,width=0.5"):
+            shared = spell(name.split(",")[0], {**grammar.parse_stage(name).keys, "seed": 7})
+            assert grammar.resolve(grammar.parse_stage(shared)) == grammar.resolve(grammar.parse_stage(name))
+        assert grammar.parse("teacher,epochs=3,seed=0/kd").root.last.keys == {"epochs": 3, "seed": 0}
 
 
 class TestExpand:

@@ -26,20 +26,23 @@ def welch(values, others) -> Outcome:
     values, others = np.asarray(values), np.asarray(others)
     if len(values) < 2 or len(others) < 2 or not (np.ptp(values) or np.ptp(others)):
         return Outcome()
-    return _of_scipy(stats.ttest_ind(values, others, equal_var=False))
+    squared = values.var(ddof=1) / len(values), others.var(ddof=1) / len(others)
+    freedom = sum(squared) ** 2 / (squared[0] ** 2 / (len(values) - 1) + squared[1] ** 2 / (len(others) - 1))
+    return _student(values.mean() - others.mean(), sum(squared) ** 0.5, freedom)
 
 
 def paired(values, others) -> Outcome:
     """The paired t test of mean(values - others): runs (S,), each pair under one seed, two at least."""
-    values, others = np.asarray(values), np.asarray(others)
-    if len(values) < 2 or not np.ptp(values - others):
+    differences = np.asarray(values) - np.asarray(others)
+    if len(differences) < 2 or not np.ptp(differences):
         return Outcome()
-    return _of_scipy(stats.ttest_rel(values, others))
+    return _student(differences.mean(), stats.sem(differences), len(differences) - 1)
 
 
-def _of_scipy(result) -> Outcome:
-    interval = result.confidence_interval(LEVEL)
-    return Outcome(float(interval.low), float(interval.high), float(result.pvalue))
+def _student(difference: float, error: float, freedom: float) -> Outcome:
+    half = stats.t.isf((1 - LEVEL) / 2, freedom) * error
+    p = 2 * stats.t.sf(abs(difference) / error, freedom)
+    return Outcome(float(difference - half), float(difference + half), float(p))
 
 
 def bootstrap_images(correct, others) -> Outcome:

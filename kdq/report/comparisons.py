@@ -130,17 +130,15 @@ def share_a_model(recipe: str, other: str) -> bool:
 
 def design(recipe: str, other: str, kinds: dict[str, str]) -> str:
     """Have the teachers of the two a seed each, or do all seeds share one?"""
-    students = [
-        path for path in (recipe, other) if any(kinds[stage.split(",")[0]] == "distill" for stage in _stages(path))
-    ]
-    shared = {pairs.shares_root(path) for path in students or (recipe, other)}
+    with_teacher = [path for path in (recipe, other) if pairs.shares_root(path) or _is_distilled(path, kinds)]
+    shared = {pairs.shares_root(path) for path in with_teacher or (recipe, other)}
     if len(shared) > 1:
         return "own and shared teacher"
     return "shared teacher" if shared.pop() else "own teacher"
 
 
-def _stages(recipe: str) -> list[str]:
-    return recipe.split("/")
+def _is_distilled(recipe: str, kinds: dict[str, str]) -> bool:
+    return any(kinds[stage.split(",")[0]] == "distill" for stage in recipe.split("/"))
 
 
 def _note(recipe: str, other: str, seeds: int, over_seeds: Outcome) -> str | None:

@@ -21,6 +21,7 @@ def draw(comparisons: list[dict], dataset: str):
         for place, row in enumerate(rows):
             _draw_row(panel, place, row)
         panel.set_yticks(range(len(rows)), [style.wrapped(names[row["recipe"]], 34) for row in rows])
+        panel.set_ylabel("student")
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.grid(axis="y", visible=False)
         panel.tick_params(axis="y", length=0)

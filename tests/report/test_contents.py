@@ -21,9 +21,16 @@ def test_kinds_are_those_of_the_stages_in_use():
 
 
 def test_a_figure_with_nothing_to_show_is_no_target():
-    assert contents("teacher", "hard").figures == ["accuracy_vs_bytes", "training_curves"]
-    assert contents("teacher/dkd").figures == ["accuracy_vs_bytes", "training_curves"]  # one point is no grid
+    assert contents("teacher").figures == ["accuracy_vs_bytes", "training_curves"]
+    assert contents("teacher", "hard").figures == ["accuracy_vs_bytes", "comparisons", "training_curves"]
+    found = contents("teacher/dkd").figures  # one point is no grid
+    assert found == ["accuracy_vs_bytes", "comparisons", "training_curves"]
     assert set(contents("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}").figures) == set(FIGURES)
+
+
+def test_the_figure_of_comparisons_is_left_out_where_it_would_be_too_long():
+    assert len(contents("teacher/kd,temperature={1..60}").students) == 60
+    assert "comparisons" not in contents("teacher/kd,temperature={1..61}").figures
 
 
 def test_the_dkd_grid_takes_defaults_and_leaves_out_cells_that_differ_otherwise():

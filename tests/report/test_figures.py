@@ -8,6 +8,7 @@ from kdq.report import (
     dkd_choice,
     dkd_curves,
     dkd_heatmap,
+    forest_plot,
     layer_errors,
     layers,
     style,
@@ -36,9 +37,21 @@ def dkd_cells():
     return cells
 
 
+def differences():
+    """Two students against the baseline, over two seeds and over images; one is beyond noise."""
+    rows = []
+    for recipe, difference in (("teacher/kd", 0.02), ("teacher/dkd,alpha=2", -0.01)):
+        row = {"dataset": "digits", "family": "baseline", "recipe": recipe, "other": "hard", "difference": difference}
+        row |= {"seeds": 2, "test_images": 100, "low": difference - 0.01, "high": difference + 0.01, "p_holm": 0.04}
+        row |= {"image_low": difference - 0.02, "image_high": difference + 0.02, "p_images_holm": 0.0001}
+        rows.append(row | {"within_noise": difference < 0})
+    return rows
+
+
 FIGURES = {
     "accuracy_vs_bits": lambda: accuracy_vs_bits.draw(rows(), "digits"),
     "accuracy_vs_bytes": lambda: accuracy_vs_bytes.draw(rows(), "digits"),
+    "comparisons": lambda: forest_plot.draw(differences(), "digits"),
     "training_curves": lambda: training_curves.draw(
         {"teacher": [history(0.5, 0.9)], "teacher/kd": [history(0.4, 0.8)]}, ["teacher"], "digits"
     ),

@@ -47,6 +47,28 @@ def test_what_follows_dkd_inherits_its_weights_and_other_rows_have_none():
     }
 
 
+def test_dkd_is_marked_as_chosen_on_validation_whatever_the_test_says():
+    grid = ["teacher/dkd,alpha=1", "teacher/dkd,alpha=2"]
+    cells = [cell("teacher", dataset=dataset) for dataset in ("digits", "cifar10")]
+    # over both seeds the first is the better one on validation; on test it is the worse one
+    for recipe, alpha, tops, test in ((grid[0], 1.0, (0.9, 0.7), 0.1), (grid[1], 2.0, (0.8, 0.7), 0.99)):
+        for seed, top1 in enumerate(tops):
+            keys = {"alpha": alpha, "beta": 8.0}
+            cells.append(cell(recipe, seed, test, keys, validation={"top1": top1}))
+            cells.append(cell(recipe, seed, test, keys, dataset="cifar10", validation={"top1": -top1}))
+    cells.append(cell("teacher/dkd,alpha=1/rtn,bits=4", keys={"bits": 4}, errors=[0.1]))
+    marks = {(row["dataset"], row["recipe"]): row["chosen"] for row in table.rows(cells, KINDS, grid)}
+    assert (marks["digits", grid[0]], marks["digits", grid[1]]) == (True, False)
+    assert (marks["cifar10", grid[0]], marks["cifar10", grid[1]]) == (False, True)
+    assert marks["digits", "teacher"] is None and marks["digits", "teacher/dkd,alpha=1/rtn,bits=4"] is None
+
+
+def test_truths_are_words_in_the_file(tmp_path):
+    table.write(tmp_path / "a.csv", ["chosen"], [{"chosen": True}, {"chosen": False}, {"chosen": None}])
+    assert (tmp_path / "a.csv").read_text() == 'chosen\ntrue\nfalse\n""\n'
+    assert [row["chosen"] for row in table.read(tmp_path / "a.csv")] == [True, False, None]
+
+
 def test_any_order_of_stages():
     recipe = "teacher/gpfq,bits=4/kd/rtn,bits=3,levels=paper/qat"
     row = row_of(recipe, [cell(recipe, keys={"bits": 3}, errors=[0.1])])
@@ -91,6 +113,12 @@ def test_a_single_seed_says_so_and_has_no_deviation():
     (row,) = summary.summarize(table.rows([cell("teacher")], KINDS))
     assert (row["seeds"], row["note"]) == (1, "single seed")
     assert all(row[f"{measure}_std"] is None for measure in summary.MEASURES)
+
+
+def test_a_root_that_all_seeds_share_is_one_model_not_several():
+    cells = [cell("teacher,seed=0", seed) for seed in range(3)]
+    (row,) = summary.summarize(table.rows(cells, KINDS))
+    assert (row["seeds"], row["note"], row["test_top1_std"]) == (1, "one model for 3 seeds", None)
 
 
 def test_data_sets_are_summarized_apart():
