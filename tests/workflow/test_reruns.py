@@ -1,6 +1,7 @@
 """What reruns after a change, and what does not: each set of planned outputs is asserted exactly."""
 
 import ast
+import json
 import subprocess
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from tests.workflow.study import touch
 
 FIGURES = "results/digits/figures"
-TABLES = {f"results/{name}.csv" for name in ("table", "summary", "layers")}
+TABLES = {f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")}
 
 
 def figures(*names) -> set[str]:
@@ -17,9 +18,15 @@ def figures(*names) -> set[str]:
 
 
 # the tables and what is drawn from them: behind every metrics.json
-OVERVIEW = TABLES | figures("accuracy_vs_bits", "accuracy_vs_bytes", "layer_errors")
+OVERVIEW = TABLES | figures("accuracy_vs_bits", "accuracy_vs_bytes", "comparisons", "layer_errors")
 ALL_FIGURES = figures(
-    "accuracy_vs_bits", "accuracy_vs_bytes", "dkd_curves", "dkd_heatmap", "layer_errors", "training_curves"
+    "accuracy_vs_bits",
+    "accuracy_vs_bytes",
+    "comparisons",
+    "dkd_curves",
+    "dkd_heatmap",
+    "layer_errors",
+    "training_curves",
 )
 
 BITS = (2, 3, 4)
@@ -118,6 +125,45 @@ def test_an_edit_of_the_metrics_reruns_no_training(finished):
     expected = evaluated([*TRAINED, *quantized()]) | OVERVIEW | figures("dkd_heatmap")
     with finished.edited("kdq/evaluate/metrics.py", appended("EDITED = 1")):
         assert finished.plan() == expected
+
+
+COMPARISONS = {"results/comparisons.csv"} | figures("comparisons")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("kdq/evaluate/significance.py", COMPARISONS),
+        ("kdq/report/comparisons.py", COMPARISONS),
+        ("kdq/report/forest_plot.py", figures("comparisons")),
+        ("kdq/report/dkd_choice.py", OVERVIEW | figures("dkd_heatmap")),
+    ],
+)
+def test_an_edit_of_the_statistics_reruns_them_and_their_figure(finished, path, expected):
+    with finished.edited(path, appended("EDITED = 1")):
+        assert finished.plan() == expected
+
+
+def test_a_root_that_seeds_share_is_copied_and_never_trained_twice(finished):
+    original, shared = "results/digits/seed=0/teacher", "results/digits/seed=3/teacher,seed=0"
+    student = "results/digits/seed=3/teacher,seed=0/kd"
+    copied = {f"{shared}/{name}" for name in ("model.safetensors", "metrics.json", "predictions.safetensors")}
+    of_student = {f"{student}/{name}" for name in ("model.safetensors", "history.csv", "metrics.json")}
+    wanted = [f"{shared}/metrics.json", f"{shared}/history.csv"]
+    assert finished.plan(f"{student}/metrics.json") == copied | of_student | {f"{student}/predictions.safetensors"}
+    done = finished.run("--cores", "2", *wanted)
+    assert done.returncode == 0, done.stderr
+    for name in ("model.safetensors", "history.csv"):
+        assert (finished.folder / shared / name).read_bytes() == (finished.folder / original / name).read_bytes()
+    metrics, of_original = (
+        json.loads((finished.folder / folder / "metrics.json").read_text()) for folder in (shared, original)
+    )
+    assert (metrics["seed"], metrics["recipe"]) == (3, "teacher,seed=0")
+    assert metrics["test"] == of_original["test"]
+    assert finished.plan(*wanted) == finished.plan() == set()
+    with finished.edited("kdq/root/teacher.py", appended("EDITED = 1")):
+        retrained = {f"{original}/model.safetensors", f"{original}/history.csv"}
+        assert finished.plan(*wanted) == copied | retrained | {f"{shared}/history.csv"}
 
 
 def test_an_edit_of_the_training_loop_reruns_every_trained_model(finished):

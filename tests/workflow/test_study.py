@@ -24,6 +24,18 @@ def test_the_table_has_a_row_for_every_cell(finished):
     assert len(rows) == len(TRAINED) + len(quantized())
 
 
+def test_the_comparisons_say_what_the_table_says(finished):
+    with open(finished.folder / "results/table.csv") as file:
+        top1 = {row["recipe"]: float(row["test_top1"]) for row in csv.DictReader(file)}
+    with open(finished.folder / "results/comparisons.csv") as file:
+        rows = list(csv.DictReader(file))
+    # 13 float networks; 10 pairs of 5 quantized ones for each of 2 quantizers and 3 widths; 15 pairs of quantizers
+    assert len(rows) == 13 * 12 / 2 + 10 * 6 + 15
+    for row in rows:
+        assert float(row["difference"]) == pytest.approx(top1[row["recipe"]] - top1[row["other"]], abs=3e-6)
+        assert (row["seeds"], row["within_noise"]) == ("1", "") and row["note"].startswith("single seed")
+
+
 def test_a_row_says_what_the_metrics_say(finished):
     with open(finished.folder / "results/table.csv") as file:
         rows = {row["recipe"]: row for row in csv.DictReader(file)}
@@ -68,7 +80,7 @@ def test_the_report_holds_the_figures(finished):
     listing = subprocess.run(
         ["python3", "-m", "zipfile", "-l", "report.zip"], cwd=finished.folder, capture_output=True, text=True
     ).stdout
-    for figure in ("accuracy_vs_bits", "accuracy_vs_bytes", "dkd_curves", "dkd_heatmap", "layer_errors"):
+    for figure in ("accuracy_vs_bits", "accuracy_vs_bytes", "comparisons", "dkd_curves", "dkd_heatmap", "layer_errors"):
         assert f"{figure}.png" in listing
 
 
