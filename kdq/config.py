@@ -115,6 +115,8 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     grammar = Grammar(types, roles, config.stages)
     try:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]
+        for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
+            grammar.resolve(stage)  # what a recipe spells out may conflict with a default of the config
     except UserError as error:
         raise UserError(f"{origin.of(('recipes',))}: {error}") from None
     return Study(config, grammar, recipes)

@@ -32,5 +32,7 @@ class Base(BaseModel):
     """Typed, immutable parameters: an unknown key or a value of another type is an error, never a guess."""
 
     refuses: ClassVar[dict[str, str]] = {}  # keys of the stage that must keep their default, and why
+    conflicts: ClassVar[dict[tuple[str, str], str]] = {}  # two keys of which one must keep its default, and why
+    logits_only: ClassVar[bool] = False  # a method reads only the teacher's logits, of images that it does not change
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

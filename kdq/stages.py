@@ -89,7 +89,12 @@ def _all_keys(own: type[Base], kind: str, file: Path) -> type[Base]:
         twice = own.model_fields.keys() & other.model_fields.keys()
         if twice:
             raise UserError(f"{file}: the key {min(twice)!r} is one of every stage that trains; choose another name")
-    return type("Parameters", (own, *shared), {"__module__": __name__}) if shared else own
+    if not shared:
+        return own
+    refuses = own.refuses
+    if kind == "distill" and not own.logits_only:
+        refuses = {"teacher_cache": "the method needs more of the teacher than its logits of crops and flips"} | refuses
+    return type("Parameters", (own, *shared), {"__module__": __name__, "refuses": refuses})
 
 
 def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) -> dict:
@@ -106,9 +111,13 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
         checked = keys(**values)
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error)}") from None
+    changed = {key: value for key, value in checked if value != keys.model_fields[key].default}
     for key, reason in keys.refuses.items():
-        if getattr(checked, key) != keys.model_fields[key].default:
-            raise UserError(f"{where}: {key}: found {getattr(checked, key)}: {reason}")
+        if key in changed:
+            raise UserError(f"{where}: {key}: found {changed[key]}: {reason}")
+    for (key, other), reason in keys.conflicts.items():
+        if {key, other} <= changed.keys():
+            raise UserError(f"{where}: {key}: found {changed[key]} beside {other}={changed[other]}: {reason}")
     return checked.model_dump(include=set(values) if partial else None)
 
 

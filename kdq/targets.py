@@ -26,7 +26,7 @@ def check(target: str, grammar: Grammar, datasets) -> None:
                 f"{target}: data set {dataset!r} does not exist, expected one of {choices}{nearest(dataset, datasets)}"
             )
         return
-    if seed in ("data", "figures"):
+    if seed in ("data", "figures") or parts[-1].startswith("views,"):
         return
     if not re.fullmatch(r"seed=\d+", seed):
         raise UserError(f"{target}: found {seed!r} after the data set, expected seed=NUMBER, for example seed=0")

@@ -16,6 +16,7 @@ from kdq.environment import import_from
 from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
 from kdq.job import Job
+from kdq.recipe import spell
 from kdq.targets import check as check_target
 
 
@@ -98,6 +99,15 @@ def stage_job(stage, script):
 
 def job_of_stage(script):
     return lambda wildcards: stage_job(wildcards.stage, script)
+
+
+def teacher_views(wildcards):
+    """The file of its teacher's logits for a stage that asks for it, none for the others."""
+    keys = stage_job(wildcards.stage, "scripts/distill.py")["keys"]
+    if not keys["teacher_cache"]:
+        return []
+    views = spell("views", {key: keys[key] for key in ("crop", "flip", "precision")})
+    return f"{PARENT.format(**wildcards)}/{views}.safetensors"
 
 
 @cache

@@ -43,10 +43,34 @@ rule share_root:
         "cp {input:q} {output:q} 2> {log:q}"
 
 
+rule teacher_cache:
+    input:
+        data=DATA_FILE,
+        teacher=f"{PARENT}/model.safetensors",
+    output:
+        views=f"{PARENT}/views,crop={{crop}},flip={{flip}},precision={{precision}}.safetensors",
+    log:
+        "logs/teacher_cache/{dataset}/seed={seed}/{parent}/views,crop={crop},flip={flip},precision={precision}.log",
+    wildcard_constraints:
+        crop=r"\d+",
+        flip="true|false",
+        precision="auto|bfloat16|float32",
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
+    params:
+        job=job_of_script("scripts/teacher_cache.py"),
+    message:
+        "Caching logits for {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}, all crops and flips"
+    shell:
+        command("scripts/teacher_cache.py", input="data teacher", output="views", wildcards="crop flip precision")
+
+
 rule distill:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
+        views=teacher_views,
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
@@ -64,7 +88,7 @@ rule distill:
     shell:
         command(
             "scripts/distill.py",
-            input="data parent",
+            input="data parent views",
             output="model history",
             wildcards="dataset seed parent stage",
         )

@@ -7,29 +7,41 @@ from kdq.job import check_code, running
 with running(snakemake.log[0]) as log:
     from kdq import models, provenance
     from kdq.data.prepared import read
+    from kdq.distill import cached_logits
     from kdq.distill.stage import distill
-    from kdq.train.device import device_name, prepare
+    from kdq.train.device import compute_dtype, device_name, prepare
     from kdq.train.stage import save
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
+    keys, inputs = job["keys"], {"data": snakemake.input.data, "parent": snakemake.input.parent}
     check_code(job["code"], "scripts/distill.py", job["file"])
-    made_by = provenance.describe(
-        job["code"],
-        {"data": snakemake.input.data, "parent": snakemake.input.parent},
-        threads=threads,
-        device=device_name(prepare(threads)),
-    )
+    if keys["teacher_cache"]:
+        inputs["views"] = snakemake.input.views
+    device = prepare(threads)
+    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device_name(device))
+    prepared, teacher_logits = read(snakemake.input.data), None
+    if keys["teacher_cache"]:
+        teacher_logits = cached_logits.read(
+            snakemake.input.views,
+            prepared,
+            crop=keys["crop"],
+            flip=keys["flip"],
+            precision=str(compute_dtype(keys["precision"], device)),
+            data=made_by["inputs"]["data"],
+            teacher=made_by["inputs"]["parent"],
+        )
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     trained = distill(
-        read(snakemake.input.data),
+        prepared,
         models.load(snakemake.input.parent),
         job["module"],
-        job["keys"],
+        keys,
         seed=int(wildcards.seed),
         threads=threads,
         checkpoint=checkpoint,
-        identity=provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by),
+        identity=provenance.identity(keys=keys, seed=wildcards.seed, made_by=made_by),
         log=log,
+        teacher_logits=teacher_logits,
     )
     save(
         snakemake.output.model,
@@ -38,7 +50,7 @@ with running(snakemake.log[0]) as log:
         recipe=f"{wildcards.parent}/{wildcards.stage}",
         dataset=wildcards.dataset,
         seed=int(wildcards.seed),
-        keys=job["keys"],
+        keys=keys,
         provenance=made_by,
     )
     checkpoint.unlink()

@@ -17,6 +17,7 @@ class Batch:
     """What one step sees: images (B, C, H, W) in [0, 1], labels (B,), their indices (B,) in the data set, the epoch.
 
     Under mixup ``partner_labels`` (B,) and ``mixing`` (the share of ``labels``) tell what each image is made of.
+    ``views`` (B,) are the numbers of the crops and flips, see ``TrainingBatches.view``; None where images are not that.
     """
 
     images: Tensor
@@ -25,9 +26,10 @@ class Batch:
     epoch: int
     partner_labels: Tensor | None = None
     mixing: float = 1.0
+    views: Tensor | None = None
 
     def with_images(self, images: Tensor, **changes) -> "Batch":
-        return replace(self, images=images, **changes)
+        return replace(self, images=images, views=None, **changes)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -39,6 +41,11 @@ def evaluation_batches(images: Tensor, batch_size: int = 500) -> Iterator[Tensor
     """The images in order, not augmented, as floats in [0, 1]."""
     for chunk in images.split(batch_size):
         yield to_float(chunk)
+
+
+def view_count(crop: int, flip: bool) -> int:
+    """In how many ways an image may be cropped and flipped: 162 for a crop of 4 with flips."""
+    return (2 * crop + 1) ** 2 * (1 + flip)
 
 
 class TrainingBatches:
@@ -70,20 +77,35 @@ class TrainingBatches:
         device = self.labels.device
         order = torch.randperm(self.count, generator=generator).to(device)
         for indices in order[: len(self) * self.batch_size].split(self.batch_size):
-            images = self.augment(indices, generator)
-            yield Batch(to_float(images), self.labels[indices], indices, epoch)
+            images, views = self.augment(indices, generator)
+            yield Batch(to_float(images), self.labels[indices], indices, epoch, views=None if self.cutout else views)
 
-    def augment(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Augmented uint8 images (B, C, H, W) of the data set's ``indices``."""
+    def augment(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augmented uint8 images (B, C, H, W) of the data set's ``indices``, and their views (B,) before the cutout."""
         device, count = indices.device, len(indices)
-        top, left = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator).to(device)
-        images = self.crops[indices, :, top, left]
-        if self.flip:
-            mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+        views = self._random_views(count, generator).to(device)
+        images = self.view(indices, views)
         if self.cutout:
             images = torch.where(self._squares(count, generator).to(device), self.fill, images)
+        return images, views
+
+    def view(self, indices: Tensor, views: Tensor) -> Tensor:
+        """uint8 images (B, C, H, W): of each index the view of that number, less than ``view_count``.
+
+        With n = 2 crop + 1 the view (mirrored n + top) n + left is the crop at row top and column left of the padded
+        image, mirrored or not.
+        """
+        offsets = 2 * self.crop + 1
+        images = self.crops[indices, :, views // offsets % offsets, views % offsets]
+        if self.flip:
+            images = torch.where((views >= offsets**2).view(-1, 1, 1, 1), images.flip(3), images)
         return images
+
+    def _random_views(self, count: int, generator: torch.Generator) -> Tensor:
+        offsets = 2 * self.crop + 1
+        top, left = torch.randint(0, offsets, (2, count), generator=generator)
+        mirrored = torch.rand(count, generator=generator) < 0.5 if self.flip else 0
+        return (mirrored * offsets + top) * offsets + left
 
     def _squares(self, count: int, generator: torch.Generator) -> Tensor:
         """Masks (B, 1, H, W) of a square of side ``cutout`` around a random pixel."""

@@ -15,6 +15,7 @@ from kdq.parameters import Annotated, ClassVar, Field, NonNegative, Positive
 
 
 class Parameters(Logits):
+    logits_only: ClassVar = True
     refuses: ClassVar = {"mixup": "DKD splits a prediction at its one label, and a mixed image has two"}
     alpha: Annotated[NonNegative, Field(description="weight of the target class's part (TCKD)")] = 1.0
     beta: Annotated[NonNegative, Field(description="weight of the other classes' part (NCKD)")] = 8.0

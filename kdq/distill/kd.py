@@ -9,10 +9,11 @@ from kdq.data.batches import Batch
 from kdq.distill.divergence import compared, kl, soft_cross_entropy
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
-from kdq.parameters import Annotated, Field, Literal, NonNegative, Positive
+from kdq.parameters import Annotated, ClassVar, Field, Literal, NonNegative, Positive
 
 
 class Parameters(Logits):
+    logits_only: ClassVar = True
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 4.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 0.9

@@ -1,10 +1,15 @@
 """Keys that stages of distillation share."""
 
-from kdq.parameters import Annotated, Base, Field, Fraction, NonNegative
+from kdq.parameters import Annotated, Base, ClassVar, Field, Fraction, NonNegative
 
 
 class Distilling(Base):
     """Keys of every stage of kind distill; a method that can't do with one says so in its ``refuses``."""
+
+    conflicts: ClassVar = {
+        ("teacher_cache", "mixup"): "the cache holds the teacher's logits of crops and flips, not of mixed images",
+        ("teacher_cache", "cutout"): "the cache holds the teacher's logits of crops and flips, not of cut out squares",
+    }
 
     mixup: Annotated[
         NonNegative,
@@ -13,6 +18,10 @@ class Distilling(Base):
     label_smoothing: Annotated[
         Fraction, Field(description="share of each label that is spread over all classes in the cross entropy")
     ] = 0.0
+    teacher_cache: Annotated[
+        bool,
+        Field(description="compute the teacher's logits of all crops and flips once, for all students of the teacher"),
+    ] = False
 
 
 class Logits(Base):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
+from kdq.distill.cached_logits import CachedLogits
 from kdq.distill.keys import Distilling
 from kdq.distill.mixing import mixed
 from kdq.train.task import Step, Task
@@ -67,7 +68,8 @@ class Distillation(Task):
     """A student learns from a frozen teacher by a method.
 
     The teacher stays in eval mode and without gradient whatever mode the task is in, so its buffers never change.
-    Both networks see the very same tensor; each normalises it in its own way.
+    Both networks see the very same tensor; each normalises it in its own way. With ``cached`` the teacher's logits are
+    read and not computed.
     """
 
     def __init__(
@@ -78,11 +80,15 @@ class Distillation(Task):
         example: Tensor,
         training_labels: Tensor,
         seed: int,
+        cached: CachedLogits | None = None,
     ):
         super().__init__(student)
         self.method = method
-        # not a submodule: the optimizer, train() and the checkpoint must not reach the teacher
+        # in a list it is no submodule: the optimizer, train() and the checkpoint must not reach the teacher
         self._teacher = [teacher.eval().requires_grad_(False)]
+        # for the one size of batches, not for the example; on a CPU the import alone costs seconds a job
+        self._teacher_forward = [torch.compile(teacher, dynamic=False) if example.is_cuda else teacher]
+        self._cached = cached
         # apart from the generator of the batches, so that a method with a view sees the same crops as one without
         self._generator = torch.Generator().manual_seed(seed)
         # the student's statistics must not see the example, so both look at it in eval mode
@@ -108,10 +114,15 @@ class Distillation(Task):
         logits, features = network(images, taps=self.method.features)
         return Outputs(logits.float(), features)
 
+    def _teacher_outputs(self, batch: Batch) -> Outputs:
+        if self._cached is not None:
+            return Outputs(self._cached.of(batch))
+        return self._outputs(self._teacher_forward[0], batch.images)
+
     def forward(self, batch: Batch) -> Step:
         batch = self.method.view(batch, self._generator)
         with torch.no_grad():
-            teacher = self._outputs(self.teacher, batch.images)
+            teacher = self._teacher_outputs(batch)
         student = self._outputs(self.network, batch.images)
         terms = self.method.losses(batch, student, teacher)
         return Step(terms | self.method.network_losses(batch, self.network, self.teacher), student.logits)

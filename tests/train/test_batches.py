@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdq.data.batches import TrainingBatches, evaluation_batches, to_float
+from kdq.data.batches import TrainingBatches, evaluation_batches, to_float, view_count
 
 
 def images(count=20, channels=3, height=8, width=8, seed=0):
@@ -84,7 +84,7 @@ class TestCrop:
     def test_equals_padding_and_cropping_one_by_one(self, crop, shape):
         data = images(20, 3, *shape)
         indices = torch.arange(20)
-        found = make(data, crop=crop).augment(indices, seeded())
+        found, _ = make(data, crop=crop).augment(indices, seeded())
         top, left = torch.randint(0, 2 * crop + 1, (2, 20), generator=seeded())
         for row in range(20):
             padded = F.pad(data[row], (crop,) * 4)
@@ -94,7 +94,7 @@ class TestCrop:
     def test_equals_torchvisions_crop_at_the_same_offsets(self):
         functional = pytest.importorskip("torchvision.transforms.v2.functional")
         data, crop = images(), 3
-        found = make(data, crop=crop).augment(torch.arange(20), seeded())
+        found, _ = make(data, crop=crop).augment(torch.arange(20), seeded())
         top, left = torch.randint(0, 2 * crop + 1, (2, 20), generator=seeded()).tolist()
         for row in range(20):
             assert torch.equal(
@@ -105,7 +105,7 @@ class TestCrop:
         """With a lone pixel in the middle, where it lands tells the offset."""
         data = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
         data[0, 0, 2, 2] = 255
-        found = make(data, crop=1).augment(torch.zeros(2000, dtype=torch.long), seeded())
+        found, _ = make(data, crop=1).augment(torch.zeros(2000, dtype=torch.long), seeded())
         counts = (found[:, 0] == 255).sum(0)
         assert counts.sum() == 2000
         assert counts[1:4, 1:4].min() > 2000 / 9 * 0.7
@@ -114,13 +114,13 @@ class TestCrop:
     def test_no_augmentation_gives_the_images(self):
         data = images()
         order = torch.tensor([3, 3, 19, 0])
-        assert torch.equal(make(data).augment(order, seeded()), data[order])
+        assert torch.equal(make(data).augment(order, seeded())[0], data[order])
 
 
 class TestFlip:
     def test_each_image_is_itself_or_mirrored_about_half_the_time(self):
         data = images(2000, 1, 3, 3)
-        found = make(data, flip=True, batch_size=100).augment(torch.arange(2000), seeded())
+        found, _ = make(data, flip=True, batch_size=100).augment(torch.arange(2000), seeded())
         same = (found == data).flatten(1).all(1)
         mirrored = (found == data.flip(3)).flatten(1).all(1)
         assert (same | mirrored).all()
@@ -132,7 +132,7 @@ class TestCutout:
     def test_a_square_takes_the_mean_and_nothing_else_changes(self, side):
         data = images(50, 3, 8, 8)
         fill = torch.tensor([128, 64, 0]).view(3, 1, 1)
-        found = make(data, cutout=side, fill=(128 / 255, 64 / 255, 0.0)).augment(torch.arange(50), seeded())
+        found, _ = make(data, cutout=side, fill=(128 / 255, 64 / 255, 0.0)).augment(torch.arange(50), seeded())
         filled = (found == fill).all(1)
         kept = (found == data).all(1)
         assert (filled | kept).all()
@@ -154,4 +154,38 @@ class TestCutout:
 
     def test_none(self):
         data = images()
-        assert torch.equal(make(data, cutout=0).augment(torch.arange(20), seeded()), data)
+        assert torch.equal(make(data, cutout=0).augment(torch.arange(20), seeded())[0], data)
+
+
+class TestViews:
+    """A view's number says which crop it is and whether it is mirrored."""
+
+    @pytest.mark.parametrize("flip", [False, True])
+    @pytest.mark.parametrize("crop", [0, 1, 2])
+    def test_each_equals_padding_cropping_and_mirroring_by_hand(self, crop, flip):
+        data = images(4, 3, 6, 9)
+        batches, order, offsets = make(data, crop=crop, flip=flip), torch.tensor([2, 0, 3]), range(2 * crop + 1)
+        padded = F.pad(data[order], (crop,) * 4)
+        by_hand = [padded[..., top : top + 6, left : left + 9] for top in offsets for left in offsets]
+        if flip:
+            by_hand += [image.flip(3) for image in by_hand]
+        assert len(by_hand) == view_count(crop, flip)
+        for view, expected in enumerate(by_hand):
+            assert torch.equal(batches.view(order, torch.full_like(order, view)), expected)
+
+    @pytest.mark.parametrize("flip", [False, True])
+    @pytest.mark.parametrize("crop", [0, 1, 4])
+    def test_a_batch_says_which_it_holds(self, crop, flip):
+        batches = make(crop=crop, flip=flip)
+        for batch in batches.epoch(1, seeded()):
+            assert torch.equal(batch.images, to_float(batches.view(batch.indices, batch.views)))
+
+    def test_all_happen(self):
+        _, views = make(images(1), crop=1, flip=True).augment(torch.zeros(3600, dtype=torch.long), seeded())
+        counts = torch.bincount(views, minlength=18)
+        assert len(counts) == view_count(1, True) == 18 and counts.min() > 200 * 0.7
+
+    def test_images_that_are_changed_are_none(self):
+        assert next(make(cutout=3).epoch(1, seeded())).views is None
+        plain = next(make().epoch(1, seeded()))
+        assert plain.views is not None and plain.with_images(plain.images * 0.5).views is None

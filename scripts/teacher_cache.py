@@ -1,0 +1,30 @@
+"""Compute a teacher's logits of all crops and flips of the training images, for all of its students."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq import models, provenance
+    from kdq.data.prepared import read
+    from kdq.distill.cached_logits import FORMAT
+    from kdq.distill.teacher_cache import logits_of_views
+    from kdq.files import write_tensors
+    from kdq.train.device import compute_dtype, device_name, prepare
+
+    job, threads = snakemake.params.job, snakemake.threads
+    check_code(job["code"], "scripts/teacher_cache.py")
+    device = prepare(threads)
+    inputs = {"data": snakemake.input.data, "teacher": snakemake.input.teacher}
+    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device_name(device))
+    crop, flip = int(snakemake.wildcards.crop), snakemake.wildcards.flip == "true"
+    dtype = compute_dtype(snakemake.wildcards.precision, device)
+    logits = logits_of_views(
+        models.load(snakemake.input.teacher),
+        read(snakemake.input.data),
+        crop=crop,
+        flip=flip,
+        dtype=dtype,
+        device=device,
+        log=log,
+    )
+    made_for = {"crop": crop, "flip": flip, "precision": str(dtype), **made_by["inputs"]}
+    write_tensors(snakemake.output.views, {"logits": logits}, {"format": FORMAT, **made_for, "provenance": made_by})
