@@ -1,5 +1,7 @@
 """A teacher's logits as a file of the workflow: made for the cells that ask for it, again where its code changes."""
 
+import csv
+
 import pytest
 
 from kdq.files import read_header, sha256
@@ -30,6 +32,15 @@ def test_the_file_says_what_it_is_of_and_the_model_what_it_is_made_with(workflow
     assert "views" not in read_header(workflow.folder / PLAIN, "kdq-model/1")["provenance"]["inputs"]
 
 
+def test_the_losses_are_those_of_the_teacher_beside_the_student(workflow):
+    rows = []
+    for path in (PLAIN, CACHED):
+        with open(workflow.folder / path.replace("model.safetensors", "history.csv")) as file:
+            rows += csv.DictReader(file)
+    for key in ("loss_cross_entropy", "loss_distillation"):
+        assert float(rows[0][key]) == pytest.approx(float(rows[1][key]), rel=0.01)
+
+
 def test_an_edit_of_its_code_reruns_it_and_the_cells_that_ask_for_it(workflow):
     assert workflow.plan(PLAIN, CACHED) == set()
     with workflow.edited("kdq/distill/teacher_cache.py", appended("EDITED = 1")):
@@ -52,9 +63,3 @@ def test_a_truncated_file_stops_the_job_that_reads_it(workflow):
         assert f"error: {VIEWS}: not a readable safetensors file" in done.stderr
     finally:
         file.write_bytes(whole)
-
-
-def test_a_conflict_stops_the_plan_in_one_line(workflow):
-    done = workflow.run("--dry-run", f"{TEACHER}/kd,cutout=2,teacher_cache=true/model.safetensors")
-    assert done.returncode != 0
-    assert "teacher_cache: found True beside cutout=2: the cache holds" in done.stderr
