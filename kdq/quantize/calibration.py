@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kdq.quantize import shifts
-from kdq.quantize.patches import patches, sample
+from kdq.quantize.patches import pad, patches, sample, windows
 
 CHUNK_BYTES = 2**26
 COLUMN_BYTES = 2**27
@@ -68,18 +68,8 @@ class Calibration:
 
     def finite(self) -> bool:
         """Whether all inputs are finite numbers."""
-        # A NaN or an infinity anywhere reaches the sum: one pass, and no copy.
-        return all(bool(inputs.sum(dtype=torch.float64).isfinite()) for inputs in (self.analog, self.quantized))
-
-    def output_energy(self, weight) -> float:
-        """||X W'||^2 (Frobenius) for weight (groups, N, d)."""
-        outputs, start = 0, 0
-        weight = weight.float()
-        for block in columns(self.module, self.analog, self.analog, self.sampling, self.seed, dtype=torch.float32):
-            stop = start + block.shape[2]
-            outputs = outputs + weight[:, :, start:stop] @ block[:, 0]
-            start = stop
-        return float(outputs.double().square().sum())
+        # A NaN anywhere is the smallest and the largest number: one pass, and no copy.
+        return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in (self.analog, self.quantized))
 
 
 def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
@@ -112,37 +102,37 @@ def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BY
         yield tuple(_rows(view, part, count) for view in views)
 
 
-def columns(module, analog, quantized, sampling="all", seed=0, size=36, dtype=torch.float64):
+def columns(module, analog, quantized, sampling="all", seed=0, size=36):
     """Yield (groups, 2, b, patches): b columns of X and the same of X~, whole channels in the order of a weight.
 
-    Together the blocks have all columns; b is about ``size``, less where the patches are many. Where the inputs are
-    equal, a block is (groups, 1, b, patches).
+    Together the blocks have all columns, in the inputs' own type; b is about ``size``, less where the patches are many.
+    Where the inputs are equal, a block is (groups, 1, b, patches).
     """
-    views, chosen = _views(module, analog, quantized, sampling, seed)
-    views = [view.unflatten(3, (groups(module), -1)).permute(3, 4, 5, 6, 0, 1, 2) for view in views]
-    if _same(analog, quantized):
-        views = views[:1]
-    count, channels, *kernel = views[0].shape[:4]
-    shape = views[0].shape[4:] if chosen is None else chosen.shape
-    where = (...,) if chosen is None else (..., *_indices(chosen.to(analog.device), views[0].shape[4:]))
-    taps = math.prod(kernel)
-    # Two copies of 8 bytes a number.
-    step = max(1, min(size // taps, COLUMN_BYTES // (16 * count * taps * math.prod(shape))))
-    for start in range(0, channels, step):
-        parts = [view[:, start : start + step] for view in views]
-        block = torch.empty(count, len(parts), *parts[0].shape[1:4], *shape, dtype=dtype, device=analog.device)
-        for index, part in enumerate(parts):
-            block[:, index].copy_(part[where])
-        yield block.flatten(5).flatten(2, 4)
+    kinds = [_images(module, inputs) for inputs in ((analog,) if _same(analog, quantized) else (analog, quantized))]
+    where = _pixels(module, kinds[0], sampling, seed)
+    count, channels = groups(module), kinds[0].shape[1]
+    pixels = [_from_channel(images).unflatten(0, (count, -1)) for images in kinds]
+    # Two kinds, and besides the 4 bytes a number here a copy of 8 where they are multiplied.
+    step = max(1, min(size // len(where), COLUMN_BYTES // (24 * count * where.numel())))
+    for start in range(0, channels // count, step):
+        parts = [numbers[:, start : start + step] for numbers in pixels]
+        places = where.flatten().expand(*parts[0].shape[:2], -1)
+        block = torch.stack([part.gather(2, places) for part in parts], 1)
+        yield block.unflatten(3, where.shape).flatten(2, 3)
 
 
 def relative_error(pairs) -> float:
-    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B), in float64; 0 where A is 0."""
+    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B); 0 where A is 0."""
     error = energy = 0.0
     for analog, quantized in pairs:
-        error += float((analog - quantized).double().square().sum())
-        energy += float(analog.double().square().sum())
+        error += _squared_norm(analog - quantized)
+        energy += _squared_norm(analog)
     return (error / energy) ** 0.5 if energy > 0 else 0.0
+
+
+def _squared_norm(chunk) -> float:
+    """||chunk||^2, summed in float64 over the first dimension, in the chunk's own precision over the others."""
+    return float(chunk.flatten(1).norm(dim=1).double().square().sum())
 
 
 def _same(analog, quantized) -> bool:
@@ -151,12 +141,46 @@ def _same(analog, quantized) -> bool:
 
 def _views(module, analog, quantized, sampling, seed):
     """All patches of both inputs as views, and the flat indices of those to take, None for all."""
-    if sampling == "paper" and not isinstance(module, nn.Conv2d):
-        sampling = "all"  # a fully connected layer has no grid to thin out
-    stride = module.kernel_size if sampling == "paper" else None
+    sampling, stride = _grid(module, sampling)
     views = [patches(module, analog, stride)]
     views.append(views[0] if quantized is analog else patches(module, quantized, stride))
     return views, sample(views[0].shape[:3], sampling, seed)
+
+
+def _grid(module, sampling):
+    """The sampling, and the stride of the patches it draws from, None for the layer's own."""
+    if sampling != "paper":
+        return sampling, None
+    # A fully connected layer has no grid to thin out.
+    return ("paper", module.kernel_size) if isinstance(module, nn.Conv2d) else ("all", None)
+
+
+def _images(module, inputs) -> torch.Tensor:
+    """A layer's input as contiguous (M, C, H, W), border included; that of nn.Linear as images of one pixel."""
+    if isinstance(module, nn.Linear):
+        return inputs.reshape(-1, inputs.shape[-1], 1, 1).contiguous()
+    return pad(module, inputs).contiguous()
+
+
+def _from_channel(images) -> torch.Tensor:
+    """(C, ...): row c is the memory of images (M, C, H, W) from channel c of the first on, copying nothing.
+
+    So a pixel has the same index in every row.
+    """
+    channels, of_channel = images.shape[1], images.stride(1)
+    return images.as_strided((channels, images.numel() - (channels - 1) * of_channel), (of_channel, 1))
+
+
+def _pixels(module, images, sampling, seed) -> torch.Tensor:
+    """(kernel height * width, patches): where :func:`_from_channel` has the pixels of the patches to take."""
+    sampling, stride = _grid(module, sampling)
+    samples, _, height, width = images.shape
+    pixels = torch.arange(height * width).view(1, 1, height, width)
+    pixels = pixels + images.stride(0) * torch.arange(samples).view(-1, 1, 1, 1)
+    view = windows(module, pixels, stride) if isinstance(module, nn.Conv2d) else pixels[..., None, None]
+    chosen = sample(view.shape[:3], sampling, seed)
+    taken = view.flatten(0, 2) if chosen is None else view[_indices(chosen, view.shape[:3])]
+    return taken.flatten(1).mT.contiguous().to(images.device)
 
 
 def _indices(flat, shape):

@@ -45,7 +45,8 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
     batch, (rows, inputs) = weight.shape[:-2], weight.shape[-2:]
     weight, cross, gram = (matrix.double().reshape(-1, *matrix.shape[-2:]) for matrix in (weight, cross, gram))
     step = torch.as_tensor(step, dtype=torch.float64, device=weight.device)
-    step = step.broadcast_to(torch.broadcast_shapes(step.shape, (*batch, rows)))
+    # Not torch.broadcast_shapes, which imports a computer algebra system: seconds for the first caller.
+    step = torch.broadcast_tensors(step, step.new_empty(()).expand(*batch, rows))[0]
     alphabets = step.shape[: step.dim() - len(batch) - 1]
 
     def by_group(value):
@@ -57,30 +58,33 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
     # Inputs before rows: one input's codes in all rows and alphabets are contiguous, a block of inputs is a matrix.
     codes = (target[:, :, None] / by_group(step)).flatten(2)
     if not (isinstance(low, int) and isinstance(high, int)):
-        low, high = (by_group(bound).flatten(1) for bound in (low, high))
+        low, high = (by_group(bound).flatten(2) for bound in (low, high))
     _solve(codes, gram, _inverse_energy(gram), low, high, 0, inputs, block)
     codes = codes.to(torch.int16).view(len(weight), inputs, -1, rows)
     return codes.permute(2, 0, 3, 1).reshape(*alphabets, *batch, rows, inputs)
 
 
 def gpfq_by_residuals(weight, columns, step, low, high):
-    """Codes (K, g, N, d) equal to those of :func:`gpfq`, and squared errors ||X w - X~ q||^2 (K, g, N), by residuals.
+    """Codes (K, g, N, d) equal to those of :func:`gpfq`, and by residuals, the squared errors and the energies.
 
     ``weight`` (g, N, d); ``columns`` an iterable over the blocks that :func:`kdq.quantize.calibration.columns` yields;
-    ``step`` (K, g, N); ``low`` and ``high`` integers. Memory: K g N residuals of all patches in float64.
+    ``step`` (K, g, N); ``low`` and ``high`` integers. Errors ||X w - X~ q||^2 are (K, g, N), energies ||X w||^2 (g, N),
+    in the blocks' precision. Memory: K g N residuals of all patches in float64.
     """
     alphabets, groups, rows = step.shape
     weight, step = weight.double(), step.double().movedim(0, 1)[:, None]
-    residual, codes, start = None, [], 0
-    for block in columns:
-        analog, quantized = block[:, 0], block[:, -1]
-        stop = start + analog.shape[1]
+    residual, outputs, codes, start = None, None, [], 0
+    for columns_here in columns:
+        block = columns_here.double()
+        quantized, kinds = block[:, -1], block.flatten(1, 2)
+        stop = start + block.shape[2]
         here = weight[:, :, start:stop].mT
-        gram = quantized @ quantized.mT
-        cross = gram if block.shape[1] == 1 else quantized @ analog.mT
+        products = quantized @ kinds.mT
+        cross, gram = products[..., : stop - start], products[..., start - stop :]
         target = (cross.tril() @ here)[:, :, None]
         if residual is None:
             residual = block.new_zeros(groups, alphabets * rows, block.shape[-1])
+            outputs = columns_here.new_zeros(groups, rows, block.shape[-1])
         else:
             target = target + (quantized @ residual.mT).view(groups, -1, alphabets, rows)
         found = (target / step).contiguous().flatten(2)
@@ -89,11 +93,13 @@ def gpfq_by_residuals(weight, columns, step, low, high):
         wanted = here[:, :, None].expand_as(decoded)
         # One product with both kinds of columns reads and writes the residuals, the largest tensor, once.
         change = (wanted - decoded)[:, None] if block.shape[1] == 1 else torch.stack([wanted, -decoded], 1)
-        residual.baddbmm_(change.flatten(3).flatten(1, 2).mT, block.flatten(1, 2))
+        residual.baddbmm_(change.flatten(3).flatten(1, 2).mT, kinds)
+        outputs.baddbmm_(here.mT.to(outputs), columns_here[:, 0])
         codes.append(found.to(torch.int16))
         start = stop
     codes = torch.cat(codes, 1).view(groups, start, alphabets, rows).permute(2, 0, 3, 1)
-    return codes, residual.norm(dim=-1).square().view(groups, alphabets, rows).movedim(1, 0)
+    errors = residual.norm(dim=-1).square().view(groups, alphabets, rows).movedim(1, 0)
+    return codes, errors, outputs.norm(dim=-1).double().square()
 
 
 def _inverse_energy(gram):
@@ -131,11 +137,11 @@ def _solve(codes, gram, inverse, low, high, start, stop, block):
     # All of the block is z + 1/2 from here on: two operations fewer for every single column.
     scale = inverse[:, start:stop, None]
     panel = codes[:, start:stop].mul_(scale).add_(0.5)
-    lower = (gram[:, start:stop, start:stop] * scale)[..., None]
-    for column in range(stop - start):
-        code = panel[:, column].floor_().clamp_(low, high)
-        if column + 1 < stop - start:
-            panel[:, column + 1 :].addcmul_(lower[:, column + 1 :, column], code[:, None], value=-1)
+    lower = gram[:, start:stop, start:stop] * scale
+    for column, (code, row) in enumerate(zip(panel.split(1, 1), lower.split(1, 1), strict=True)):
+        if column:
+            code.baddbmm_(row[..., :column], panel[:, :column], alpha=-1)
+        code.floor_().clamp_(low, high)
 
 
 gpfq.by_residuals = gpfq_by_residuals

@@ -102,13 +102,12 @@ def quantize(
 
 def _relative_error(calibration, choice, float_weight, analog_output, quantized_output) -> float:
     """||X W' - X~ Q'|| / ||X W'|| of a layer whose weight is decoded codes by now."""
+    if choice.relative_error is not None:
+        return choice.relative_error
     module = calibration.module
     if calibration.sampling == "all":
         bias = 0 if module.bias is None else module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
         return relative_error([(analog_output - bias, quantized_output - bias)])
-    if choice.squared_error is not None:
-        energy = calibration.output_energy(float_weight)
-        return (choice.squared_error / energy) ** 0.5 if energy > 0 else 0.0
     weights = float_weight.mT, weight_matrix(module).mT
     return relative_error((x @ weights[0], xq @ weights[1]) for x, xq in rows(*calibration.inputs))
 

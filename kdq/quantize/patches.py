@@ -14,7 +14,11 @@ def patches(module, inputs, stride=None) -> torch.Tensor:
     """
     if isinstance(module, nn.Linear):
         return inputs.reshape(inputs.shape[0], -1, 1, inputs.shape[-1], 1, 1)
-    padded = pad(module, inputs)
+    return windows(module, pad(module, inputs), stride)
+
+
+def windows(module: nn.Conv2d, padded, stride=None) -> torch.Tensor:
+    """The patches of images (M, C, H, W) that have their border already, as a view like that of :func:`patches`."""
     (height, width), (down, right) = padded.shape[2:], module.dilation
     kernel, (step_down, step_right) = module.kernel_size, stride or module.stride
     rows = (height - down * (kernel[0] - 1) - 1) // step_down + 1

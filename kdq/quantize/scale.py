@@ -19,13 +19,13 @@ RESIDUALS = 2**25
 class Choice:
     """A layer's ``codes`` int16 (g, N, d), with per row ``step`` (float32) and ``scale``, both (g, N).
 
-    ``squared_error`` is ||X W' - X~ Q'||^2 (Frobenius) where the quantizer found it on its way, else None.
+    ``relative_error`` is ||X W' - X~ Q'|| / ||X W'|| where the quantizer found it on its way, else None.
     """
 
     codes: torch.Tensor
     step: torch.Tensor
     scale: torch.Tensor
-    squared_error: float | None = None
+    relative_error: float | None = None
 
 
 def grid(alphabet) -> tuple[float, ...]:
@@ -101,7 +101,7 @@ def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
     exact = by_residuals is not None and prefers_residuals(weight, calibration, len(scales))
     if exact:
         blocks = columns(*calibration.inputs, size=_columns_at_once(len(scales) * weight.shape[1]))
-        codes, errors = by_residuals(weight, blocks, step, alphabet.low, alphabet.high)
+        codes, errors, energies = by_residuals(weight, blocks, step, alphabet.low, alphabet.high)
     else:
         codes, errors = _by_gram(weight, calibration, quantizer, alphabet, step)
     compared = errors
@@ -113,7 +113,11 @@ def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
         return candidates.gather(0, best[None])[0]
 
     kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0]
-    return Choice(kept, of_best(step), scales[best], float(of_best(errors).sum()) if exact else None)
+    relative_error = None
+    if exact:
+        energy = float(energies.sum())
+        relative_error = (float(of_best(errors).sum()) / energy) ** 0.5 if energy > 0 else 0.0
+    return Choice(kept, of_best(step), scales[best], relative_error)
 
 
 def _by_gram(weight, calibration, quantizer, alphabet, step):

@@ -112,7 +112,7 @@ def test_residuals_equal_gram_matrices_and_the_sequential_loop(seed, shape, grou
     weight, analog, quantized = (torch.stack(kind) for kind in zip(*parts, strict=True))
     analog = quantized if same else analog
     step = weight.abs().amax(-1) / torch.linspace(5.1, 8.2, alphabets, dtype=torch.float64)[:, None, None]
-    codes, error = gpfq.by_residuals(weight, in_blocks(analog, quantized, size), step, -8, 7)
+    codes, error, energy = gpfq.by_residuals(weight, in_blocks(analog, quantized, size), step, -8, 7)
     assert codes.dtype == torch.int16 and codes.shape == (alphabets, groups, rows, inputs)
     assert codes.equal(gpfq(weight, quantized.mT @ analog, quantized.mT @ quantized, step, -8, 7))
     for k in range(alphabets):
@@ -121,6 +121,7 @@ def test_residuals_equal_gram_matrices_and_the_sequential_loop(seed, shape, grou
             assert codes[k, group].equal(sequential(*arguments))
     direct = (analog @ weight.mT - quantized @ (codes * step[..., None]).mT).square().sum(-2)
     assert torch.allclose(error, direct, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(energy, (analog @ weight.mT).square().sum(-2), rtol=1e-9)
 
 
 def test_groups_equal_separate_calls():

@@ -217,7 +217,7 @@ def test_columns_are_those_of_the_rows(layer, sampling, size):
         rows = torch.stack([torch.cat(kind, 1) for kind in zip(*pairs, strict=True)], 1)
         columns = torch.cat(list(calibration.columns(layer, inputs, other, sampling, 3, size)), 2)
         assert columns.shape[1] == (1 if other.equal(inputs) else 2)
-        assert columns.equal(rows[:, : columns.shape[1]].mT)
+        assert columns.double().equal(rows[:, : columns.shape[1]].mT)
         assert columns.shape[3] == calibration.Calibration(layer, inputs, other, sampling, 3).patches
 
 
