@@ -42,6 +42,15 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
     z_1 = 0.6 rounds to 1 and leaves u = -0.4 X_1; so z_2 = <X_2, u + 0.3 X_2> = -0.2 + 0.3 = 0.1 rounds to 0.
     In the formula of this file: z_2 = (0.5 * 0.6 + 1 * 0.3) - 0.5 * 1 = 0.1.
     """
+    return gpfq_with_errors(weight, cross, gram, step, low, high, block, errors=False)[0]
+
+
+def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True):
+    """The codes of :func:`gpfq` and ||X w - X~ q||^2 - ||X w||^2, of the shape of the steps; None without ``errors``.
+
+    The difference is q'Hq - 2 q'Gw. The z of the solve have the sums of H_tj c_j over j < t in them, and these make up
+    q'Hq: with the upper triangle of G beside the lower one, no product with codes is needed.
+    """
     batch, (rows, inputs) = weight.shape[:-2], weight.shape[-2:]
     weight, cross, gram = (matrix.double().reshape(-1, *matrix.shape[-2:]) for matrix in (weight, cross, gram))
     step = torch.as_tensor(step, dtype=torch.float64, device=weight.device)
@@ -54,14 +63,21 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
         value = torch.as_tensor(value, dtype=torch.float64, device=weight.device).broadcast_to(step.shape)
         return value.reshape(-1, len(weight), rows).movedim(1, 0)[:, None]
 
-    target = _lower_product(cross, weight.mT)
+    target = _triangle_product(cross, weight.mT)
     # Inputs before rows: one input's codes in all rows and alphabets are contiguous, a block of inputs is a matrix.
-    codes = (target[:, :, None] / by_group(step)).flatten(2)
+    z = (target[:, :, None] / by_group(step)).flatten(2)
+    codes = torch.empty_like(z)
     if not (isinstance(low, int) and isinstance(high, int)):
         low, high = (by_group(bound).flatten(2) for bound in (low, high))
-    _solve(codes, gram, _inverse_energy(gram), low, high, 0, inputs, block)
-    codes = codes.to(torch.int16).view(len(weight), inputs, -1, rows)
-    return codes.permute(2, 0, 3, 1).reshape(*alphabets, *batch, rows, inputs)
+    _solve(z, codes, gram, _inverse_energy(gram), low, high, 0, inputs, block)
+    z, codes = (numbers.view(len(weight), inputs, -1, rows) for numbers in (z, codes))
+    found = codes.to(torch.int16).permute(2, 0, 3, 1).reshape(*alphabets, *batch, rows, inputs)
+    if not errors:
+        return found, None
+    # Per input c (H_tt s (c - 2 z) - 2 (the upper triangle's sum)), in place of z, which is z + 1/2 here.
+    change = z.mul_(-2).add_(1).add_(codes).mul_(gram.diagonal(dim1=-2, dim2=-1)[..., None, None]).mul_(by_group(step))
+    change.sub_(2 * _triangle_product(cross, weight.mT, upper=True)[:, :, None]).mul_(codes)
+    return found, (change.sum(1, keepdim=True) * by_group(step)).movedim(2, 0).reshape(step.shape)
 
 
 def gpfq_by_residuals(weight, columns, step, low, high):
@@ -87,8 +103,9 @@ def gpfq_by_residuals(weight, columns, step, low, high):
             outputs = columns_here.new_zeros(groups, rows, block.shape[-1])
         else:
             target = target + (quantized @ residual.mT).view(groups, -1, alphabets, rows)
-        found = (target / step).contiguous().flatten(2)
-        _solve(found, gram, _inverse_energy(gram), low, high, 0, stop - start, 32)
+        z = (target / step).contiguous().flatten(2)
+        found = torch.empty_like(z)
+        _solve(z, found, gram, _inverse_energy(gram), low, high, 0, stop - start, 32)
         decoded = found.view(groups, -1, alphabets, rows) * step
         wanted = here[:, :, None].expand_as(decoded)
         # One product with both kinds of columns reads and writes the residuals, the largest tensor, once.
@@ -108,41 +125,43 @@ def _inverse_energy(gram):
     return torch.where(energy > 0, 1 / energy, 0.0)
 
 
-def _lower_product(matrix, right, block=256):
-    """tril(matrix) @ right, by rows of blocks: half the work, and no copy of the (d, d) matrix."""
+def _triangle_product(matrix, right, upper=False, block=256):
+    """tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, and no copy of the (d, d) matrix."""
     product = torch.empty_like(right, memory_format=torch.contiguous_format)
     for start in range(0, matrix.shape[-1], block):
         stop = min(start + block, matrix.shape[-1])
         rows = matrix[:, start:stop]
-        product[:, start:stop] = rows[..., start:stop].tril() @ right[:, start:stop]
-        product[:, start:stop].baddbmm_(rows[..., :start], right[:, :start])
+        corner, rest = rows[..., start:stop], slice(stop, None) if upper else slice(0, start)
+        product[:, start:stop] = (corner.triu(1) if upper else corner.tril()) @ right[:, start:stop]
+        product[:, start:stop].baddbmm_(rows[..., rest], right[:, rest])
     return product
 
 
-def _solve(codes, gram, inverse, low, high, start, stop, block):
-    """Replace H_tt z_t by the codes c_t in place for inputs ``start`` to ``stop``, corrected for those before them.
+def _solve(z, codes, gram, inverse, low, high, start, stop, block):
+    """Write the codes c_t of inputs ``start`` to ``stop``; ``z`` has H_tt z_t without those before, becomes z_t + 1/2.
 
     The first half is solved, corrects the second half in one matrix product, and the second half is solved:
 
         codes[start:middle]  <- solve
-        codes[middle:stop]   -= gram[middle:stop, start:middle] @ codes[start:middle]
+        z[middle:stop]       -= gram[middle:stop, start:middle] @ codes[start:middle]
         codes[middle:stop]   <- solve
     """
     if stop - start > block:
         middle = (start + stop) // 2
-        _solve(codes, gram, inverse, low, high, start, middle, block)
-        codes[:, middle:stop].baddbmm_(gram[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
-        _solve(codes, gram, inverse, low, high, middle, stop, block)
+        _solve(z, codes, gram, inverse, low, high, start, middle, block)
+        z[:, middle:stop].baddbmm_(gram[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
+        _solve(z, codes, gram, inverse, low, high, middle, stop, block)
         return
     # All of the block is z + 1/2 from here on: two operations fewer for every single column.
     scale = inverse[:, start:stop, None]
-    panel = codes[:, start:stop].mul_(scale).add_(0.5)
+    panel, found = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
     lower = gram[:, start:stop, start:stop] * scale
-    for column, (code, row) in enumerate(zip(panel.split(1, 1), lower.split(1, 1), strict=True)):
+    for column, (here, code, row) in enumerate(zip(*(rows.split(1, 1) for rows in (panel, found, lower)), strict=True)):
         if column:
-            code.baddbmm_(row[..., :column], panel[:, :column], alpha=-1)
-        code.floor_().clamp_(low, high)
+            here.baddbmm_(row[..., :column], found[:, :column], alpha=-1)
+        torch.floor(here, out=code).clamp_(low, high)
 
 
 gpfq.by_residuals = gpfq_by_residuals
+gpfq.with_errors = gpfq_with_errors
 quantizer = gpfq

@@ -126,9 +126,15 @@ def _by_gram(weight, calibration, quantizer, alphabet, step):
     codes, errors = [], []
     for rows in _row_blocks(weight, len(step)):
         part, steps = weight[:, rows], step[:, :, rows]
-        codes.append(quantizer(part, cross, gram, steps, alphabet.low, alphabet.high))
-        if len(step) > 1:
-            errors.append(excess(part, codes[-1], steps, cross, gram))
+        arguments = part, cross, gram, steps, alphabet.low, alphabet.high
+        if len(step) > 1 and hasattr(quantizer, "with_errors"):
+            found, error = quantizer.with_errors(*arguments)
+            errors.append(error)
+        else:
+            found = quantizer(*arguments)
+            if len(step) > 1:
+                errors.append(excess(part, found, steps, cross, gram))
+        codes.append(found)
     return torch.cat(codes, 2), torch.cat(errors, 2) if errors else torch.zeros_like(step)
 
 

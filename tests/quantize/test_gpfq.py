@@ -124,6 +124,21 @@ def test_residuals_equal_gram_matrices_and_the_sequential_loop(seed, shape, grou
     assert torch.allclose(energy, (analog @ weight.mT).square().sum(-2), rtol=1e-9)
 
 
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("inputs", [1, 40, 300])
+def test_errors_of_the_solve_are_those_of_the_residuals(inputs, same):
+    parts = [problem(seed, 3, inputs, 50, dead=range(0, inputs, 7)) for seed in range(2)]
+    weight, analog, quantized = (torch.stack(kind) for kind in zip(*parts, strict=True))
+    analog = quantized if same else analog
+    step = weight.abs().amax(-1) / torch.tensor([2.0, 8.0, 9.0], dtype=torch.float64)[:, None, None]
+    cross, gram = quantized.mT @ analog, quantized.mT @ quantized
+    codes, errors = gpfq.with_errors(weight, cross, gram, step, -8, 7)
+    assert codes.equal(gpfq(weight, cross, gram, step, -8, 7)) and errors.shape == step.shape
+    outputs = analog @ weight.mT
+    direct = (outputs - quantized @ (codes * step[..., None]).mT).square().sum(-2)
+    assert torch.allclose(errors + outputs.square().sum(-2), direct, rtol=1e-9, atol=1e-9)
+
+
 def test_groups_equal_separate_calls():
     parts = [problem(seed, 3, 9, 40) for seed in range(4)]
     weight = torch.stack([part[0] for part in parts])
