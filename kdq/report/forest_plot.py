@@ -4,6 +4,8 @@ from kdq.report import pairs, style
 
 SEEDS_COLOUR, IMAGES_COLOUR = style.COLOURS[0], style.COLOURS[1]
 _OFFSET = 0.17  # of a row, between its two bars
+_DOT = {"color": "black", "marker": "o", "markersize": 5, "linestyle": "none"}
+_FILLINGS = {False: "black", True: "white", None: style.GREY}  # by ``within_noise``
 
 
 def draw(comparisons: list[dict], dataset: str):
@@ -13,13 +15,14 @@ def draw(comparisons: list[dict], dataset: str):
     shown = set(pairs.students([baseline, *(row["recipe"] for row in rows)]))
     rows = sorted((row for row in rows if row["recipe"] in shown), key=lambda row: row["difference"])
     names = style.labels([row["recipe"] for row in rows])
-    several = any(row["seeds"] > 1 for row in rows)
     with style.styled():
         figure = style.new_figure(style.WIDTH_INCHES, 1.3 + 0.3 * len(rows))
         panel = figure.subplots()
         panel.axvline(0, color="black", linewidth=0.9)
         for place, row in enumerate(rows):
             _draw_row(panel, place, row)
+        heading = {"transform": panel.get_yaxis_transform(), "va": "center", "fontsize": 8, "fontstyle": "italic"}
+        panel.text(1.02, len(rows) - 0.25, "points   p, Holm", **heading)
         panel.set_yticks(range(len(rows)), [style.wrapped(names[row["recipe"]], 34) for row in rows])
         panel.set_ylabel("student")
         panel.set_ylim(-0.6, len(rows) - 0.4)
@@ -31,7 +34,7 @@ def draw(comparisons: list[dict], dataset: str):
         seeds = style.seeds_text(max(row["seeds"] for row in rows))
         images = f"{rows[0]['test_images']:,} test images"
         figure.suptitle(f"{dataset}: students against {against} ({seeds}, {images})")
-        figure.legend(handles=_keys(several), loc="outside lower center", ncols=2, handlelength=2.4)
+        figure.legend(handles=_keys(rows), loc="outside lower center", ncols=2, handlelength=2.4)
     return figure
 
 
@@ -52,24 +55,21 @@ def _draw_row(panel, place: int, row: dict) -> None:
     )
     if over_seeds:
         panel.plot([100 * row["low"], 100 * row["high"]], [place + offset] * 2, color=SEEDS_COLOUR, linewidth=2.6)
-    beyond = row["within_noise"] is False
-    face = "black" if beyond else "white"
-    panel.plot(difference, place, marker="o", markersize=5, color="black", markerfacecolor=face, zorder=4)
+    panel.plot(difference, place, **_DOT, markerfacecolor=_FILLINGS[row["within_noise"]], zorder=4)
     p = max(p for p in (row["p_holm"], row["p_images_holm"]) if p is not None)
-    text = f"{difference:+.2f}   p {_p_text(p)}".replace("-", "\N{MINUS SIGN}")
-    transform = panel.get_yaxis_transform()
-    panel.text(1.02, place, text, transform=transform, va="center", fontsize=8)
+    text = f"{difference:+.2f}    {_p_text(p)}".replace("-", "\N{MINUS SIGN}")
+    panel.text(1.02, place, text, transform=panel.get_yaxis_transform(), va="center", fontsize=8)
 
 
 def _p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def _keys(several: bool) -> list:
+def _keys(rows: list[dict]) -> list:
     keys = [style.key("95 % interval over test images", color=IMAGES_COLOUR, linewidth=1.0, marker="|")]
-    if several:
+    if any(row["low"] is not None for row in rows):
         keys.insert(0, style.key("95 % interval over seeds", color=SEEDS_COLOUR, linewidth=2.6))
-        dot = {"color": "black", "marker": "o", "linestyle": "none"}
-        keys.append(style.key("mean difference: beyond noise", **dot))
-        keys.append(style.key("mean difference: within noise", **dot, markerfacecolor="white"))
+    for within_noise, text in ((False, "beyond noise"), (True, "within noise"), (None, "one seed, no verdict")):
+        if any(row["within_noise"] is within_noise for row in rows):
+            keys.append(style.key(f"difference, {text}", **_DOT, markerfacecolor=_FILLINGS[within_noise]))
     return keys
