@@ -1,5 +1,6 @@
 """What a method of distillation is: the contract between one file a method and the training loop."""
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -26,15 +27,22 @@ class Method(nn.Module):
 
     ``features`` names the taps (``kdq.models.resnet.TAPS``) whose features the method reads of both networks. A
     method is a module: what it registers in ``build`` (an adapter, a regressor) is trained beside the student.
-    ``keys`` are the method's own parameters, ``options`` those of every method.
+    ``keys`` are the method's own parameters, ``options`` those of every method, ``epochs`` how many a run has.
+    With ``teacher_learns`` the teacher is neither frozen nor folded: it is the student's peer, and trained.
     """
 
     features: tuple[str, ...] = ()
+    teacher_learns: bool = False
 
-    def __init__(self, parameters, options: Distilling | None = None):
+    def __init__(self, parameters, options: Distilling | None = None, epochs: int = 1):
         super().__init__()
         self.keys = parameters
         self.options = options or Distilling()
+        self.epochs = epochs
+
+    def peer(self, parent: nn.Module) -> nn.Module:
+        """The teacher that learns, made of the parent model, which itself stays as it is."""
+        return copy.deepcopy(parent)
 
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
         """Make trainable adapters from the outputs of both networks for two images.
@@ -47,7 +55,7 @@ class Method(nn.Module):
         return mixed(batch, self.options.mixup, generator) if self.options.mixup else batch
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
-        """Named terms whose sum the student minimises; the teacher's outputs carry no gradient."""
+        """Named terms whose sum is minimised; the teacher's outputs carry no gradient, unless it learns."""
         raise NotImplementedError
 
     def network_losses(self, batch: Batch, student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
@@ -65,9 +73,9 @@ class Method(nn.Module):
 
 
 class Distillation(Task):
-    """A student learns from a frozen teacher by a method.
+    """A student learns from a frozen teacher by a method, or beside a peer where the method says that it learns.
 
-    The teacher stays in eval mode and without gradient whatever mode the task is in, so its buffers never change.
+    A frozen teacher stays in eval mode and without gradient whatever mode the task is in, so its buffers never change.
     Both networks see the very same tensor; each normalises it in its own way. With ``cached`` the teacher's logits are
     read and not computed.
     """
@@ -84,23 +92,39 @@ class Distillation(Task):
     ):
         super().__init__(student)
         self.method = method
-        # in a list it is no submodule: the optimizer, train() and the checkpoint must not reach the teacher
-        self._teacher = [teacher.eval().requires_grad_(False)]
+        # in a list it is no submodule: the optimizer, train() and the checkpoint must not reach a frozen teacher
+        self._teacher = [teacher.requires_grad_(method.teacher_learns)]
+        if method.teacher_learns:
+            self.peer = teacher
         # for the one size of batches, not for the example; on a CPU the import alone costs seconds a job
-        self._teacher_forward = [torch.compile(teacher, dynamic=False) if example.is_cuda else teacher]
+        compiled = example.is_cuda and not method.teacher_learns
+        self._teacher_forward = [torch.compile(teacher, dynamic=False) if compiled else teacher]
         self._cached = cached
         # apart from the generator of the batches, so that a method with a view sees the same crops as one without
         self._generator = torch.Generator().manual_seed(seed)
-        # the student's statistics must not see the example, so both look at it in eval mode
+        # the statistics of what learns must not see the example, so both look at it in eval mode
         student.eval()
+        teacher.eval()
         with torch.no_grad():
             method.build(self._outputs(student, example), self._outputs(teacher, example), training_labels)
         method.to(example.device)
-        student.train()
+        self.train()
 
     @property
     def teacher(self) -> nn.Module:
         return self._teacher[0]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return super().networks | ({"peer": self.peer} if self.method.teacher_learns else {})
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The peer is one where it is built as the student is: what is saved has the student's architecture."""
+        if not self.method.teacher_learns:
+            return ("network",)
+        alike = getattr(self.peer, "architecture", None) == self.network.architecture
+        return ("network", "peer") if alike else ("network",)
 
     def get_extra_state(self) -> Tensor:
         return self._generator.get_state()
@@ -121,7 +145,7 @@ class Distillation(Task):
 
     def forward(self, batch: Batch) -> Step:
         batch = self.method.view(batch, self._generator)
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.method.teacher_learns):
             teacher = self._teacher_outputs(batch)
         student = self._outputs(self.network, batch.images)
         terms = self.method.losses(batch, student, teacher)

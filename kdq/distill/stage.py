@@ -47,10 +47,11 @@ def distill(
 
     def task(network, device) -> Task:
         example = to_float(prepared.train.images[:2].to(device))
-        # a fifth faster, and the teacher is nearly half of a step's cost
-        folded = fold_batchnorm(teacher).to(device, memory_format=torch.channels_last)
-        method = kinds[0](own, options)
+        method = kinds[0](own, options, keys["epochs"])
+        # folded it is a fifth faster, and the teacher is nearly half of a step's cost
+        other = method.peer(teacher) if method.teacher_learns else fold_batchnorm(teacher)
+        other = other.to(device, memory_format=torch.channels_last)
         cached = None if teacher_logits is None else CachedLogits(teacher_logits.to(device))
-        return Distillation(network, folded, method, example, prepared.train.labels, seed, cached)
+        return Distillation(network, other, method, example, prepared.train.labels, seed, cached)
 
     return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)

@@ -131,6 +131,7 @@ def build(
 ) -> ResNet:
     """A freshly initialised network; raises UserError for an architecture or stem that does not exist.
 
+    Its attribute ``architecture`` holds these arguments: ``build(**network.architecture)`` makes another of its kind.
     ``mean`` and ``std`` are per input channel, in units of [0, 1] images. ``width`` scales every channel count.
     Parameters at 10 classes, CIFAR stem and width 1: 11,173,962 (ResNet-18) and 23,520,842 (ResNet-50).
     """
@@ -144,4 +145,7 @@ def build(
             f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}"
         )
     block, depths = ARCHITECTURES[architecture]
-    return ResNet(block, depths, classes=classes, channels=channels, stem=stem, width=width, mean=mean, std=std)
+    arguments = {"classes": classes, "channels": channels, "stem": stem, "width": width, "mean": mean, "std": std}
+    network = ResNet(block, depths, **arguments)
+    network.architecture = {"architecture": architecture, **arguments}
+    return network

@@ -8,7 +8,7 @@ import sys
 import time
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -60,19 +60,20 @@ class Run:
             weight_decay=settings.weight_decay,
         )
         self.schedule = make_schedule(self.optimizer, settings, len(batches) * settings.epochs)
-        self.average = None
+        self.averages = nn.ModuleDict()
         if settings.averaging:
-            self.average = AveragedModel(
-                task.network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True
-            )
+            for name, network in task.networks.items():
+                self.averages[name] = AveragedModel(
+                    network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True
+                )
         self.epoch = 0
         self.history: list[dict] = []
         self.selected: dict | None = None
 
     @property
-    def evaluated(self):
-        """The network that is evaluated and saved: the average where there is one."""
-        return self.task.network if self.average is None else self.average.module
+    def evaluated(self) -> dict[str, nn.Module]:
+        """The networks that are evaluated and saved: the averages where there are any."""
+        return {name: average.module for name, average in self.averages.items()} or self.task.networks
 
     def train_epoch(self, epoch: int) -> dict:
         """One epoch, its validation, and the choice of the epoch to save."""
@@ -97,19 +98,19 @@ class Run:
                 check_finite(names, terms[-CHECK_EVERY_STEPS:], epoch, index - CHECK_EVERY_STEPS)
         check_finite(names, terms, epoch, 0)
         seconds = time.perf_counter() - started
-        accuracy = self.validate()
+        accuracies = {name: self.validate(network) for name, network in self.evaluated.items()}
         row = {
             "epoch": epoch,
             "learning_rate": self.learning_rate,
             **{f"loss_{name}": value for name, value in zip(names, torch.stack(terms).mean(0).tolist(), strict=True)},
             "training_accuracy": float(correct) / images,
-            "validation_accuracy": accuracy,
+            **{column_of(name): accuracy for name, accuracy in accuracies.items()},
             "images_per_second": images / seconds,
             "peak_memory_bytes": peak_memory_bytes(self.device),
         }
         self.epoch = epoch
         self.history.append(row)
-        self._select(epoch, accuracy)
+        self._select(epoch, accuracies)
         return row
 
     def _step(self, batch):
@@ -120,30 +121,34 @@ class Run:
         sum(step.terms.values()).backward()
         self.optimizer.step()
         self.schedule.step()
-        if self.average is not None:
-            self.average.update_parameters(self.task.network)
+        for name, average in self.averages.items():
+            average.update_parameters(self.task.networks[name])
         return step
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """Top-1 accuracy on the validation part."""
-        self.evaluated.eval()
+    def validate(self, network: nn.Module) -> float:
+        """Top-1 accuracy of ``network`` on the validation part."""
+        network.eval()
         predictions = []
         with autocast(self.dtype, self.device):
             for images in evaluation_batches(self.validation.images):
-                predictions.append(self.evaluated(images).argmax(1))
+                predictions.append(network(images).argmax(1))
         return (torch.cat(predictions) == self.validation.labels).double().mean().item()
 
-    def _select(self, epoch: int, accuracy: float) -> None:
+    def _select(self, epoch: int, accuracies: dict[str, float]) -> None:
+        name = max(self.task.candidates, key=accuracies.get)
+        accuracy = accuracies[name]
         if self.settings.select == "last" or self.selected is None or accuracy > self.selected["accuracy"]:
-            network = {name: value.detach().clone() for name, value in self.evaluated.state_dict().items()}
-            self.selected = {"epoch": epoch, "accuracy": accuracy, "network": network}
+            weights = {key: value.detach().clone() for key, value in self.evaluated[name].state_dict().items()}
+            self.selected = {"epoch": epoch, "accuracy": accuracy, "name": name, "weights": weights}
 
     def restore_selected(self, log) -> None:
         """Put the selected epoch's weights into the task's network."""
-        self.task.network.load_state_dict(self.selected["network"])
+        selected = self.selected
+        self.task.network.load_state_dict(selected["weights"])
         self.task.eval()
-        log(f"saving epoch {self.selected['epoch']}, validation accuracy {self.selected['accuracy']:.4f}")
+        beside = "" if selected["name"] == "network" else f" of the {selected['name']}"
+        log(f"saving epoch {selected['epoch']}{beside}, validation accuracy {selected['accuracy']:.4f}")
 
     def state_dict(self) -> dict:
         return {
@@ -151,7 +156,7 @@ class Run:
             "task": self.task.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "averages": self.averages.state_dict(),
             "selected": self.selected,
             "history": self.history,
             "generator": self.generator.get_state(),
@@ -164,8 +169,7 @@ class Run:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        self.averages.load_state_dict(state["averages"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_random"])
         if self.device.type == "cuda":
@@ -199,11 +203,21 @@ def check_finite(names, terms: list[Tensor], epoch: int, steps_before: int) -> N
         )
 
 
+def column_of(name: str) -> str:
+    """The history's column with the validation accuracy of the task's network ``name``."""
+    return "validation_accuracy" if name == "network" else f"{name}_validation_accuracy"
+
+
 def describe(row: dict, epochs: int) -> str:
     """A row of the history as one line of the log."""
     losses = "  ".join(f"{name.removeprefix('loss_')} {row[name]:.4f}" for name in row if name.startswith("loss_"))
+    validation = "  ".join(
+        f"{name.removesuffix('_accuracy').replace('_', ' ')} {row[name]:.2%}"
+        for name in row
+        if name.endswith("validation_accuracy")
+    )
     return (
         f"epoch {row['epoch']:>3}/{epochs}  learning rate {row['learning_rate']:.5f}  {losses}  "
-        f"training {row['training_accuracy']:.2%}  validation {row['validation_accuracy']:.2%}  "
+        f"training {row['training_accuracy']:.2%}  {validation}  "
         f"{row['images_per_second']:,.0f} images/s"
     )

@@ -17,11 +17,22 @@ class Step:
 
 
 class Task(nn.Module):
-    """A network and what it is to learn; every parameter of the task is trained, only ``network`` is saved."""
+    """A network and what it is to learn; every parameter of the task is trained, only one network is saved.
+
+    ``candidates`` names those of ``networks`` that may be saved, all of one architecture: the best on validation is,
+    the first among equals.
+    """
+
+    candidates: tuple[str, ...] = ("network",)
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that validation looks at, by name: ``network``, and any that learns beside it."""
+        return {"network": self.network}
 
     def forward(self, batch: Batch) -> Step:
         raise NotImplementedError

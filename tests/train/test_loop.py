@@ -122,7 +122,7 @@ class TestSelect:
 
     @pytest.fixture(autouse=True)
     def validation(self, monkeypatch):
-        monkeypatch.setattr(Run, "validate", lambda run: self.ACCURACIES[run.epoch])
+        monkeypatch.setattr(Run, "validate", lambda run, network: self.ACCURACIES[run.epoch])
 
     @pytest.mark.parametrize(("select", "epoch"), [("best", 2), ("last", 4)])
     def test_the_first_best_epoch_or_the_last(self, run_fit, select, epoch):
@@ -143,6 +143,65 @@ class TestSelect:
     def test_best_across_a_resumed_run(self, run_fit):
         run_fit(epochs=4)
         assert "saving epoch 2" in run_fit(epochs=4).log[-1]
+
+
+class Pair(Task):
+    """Two networks that learn the same side by side; either may be saved, or the first only."""
+
+    def __init__(self, candidates=("network", "peer")):
+        super().__init__(Linear())
+        self.peer, self.candidates = Linear(), candidates
+        nn.init.zeros_(self.peer.fc.weight)
+
+    @property
+    def networks(self):
+        return {"network": self.network, "peer": self.peer}
+
+    def forward(self, batch: Batch) -> Step:
+        logits = {name: network(batch.images) for name, network in self.networks.items()}
+        terms = {name: F.cross_entropy(value, batch.labels) for name, value in logits.items()}
+        return Step(terms, logits["network"])
+
+
+class TestCandidates:
+    """Of a task of several networks, the one that is better on validation is saved."""
+
+    ACCURACIES = {"network": (0.5, 0.6, 0.6, 0.5), "peer": (0.2, 0.6, 0.7, 0.4)}
+
+    @pytest.fixture(autouse=True)
+    def validation(self, monkeypatch):
+        def validate(run, network):
+            name = next(name for name, other in run.evaluated.items() if other is network)
+            return self.ACCURACIES[name][run.epoch]
+
+        monkeypatch.setattr(Run, "validate", validate)
+
+    @pytest.mark.parametrize(
+        ("select", "epochs", "candidates", "saved", "epoch"),
+        [
+            ("best", 4, ("network", "peer"), "peer", 3),
+            ("best", 2, ("network", "peer"), "network", 2),  # the first among equals
+            ("best", 4, ("network",), "network", 2),
+            ("last", 3, ("network", "peer"), "peer", 3),
+            ("last", 4, ("network", "peer"), "network", 4),
+            ("last", 3, ("network",), "network", 3),
+        ],
+    )
+    @pytest.mark.parametrize("averaging", [0.0, 0.5])
+    def test_the_better_one_is_saved(self, run_fit, select, epochs, candidates, saved, epoch, averaging):
+        result = run_fit(Pair(candidates), epochs=epochs, select=select, averaging=averaging)
+        state = result.states[epoch - 1]
+        expected = state["averages"][f"{saved}.module.fc.weight"] if averaging else state["task"][f"{saved}.fc.weight"]
+        assert torch.equal(result.network.fc.weight, expected)
+        name = " of the peer" if saved == "peer" else ""
+        accuracy = self.ACCURACIES[saved][epoch - 1]
+        assert result.log[-1] == f"saving epoch {epoch}{name}, validation accuracy {accuracy:.4f}"
+
+    def test_history_and_log_show_every_network(self, run_fit):
+        result = run_fit(Pair(), epochs=4)
+        for name, column in (("network", "validation_accuracy"), ("peer", "peer_validation_accuracy")):
+            assert tuple(row[column] for row in result.history) == self.ACCURACIES[name]
+        assert "validation 60.00%  peer validation 70.00%" in result.log[2]
 
 
 class TestHistory:
@@ -189,8 +248,8 @@ class TestAveraging:
             for key in now:
                 if now[key].is_floating_point():
                     expected[key] = 0.8 * expected[key] + 0.2 * now[key]
-        found = run.evaluated.state_dict()
-        assert run.evaluated is not run.task.network
+        found = run.evaluated["network"].state_dict()
+        assert run.evaluated["network"] is not run.task.network
         for key in expected:
             if expected[key].is_floating_point():
                 torch.testing.assert_close(found[key], expected[key])
@@ -198,12 +257,12 @@ class TestAveraging:
     def test_the_average_is_saved(self, run_fit):
         result = run_fit(averaging=0.5, select="last")
         state = result.states[-1]
-        assert torch.equal(result.network.fc.weight, state["average"]["module.fc.weight"])
+        assert torch.equal(result.network.fc.weight, state["averages"]["network.module.fc.weight"])
         assert not torch.equal(result.network.fc.weight, state["task"]["network.fc.weight"])
 
     def test_none_is_none(self):
         run = Run(Classification(Linear()), batches(), VALIDATION, settings(averaging=0.0), 0)
-        assert run.evaluated is run.task.network
+        assert run.evaluated["network"] is run.task.network
 
 
 class Breaking(Task):
