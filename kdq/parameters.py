@@ -36,3 +36,7 @@ class Base(BaseModel):
     logits_only: ClassVar[bool] = False  # a method reads only the teacher's logits, of images that it does not change
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def inconsistency(self) -> str:
+        """What is wrong with the values of a whole stage's keys, shared ones too, together; empty where nothing is."""
+        return ""

@@ -118,6 +118,8 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
     for (key, other), reason in keys.conflicts.items():
         if {key, other} <= changed.keys():
             raise UserError(f"{where}: {key}: found {changed[key]} beside {other}={changed[other]}: {reason}")
+    if not partial and (wrong := checked.inconsistency()):  # of keys together, so only where all are known
+        raise UserError(f"{where}: {wrong}")
     return checked.model_dump(include=set(values) if partial else None)
 
 

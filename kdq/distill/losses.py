@@ -7,6 +7,8 @@ from kdq.distill.at import attention_transfer
 from kdq.distill.crd import nce
 from kdq.distill.divergence import standardize
 from kdq.distill.dkd import dkd
+from kdq.distill.dml import dml
+from kdq.distill.fitnet import hint
 from kdq.distill.kd import kd, kd_soft_labels
 from kdq.distill.ntk import cka, tangent_kernel
 from kdq.distill.pkt import pkt
@@ -18,7 +20,9 @@ __all__ = [
     "attention_transfer",
     "cka",
     "dkd",
+    "dml",
     "hcl",
+    "hint",
     "kd",
     "kd_soft_labels",
     "nce",
