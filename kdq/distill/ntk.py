@@ -66,7 +66,7 @@ def cka(kernel: Tensor, other: Tensor) -> Tensor:
     ``kernel`` and ``other`` (M, M), symmetric. For positive semidefinite kernels between 0 and 1, and 1 where one is
     a multiple of the other up to constants in rows and columns; it does not change with the scale of a kernel, hence
     neither with scale or rotation of the outputs that it is made of. 0 where a centred kernel is 0. Computed in
-    float32 at least. Source: Cortes, Mohri and Rostamizadeh, arXiv:1203.0550, definition 4.
+    float32 at least. Source: Cortes, Mohri and Rostamizadeh, arXiv:1203.0550.
 
     Of estimates it is smaller than of the kernels: noise makes both norms larger, and not the product.
     """
@@ -91,7 +91,8 @@ class NTK(Method):
 
     In the other steps the term is 0; its mean over an epoch, in the history, counts them too. While the kernels are
     taken the student is in eval mode: the kernel of an image does not depend on the batch, and no statistic changes.
-    Autocast is off, as the products of probes are sums of millions of terms.
+    Autocast is off, as the products of probes are sums of millions of terms. On images as small as the digits, 8x8, an
+    epoch takes some 2.5 times the processor time of ``kd``, with ``parameters=all`` some 5.5 times.
     """
 
     steps = 0
