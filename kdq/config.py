@@ -119,6 +119,11 @@ def read_study(values: dict, package: Path, files=()) -> Study:
             grammar.resolve(stage)  # what a recipe spells out may conflict with a default of the config
     except UserError as error:
         raise UserError(f"{origin.of(('recipes',))}: {error}") from None
+    for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
+        try:
+            grammar.resolve(stage)
+        except UserError as error:
+            raise UserError(f"{origin.of(('stages', stage.name))}: {error}") from None
     return Study(config, grammar, recipes)
 
 

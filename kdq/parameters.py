@@ -40,3 +40,13 @@ class Base(BaseModel):
     def inconsistency(self) -> str:
         """What is wrong with the values of a whole stage's keys, shared ones too, together; empty where nothing is."""
         return ""
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        """Keys that a stage with ``values`` does not read, and why: no part of its result, and not to be given."""
+        return {}
+
+    @classmethod
+    def required(cls, values: dict) -> dict[str, str]:
+        """Keys that a stage with ``values`` can't do without, and what is expected of them."""
+        return {}

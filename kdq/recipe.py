@@ -11,7 +11,7 @@ import bracex
 
 from kdq.errors import UserError, nearest
 from kdq.root.keys import Shared
-from kdq.stages import PARENTLESS, TRAINS, StageType, check
+from kdq.stages import PARENTLESS, TRAINS, StageType, check, settle
 
 MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
 
@@ -96,18 +96,19 @@ class Grammar:
         return self._stage(text, text)
 
     def resolve(self, stage: Stage) -> dict:
-        """How a stage is made, all keys as plain values: the file's defaults, the config's, those that it spells out.
+        """All keys that a stage reads, plain values: its file's defaults, the config's, those that it spells out.
 
-        A root's key ``seed`` is not among them: it says which model it is.
+        A root's key ``seed`` is not among them: it says which model it is, not how it is made.
         """
         if stage.text not in self._resolved:
             role = {}
             if stage.kind in TRAINS:
                 role = self.roles["teacher" if stage.name == "teacher" else "student"]
-            values = {**role, **self.defaults.get(stage.name, {}), **stage.keys}
-            resolved = check(stage.type.keys, values, f"stage {stage.text!r}")
             which = Shared.model_fields if stage.kind == PARENTLESS else ()
-            self._resolved[stage.text] = {key: resolved[key] for key in sorted(resolved) if key not in which}
+            own = {**self.defaults.get(stage.name, {}), **stage.keys}
+            own = {key: value for key, value in own.items() if key not in which}
+            settled = settle(stage.type.keys, role, own, f"stage {stage.text!r}")
+            self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in which}
         return self._resolved[stage.text]
 
     def _stage(self, text: str, recipe: str) -> Stage:

@@ -123,6 +123,23 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
     return checked.model_dump(include=set(values) if partial else None)
 
 
+def settle(keys: type[Base], role: dict, own: dict, where: str) -> dict:
+    """All keys that a stage reads: its ``own``, then those of its ``role``, then defaults; raises UserError as above.
+
+    What the role says of keys that the stage does not read is meant for others; that it says so itself is a mistake.
+    """
+    unread = keys.unread(own)
+    for key in own:
+        if key in unread:
+            raise UserError(f"{where}: {key}: found {own[key]!r}: {unread[key]}")
+    values = {**role, **own}
+    checked = check(keys, {key: value for key, value in values.items() if key not in unread}, where)
+    for key, expected in keys.required(own).items():
+        if not checked[key]:
+            raise UserError(f"{where}: {key}: missing, expected {expected}")
+    return {key: value for key, value in sorted(checked.items()) if key not in unread}
+
+
 def explain(error: ValidationError) -> str:
     """The first error of a pydantic validation as ``key: found ..., expected ...``."""
     first = error.errors()[0]

@@ -17,6 +17,7 @@ from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
 from kdq.job import Job
 from kdq.recipe import spell
+from kdq.root.keys import local_files
 from kdq.targets import check as check_target
 
 
@@ -95,6 +96,12 @@ def stage_job(stage, script):
             "name": parsed.name,
         }
     )
+
+
+def imported_files(wildcards):
+    """The files of a local folder that a root is imported from: inputs, so that a changed one is imported again."""
+    keys = or_stop(GRAMMAR.resolve, or_stop(GRAMMAR.parse_stage, wildcards.stage))
+    return or_stop(local_files, keys)
 
 
 def job_of_stage(script):

@@ -6,6 +6,7 @@ localrules:
 rule root:
     input:
         data=DATA_FILE,
+        imported=imported_files,
     output:
         model="results/{dataset}/seed={seed}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{stage}/history.csv",
@@ -19,7 +20,7 @@ rule root:
     params:
         job=job_of_stage("scripts/train_root.py"),
     message:
-        "Training {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
+        "Making the root of {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
         command("scripts/train_root.py", input="data", output="model history", wildcards="dataset seed stage")
 

@@ -1,23 +1,29 @@
-"""Train a root from labels."""
+"""Train a root from labels, or bring its network from outside."""
 
 from pathlib import Path
 
-from kdq.job import check_code, running
+from kdq.job import check_code, running, stage_module
 
 with running(snakemake.log[0]) as log:
     from kdq import provenance
     from kdq.data.prepared import read
     from kdq.train.device import device_name, prepare
-    from kdq.train.stage import save, train_root
+    from kdq.train.stage import Trained, save, train_root
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
+    source = job["keys"].get("source", "train")
+    load = None if source == "train" else stage_module("root", job["name"]).importer(source)
     check_code(job["code"], "scripts/train_root.py", job["file"])
-    made_by = provenance.describe(
-        job["code"], {"data": snakemake.input.data}, threads=threads, device=device_name(prepare(threads))
-    )
+    prepared, device = read(snakemake.input.data), device_name(prepare(threads))
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
-    trained = train_root(
-        read(snakemake.input.data),
+    inputs = {"data": snakemake.input.data}
+    trained = None
+    if load:
+        network, architecture, inputs["weights"] = load(prepared, job["keys"], log)
+        trained = Trained(network, architecture, [])
+    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
+    trained = trained or train_root(
+        prepared,
         job["keys"],
         seed=int(wildcards.seed),
         threads=threads,
@@ -35,4 +41,4 @@ with running(snakemake.log[0]) as log:
         keys=job["keys"],
         provenance=made_by,
     )
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def imported(modules: str) -> set[str]:
 @pytest.mark.parametrize(
     "modules",
     [
-        "kdq.train.stage",
+        "kdq.train.stage, kdq.root.teacher, kdq.root.checkpoint",
         "kdq.distill.stage, kdq.distill.kd",
         "kdq.quantize.stage, kdq.quantize.gpfq",
         "kdq.evaluate.stage",

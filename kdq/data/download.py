@@ -17,23 +17,25 @@ def hub_files(repository: str, revision: str, names, folder: Path) -> None:
 
     Raises what the hub's client raises; what it has downloaded by then stays in ``folder``.
     """
+    for name in names:
+        # a public data set: nobody's login is needed, so none is sent
+        hub_file(repository, revision, name, repo_type="dataset", local_dir=folder, token=False)
+
+
+def hub_file(repository: str, revision: str, name: str, **options) -> Path:
+    """The path of a file of a hub's repository at ``revision`` (a commit), downloaded unless the client's cache has it.
+
+    ``options`` are those of ``hf_hub_download``. Raises what the hub's client raises.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    for name in names:
-        try:
-            hf_hub_download(
-                repository,
-                name,
-                repo_type="dataset",
-                revision=revision,
-                local_dir=folder,
-                token=False,  # a public data set: nobody's login is needed, so none is sent
-                endpoint=os.environ.get("HF_ENDPOINT"),
-            )
-        except LocalEntryNotFoundError as error:
-            # It says that no copy is in the cache; why none could be fetched is its cause.
-            raise error.__cause__ or error from None
+    try:
+        endpoint = os.environ.get("HF_ENDPOINT")
+        return Path(hf_hub_download(repository, name, revision=revision, endpoint=endpoint, **options))
+    except LocalEntryNotFoundError as error:
+        # It says that no copy is in the cache; why none could be fetched is its cause.
+        raise error.__cause__ or error from None
 
 
 def file(url: str, path: Path, expected_md5: str) -> None:

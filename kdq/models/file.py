@@ -50,7 +50,7 @@ class ModelFile:
 def save(path, network: nn.Module, architecture: dict, codes: dict[str, Codes], **header) -> None:
     """Write a model file atomically.
 
-    ``architecture`` holds the arguments of ``kdq.models.resnet.build``; ``codes`` maps names of layers (modules with
+    ``architecture`` holds the arguments of :func:`build`; ``codes`` maps names of layers (modules with
     a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values.
     """
     quantized = {f"{layer}.weight" for layer in codes}
@@ -82,12 +82,21 @@ def read(path) -> ModelFile:
     return ModelFile(header, tensors, codes)
 
 
+def build(architecture: dict) -> nn.Module:
+    """A fresh network: ``architecture`` holds the arguments of ``resnet.build``, or of ``pretrained.build``."""
+    if architecture["architecture"] == "transformers":
+        from kdq.models import pretrained  # lazily: transformers takes seconds to import
+
+        return pretrained.build(**architecture)
+    return resnet.build(**architecture)
+
+
 def to_network(file: ModelFile, path="model") -> nn.Module:
     """The network of a model file, in eval mode, computing with the decoded weights."""
     state = dict(file.floats)
     try:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
-        network = resnet.build(**file.header["architecture"])
+        network = build(file.header["architecture"])
         network.load_state_dict(state, strict=True)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from kdq.recipe import Recipe
+from kdq.recipe import Recipe, Stage
 from kdq.report import pairs
 from kdq.stages import TRAINS
 
@@ -74,7 +74,11 @@ class Contents:
         """The recipes with a history, without the points of a large grid over DKD's weights that nothing builds on."""
         grid = {point.recipe for point in self.dkd_grid}
         hidden = grid - self.parents if len(grid) > FEW_POINTS else set()
-        return [recipe.path for recipe in self.shown if recipe.last.kind in TRAINS and recipe.path not in hidden]
+        return [recipe.path for recipe in self.shown if self._trains(recipe.last) and recipe.path not in hidden]
+
+    def _trains(self, stage: Stage) -> bool:
+        """Whether the stage trains; a root from outside does not, and its history is empty."""
+        return stage.kind in TRAINS and self.grammar.resolve(stage).get("source", "train") == "train"
 
     @cached_property
     def dkd_grid(self) -> list[DkdPoint]:

@@ -1,6 +1,32 @@
-"""Keys that the roots share."""
+"""Keys of the roots: which one it is, and where its network comes from."""
 
-from kdq.parameters import Annotated, Base, Field, NonNegativeInt
+import re
+from pathlib import Path
+
+from pydantic import AfterValidator
+
+from kdq.errors import UserError
+from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, Positive
+from kdq.train.settings import Network
+
+IMPORTS = ("source", "repository", "revision", "folder", "file", "sha256")
+WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors"}
+DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json")}
+READS = {
+    "hub": {*IMPORTS, "mean", "std", *Network.model_fields},
+    "transformers": {*IMPORTS, "labels"},
+}
+
+
+def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
+    """Nothing, or so many hexadecimal digits."""
+
+    def check(text: str) -> str:
+        if text and not re.fullmatch(f"[0-9a-f]{{{digits}}}", text):
+            raise ValueError(f"{digits} hexadecimal digits, {meaning}")
+        return text
+
+    return AfterValidator(check)
 
 
 class Shared(Base):
@@ -10,3 +36,89 @@ class Shared(Base):
         NonNegativeInt | None,
         Field(description="under any seed the very model of this one, copied; only in a recipe: `teacher,seed=0/kd`"),
     ] = None
+
+
+class Source(Base):
+    """Where a root's network comes from."""
+
+    source: Annotated[
+        Literal["train", "hub", "transformers"],
+        Field(
+            description="`train`: on labels, here; `hub`: a checkpoint of a ResNet with torchvision's parameter names "
+            "(timm's too), which `architecture`, `stem` and `width` describe; `transformers`: any model for "
+            "`AutoModelForImageClassification`"
+        ),
+    ] = "train"
+    repository: Annotated[str, Field(description="`hub`, `transformers`: the hub's repository, `owner/name`")] = ""
+    revision: Annotated[
+        str,
+        _hexadecimal(40, "a commit: branches and tags move"),
+        Field(description="`hub`, `transformers`: the repository's commit, 40 hexadecimal digits"),
+    ] = ""
+    folder: Annotated[
+        str, Field(description="`hub`, `transformers`: a local folder with the files, instead of a repository")
+    ] = ""
+    file: Annotated[
+        str,
+        Field(
+            description="`hub`, `transformers`: the file of weights; empty is `pytorch_model.bin` for `hub`, "
+            "`model.safetensors` for `transformers`"
+        ),
+    ] = ""
+    sha256: Annotated[
+        str,
+        _hexadecimal(64, "the file's SHA-256"),
+        Field(description="`hub`, `transformers`: SHA-256 of the file of weights; may be left out for a local folder"),
+    ] = ""
+    mean: Annotated[
+        list[Annotated[float, Field(allow_inf_nan=False)]],
+        Field(
+            description="`hub`: mean of each channel, of images in [0, 1], that the network was trained with; empty is "
+            "that of `edadaltocg/*_cifar10` and `_cifar100`"
+        ),
+    ] = []
+    std: Annotated[list[Positive], Field(description="`hub`: likewise the standard deviation of each channel")] = []
+    labels: Annotated[
+        Literal["names", "order"],
+        Field(
+            description="`transformers`: `names`: the model must name the data set's classes, in their order; `order`: "
+            "a model without names (LABEL_0, ...) or with other ones is believed to have that order"
+        ),
+    ] = "names"
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        source = values.get("source", cls.model_fields["source"].default)
+        imports = set().union(*READS.values()) - set(Network.model_fields) - {"source"}
+        reads = READS.get(source, set(cls.model_fields) - imports)
+        reasons = {key: f"source={source} does not read this key" for key in cls.model_fields if key not in reads}
+        if source in READS and values.get("folder"):
+            reasons |= dict.fromkeys(("repository", "revision"), "a local folder is given, which has none")
+        return reasons
+
+    @classmethod
+    def required(cls, values: dict) -> dict[str, str]:
+        if values.get("source", "train") == "train" or values.get("folder"):
+            return {}
+        return {
+            "repository": "a repository of the hub such as edadaltocg/resnet50_cifar10, or the key folder",
+            "revision": "a commit of the repository, 40 hexadecimal digits",
+            "sha256": "the SHA-256 of the file of weights, 64 hexadecimal digits",
+        }
+
+
+def files(keys: dict) -> tuple[str, ...]:
+    """The names of the files that a root with the resolved ``keys`` is imported from, that of its weights first."""
+    source = keys.get("source", "train")
+    return () if source == "train" else (keys["file"] or WEIGHTS[source], *DESCRIPTIONS[source])
+
+
+def local_files(keys: dict) -> list[str]:
+    """Their paths, where they lie in a local folder; raises UserError for a missing one."""
+    if not keys.get("folder"):
+        return []
+    paths = [Path(keys["folder"]) / name for name in files(keys)]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"folder: found {keys['folder']!r}, which has no file {path.name}, one of the network's")
+    return [str(path) for path in paths]

@@ -1,7 +1,18 @@
-"""The teacher: a large network trained on labels, at the root of what is distilled from it."""
+"""The teacher: a large network at the root of what is distilled from it, trained on labels or brought from outside."""
 
-from kdq.parameters import Annotated, Base, Field, Fraction
+from kdq.parameters import Annotated, Field, Fraction
+from kdq.root.keys import Source
 
 
-class Parameters(Base):
+class Parameters(Source):
     label_smoothing: Annotated[Fraction, Field(description="share of each label that is spread over all classes")] = 0.0
+
+
+def importer(source: str):
+    """The function that brings a network from ``source``: ``load(prepared, keys, log)``."""
+    # lazily: no other root needs them
+    if source == "hub":
+        from kdq.root.checkpoint import load
+    else:
+        from kdq.root.classifier import load
+    return load

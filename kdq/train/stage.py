@@ -15,10 +15,16 @@ from kdq.train.loop import fit
 from kdq.train.settings import Network, Training
 from kdq.train.task import Classification, Task
 
+# of a network that was not trained here: the table is empty, but it is one
+HISTORY_COLUMNS = (
+    *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy"),
+    *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
+)
+
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, the arguments that build it, and a dict an epoch of how it went."""
+    """A network, the arguments that build it, and a dict an epoch of how its training went, if it was trained here."""
 
     network: torch.nn.Module
     architecture: dict
@@ -78,7 +84,7 @@ def train(
 def save(model_path, history_path, trained: Trained, **header) -> None:
     """Write the history, then the model: where there is a model, there is its history."""
     with atomic(history_path) as aside, open(aside, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(trained.history[0]))
+        writer = csv.DictWriter(file, fieldnames=list(trained.history[0]) if trained.history else HISTORY_COLUMNS)
         writer.writeheader()
         writer.writerows(trained.history)
     model_file.save(model_path, trained.network, trained.architecture, {}, **header)

@@ -1,0 +1,65 @@
+"""A network of the library transformers in the place of one of ours: images in [0, 1] in, logits out.
+
+Any model for image classification. It sees images as its image processor says, resized, cropped and normalised on
+the device; mixed images come as well as those of a file, so nothing is rounded to whole grey levels in between.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdq.errors import UserError
+
+
+def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) -> Tensor:
+    """Images (B, C, H, W) in [0, 1] resized to ``size`` (rows, columns), of which the middle, ``crop``, is cut out.
+
+    ``resample``: ``nearest-exact``, ``bilinear`` or ``bicubic``, the last two without aliasing, as Pillow has them.
+    """
+    if list(images.shape[2:]) != size:
+        smooth = {} if resample == "nearest-exact" else {"align_corners": False, "antialias": True}
+        # row by row, then column by column, within [0, 1] after each, as it is with grey levels: bicubic overshoots
+        for shape in ((images.shape[2], size[1]), size):
+            images = F.interpolate(images, shape, mode=resample, **smooth).clamp(0, 1)
+    top, left = ((have - want) // 2 for have, want in zip(size, crop, strict=True))
+    return images[:, :, top : top + crop[0], left : left + crop[1]]
+
+
+class Pretrained(nn.Module):
+    """A model of transformers and what its image processor does: ``size``, ``resample``, ``crop``, ``mean``, ``std``.
+
+    As in :class:`kdq.models.resnet.ResNet`, mean and standard deviation are no part of the state dict.
+    """
+
+    def __init__(self, network: nn.Module, *, size, resample: str, crop, mean, std):
+        super().__init__()
+        self.network = network
+        self.size, self.resample, self.crop = list(size), resample, list(crop)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] as the network takes them."""
+        return (preprocess(images, self.size, self.resample, self.crop) - self.mean) / self.std
+
+    def forward(self, images: Tensor, taps: tuple[str, ...] = ()) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W) in [0, 1]; raises UserError where ``taps`` asks for features."""
+        if taps:
+            raise UserError(
+                f"a network of source=transformers gives no features ({', '.join(taps)}), logits alone; "
+                "expected a ResNet or a method that needs none"
+            )
+        return self.network(pixel_values=self.pixels(images)).logits
+
+
+def build(*, architecture: str, config: dict, preprocessing: dict) -> Pretrained:
+    """A freshly initialised network of ``config``, a configuration of transformers as plain values."""
+    from transformers import CONFIG_MAPPING, AutoModelForImageClassification
+
+    try:
+        described = CONFIG_MAPPING[config["model_type"]].from_dict(config)
+        network = AutoModelForImageClassification.from_config(described, dtype=torch.float32)
+        return Pretrained(network, **preprocessing)
+    except Exception as error:  # the library raises many kinds; all say that this is no description of a network
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"transformers can't build its architecture {config.get('model_type')!r} ({reason})") from None
