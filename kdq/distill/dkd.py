@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import compared
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
+from kdq.distill.standardize import compared
 from kdq.parameters import Annotated, ClassVar, Field, NonNegative, Positive
 
 

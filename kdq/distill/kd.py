@@ -6,9 +6,10 @@ Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import compared, kl, soft_cross_entropy
+from kdq.distill.divergence import kl, soft_cross_entropy
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
+from kdq.distill.standardize import compared
 from kdq.parameters import Annotated, ClassVar, Field, Literal, NonNegative, Positive
 
 

@@ -25,7 +25,7 @@ class Distilling(Base):
 
 
 class Logits(Base):
-    """Keys of the methods that compare logits; see ``kdq.distill.divergence.compared``."""
+    """Keys of the methods that compare logits; see ``kdq.distill.standardize.compared``."""
 
     standardize: Annotated[
         bool,

@@ -5,7 +5,6 @@ Each stands in its method's own file, and no method imports this one: an edit of
 
 from kdq.distill.at import attention_transfer
 from kdq.distill.crd import nce
-from kdq.distill.divergence import standardize
 from kdq.distill.dkd import dkd
 from kdq.distill.dml import dml
 from kdq.distill.fitnet import hint
@@ -15,6 +14,7 @@ from kdq.distill.pkt import pkt
 from kdq.distill.reviewkd import hcl
 from kdq.distill.rkd import rkd
 from kdq.distill.sp import sp
+from kdq.distill.standardize import standardize
 
 __all__ = [
     "attention_transfer",

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import compared, kl
+from kdq.distill.divergence import kl
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.mixing import mixed
+from kdq.distill.standardize import compared
 from kdq.parameters import Annotated, ClassVar, Field, Literal, NonNegative, Positive
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import kdq
 from kdq.data.batches import Batch
 from kdq.distill import dkd, kd, losses, mixup
-from kdq.distill.divergence import compared
 from kdq.distill.method import Outputs
+from kdq.distill.standardize import compared
 from kdq.recipe import Grammar
 from kdq.stages import find_stages
 
