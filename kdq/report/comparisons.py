@@ -129,9 +129,13 @@ def share_a_model(recipe: str, other: str) -> bool:
 
 
 def design(recipe: str, other: str, kinds: dict[str, str]) -> str:
-    """Have the teachers of the two a seed each, or do all seeds share one?"""
-    with_teacher = [path for path in (recipe, other) if pairs.shares_root(path) or _is_distilled(path, kinds)]
-    shared = {pairs.shares_root(path) for path in with_teacher or (recipe, other)}
+    """Have the teachers of the two a seed each, or do all seeds share one?
+
+    A root that is not shared has no part in it (``hard`` against a student), but for one of the other's own name.
+    """
+    alike = len({path.split("/")[0].split(",")[0] for path in (recipe, other)}) == 1
+    concerned = [path for path in (recipe, other) if alike or pairs.shares_root(path) or _is_distilled(path, kinds)]
+    shared = {pairs.shares_root(path) for path in concerned or (recipe, other)}
     if len(shared) > 1:
         return "own and shared teacher"
     return "shared teacher" if shared.pop() else "own teacher"

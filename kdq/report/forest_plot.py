@@ -21,8 +21,7 @@ def draw(comparisons: list[dict], dataset: str):
         panel.axvline(0, color="black", linewidth=0.9)
         for place, row in enumerate(rows):
             _draw_row(panel, place, row)
-        heading = {"transform": panel.get_yaxis_transform(), "va": "center", "fontsize": 8, "fontstyle": "italic"}
-        panel.text(1.02, len(rows) - 0.25, "points   p, Holm", **heading)
+        _write(panel, len(rows) - 0.25, "points", "p, Holm", fontstyle="italic")
         panel.set_yticks(range(len(rows)), [style.wrapped(names[row["recipe"]], 34) for row in rows])
         panel.set_ylabel("student")
         panel.set_ylim(-0.6, len(rows) - 0.4)
@@ -57,8 +56,24 @@ def _draw_row(panel, place: int, row: dict) -> None:
         panel.plot([100 * row["low"], 100 * row["high"]], [place + offset] * 2, color=SEEDS_COLOUR, linewidth=2.6)
     panel.plot(difference, place, **_DOT, markerfacecolor=_FILLINGS[row["within_noise"]], zorder=4)
     p = max(p for p in (row["p_holm"], row["p_images_holm"]) if p is not None)
-    text = f"{difference:+.2f}    {_p_text(p)}".replace("-", "\N{MINUS SIGN}")
-    panel.text(1.02, place, text, transform=panel.get_yaxis_transform(), va="center", fontsize=8)
+    _write(panel, place, f"{difference:+.2f}".replace("-", "\N{MINUS SIGN}"), _p_text(p))
+
+
+def _write(panel, place: float, difference: str, p: str, **look) -> None:
+    """Two words right of the panel, in columns."""
+    for text, points, side in ((difference, 38, "right"), (p, 46, "left")):
+        panel.annotate(
+            text,
+            (1, place),
+            (points, 0),
+            xycoords=panel.get_yaxis_transform(),
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+            **look,
+        )
 
 
 def _p_text(p: float) -> str:

@@ -290,6 +290,8 @@ class TestRows:
         ("teacher,seed=0/kd/rtn,bits=2", "teacher,seed=0/kd/gpfq,bits=2", "shared teacher", "paired"),
         ("teacher,epochs=3,seed=0", "hard", "shared teacher", "Welch"),
         ("teacher,seed=0/kd", "teacher/kd", "own and shared teacher", "Welch"),
+        ("teacher,seed=0/kd", "teacher", "own and shared teacher", "Welch"),
+        ("teacher,seed=0/kd", "teacher,seed=0", "shared teacher", "Welch"),
         ("teacher/kd/rtn,bits=2", "hard/rtn,bits=2", "own teacher", "Welch"),
     ],
 )
