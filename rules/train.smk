@@ -38,6 +38,8 @@ rule share_root:
         shared=r"\d+",
         rest="(,[^/]+)?",
         file=r"model\.safetensors|history\.csv",
+    conda:
+        "../envs/kdq.yaml"
     message:
         "Sharing {wildcards.dataset} seed {wildcards.shared}: {wildcards.root}{wildcards.rest} with seed {wildcards.seed}"
     shell:

@@ -191,6 +191,7 @@ class TestEdits:
             ("kdq/distill/kd.py", {"kd"}),
             ("kdq/distill/dkd.py", {"dkd"}),
             ("kdq/distill/divergence.py", {"kd", "mixup"}),
+            ("kdq/distill/standardize.py", {"kd", "dkd", "mixup"}),
             ("kdq/quantize/rtn.py", {"rtn"}),
             ("kdq/quantize/gpfq.py", {"gpfq"}),
             ("kdq/evaluate/metrics.py", {"evaluate"}),
