@@ -79,7 +79,10 @@ wildcard_constraints:
     seed=r"\d+",
     split_seed=r"\d+",
     parent=".+",
-    recipe=".+",
+
+
+def keys_of(stage):
+    return or_stop(GRAMMAR.resolve, or_stop(GRAMMAR.parse_stage, stage))
 
 
 @cache
@@ -91,7 +94,7 @@ def stage_job(stage, script):
         {
             "code": or_stop(CODE.of, script, file),
             "file": file,
-            "keys": or_stop(GRAMMAR.resolve, parsed),
+            "keys": keys_of(stage),
             "module": parsed.type.module,
             "name": parsed.name,
         }
@@ -100,8 +103,7 @@ def stage_job(stage, script):
 
 def imported_files(wildcards):
     """The files of a local folder that a root is imported from: inputs, so that a changed one is imported again."""
-    keys = or_stop(GRAMMAR.resolve, or_stop(GRAMMAR.parse_stage, wildcards.stage))
-    return or_stop(local_files, keys)
+    return or_stop(local_files, keys_of(wildcards.stage))
 
 
 def job_of_stage(script):
@@ -110,7 +112,7 @@ def job_of_stage(script):
 
 def teacher_views(wildcards):
     """The file of its teacher's logits for a stage that asks for it, none for the others."""
-    keys = stage_job(wildcards.stage, "scripts/distill.py")["keys"]
+    keys = keys_of(wildcards.stage)
     if not keys["teacher_cache"]:
         return []
     views = spell("views", {key: keys[key] for key in ("crop", "flip", "precision")})

@@ -6,12 +6,11 @@ Source: Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv:1612.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdq.data.batches import Batch
 from kdq.distill.method import Method, Outputs
-from kdq.distill.normalize import product, rescaled, unit
+from kdq.distill.normalize import average_pool, rescaled, unit
 from kdq.parameters import Annotated, Base, Field, Literal, NonNegative
 
 
@@ -67,15 +66,8 @@ def attention_transfer(
 
 
 def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
-    """Adaptive average pooling to ``size``, as two products: on CUDA torch's own has no reproducible gradient."""
-    if feature.shape[2:] == size:
-        return feature
-    feature = rescaled(feature)  # so that the averages can't overflow
-    rows, columns = (
-        F.adaptive_avg_pool1d(torch.eye(length, dtype=feature.dtype, device=feature.device), count)
-        for length, count in zip(feature.shape[2:], size, strict=True)
-    )
-    return product(product(rows.mT, feature), columns)
+    # rescaled, so that the averages can't overflow
+    return feature if feature.shape[2:] == size else average_pool(rescaled(feature), size)
 
 
 class AttentionTransfer(Method):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import kl
+from kdq.distill.divergence import match
 from kdq.distill.method import Method, Outputs
 from kdq.errors import UserError
 from kdq.parameters import Annotated, Base, ClassVar, Field, Fraction, NonNegative, Positive, PositiveInt
@@ -113,8 +113,7 @@ class CRD(Method):
             "contrast": keys.weight * self._contrast(batch, student, teacher),
         }
         if keys.kd_weight:
-            match = keys.kd_temperature**2 * kl(student.logits, teacher.logits, keys.kd_temperature).mean()
-            terms["distillation"] = keys.kd_weight * match
+            terms["distillation"] = keys.kd_weight * match(student.logits, teacher.logits, keys.kd_temperature)
         return terms
 
     def _contrast(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:

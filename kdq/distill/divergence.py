@@ -14,6 +14,11 @@ def kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Te
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
 
 
+def match(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """temperature^2 times the mean of ``kl`` over the batch: a scalar, its gradient of one size at any temperature."""
+    return temperature**2 * kl(student_logits, teacher_logits, temperature).mean()
+
+
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Cross entropy of each row with the teacher's soft labels, (B,): - sum_c p_t log p_s.
 

@@ -6,7 +6,7 @@ Source: Zhang et al., Deep Mutual Learning, CVPR 2018, arXiv:1706.00384.
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import kl
+from kdq.distill.divergence import match
 from kdq.distill.method import Method, Outputs
 from kdq.errors import UserError
 from kdq.models import resnet
@@ -28,7 +28,7 @@ def dml(student_logits: Tensor, peer_logits: Tensor, temperature: float) -> Tens
     Logits are (B, C). The peer's carry no gradient back: each network is moved by its own terms only. Source: equation
     6, where the temperature is 1; the factor temperature^2 keeps the gradient's size independent of it.
     """
-    return temperature**2 * kl(student_logits, peer_logits.detach(), temperature).mean()
+    return match(student_logits, peer_logits.detach(), temperature)
 
 
 class DML(Method):

@@ -6,7 +6,7 @@ Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import kl, soft_cross_entropy
+from kdq.distill.divergence import match, soft_cross_entropy
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
@@ -30,7 +30,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Te
     Logits are (B, C). Equation: T^2 / B sum_b sum_c p_t (log p_t - log p_s), p = softmax(z / T); the factor T^2 keeps
     the gradient's size independent of T (arXiv:1503.02531, section 2).
     """
-    return temperature**2 * kl(student_logits, teacher_logits, temperature).mean()
+    return match(student_logits, teacher_logits, temperature)
 
 
 def kd_soft_labels(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -42,8 +42,8 @@ class KD(Method):
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
         student_logits, teacher_logits = compared(keys.standardize, student.logits, teacher.logits)
-        match = kd if keys.loss == "kl" else kd_soft_labels
+        loss = kd if keys.loss == "kl" else kd_soft_labels
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
-            "distillation": keys.distillation_weight * match(student_logits, teacher_logits, keys.temperature),
+            "distillation": keys.distillation_weight * loss(student_logits, teacher_logits, keys.temperature),
         }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import kl
+from kdq.distill.divergence import match
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.mixing import mixed
@@ -37,8 +37,7 @@ class Mixup(Method):
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
         logits = compared(keys.standardize, student.logits, teacher.logits)
-        match = keys.temperature**2 * kl(*logits, keys.temperature).mean()
-        terms = {"distillation": keys.distillation_weight * match}
+        terms = {"distillation": keys.distillation_weight * match(*logits, keys.temperature)}
         if keys.labels == "mixed":
             terms["cross_entropy"] = keys.label_weight * self.label_loss(batch, student)
         return terms

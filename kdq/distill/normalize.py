@@ -1,6 +1,7 @@
-"""Scales taken out of features, shared by the methods that compare features."""
+"""Scales taken out of features, products and averages of them: shared by the methods that compare features."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SHORTEST = 1e-12  # anything shorter counts as zero
@@ -26,3 +27,15 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right`` in their own precision, which autocast would lower."""
     with torch.autocast(left.device.type, enabled=False):
         return left @ right
+
+
+def average_pool(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Adaptive average pooling of maps (B, C, H, W) to ``size``, as two products, in their own precision.
+
+    On CUDA torch's own has no reproducible gradient.
+    """
+    rows, columns = (
+        F.adaptive_avg_pool1d(torch.eye(length, dtype=maps.dtype, device=maps.device), count)
+        for length, count in zip(maps.shape[2:], size, strict=True)
+    )
+    return product(product(rows.mT, maps), columns)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
 from kdq.data.batches import Batch
-from kdq.distill.divergence import kl
+from kdq.distill.divergence import match
 from kdq.distill.method import Method, Outputs
 from kdq.errors import UserError
 from kdq.parameters import Annotated, Base, Field, Literal, NonNegative, Positive, PositiveInt
@@ -109,10 +109,9 @@ class NTK(Method):
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
-        match = keys.temperature**2 * kl(student.logits, teacher.logits, keys.temperature).mean()
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
-            "distillation": keys.distillation_weight * match,
+            "distillation": keys.distillation_weight * match(student.logits, teacher.logits, keys.temperature),
         }
 
     def network_losses(self, batch: Batch, student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:

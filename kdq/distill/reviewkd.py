@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdq.data.batches import Batch
 from kdq.distill.method import Method, Outputs
+from kdq.distill.normalize import average_pool
 from kdq.parameters import Annotated, Base, Field, NonNegative
 
 
@@ -42,22 +43,9 @@ def _context(student: Tensor, teacher: Tensor) -> Tensor:
     for level in LEVELS:
         if level < min(difference.shape[2:]):
             weight /= 2
-            loss = loss + weight * _pooled(difference, level).square().mean()
+            loss = loss + weight * average_pool(difference, (level, level)).square().mean()
             total += weight
     return loss / total
-
-
-def _pooled(maps: Tensor, size: int) -> Tensor:
-    """Means over ``size`` x ``size`` windows that cover maps (B, C, H, W), as adaptive_avg_pool2d takes them.
-
-    Its gradient is not reproducible on a GPU; that of slices is.
-    """
-    for dimension in (2, 3):
-        length = maps.shape[dimension]
-        edges = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        means = [maps.narrow(dimension, first, end - first).mean(dimension, keepdim=True) for first, end in edges]
-        maps = torch.cat(means, dimension)
-    return maps
 
 
 class Fusion(nn.Module):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import killed_at
 
 import kdq
 from kdq.data.batches import Batch, TrainingBatches, to_float
@@ -20,7 +21,6 @@ from kdq.errors import UserError
 from kdq.recipe import Grammar
 from kdq.stages import find_stages
 from kdq.train import checkpoint as checkpoints
-from kdq.train.loop import Run
 from kdq.train.stage import save
 from kdq.train.task import Classification
 
@@ -332,23 +332,10 @@ class TestStage:
 
         return run
 
-    def test_killed_in_an_epoch_and_started_again_the_same_bytes(self, run, monkeypatch, tmp_path):
+    def test_killed_in_an_epoch_and_started_again_the_same_bytes(self, run, tmp_path):
         whole = run("whole")
-        steps, step = [], Run._step
-
-        class Killed(BaseException):
-            pass
-
-        def counted(self, batch):
-            steps.append(batch)
-            if len(steps) == 13:  # five steps an epoch
-                raise Killed
-            return step(self, batch)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Run, "_step", counted)
-            with pytest.raises(Killed):
-                run("killed")
+        with killed_at(13):  # five steps an epoch
+            run("killed")
         assert checkpoints.load(tmp_path / "killed/checkpoint.pt", "run", print)["epoch"] == 2
         torch.manual_seed(99)  # another process
         lines = []

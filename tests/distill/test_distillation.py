@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from samples import batches
 from torch import nn
 
 import kdq
@@ -49,13 +50,6 @@ class Hint(Method):
     def losses(self, batch, student, teacher):
         hint = F.mse_loss(self.adapter(student.features["layer2"]), teacher.features["layer2"])
         return {"hint": hint, "cross_entropy": F.cross_entropy(student.logits, batch.labels)}
-
-
-def batches(count=3, rows=8):
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(count):
-        images = torch.rand(rows, 1, 8, 8, generator=generator)
-        yield Batch(images, torch.randint(0, 10, (rows,), generator=generator), torch.arange(rows), 1)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import batches
 from torch import nn
 
-from kdq.data.batches import Batch
 from kdq.distill import dml
 from kdq.distill.keys import Distilling
 from kdq.distill.losses import dml as loss
@@ -32,13 +32,6 @@ SGD = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 def logits(seed, rows=6, classes=5, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return (3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)).to(dtype)
-
-
-def batches(count=3, rows=8):
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(count):
-        images = torch.rand(rows, 1, 8, 8, generator=generator)
-        yield Batch(images, torch.randint(0, 10, (rows,), generator=generator), torch.arange(rows), 1)
 
 
 @pytest.fixture

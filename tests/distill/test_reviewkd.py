@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import killed_at
 
 from kdq.data.batches import Batch
 from kdq.distill import losses, reviewkd
@@ -15,7 +16,6 @@ from kdq.distill.method import Distillation, Outputs
 from kdq.distill.stage import distill
 from kdq.models import resnet
 from kdq.train import checkpoint as checkpoints
-from kdq.train.loop import Run
 
 LABELS = torch.arange(20) % 10
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -225,23 +225,10 @@ class TestStage:
 
         return run
 
-    def test_killed_in_an_epoch_and_started_again_the_same_weights(self, run, monkeypatch, tmp_path):
+    def test_killed_in_an_epoch_and_started_again_the_same_weights(self, run, tmp_path):
         whole = run("whole").network.state_dict()
-        steps, step = [], Run._step
-
-        class Killed(BaseException):
-            pass
-
-        def counted(self, batch):
-            steps.append(batch)
-            if len(steps) == 8:  # five steps an epoch
-                raise Killed
-            return step(self, batch)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Run, "_step", counted)
-            with pytest.raises(Killed):
-                run("killed")
+        with killed_at(8):  # five steps an epoch
+            run("killed")
         assert checkpoints.load(tmp_path / "killed", "run", print)["epoch"] == 1
         torch.manual_seed(99)  # another process
         assert all(torch.equal(value, whole[key]) for key, value in run("killed").network.state_dict().items())
