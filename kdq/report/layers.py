@@ -8,8 +8,10 @@ COLUMNS = {
     "weights": "weights of the layer",
     "bits": "bits a weight of the layer's alphabet",
     "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`)",
-    "scale": "the C of the steps: the largest code times the step is C times the weights' radius; mean over the rows",
-    "relative_error": "||X W' - X~ Q'|| / ||X W'|| (Frobenius) of the layer's outputs on the calibration images",
+    "scale": "the C of the steps: the largest code times the step is C times the weights' radius; mean over the rows; "
+    "empty where the steps were trained afterwards",
+    "relative_error": "||X W' - X~ Q'|| / ||X W'|| (Frobenius) of the layer's outputs on the calibration images; "
+    "empty where the codes were trained afterwards",
 }
 
 

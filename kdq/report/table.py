@@ -48,7 +48,7 @@ COLUMNS = {
     "parameters": "parameters of the network",
     "quantized_weights": "weights that are stored as codes; 0 for a float model",
     "mean_relative_layer_error": "mean over the quantized layers of each one's relative output error on the "
-    "calibration images; empty for a float model",
+    "calibration images; empty for a float model and for one that was trained after it was quantized",
 }
 COUNTS = (
     "seed",
@@ -137,13 +137,16 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
         "bits": max((layer["bits"] for layer in layers), default=32),
         "levels": layers[0]["levels"] if layers else None,
         **{name: cell[name] for name in ("file_bytes", "nominal_bits", "parameters", "quantized_weights")},
-        "mean_relative_layer_error": (
-            sum(layer["relative_error"] for layer in layers) / len(layers) if layers else None
-        ),
+        "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
     }
     for part in PARTS:
         row |= {f"{part}_{measure}": cell[part].get(measure) for measure in ("images", *MEASURES)}
     return {column: row[column] for column in COLUMNS}
+
+
+def _mean(values: list) -> float | None:
+    """None where there are no values or one is not known."""
+    return None if not values or None in values else sum(values) / len(values)
 
 
 def _without_bits(stage: str) -> str:

@@ -1,0 +1,29 @@
+"""Keys that stages of retraining share: how the training goes on, and from whom it learns."""
+
+from kdq.parameters import Annotated, Base, ClassVar, Field, Literal, Positive, PositiveInt
+from kdq.train.settings import Training
+
+
+class Continued(Training):
+    """Training that goes on from a model: the keys of any training, shorter and at a lower learning rate by default."""
+
+    epochs: Annotated[PositiveInt, Field(description="passes over the training part")] = 10
+    learning_rate: Annotated[Positive, Field(description="highest learning rate of the schedule")] = 0.01
+
+
+# what the role `student` says of these is meant for networks that begin with random weights
+OWN_DEFAULTS = ("epochs", "learning_rate")
+
+
+class Taught(Base):
+    """Keys of every stage of kind retrain; its network is the parent's, so that it has none of a network's keys."""
+
+    float_parent: ClassVar[bool] = False  # a stage that also takes a parent without quantized layers says so
+
+    teacher: Annotated[
+        Literal["float", "root"],
+        Field(
+            description="the model to learn from: `float`, the recipe up to its last stage of kind root or distill, or "
+            "`root`, its first stage"
+        ),
+    ] = "float"
