@@ -27,3 +27,18 @@ class Taught(Base):
             "`root`, its first stage"
         ),
     ] = "float"
+
+
+class Quantized(Base):
+    """Keys of the methods that train quantized weights by straight-through gradients."""
+
+    conflicts: ClassVar = {("start", "teacher"): "the weights to start from are those of the float ancestor"}
+
+    start: Annotated[
+        Literal["codes", "float"],
+        Field(
+            description="float weights behind the codes to start from: `codes`, the decoded ones, or `float`, those of "
+            "the float ancestor, each moved to where it is rounded to its code; either way the first codes are the "
+            "parent's"
+        ),
+    ] = "codes"
