@@ -42,7 +42,7 @@ def rounded(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     """code * step with code = round(clip(weight / step, low, high)), of ``weight``'s shape.
 
-    ``step`` broadcasts with ``weight``: one element, or one a row. Gradients, equations 3 and 5: to the weight the
+    ``step`` broadcasts with ``weight``: one element, or one a row. Gradients: to the weight the
     incoming one where weight / step is within low .. high, else 0; to the step the sum over its weights of the
     incoming one times code - weight / step within, code outside, scaled by 1 / sqrt(weights of the step * high).
     """
