@@ -4,7 +4,7 @@ Two levels give a hidden layer the very d1^2, d2^2 and d3 of ReLU. The last laye
 such layers there is no activation that has all four: their outputs are larger than those of ReLU (tau is 1.45 times as
 large after one layer, 1.99 times after two), and the least variance that an activation with the d1 and d2 of ReLU can
 have on such inputs (``conjugate_kernel.least_tau_squared``) exceeds that of ReLU, in the third layer 0.259 to 0.0396.
-The published code takes the least sum of squared mismatches, 0.0709 there, and so does this one. That costs the kernel's
+The published code takes the least sum of squared mismatches, 0.0709 there, and so does this one. It costs the kernel's
 coefficients, which depend on d1, d2 and d3 alone: 0.39 to 0.64 of ReLU's are left. Without tau^2 they are exact.
 """
 
