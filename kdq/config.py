@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from kdq.errors import UserError, nearest
 from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
 from kdq.recipe import Grammar, Recipe, expand
+from kdq.retrain.keys import OWN_DEFAULTS, Continued
 from kdq.root.keys import Shared
 from kdq.stages import KINDS, PARENTLESS, check, explain, find_stages
 from kdq.train.settings import Network, Training
@@ -60,6 +61,7 @@ class Config(Base):
     data: Annotated[Data, Field(description="images and splits")] = Data()
     teacher: Annotated[Role, Field(description="network and training of the stage `teacher`")] = Role()
     student: Annotated[Role, Field(description="network and training of every other stage that trains")] = Role()
+    retrain: Annotated[Continued, Field(description="training of stages that retrain a quantized model")] = Continued()
     stages: Annotated[
         dict[str, dict], Field(description="for a stage by its name: values for keys that recipes leave out")
     ] = {}
@@ -100,7 +102,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     # a data set or seed that is named twice is one all the same
     config = config.model_copy(update={key: list(dict.fromkeys(getattr(config, key))) for key in ("datasets", "seeds")})
     types = find_stages(package)
-    roles = {role: values.get(role) or {} for role in ("teacher", "student")}
+    roles = {role: values.get(role) or {} for role in ("teacher", "student", "retrain")}
     for name, keys in config.stages.items():
         where = f"{origin.of(('stages', name))}: stages.{name}"
         if name not in types:
@@ -209,13 +211,20 @@ def documentation(package: Path) -> str:
         "",
         "## Config",
         "",
-        *_key_table(Config, ("teacher", "student")),
+        *_key_table(Config, ("teacher", "student", "retrain")),
         "",
         "## `teacher`, `student`: networks and training",
         "",
         "Every key may also be spelled out in a stage that trains: `hard,epochs=20,width=0.5`.",
         "",
         *_key_table(Role),
+        "",
+        "## `retrain`: training that goes on from a quantized model",
+        "",
+        "The keys of training, without those of a network, which is the parent's. What is not set here is as `student`",
+        "says; only these have other defaults, whatever it says:",
+        "",
+        *_key_table(Continued, Continued.model_fields.keys() - set(OWN_DEFAULTS)),
     ]
     shared = Role.model_fields.keys()
     for kind in KINDS:

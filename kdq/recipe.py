@@ -10,9 +10,13 @@ from pathlib import Path
 import bracex
 
 from kdq.errors import UserError, nearest
+from kdq.retrain.keys import OWN_DEFAULTS
 from kdq.root.keys import Shared
-from kdq.stages import PARENTLESS, TRAINS, StageType, check, settle
+from kdq.stages import PARENTLESS, StageType, check, settle
+from kdq.train.settings import Network
 
+MAKES_FLOAT = ("root", "distill")  # kinds of stage that end with a float network
+EXAMPLE = "gpfq,bits=4"  # of a quantizer, in messages
 MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
 
 
@@ -56,6 +60,17 @@ class Recipe:
         return Recipe(self.stages[:1])
 
     @property
+    def network(self) -> "Recipe":
+        """The recipe up to its last stage that makes a float network."""
+        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind in MAKES_FLOAT)
+        return Recipe(self.stages[:length])
+
+    @property
+    def is_quantized(self) -> bool:
+        """Has its float network been quantized since?"""
+        return any(stage.kind == "quantize" for stage in self.stages[len(self.network.stages) :])
+
+    @property
     def ancestors(self) -> list["Recipe"]:
         """All recipes that this one is built on, the root first, itself left out."""
         return [Recipe(self.stages[:count]) for count in range(1, len(self.stages))]
@@ -64,8 +79,8 @@ class Recipe:
 class Grammar:
     """Reads recipes against the stages there are and the defaults that the config gives.
 
-    ``defaults`` maps the names of stages to the keys that the config sets, and ``teacher`` and ``student`` (as roles)
-    to those of the root ``teacher`` and of every other stage that trains.
+    ``defaults`` maps the names of stages to the keys that the config sets. ``roles`` does for more than one stage:
+    ``teacher`` for the root of that name, ``retrain`` for stages of that kind, ``student`` for all others that train.
     """
 
     def __init__(self, types: dict[str, StageType], roles: dict[str, dict], defaults: dict[str, dict]):
@@ -89,7 +104,22 @@ class Grammar:
         for stage in stages[1:]:
             if stage.kind == PARENTLESS:
                 raise UserError(f"recipe {text!r}: the root {stage.text!r} can only come first")
-        return Recipe(stages)
+        recipe = Recipe(stages)
+        self._check_parents(recipe)
+        return recipe
+
+    def _check_parents(self, recipe: Recipe) -> None:
+        """Raise UserError for a stage that retrains a float model and can't."""
+        for index, stage in enumerate(recipe.stages):
+            if stage.kind != "retrain" or stage.type.keys.float_parent:
+                continue
+            parent = Recipe(recipe.stages[:index])
+            if not parent.is_quantized:
+                rest = "/".join(stage.text for stage in recipe.stages[index:])
+                raise UserError(
+                    f"recipe {recipe.path!r}: {stage.name} retrains a quantized model, but its parent {parent.path!r} "
+                    f"is float; did you mean '{parent.path}/{EXAMPLE}/{rest}'?"
+                )
 
     def parse_stage(self, text: str) -> Stage:
         """One stage by itself, as :meth:`parse` reads it."""
@@ -101,15 +131,21 @@ class Grammar:
         A root's key ``seed`` is not among them: it says which model it is, not how it is made.
         """
         if stage.text not in self._resolved:
-            role = {}
-            if stage.kind in TRAINS:
-                role = self.roles["teacher" if stage.name == "teacher" else "student"]
             which = Shared.model_fields if stage.kind == PARENTLESS else ()
             own = {**self.defaults.get(stage.name, {}), **stage.keys}
             own = {key: value for key, value in own.items() if key not in which}
-            settled = settle(stage.type.keys, role, own, f"stage {stage.text!r}")
+            settled = settle(stage.type.keys, self._role(stage), own, f"stage {stage.text!r}")
             self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in which}
         return self._resolved[stage.text]
+
+    def _role(self, stage: Stage) -> dict:
+        """The keys that the config sets for stages like this one."""
+        if stage.kind == "quantize":
+            return {}
+        if stage.kind != "retrain":
+            return self.roles["teacher" if stage.name == "teacher" else "student"]
+        others = {*Network.model_fields, *OWN_DEFAULTS}
+        return {key: value for key, value in self.roles["student"].items() if key not in others} | self.roles["retrain"]
 
     def _stage(self, text: str, recipe: str) -> Stage:
         if text not in self._parsed:

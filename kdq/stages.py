@@ -17,12 +17,20 @@ import kdq.parameters
 from kdq.distill.keys import Distilling
 from kdq.errors import UserError, nearest
 from kdq.parameters import Base
+from kdq.retrain.keys import Continued, Taught
 from kdq.root.keys import Shared
 from kdq.train.settings import Network, Training
 
 KINDS = ("root", "distill", "quantize", "retrain")
 PARENTLESS = "root"
 TRAINS = ("root", "distill", "retrain")
+# the keys that every stage of a kind has besides its own
+SHARED = {
+    "root": (Shared, Network, Training),
+    "distill": (Distilling, Network, Training),
+    "quantize": (),
+    "retrain": (Taught, Continued),
+}
 
 
 @dataclass(frozen=True)
@@ -79,16 +87,12 @@ def _declares_keys(value) -> bool:
 
 
 def _all_keys(own: type[Base], kind: str, file: Path) -> type[Base]:
-    """The stage's own keys, and for a stage that trains those of the network and the training too."""
-    shared = (Network, Training) if kind in TRAINS else ()
-    if kind == "distill":
-        shared = (Distilling, *shared)
-    if kind == PARENTLESS:
-        shared = (Shared, *shared)
+    """The stage's own keys, and those that every stage of its kind has."""
+    shared = SHARED[kind]
     for other in shared:
         twice = own.model_fields.keys() & other.model_fields.keys()
         if twice:
-            raise UserError(f"{file}: the key {min(twice)!r} is one of every stage that trains; choose another name")
+            raise UserError(f"{file}: the key {min(twice)!r} is one of every stage of kind {kind}; choose another name")
     if not shared:
         return own
     refuses = own.refuses

@@ -113,6 +113,13 @@ def job_of_stage(script):
     return lambda wildcards: stage_job(wildcards.stage, script)
 
 
+def teacher_model(wildcards):
+    """The model that a stage that retrains learns from: its float ancestor, or the root."""
+    parent = or_stop(GRAMMAR.parse, wildcards.parent)
+    teacher = parent.root if keys_of(wildcards.stage)["teacher"] == "root" else parent.network
+    return f"results/{wildcards.dataset}/seed={wildcards.seed}/{teacher.path}/model.safetensors"
+
+
 def teacher_views(wildcards):
     """The file of its teacher's logits for a stage that asks for it, none for the others."""
     keys = keys_of(wildcards.stage)

@@ -54,13 +54,18 @@ class Contents:
 
     @cached_property
     def quantized(self) -> list[str]:
+        """The recipes of quantized models, retrained ones too."""
+        return [recipe.path for recipe in self.shown if recipe.last.kind in ("quantize", "retrain")]
+
+    @cached_property
+    def with_layer_errors(self) -> list[str]:
         """The recipes whose last stage quantizes: their metrics have errors of layers."""
         return [recipe.path for recipe in self.shown if recipe.last.kind == "quantize"]
 
     @cached_property
     def quantized_networks(self) -> list[str]:
         """The float networks that are quantized, as the table's column ``network`` names them."""
-        return sorted({_network(recipe) for recipe in self.shown if recipe.last.kind == "quantize"})
+        return sorted({recipe.network.path for recipe in self.shown if recipe.last.kind in ("quantize", "retrain")})
 
     @cached_property
     def students(self) -> list[str]:
@@ -104,13 +109,7 @@ class Contents:
             "comparisons": self.students,
             "dkd_curves": self.dkd_grid,
             "dkd_heatmap": self.dkd_grid,
-            "layer_errors": self.quantized,
+            "layer_errors": self.with_layer_errors,
             "training_curves": self.trained,
         }
         return [figure for figure in FIGURES if shows.get(figure, self.shown)]
-
-
-def _network(recipe: Recipe) -> str:
-    """The path up to the last stage that makes a float network."""
-    length = max(index for index, stage in enumerate(recipe.stages, 1) if stage.kind in ("root", "distill"))
-    return Recipe(recipe.stages[:length]).path
