@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from kdq import seal
 from kdq.errors import UserError
 
 
@@ -46,14 +47,38 @@ def sha256(path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path, value) -> None:
-    """Write ``value`` as indented JSON with sorted keys; the same value gives the same bytes."""
+def write_json(path, value: dict) -> None:
+    """Write ``value`` as indented JSON with sorted keys, and sealed; the same value gives the same bytes."""
+    sealed = {**value, seal.KEY: seal.BLANK}
     with atomic(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        aside.write_text(json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        seal.seal(aside)
+
+
+def read_json(path) -> dict:
+    """The object that :func:`write_json` wrote; raises UserError for a missing, corrupted or foreign file."""
+    try:
+        value = json.loads(Path(path).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({_one_line(error)})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found no JSON object, expected one")
+    return _unsealed(path, value)
+
+
+def _unsealed(path, value: dict) -> dict:
+    """``value`` without its seal, which is checked; a file of a time before there were seals has none."""
+    if seal.KEY in value:
+        seal.check(path, value.pop(seal.KEY))
+    return value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def write_tensors(path, tensors, header: dict) -> None:
-    """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object.
+    """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object, and seal it.
 
     One key, because safetensors writes several in no fixed order, and equal content must give equal bytes.
     """
@@ -61,7 +86,9 @@ def write_tensors(path, tensors, header: dict) -> None:
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as aside:
-        save_file(contiguous, aside, metadata={"kdq": json.dumps(header, sort_keys=True)})
+        sealed = {**header, seal.KEY: seal.BLANK}
+        save_file(contiguous, aside, metadata={"kdq": json.dumps(sealed, sort_keys=True)})
+        seal.seal(aside)
 
 
 def read_header(path, form: str) -> dict:
@@ -74,17 +101,17 @@ def read_header(path, form: str) -> dict:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+        raise UserError(f"{path}: not a readable safetensors file ({_one_line(error)})") from None
     try:
         header = json.loads(metadata["kdq"])
     except KeyError:
         raise UserError(f"{path}: a foreign safetensors file, without the metadata key 'kdq'") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({_one_line(error)})") from None
     found = header.get("format") if isinstance(header, dict) else None
     if found != form:
         raise UserError(f"{path}: format {found!r}, expected {form!r}")
-    return header
+    return _unsealed(path, header)
 
 
 def read_tensors(path, form: str):
@@ -96,4 +123,4 @@ def read_tensors(path, form: str):
     try:
         return header, load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: corrupted ({error})") from None
+        raise UserError(f"{path}: corrupted ({_one_line(error)})") from None
