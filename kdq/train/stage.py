@@ -1,25 +1,18 @@
 """What every stage that trains does, and the plainest one: a root, trained from labels."""
 
-import csv
 from dataclasses import dataclass
 
 import torch
 
 from kdq.data.batches import TrainingBatches
 from kdq.data.prepared import Prepared, Split
-from kdq.files import atomic
 from kdq.models import file as model_file
 from kdq.models import resnet
+from kdq.train import history
 from kdq.train.device import prepare
 from kdq.train.loop import fit
 from kdq.train.settings import Network, Training
 from kdq.train.task import Classification, Task
-
-# of a network that was not trained here: the table is empty, but it is one
-HISTORY_COLUMNS = (
-    *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy"),
-    *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
-)
 
 
 @dataclass(frozen=True)
@@ -77,14 +70,11 @@ def train(
         f"{keys['architecture']}, {parameters:,} parameters, {len(labels):,} images, device {device}, {threads} threads"
     )
     task = make_task(network, device)
-    history = fit(task, batches, validation, settings, seed=seed, checkpoint=checkpoint, identity=identity, log=log)
-    return Trained(task.network, architecture, history)
+    epochs = fit(task, batches, validation, settings, seed=seed, checkpoint=checkpoint, identity=identity, log=log)
+    return Trained(task.network, architecture, epochs)
 
 
 def save(model_path, history_path, trained: Trained, **header) -> None:
-    """Write the history, then the model: where there is a model, there is its history."""
-    with atomic(history_path) as aside, open(aside, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(trained.history[0]) if trained.history else HISTORY_COLUMNS)
-        writer.writeheader()
-        writer.writerows(trained.history)
-    model_file.save(model_path, trained.network, trained.architecture, {}, **header)
+    """Write the history, then the model, which holds the history's digest: where there is a model, there is both."""
+    written = history.write(history_path, trained.history)
+    model_file.save(model_path, trained.network, trained.architecture, {}, history=written, **header)
