@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from kdq import seal
-from kdq.errors import UserError
+from kdq.errors import UserError, shown
 
 
 @contextlib.contextmanager
@@ -55,22 +55,39 @@ def write_json(path, value: dict) -> None:
         seal.seal(aside)
 
 
-def read_json(path) -> dict:
-    """The object that :func:`write_json` wrote; raises UserError for a missing, corrupted or foreign file."""
+def read_json(path, *, sealed: bool = False) -> dict:
+    """The object that :func:`write_json` wrote; raises UserError for a missing, corrupted or foreign file.
+
+    With ``sealed`` also for one that has no seal: a file of a time before there were seals can't be checked.
+    """
     try:
         value = json.loads(Path(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({_one_line(error)})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: found no JSON object, expected one")
-    return _unsealed(path, value)
+    return _unsealed(path, value, sealed)
 
 
-def _unsealed(path, value: dict) -> dict:
-    """``value`` without its seal, which is checked; a file of a time before there were seals has none."""
+def _unsealed(path, value: dict, required: bool) -> dict:
+    """``value`` without its seal, which is checked."""
     if seal.KEY in value:
         seal.check(path, value.pop(seal.KEY))
+    elif required:
+        raise UserError(f"{path}: has no seal, so nothing tells whether it is whole; an earlier version made it")
     return value
+
+
+def checked(path, model, values: dict):
+    """``values`` of a file as the pydantic ``model``; raises UserError at the first one that is missing or wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {key}: {first['msg'].lower()}, found {shown(first['input'])}") from None
 
 
 def _one_line(error: Exception) -> str:
@@ -91,14 +108,14 @@ def write_tensors(path, tensors, header: dict) -> None:
         seal.seal(aside)
 
 
-def read_header(path, form: str) -> dict:
-    """The header that :func:`write_tensors` wrote; raises UserError for a missing, corrupted or foreign file."""
+def read_header(path, form: str, *, sealed: bool = False) -> dict:
+    """The header that :func:`write_tensors` wrote; raises UserError as :func:`read_json` does. Imports no torch."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({_one_line(error)})") from None
@@ -111,7 +128,7 @@ def read_header(path, form: str) -> dict:
     found = header.get("format") if isinstance(header, dict) else None
     if found != form:
         raise UserError(f"{path}: format {found!r}, expected {form!r}")
-    return _unsealed(path, header)
+    return _unsealed(path, header, sealed)
 
 
 def read_tensors(path, form: str):

@@ -128,15 +128,10 @@ def job_of_script(script):
 @cache
 def data_job(dataset):
     """What a data set's file depends on: code, and of the config what matters to this data set."""
-    settings = {"test_fraction": DATA.test_fraction}
+    job = {"code": or_stop(CODE.of, "scripts/prepare_data.py"), "keys": STUDY.data_keys(dataset)}
     if dataset == "folder":
-        settings |= {"image_folder": DATA.image_folder, "image_size": DATA.image_size}
-        settings["images"] = or_stop(folder_digest, settings)
-    return {
-        "code": or_stop(CODE.of, "scripts/prepare_data.py"),
-        "settings": settings,
-        "validation_fraction": DATA.validation_fraction,
-    }
+        job["images"] = or_stop(folder_digest, {"image_folder": DATA.image_folder})
+    return Job(job)
 
 
 @cache
