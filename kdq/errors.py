@@ -1,11 +1,21 @@
 """The one kind of error that a user can cause and mend."""
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
+
 
 class UserError(Exception):
     """A message of one line: which file or key, what was found, what was expected.
 
     Jobs print it without a traceback; anything else that is raised is a defect of ours and keeps its traceback.
     """
+
+
+def shown(value) -> str:
+    """``value`` as a message shows it: on one line, and however large it is or deeply nested, not for long."""
+    return _SHORT.repr(value)
 
 
 def nearest(word: str, choices) -> str:

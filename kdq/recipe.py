@@ -138,6 +138,10 @@ class Grammar:
             self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in which}
         return self._resolved[stage.text]
 
+    def teacher(self, parent: Recipe, stage: Stage) -> Recipe:
+        """The model that ``stage``, which retrains ``parent``, learns from: its float ancestor, or the root."""
+        return parent.root if self.resolve(stage)["teacher"] == "root" else parent.network
+
     def _role(self, stage: Stage) -> dict:
         """The keys that the config sets for stages like this one."""
         if stage.kind == "quantize":

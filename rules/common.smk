@@ -115,8 +115,8 @@ def job_of_stage(script):
 
 def teacher_model(wildcards):
     """The model that a stage that retrains learns from: its float ancestor, or the root."""
-    parent = or_stop(GRAMMAR.parse, wildcards.parent)
-    teacher = parent.root if keys_of(wildcards.stage)["teacher"] == "root" else parent.network
+    parent, stage = or_stop(GRAMMAR.parse, wildcards.parent), or_stop(GRAMMAR.parse_stage, wildcards.stage)
+    teacher = or_stop(GRAMMAR.teacher, parent, stage)
     return f"results/{wildcards.dataset}/seed={wildcards.seed}/{teacher.path}/model.safetensors"
 
 
@@ -138,15 +138,10 @@ def job_of_script(script):
 @cache
 def data_job(dataset):
     """What a data set's file depends on: code, and of the config what matters to this data set."""
-    settings = {"test_fraction": DATA.test_fraction}
+    job = {"code": or_stop(CODE.of, "scripts/prepare_data.py"), "keys": STUDY.data_keys(dataset)}
     if dataset == "folder":
-        settings |= {"image_folder": DATA.image_folder, "image_size": DATA.image_size}
-        settings["images"] = or_stop(folder_digest, settings)
-    return {
-        "code": or_stop(CODE.of, "scripts/prepare_data.py"),
-        "settings": settings,
-        "validation_fraction": DATA.validation_fraction,
-    }
+        job["images"] = or_stop(folder_digest, {"image_folder": DATA.image_folder})
+    return Job(job)
 
 
 @cache

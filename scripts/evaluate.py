@@ -11,14 +11,15 @@ with running(snakemake.log[0]) as log:
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/evaluate.py")
-    parent = getattr(snakemake.input, "parent", None)
-    model = snakemake.input.model
-    device = prepare(snakemake.threads)
-    metrics, predictions = evaluate(read_model(model), model, read_data(snakemake.input.data), parent, device)
+    inputs = {role: path for role, path in vars(snakemake.input).items() if path}
+    digests = {role: sha256(path) for role, path in inputs.items()}
+    model, data = inputs["model"], read_data(inputs["data"])
+    metrics, predictions = evaluate(read_model(model), model, data, inputs.get("parent"), prepare(snakemake.threads))
     if hasattr(snakemake.wildcards, "stage"):  # a root that several seeds share names the one that it is a copy of
         metrics |= {"seed": int(snakemake.wildcards.seed), "recipe": snakemake.wildcards.stage}
-    metrics["evaluation"] = {"code": job["code"], "model": sha256(model)}
     cell = {key: metrics[key] for key in ("dataset", "seed", "recipe")}
     write_tensors(snakemake.output.predictions, predictions, {"format": PREDICTIONS_FORMAT, **cell})
+    digest = sha256(snakemake.output.predictions)
+    metrics["evaluation"] = {"code": job["code"], "inputs": digests, "predictions": digest}
     write_json(snakemake.output.metrics, metrics)
     log(describe(metrics))

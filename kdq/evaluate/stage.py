@@ -15,9 +15,9 @@ from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
 from kdq.files import read_tensors
+from kdq.formats import PREDICTIONS as PREDICTIONS_FORMAT
 from kdq.models.file import ModelFile, to_network
 
-PREDICTIONS_FORMAT = "kdq-predictions/1"
 PARTS = ("validation", "test")
 
 

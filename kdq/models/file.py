@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from kdq.errors import UserError
 from kdq.files import read_tensors, write_tensors
+from kdq.formats import MODEL as FORMAT
 from kdq.models import resnet
 from kdq.quantize.packing import pack, unpack
-
-FORMAT = "kdq-model/1"
 
 
 @dataclass(frozen=True)
