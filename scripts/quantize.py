@@ -6,7 +6,7 @@ with running(snakemake.log[0]) as log:
     from kdq import provenance
     from kdq.data.prepared import read as read_data
     from kdq.models import file as model_file
-    from kdq.quantize.stage import quantize_stage
+    from kdq.quantize.stage import quantize_stage, quantizer_of
     from kdq.train.device import device_name, prepare
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
@@ -18,7 +18,8 @@ with running(snakemake.log[0]) as log:
     parent = model_file.read(snakemake.input.parent)
     network = model_file.to_network(parent, snakemake.input.parent)
     keys, prepared = module.Parameters(**job["keys"]), read_data(snakemake.input.data)
-    codes = quantize_stage(network, prepared, module.quantizer, keys, seed=seed, device=device, log=log)
+    quantizer = quantizer_of(module, keys, seed)
+    codes = quantize_stage(network, prepared, quantizer, keys, seed=seed, device=device, log=log)
     model_file.save(
         snakemake.output.model,
         network,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.quantize import bias
 from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.batchnorm import reestimate
 from kdq.quantize.calibration import Calibration, relative_error, rows, weight_matrix
@@ -62,6 +63,8 @@ def quantize(
     layers = _layers(model)
     images = images.to(device).float() / 255
     alphabet = Alphabet(parameters.bits, parameters.levels)
+    holders = bias.holders(model, layers, images[:1]) if parameters.bias == "correct" else {}
+    shifts: dict[str, torch.Tensor] = {}
     done: dict[str, QuantizedLayer] = {}
 
     def arrive(name, module, pair):
@@ -78,6 +81,9 @@ def quantize(
         module.weight.data = decode(codes, step).to(module.weight)
         quantized_output = type(module).forward(module, quantized)
         error = _relative_error(calibration, choice, float_weight, analog_output, quantized_output)
+        if name in holders:
+            shifts[name] = bias.mean_difference(module, analog_output, quantized_output)
+            quantized_output = bias.shifted(module, quantized_output, shifts[name])
         done[name] = layer = QuantizedLayer(
             codes=codes.cpu(),
             step=step.cpu(),
@@ -95,6 +101,7 @@ def quantize(
         model(torch.cat([images, images]))
     if missing := [name for name in layers if name not in done]:
         raise UserError(f"{missing[0]}: never called in a forward pass, expected every Conv2d and Linear to take part")
+    bias.store(holders, shifts)
     if parameters.batchnorm == "reestimate":
         reestimate(model, images)
     return done

@@ -14,6 +14,11 @@ def calibration_images(prepared: Prepared, count: int, seed: int) -> torch.Tenso
     return images[order[:count]]
 
 
+def quantizer_of(module, keys, seed: int):
+    """The function of a stage's module: its ``quantizer``, or what its ``configured(keys, seed)`` returns."""
+    return module.configured(keys, seed) if hasattr(module, "configured") else module.quantizer
+
+
 def quantize_stage(network, prepared: Prepared, quantizer, keys, *, seed: int, device, log) -> dict[str, Codes]:
     """Quantize ``network`` in place by ``quantizer`` with the keys of its stage; the codes by layer, in order."""
     images = calibration_images(prepared, keys.images, seed)
