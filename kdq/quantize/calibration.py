@@ -61,9 +61,7 @@ class Calibration:
     @property
     def gram_multiplications(self) -> float:
         """Multiplications of one group's two Gram matrices."""
-        share, taps = 1.0, getattr(self.module, "kernel_size", (1, 1))[0]
-        if self.sampling == "all" and shifts.apply_to(self.module):
-            share = (3 * taps - 1) / (2 * taps**2)
+        share = shifts.share(self.module) if self.sampling == "all" and shifts.apply_to(self.module) else 1
         return 2 * share * self.patches * self.module.weight[0].numel() ** 2
 
     def finite(self) -> bool:
@@ -82,7 +80,7 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
     """
     same = _same(analog, quantized)
     if sampling == "all" and shifts.apply_to(module):
-        return shifts.gram_matrices(module, analog, quantized, same, chunk_bytes)
+        return shifts.gram_matrices(module, [(analog, quantized)], same, chunk_bytes)
     count, width = groups(module), module.weight[0].numel()
     gram = torch.empty(count, width, width, dtype=torch.float64, device=analog.device)
     cross = gram if same else torch.empty_like(gram)
