@@ -98,7 +98,7 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
         network = build(file.header["architecture"])
         network.load_state_dict(state, strict=True)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its tensors do not fit its architecture ({reason[:300]})") from None
     except UserError as error:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.errors import UserError, nearest
+from kdq.models.random_head import RandomHead
 
 TAPS = ("stem", "layer1", "layer2", "layer3", "layer4", "embedding")
 
@@ -127,12 +128,21 @@ class ResNet(nn.Module):
 
 
 def build(
-    architecture: str, *, classes: int, channels: int, stem: str, width: float, mean: list[float], std: list[float]
+    architecture: str,
+    *,
+    classes: int,
+    channels: int,
+    stem: str,
+    width: float,
+    mean: list[float],
+    std: list[float],
+    head: dict | None = None,
 ) -> ResNet:
     """A freshly initialised network; raises UserError for an architecture or stem that does not exist.
 
     Its attribute ``architecture`` holds these arguments: ``build(**network.architecture)`` makes another of its kind.
     ``mean`` and ``std`` are per input channel, in units of [0, 1] images. ``width`` scales every channel count.
+    ``head`` describes random layers before the classifier: arguments of ``kdq.models.random_head.RandomHead``.
     Parameters at 10 classes, CIFAR stem and width 1: 11,173,962 (ResNet-18) and 23,520,842 (ResNet-50).
     """
     if architecture not in ARCHITECTURES:
@@ -147,5 +157,8 @@ def build(
     block, depths = ARCHITECTURES[architecture]
     arguments = {"classes": classes, "channels": channels, "stem": stem, "width": width, "mean": mean, "std": std}
     network = ResNet(block, depths, **arguments)
+    if head is not None:
+        network.fc = RandomHead(network.fc.in_features, classes, **head)
+        arguments["head"] = head
     network.architecture = {"architecture": architecture, **arguments}
     return network

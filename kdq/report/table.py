@@ -27,8 +27,8 @@ COLUMNS = {
     "equal ones, the least validation cross entropy), `false` for its others; empty for what is not of the grid",
     "quantizer": "the stages after `network`, joined by `+`, without their bits; `none` for a float model",
     "quantizer_name": "the names in `quantizer`",
-    "bits": "bits a weight of the alphabet; 32 for a float model",
-    "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a float model",
+    "bits": "bits a weight of the alphabet; 32 for a float model, also with the random head of `ntklc`",
+    "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty where `bits` is 32",
     "validation_images": "images of the validation part",
     "validation_top1": "accuracy on the validation part, share of 1",
     "validation_top5": "label among the five likeliest classes, validation part, share of 1",
@@ -120,6 +120,7 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
     made_by = by_cell.get((cell["dataset"], cell["seed"], network), {}).get("keys", {})
     of_dkd = made_by if names[length - 1] == "dkd" else {}
     layers = cell["layers"]
+    alphabets = [layer for layer in layers if "bits" in layer]  # which the ternary layers of a random head have not
     row = {
         "dataset": cell["dataset"],
         "seed": cell["seed"],
@@ -134,8 +135,8 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
         "chosen": None,
         "quantizer": "+".join(map(_without_bits, stages[length:])) or "none",
         "quantizer_name": "+".join(names[length:]) or "none",
-        "bits": max((layer["bits"] for layer in layers), default=32),
-        "levels": layers[0]["levels"] if layers else None,
+        "bits": max((layer["bits"] for layer in alphabets), default=32),
+        "levels": alphabets[0]["levels"] if alphabets else None,
         **{name: cell[name] for name in ("file_bytes", "nominal_bits", "parameters", "quantized_weights")},
         "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
     }

@@ -23,12 +23,13 @@ class Retraining:
     """A way to train a model further: a file in ``kdq/retrain`` holds one subclass, and a class ``Parameters``.
 
     The network of its task computes with quantized weights, so that the epoch that is kept is the best one of the
-    quantized network. ``keys`` are the method's own parameters, ``epochs`` how many a run has.
+    quantized network. ``keys`` are the method's own parameters, ``epochs`` how many a run has, ``log`` writes a line.
     """
 
-    def __init__(self, parameters, epochs: int = 1):
+    def __init__(self, parameters, epochs: int = 1, log=print):
         self.keys = parameters
         self.epochs = epochs
+        self.log = log
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
         """What the training loop trains, from ``parent``, learning from ``teacher``; both are on ``device``.

@@ -23,7 +23,7 @@ def retrain(
     device = prepare(threads)
     own = importlib.import_module(module).Parameters
     parameters = own(**{key: value for key, value in keys.items() if key in own.model_fields})
-    method = declared_class(module, Retraining)(parameters, keys["epochs"])
+    method = declared_class(module, Retraining)(parameters, keys["epochs"], places["log"])
     start = load(parent, device)
     torch.manual_seed(seed)  # what a method draws is the same whatever was drawn before it
     task = method.task(start, load(teacher, device), prepared, seed=seed, device=device)
