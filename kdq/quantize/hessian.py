@@ -5,14 +5,13 @@ import torch
 from kdq.errors import UserError
 
 
-def damped(gram, damping) -> torch.Tensor:
-    """``gram`` (g, d, d) plus ``damping`` times the mean of its diagonal on the diagonal; for a dead input 1 besides.
+def ridge(gram, damping) -> torch.Tensor:
+    """What to add to the diagonal of ``gram`` (g, d, d), as (g, d): ``damping`` times its mean; 1 more for dead inputs.
 
     As if X and X~ both had d more rows, a multiple of the identity, which hold the weights near where they were.
     """
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
-    added = damping * diagonal.mean(-1, keepdim=True) + (diagonal == 0)
-    return gram + added.diag_embed()
+    return damping * diagonal.mean(-1, keepdim=True) + (diagonal == 0)
 
 
 def upper_factor(hessian) -> torch.Tensor:
@@ -24,7 +23,9 @@ def upper_factor(hessian) -> torch.Tensor:
     # A Cholesky factor is a lower triangle; with the inputs in reverse it is this upper one.
     factor, failed = torch.linalg.cholesky_ex(hessian.flip(-1, -2))
     if failed.any():
-        raise UserError("damping: the Gram matrix of the calibration inputs is singular still, expected a larger one")
+        raise UserError(
+            "damping: too small for calibration inputs whose Gram matrix is singular, expected a larger one"
+        )
     return factor.flip(-1, -2)
 
 

@@ -20,7 +20,7 @@ from functools import partial
 
 import torch
 
-from kdq.quantize.hessian import damped, input_order, reordered, upper_factor
+from kdq.quantize.hessian import input_order, reordered, ridge, upper_factor
 from kdq.quantize.keys import LookingAhead
 from kdq.quantize.substitution import Layout, nearest, substitute
 
@@ -36,12 +36,12 @@ def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", 
     """
     layout = Layout(weight, step)
     weight, cross, gram = layout.matrices(weight, cross, gram)
-    order = input_order(gram, order)
-    hessian = damped(gram, damping)
-    # The damping's share of G w; none for a dead input, whose row of G is zero.
-    held = (hessian - gram).diagonal(dim1=-2, dim2=-1) * (gram.diagonal(dim1=-2, dim2=-1) > 0)
-    wanted = (cross @ weight.mT + held[..., None] * weight.mT).take_along_dim(order[:, :, None], 1)
-    hessian, weight = reordered(hessian, order), weight.mT.take_along_dim(order[:, :, None], 1)
+    order, damp = input_order(gram, order), ridge(gram, damping)
+    alive = gram.diagonal(dim1=-2, dim2=-1) > 0
+    # The damped G w; but a dead input, whose row of G is zero, is not held at its weight: it gets code 0.
+    wanted = cross @ weight.mT + (damp * alive)[..., None] * weight.mT
+    weight, wanted = (columns.take_along_dim(order[..., None], 1) for columns in (weight.mT, wanted))
+    hessian = reordered(gram + damp.diag_embed(), order)
     factor = upper_factor(hessian)
     target = torch.linalg.solve_triangular(factor, wanted, upper=True)
     first = wanted[:, :1] - hessian[:, :1, 1:] @ weight[:, 1:]
