@@ -118,7 +118,9 @@ def read_study(values: dict, package: Path, files=()) -> Study:
             where = f"{origin.of(('stages', name, key))}: stages.{name}"
             check(types[name].keys, {key: value}, where, partial=True)
             if types[name].kind == PARENTLESS and key in Shared.model_fields:
-                raise UserError(f"{where}: {key}: found {value!r}, expected it in a recipe: {name},{key}={value}")
+                raise UserError(
+                    f"{where}: {key}: found {shown(value)}, expected it in a recipe: {name},{key}={shown(value)}"
+                )
     grammar = Grammar(types, roles, config.stages)
     try:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]

@@ -63,7 +63,7 @@ def read_json(path, *, sealed: bool = False) -> dict:
     try:
         value = json.loads(Path(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({_one_line(error)})") from None
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: found no JSON object, expected one")
     return _unsealed(path, value, sealed)
@@ -90,10 +90,6 @@ def checked(path, model, values: dict):
         raise UserError(f"{path}: {key}: {first['msg'].lower()}, found {shown(first['input'])}") from None
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
 def write_tensors(path, tensors, header: dict) -> None:
     """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object, and seal it.
 
@@ -118,13 +114,13 @@ def read_header(path, form: str, *, sealed: bool = False) -> dict:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({_one_line(error)})") from None
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
     try:
         header = json.loads(metadata["kdq"])
     except KeyError:
         raise UserError(f"{path}: a foreign safetensors file, without the metadata key 'kdq'") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({_one_line(error)})") from None
+        raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({error})") from None
     found = header.get("format") if isinstance(header, dict) else None
     if found != form:
         raise UserError(f"{path}: format {found!r}, expected {form!r}")
@@ -140,4 +136,4 @@ def read_tensors(path, form: str):
     try:
         return header, load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: corrupted ({_one_line(error)})") from None
+        raise UserError(f"{path}: corrupted ({error})") from None

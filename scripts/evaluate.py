@@ -4,7 +4,8 @@ from kdq.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read as read_data
-    from kdq.evaluate.stage import PREDICTIONS_FORMAT, describe, evaluate
+    from kdq.evaluate import predictions as predictions_file
+    from kdq.evaluate.stage import describe, evaluate
     from kdq.files import sha256, write_json, write_tensors
     from kdq.models.file import read as read_model
     from kdq.train.device import prepare
@@ -18,7 +19,7 @@ with running(snakemake.log[0]) as log:
     if hasattr(snakemake.wildcards, "stage"):  # a root that several seeds share names the one that it is a copy of
         metrics |= {"seed": int(snakemake.wildcards.seed), "recipe": snakemake.wildcards.stage}
     cell = {key: metrics[key] for key in ("dataset", "seed", "recipe")}
-    write_tensors(snakemake.output.predictions, predictions, {"format": PREDICTIONS_FORMAT, **cell})
+    write_tensors(snakemake.output.predictions, predictions, {"format": predictions_file.FORMAT, **cell})
     digest = sha256(snakemake.output.predictions)
     metrics["evaluation"] = {"code": job["code"], "inputs": digests, "predictions": digest}
     write_json(snakemake.output.metrics, metrics)

@@ -127,6 +127,20 @@ class ResNet(nn.Module):
         return (logits, {tap: features[tap] for tap in taps}) if taps else logits
 
 
+def outline(architecture: str, *, classes: int, channels: int, stem: str, width: float, **_) -> dict[str, tuple]:
+    """The shapes of the first, the largest and the last weight of a network that is not built: the rest is in between.
+
+    Against them a file is held before memory is taken for what it says to be.
+    """
+    block, _ = ARCHITECTURES[architecture]
+    base, kernel = max(1, round(64 * width)), 3 if stem == "cifar" else 7
+    return {
+        "conv1.weight": (base, channels, kernel, kernel),
+        "layer4.1.conv2.weight": (8 * base, 8 * base, 3, 3),
+        "fc.weight": (classes, 8 * base * block.expansion),
+    }
+
+
 def build(
     architecture: str,
     *,
@@ -154,6 +168,8 @@ def build(
         raise UserError(
             f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}"
         )
+    if not len(mean) == len(std) == channels:
+        raise UserError(f"mean and std have {len(mean)} and {len(std)} values, expected {channels}, one a channel")
     block, depths = ARCHITECTURES[architecture]
     arguments = {"classes": classes, "channels": channels, "stem": stem, "width": width, "mean": mean, "std": std}
     network = ResNet(block, depths, **arguments)

@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
-from pathlib import Path
 
 from kdq.errors import UserError
-from kdq.files import atomic
+from kdq.files import atomic, checked, read_json
 from kdq.report import dkd_choice
+from kdq.report.metrics import Metrics
 
 MEASURES = ("top1", "top5", "cross_entropy", "expected_calibration_error", "agreement_parent", "agreement_root")
 PARTS = ("validation", "test")
@@ -92,13 +91,7 @@ FLOAT_KINDS = ("root", "distill")
 
 def read_metrics(path) -> dict:
     """A cell's metrics; raises UserError where the file is not the JSON object that ``evaluate`` writes."""
-    try:
-        metrics = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(metrics, dict) or "recipe" not in metrics:
-        raise UserError(f"{path}: no metrics of a cell, expected an object with the key 'recipe'")
-    return metrics
+    return checked(path, Metrics, read_json(path)).model_dump(exclude_unset=True)
 
 
 def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> list[dict]:
@@ -107,6 +100,9 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> list[dict]:
     ``kinds`` gives the kind of every stage's name, ``dkd_grid`` the recipes of the grid over DKD's weights.
     """
     by_cell = {(cell["dataset"], cell["seed"], cell["recipe"]): cell for cell in cells}
+    for recipe in {recipe for _, _, recipe in by_cell}:
+        if unknown := {stage.split(",")[0] for stage in recipe.split("/")} - kinds.keys():
+            raise UserError(f"metrics of {recipe!r}: the stage {min(unknown)!r} is none of the study's")
     found = [_row(cell, by_cell, kinds) for cell in by_cell.values()]
     dkd_grid = set(dkd_grid)
     of_grid = [cell for cell in by_cell.values() if cell["recipe"] in dkd_grid]
@@ -180,9 +176,16 @@ def _field(value) -> str:
 
 
 def read(path) -> list[dict]:
-    """The rows of a table that :func:`write` wrote, with numbers as numbers and None for an empty field."""
-    with open(path, newline="") as file:
-        return [{column: _value(column, field) for column, field in row.items()} for row in csv.DictReader(file)]
+    """The rows of a table that :func:`write` wrote, with numbers as numbers and None for an empty field.
+
+    Raises UserError for a file that is no such table.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        return [{column: _value(column, field) for column, field in row.items()} for row in rows]
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not readable as a table of this workflow ({error})") from None
 
 
 def _value(column: str, field: str):
