@@ -77,7 +77,7 @@ rule sequences:
     input:
         table="results/table.csv",
         data=data_files,
-        predictions=files_of_all("predictions.safetensors"),
+        predictions=files_of_cells("sequences"),
     output:
         sequences=report(
             "results/sequences.csv",
@@ -85,12 +85,13 @@ rule sequences:
             category="Tables",
             labels={"table": "sequences of stages"},
         ),
+        record="results/sequences.json",
     log:
         "logs/sequences.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=sequences_job(),
+        job=job_of_report("sequences"),
     message:
         "Comparing sequences of stages at each number of bits"
     script:
@@ -184,12 +185,13 @@ rule plot_sequences:
             labels={"figure": "sequences of stages"},
         ),
         svg="results/{dataset}/figures/sequences.svg",
+        record="results/{dataset}/figures/sequences.json",
     log:
         "logs/plot_sequences/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/plot_sequences.py"),
+        job=job_of_report("plot_sequences"),
     message:
         "Drawing {wildcards.dataset}: sequences of stages"
     script:

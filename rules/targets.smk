@@ -12,10 +12,6 @@ def job_of_report(rule):
     return or_stop(REPORT.job, rule)
 
 
-def sequences_job():
-    return job_of_script("scripts/sequences.py") | {"epochs": CONTENTS.epochs, "kinds": CONTENTS.kinds}
-
-
 def data_files(wildcards):
     return REPORT.data_files()
 
@@ -32,6 +28,6 @@ def figures():
 def all_targets():
     """Every cell too: where a cell is missing and the table is not, the cell is made again."""
     tables = [f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")]
-    if CONTENTS.sequences:
+    if REPORT.contents.sequences:
         tables.append("results/sequences.csv")
     return [*cells("metrics.json"), *tables, *figures()]

@@ -32,6 +32,7 @@ class ReportJobs:
         found = {
             "table": lambda: self.files_of_all("metrics.json"),
             "compare": lambda: self.files_of_all("predictions.safetensors"),
+            "sequences": lambda: self.files_of_all("predictions.safetensors"),
             "plot_training_curves": lambda: self.files(dataset, self.contents.trained, "history.csv"),
             "plot_dkd_curves": lambda: self.files(dataset, grid, "history.csv"),
             "plot_dkd_heatmap": lambda: self.files(dataset, grid, "metrics.json"),
@@ -44,6 +45,7 @@ class ReportJobs:
         told = {
             "table": lambda: {"dkd_grid": [point.recipe for point in contents.dkd_grid], "kinds": contents.kinds},
             "compare": lambda: {"kinds": contents.kinds},
+            "sequences": lambda: {"epochs": contents.epochs, "kinds": contents.kinds},
             "plot_training_curves": lambda: {"quantized": contents.quantized_networks, "recipes": contents.trained},
             "plot_dkd_curves": lambda: {"points": [[point.alpha, point.beta] for point in contents.dkd_grid]},
         }

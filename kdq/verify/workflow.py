@@ -13,7 +13,7 @@ from kdq.stages import PARENTLESS, TRAINS
 from kdq.verify import products
 from kdq.verify.products import Product
 
-TABLES = {"table": ("table", "summary", "layers"), "compare": ("comparisons",)}
+TABLES = {"table": ("table", "summary", "layers"), "compare": ("comparisons",), "sequences": ("sequences",)}
 SCRIPTS = {PARENTLESS: "scripts/train_root.py"}  # of other kinds it has the kind's name
 
 
