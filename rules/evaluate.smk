@@ -12,6 +12,9 @@ rule evaluate_root:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        mem_mb=memory(needs_of_evaluate),
+        runtime=minutes(needs_of_evaluate),
     params:
         job=job_of_script("scripts/evaluate.py"),
     message:
@@ -35,6 +38,9 @@ rule evaluate:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        mem_mb=memory(needs_of_evaluate),
+        runtime=minutes(needs_of_evaluate),
     params:
         job=job_of_script("scripts/evaluate.py"),
     message:

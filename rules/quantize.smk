@@ -11,6 +11,9 @@ rule quantize:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        mem_mb=memory(needs_of_quantize),
+        runtime=minutes(needs_of_quantize),
     params:
         job=job_of_stage("scripts/quantize.py"),
     message:
