@@ -22,6 +22,7 @@ from kdq.train.settings import Network, Training
 
 KINDS = ("root", "distill", "quantize", "retrain")
 PARENTLESS = "root"
+FLOAT_KINDS = ("root", "distill")
 TRAINS = ("root", "distill", "retrain")
 
 

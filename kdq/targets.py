@@ -5,9 +5,16 @@ import re
 from kdq.errors import UserError, nearest
 from kdq.quantize.measured import measured_recipe
 from kdq.recipe import Grammar, Recipe
-from kdq.stages import TRAINS
+from kdq.stages import FLOAT_KINDS, TRAINS
 
-FILES = ("metrics.json", "model.safetensors", "predictions.safetensors", "history.csv", "sensitivity.csv")
+FILES = (
+    "metrics.json",
+    "model.safetensors",
+    "model.archive.safetensors",
+    "predictions.safetensors",
+    "history.csv",
+    "sensitivity.csv",
+)
 
 
 def check(target: str, grammar: Grammar, datasets) -> None:
@@ -44,6 +51,8 @@ def check(target: str, grammar: Grammar, datasets) -> None:
     recipe = grammar.parse("/".join(rest[:-1]))
     if rest[-1] == "history.csv" and recipe.last.kind not in TRAINS:
         raise UserError(f"{target}: the stage {recipe.last.text!r} does not train and has no history.csv")
+    if rest[-1] == "model.archive.safetensors" and recipe.last.kind in FLOAT_KINDS:
+        raise UserError(f"{target}: the stage {recipe.last.text!r} gives a float model, which has no archive")
     if rest[-1] == "sensitivity.csv":
         _check_measured(target, recipe)
 

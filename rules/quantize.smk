@@ -1,3 +1,8 @@
+# seconds: on a cluster it runs where snakemake runs
+localrules:
+    archive,
+
+
 rule sensitivity:
     input:
         data=DATA_FILE,
@@ -44,3 +49,20 @@ rule quantize:
             output="model",
             wildcards="dataset seed parent stage",
         )
+
+
+rule archive:
+    input:
+        model=f"{PARENT}/model.safetensors",
+    output:
+        archive=f"{PARENT}/model.archive.safetensors",
+    log:
+        "logs/archive/{dataset}/seed={seed}/{parent}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/archive.py"),
+    message:
+        "Packing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}"
+    shell:
+        command("scripts/archive.py", input="model", output="archive")

@@ -239,7 +239,8 @@ class TestExpand:
 class TestTargets:
     @pytest.mark.parametrize("file", FILES)
     def test_files_of_a_cell(self, grammar, file):
-        recipe = "teacher/kd/gpfq,images=64" if file == "sensitivity.csv" else "teacher/kd"
+        quantized = file in ("sensitivity.csv", "model.archive.safetensors")
+        recipe = "teacher/kd/gpfq,images=64" if quantized else "teacher/kd"
         check_target(f"results/digits/seed=0/{recipe}/{file}", grammar, DATASETS)
 
     @pytest.mark.parametrize(
@@ -272,6 +273,7 @@ class TestTargets:
             ("results/digits/seed=0/teacher/kdd/metrics.json", "stage 'kdd' does not exist"),
             ("results/digits/seed=0/kd/metrics.json", "expected a root"),
             ("results/digits/seed=0/teacher/rtn/history.csv", "'rtn' does not train and has no history.csv"),
+            ("results/digits/seed=0/teacher/kd/model.archive.safetensors", "'kd' gives a float model, .* no archive"),
             ("results/digits/seed=0/teacher/kd/sensitivity.csv", "'kd' does not quantize and has no sensitivity.csv"),
             (
                 "results/digits/seed=0/teacher/rtn,budget=3,images=64/sensitivity.csv",

@@ -33,7 +33,7 @@ class Measurement:
     relative_error: float
 
     def __str__(self):
-        costs = f"KL {self.kl:.3g} nats, loss {self.loss:+.3g} nats, accuracy {-self.accuracy:+.4f}"
+        costs = f"KL {self.kl:.3g} nats, loss {self.loss:+.3g} nats, accuracy {0 - self.accuracy:+.4f}"
         return f"{self.layer} alone at {self.bits} bits: {costs}, relative error {self.relative_error:.4f}"
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from kdq.recipe import Recipe, Stage
 from kdq.report import pairs
-from kdq.stages import TRAINS
+from kdq.stages import FLOAT_KINDS, TRAINS
 
 FIGURES = (
     "accuracy_vs_bits",
@@ -65,7 +65,7 @@ class Contents:
     @cached_property
     def students(self) -> list[str]:
         """The float networks that the figure of comparisons holds against the baseline."""
-        floats = [recipe.path for recipe in self.shown if recipe.last.kind in ("root", "distill")]
+        floats = [recipe.path for recipe in self.shown if recipe.last.kind in FLOAT_KINDS]
         found = pairs.students(floats)
         return found if len(found) <= MOST_STUDENTS else []
 
@@ -112,5 +112,5 @@ class Contents:
 
 def _network(recipe: Recipe) -> str:
     """The path up to the last stage that makes a float network."""
-    length = max(index for index, stage in enumerate(recipe.stages, 1) if stage.kind in ("root", "distill"))
+    length = max(index for index, stage in enumerate(recipe.stages, 1) if stage.kind in FLOAT_KINDS)
     return Recipe(recipe.stages[:length]).path
