@@ -93,19 +93,26 @@ def checked(path, model, values: dict):
 def write_tensors(path, tensors, header: dict) -> None:
     """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object, and seal it.
 
-    One key, because safetensors writes several in no fixed order, and equal content must give equal bytes.
+    The same content gives the same bytes.
     """
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as aside:
-        sealed = {**header, seal.KEY: seal.BLANK}
-        save_file(contiguous, aside, metadata={"kdq": json.dumps(sealed, sort_keys=True)})
+        save_file(contiguous, aside, metadata=header_text(header))
         seal.seal(aside)
 
 
-def read_header(path, form: str, *, sealed: bool = False) -> dict:
-    """The header that :func:`write_tensors` wrote; raises UserError as :func:`read_json` does. Imports no torch."""
+def header_text(header: dict) -> dict[str, str]:
+    """A header as safetensors takes it, with a place for the seal: one key, as it writes several in no fixed order."""
+    return {"kdq": json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}
+
+
+def read_header(path, *forms: str, sealed: bool = False) -> dict:
+    """The header that :func:`write_tensors` wrote; raises UserError as :func:`read_json` does. Imports no torch.
+
+    ``forms`` are the values of the header's key ``format`` that are expected, one at least.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
@@ -122,8 +129,8 @@ def read_header(path, form: str, *, sealed: bool = False) -> dict:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({error})") from None
     found = header.get("format") if isinstance(header, dict) else None
-    if found != form:
-        raise UserError(f"{path}: format {found!r}, expected {form!r}")
+    if found not in forms:
+        raise UserError(f"{path}: format {found!r}, expected {' or '.join(map(repr, forms))}")
     return _unsealed(path, header, sealed)
 
 

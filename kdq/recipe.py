@@ -13,10 +13,9 @@ import bracex
 from kdq.errors import UserError, nearest, shown
 from kdq.retrain.keys import OWN_DEFAULTS
 from kdq.root.keys import Shared
-from kdq.stages import PARENTLESS, StageType, check, settle
+from kdq.stages import FLOAT_KINDS, PARENTLESS, StageType, check, settle
 from kdq.train.settings import Network
 
-MAKES_FLOAT = ("root", "distill")  # kinds of stage that end with a float network
 EXAMPLE = "gpfq,bits=4"  # of a quantizer, in messages
 MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
 LONGEST_NAME = 255  # of a folder, in bytes, on the file systems in use
@@ -65,7 +64,7 @@ class Recipe:
     @property
     def network(self) -> "Recipe":
         """The recipe up to its last stage that makes a float network."""
-        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind in MAKES_FLOAT)
+        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind in FLOAT_KINDS)
         return Recipe(self.stages[:length])
 
     @property

@@ -23,6 +23,7 @@ from kdq.train.settings import Network, Training
 
 KINDS = ("root", "distill", "quantize", "retrain")
 PARENTLESS = "root"
+FLOAT_KINDS = ("root", "distill")
 TRAINS = ("root", "distill", "retrain")
 # the keys that every stage of a kind has besides its own
 SHARED = {

@@ -16,6 +16,7 @@ from kdq.environment import import_from
 from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
 from kdq.job import Job
+from kdq.quantize import measured
 from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
@@ -127,6 +128,22 @@ def teacher_views(wildcards):
         return []
     views = spell("views", {key: keys[key] for key in ("crop", "flip", "precision")})
     return f"{PARENT.format(**wildcards)}/{views}.safetensors"
+
+
+@cache
+def measurement_job(stage):
+    """What a stage's sensitivities depend on: as its result, but for the keys that are chosen by them."""
+    job, chosen = stage_job(stage, "scripts/sensitivity.py"), or_stop(GRAMMAR.parse_stage, stage).type.keys
+    keys = {key: value for key, value in job["keys"].items() if key not in chosen.after_measurement}
+    return Job(job | {"keys": keys})
+
+
+def sensitivity_table(wildcards):
+    """The file of what each layer costs alone for a stage that asks for it, none for the others."""
+    stage = or_stop(GRAMMAR.parse_stage, wildcards.stage)
+    if not stage.type.keys.needs_measurement(keys_of(wildcards.stage)):
+        return []
+    return f"{PARENT.format(**wildcards)}/{measured.measured_stage(stage)}/{measured.FILE}"
 
 
 @cache

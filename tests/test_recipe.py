@@ -27,6 +27,7 @@ RTN = {
     "levels": st.sampled_from(["2^b", "2^b-1", "paper"]),
     "scale": st.just("search") | positive,
     "patches": st.sampled_from(["all", "paper"]) | st.integers(1, 10**6),
+    "order": st.sampled_from(["forward", "greedy"]),
 }
 ROOTS = {
     name: TRAINING | {"label_smoothing": st.floats(0, 1), "seed": st.integers(0, 10**9)} for name in ("teacher", "hard")
@@ -120,6 +121,10 @@ class TestMessages:
             ("teacher/kd,temperature=1e999", "temperature: found inf, expected a finite number"),
             ("teacher/rtn,bits=9", "bits: found 9, expected less than or equal to 8"),
             ("teacher/rtn,bits=2.5", "bits: found 2.5, expected integer"),
+            ("teacher/rtn,budget=1.5", "budget: found 1.5, expected 0 or greater than or equal to 2"),
+            ("teacher/rtn,budget=8.5", "budget: found 8.5, expected 0 or less than or equal to 8"),
+            ("teacher/rtn,budget=3.0", "is spelled 'rtn,budget=3'"),
+            ("teacher/rtn,cost=kll", "cost: found 'kll', expected 'kl', 'loss' or 'accuracy'; did you mean 'kl'"),
             ("teacher,seed=0,epochs=3", r"is spelled 'teacher,epochs=3,seed=0'$"),
             ("teacher,seed=00", r"is spelled 'teacher,seed=0'$"),
             ("teacher,seed=own", "seed: found 'own', expected integer"),
@@ -179,6 +184,24 @@ class TestResolve:
         assert resolved("dkd,warmup=7")["warmup"] == 7 and resolved("dkd")["warmup"] == 5
         assert resolved("kd,epochs=3")["epochs"] == 3
         assert resolved("rtn")["bits"] == 4 and "epochs" not in resolved("rtn")
+
+    @pytest.mark.parametrize(
+        ("stage", "match"),
+        [
+            ("rtn,bits=4,budget=2.5", "bits: found 4: the budget gives each layer its own"),
+            ("rtn,bits=4,cost=loss", "cost: found 'loss': nothing is chosen by cost without a budget"),
+            ("rtn,budget=2.5,levels=paper", "budget: found 2.5, expected at least 3: levels=paper"),
+        ],
+    )
+    def test_keys_that_do_not_go_together(self, grammar, stage, match):
+        with pytest.raises(UserError, match=match):
+            grammar.resolve(grammar.parse_stage(stage))
+
+    def test_keys_that_are_not_read_are_no_part_of_the_result(self, grammar):
+        plain, budget, greedy = (
+            grammar.resolve(grammar.parse_stage(text)).keys() for text in ("rtn", "rtn,budget=3", "rtn,order=greedy")
+        )
+        assert greedy - plain == {"cost"} and greedy - budget == {"bits"}
 
     @given(recipes)
     def test_plain_values_in_order(self, grammar, parts):
@@ -257,7 +280,9 @@ class TestExpand:
 class TestTargets:
     @pytest.mark.parametrize("file", FILES)
     def test_files_of_a_cell(self, grammar, file):
-        check_target(f"results/digits/seed=0/teacher/kd/{file}", grammar, DATASETS)
+        quantized = file in ("sensitivity.csv", "model.archive.safetensors")
+        recipe = "teacher/kd/gpfq,images=64" if quantized else "teacher/kd"
+        check_target(f"results/digits/seed=0/{recipe}/{file}", grammar, DATASETS)
 
     @pytest.mark.parametrize(
         "target",
@@ -289,6 +314,12 @@ class TestTargets:
             ("results/digits/seed=0/teacher/kdd/metrics.json", "stage 'kdd' does not exist"),
             ("results/digits/seed=0/kd/metrics.json", "expected a root"),
             ("results/digits/seed=0/teacher/rtn/history.csv", "'rtn' does not train and has no history.csv"),
+            ("results/digits/seed=0/teacher/kd/model.archive.safetensors", "'kd' gives a float model, .* no archive"),
+            ("results/digits/seed=0/teacher/kd/sensitivity.csv", "'kd' does not quantize and has no sensitivity.csv"),
+            (
+                "results/digits/seed=0/teacher/rtn,budget=3,images=64/sensitivity.csv",
+                "the same for all bits, .* expected results/digits/seed=0/teacher/rtn,images=64/sensitivity.csv",
+            ),
         ],
     )
     def test_slips(self, grammar, target, match):

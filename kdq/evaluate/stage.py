@@ -15,6 +15,7 @@ from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
+from kdq.models import archive
 from kdq.models.file import ModelFile, to_network
 
 PARTS = ("validation", "test")
@@ -83,11 +84,15 @@ def _others(parent, of_parent: dict, part: str, images: int) -> dict:
 
 
 def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
-    """Bytes of the file; parameters; weights in quantized layers and their mean bits, log2 of the number of levels."""
+    """Bytes of the file, and of its archive where it has codes; parameters; weights in quantized layers, their bits.
+
+    ``nominal_bits`` is the mean over these weights of log2 of the number of levels, 32 for a float model.
+    """
     quantized = sum(weight.codes.numel() for weight in file.codes.values())
     bits = sum(math.log2(weight.high - weight.low + 1) * weight.codes.numel() for weight in file.codes.values())
     return {
         "file_bytes": Path(path).stat().st_size,
+        "entropy_bytes": archive.size_bytes(path) if file.codes else None,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "quantized_weights": quantized,
         "nominal_bits": bits / quantized if quantized else 32.0,

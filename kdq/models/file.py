@@ -65,7 +65,11 @@ def save(path, network: nn.Module, architecture: dict, codes: dict[str, Codes], 
 
 def read(path) -> ModelFile:
     """Read a model file; raises UserError that names it where it is missing, corrupted or foreign."""
-    header, tensors = read_tensors(path, FORMAT)
+    return parse(*read_tensors(path, FORMAT), path)
+
+
+def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
+    """What the header and the tensors of a model file say; raises UserError, with ``path``, where they do not fit."""
     codes = {}
     try:
         for layer, facts in header["layers"].items():

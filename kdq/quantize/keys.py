@@ -6,7 +6,31 @@ from kdq.parameters import Annotated, Base, ClassVar, Field, Literal, Positive, 
 class Quantizer(Base):
     """What every quantizer has in common: the alphabet, its scale and the calibration."""
 
+    # What is done with a network whose layers have been measured alone; the measurement is the same for all values.
+    after_measurement: ClassVar = ("bits", "budget", "cost", "order", "batchnorm")
+
     bits: Annotated[int, Field(ge=2, le=8, description="bits a weight")] = 4
+    budget: Annotated[
+        Literal[0] | Annotated[float, Field(ge=2, le=8)],
+        Field(
+            description="mean bits a weight; each layer gets its own bits, at the least sum of their costs; 0: `bits` "
+            "in all layers"
+        ),
+    ] = 0
+    cost: Annotated[
+        Literal["kl", "loss", "accuracy"],
+        Field(
+            description="what a layer costs that is quantized alone, on the calibration images: divergence from the "
+            "parent's predictions, increase of the cross entropy with the labels, or loss of accuracy"
+        ),
+    ] = "kl"
+    order: Annotated[
+        Literal["forward", "greedy"],
+        Field(
+            description="layers are quantized as they are executed, or by rising cost, each on what the network passes "
+            "on by then"
+        ),
+    ] = "forward"
     levels: Annotated[
         Literal["2^b", "2^b-1", "paper"],
         Field(
@@ -41,8 +65,27 @@ class Quantizer(Base):
         ),
     ] = "keep"
 
+    def inconsistency(self) -> str:
+        least = 3 if self.levels == "paper" else 2
+        if 0 < self.budget < least:
+            return f"budget: found {self.budget}, expected at least {least}: levels={self.levels} stores no fewer bits"
+        return ""
+
+    @classmethod
+    def needs_measurement(cls, values: dict) -> bool:
+        """Whether a stage with ``values`` asks what each layer costs alone."""
+        return bool(values.get("budget")) or values.get("order") == "greedy"
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        found = {"bits": "the budget gives each layer its own"} if values.get("budget") else {}
+        if not cls.needs_measurement(values):
+            found["cost"] = "nothing is chosen by cost without a budget or order=greedy"
+        return found
+
     conflicts: ClassVar[dict[tuple[str, str], str]] = {
-        ("bias", "batchnorm"): "statistics that are measured again do not fit biases that were corrected before"
+        ("bias", "batchnorm"): "statistics that are measured again do not fit biases that were corrected before",
+        ("bias", "order"): "means are corrected on the way through the network, layers in the order of execution",
     }
 
 

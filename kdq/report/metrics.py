@@ -28,7 +28,7 @@ class Layer(Open):
 
     name: str
     weights: int
-    bits: int
+    bits: int | None = None  # none for a random layer of `ntklc`
     levels: str
     scale: FiniteFloat | None = None
     relative_error: FiniteFloat | None = None
@@ -44,6 +44,7 @@ class Metrics(Open):
     validation: Part
     test: Part
     file_bytes: int
+    entropy_bytes: int | None = None
     nominal_bits: FiniteFloat
     parameters: int
     quantized_weights: int

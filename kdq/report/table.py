@@ -7,9 +7,11 @@ from kdq.errors import UserError
 from kdq.files import atomic, checked, read_json
 from kdq.report import dkd_choice
 from kdq.report.metrics import Metrics
+from kdq.stages import FLOAT_KINDS
 
 MEASURES = ("top1", "top5", "cross_entropy", "expected_calibration_error", "agreement_parent", "agreement_root")
 PARTS = ("validation", "test")
+SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "quantized_weights")
 
 COLUMNS = {
     "dataset": "data set",
@@ -43,6 +45,7 @@ COLUMNS = {
     "test_agreement_parent": "same class as the parent predicts, test part, share of 1; empty for a root",
     "test_agreement_root": "same class as the root predicts, test part, share of 1; empty for a root",
     "file_bytes": "size of the model's file, bytes",
+    "entropy_bytes": "size of the file's archive, in which the codes are entropy coded, bytes; empty for a float model",
     "nominal_bits": "mean over the quantized weights of log2 of their alphabet's levels, bits; 32 for a float model",
     "parameters": "parameters of the network",
     "quantized_weights": "weights that are stored as codes; 0 for a float model",
@@ -56,6 +59,7 @@ COUNTS = (
     "validation_images",
     "test_images",
     "file_bytes",
+    "entropy_bytes",
     "parameters",
     "quantized_weights",
     "weights",
@@ -86,7 +90,6 @@ TEXTS = (
     "test",
 )
 TRUTHS = ("chosen", "within_noise")
-FLOAT_KINDS = ("root", "distill")
 
 
 def read_metrics(path) -> dict:
@@ -140,7 +143,7 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
         "quantizer_name": "+".join(names[length:]) or "none",
         "bits": max((layer["bits"] for layer in alphabets), default=32),
         "levels": alphabets[0]["levels"] if alphabets else None,
-        **{name: cell[name] for name in ("file_bytes", "nominal_bits", "parameters", "quantized_weights")},
+        **{name: cell[name] for name in SIZES},
         "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
     }
     for part in PARTS:

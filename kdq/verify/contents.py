@@ -15,6 +15,7 @@ LARGE = ("layers", "architecture", "validation", "test", "classes")  # and no ma
 HEADERS = {
     "data": formats.DATA,
     "model.safetensors": formats.MODEL,
+    "model.archive.safetensors": formats.ARCHIVE,
     "predictions.safetensors": formats.PREDICTIONS,
     "views": formats.VIEWS,
 }

@@ -7,6 +7,7 @@ from kdq import ledger
 from kdq.config import DATASETS, Study
 from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
+from kdq.quantize import measured
 from kdq.recipe import Recipe, spell
 from kdq.report.jobs import ReportJobs
 from kdq.stages import PARENTLESS, TRAINS
@@ -92,6 +93,9 @@ class Workflow:
         shared = recipe.parent is None and recipe.last.keys.get("seed") is not None
         if name in ("metrics.json", "predictions.safetensors"):
             return self._evaluation(dataset, seed, recipe, folder)
+        if name == measured.FILE or name == "model.archive.safetensors":
+            path = f"{folder}/{recipe.path}/{name}"
+            return Product(name, (path,), products.no_claim)
         if name.startswith("views,"):
             return self._views(f"{folder}/{recipe.path}", dataset, name)
         trains = recipe.last.kind in TRAINS
@@ -110,6 +114,8 @@ class Workflow:
         inputs = {"data": self._data_file(dataset)}
         if recipe.parent:
             inputs["parent"] = f"{folder}/{recipe.parent.path}/model.safetensors"
+        if stage.kind == "quantize" and stage.type.keys.needs_measurement(self.study.grammar.resolve(stage)):
+            inputs["sensitivity"] = f"{folder}/{measured.measured_recipe(recipe)}/{measured.FILE}"
         if stage.kind == "retrain":
             teacher = self.study.grammar.teacher(recipe.parent, stage)
             inputs["teacher"] = f"{folder}/{teacher.path}/model.safetensors"
