@@ -16,7 +16,7 @@ from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, Posi
 from kdq.recipe import Grammar, Recipe, expand
 from kdq.retrain.keys import OWN_DEFAULTS, Continued
 from kdq.root.keys import Shared
-from kdq.stages import KINDS, PARENTLESS, check, explain, find_stages
+from kdq.stages import KINDS, PARENTLESS, TRAINS, check, explain, find_stages
 from kdq.train.settings import Network, Training
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
@@ -260,8 +260,8 @@ def documentation(package: Path) -> str:
         "",
         *_key_table(Continued, Continued.model_fields.keys() - set(OWN_DEFAULTS)),
     ]
-    shared = Role.model_fields.keys()
     for kind in KINDS:
+        shared = Role.model_fields.keys() if kind in TRAINS else ()
         for stage in (stage for stage in find_stages(package).values() if stage.kind == kind):
             lines += ["", f"## Stage `{stage.name}` ({kind})", "", *_key_table(stage.keys, shared)]
     return "\n".join(lines) + "\n"

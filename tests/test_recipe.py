@@ -25,7 +25,7 @@ KD = {"temperature": positive, "label_weight": not_negative, "loss": st.sampled_
 RTN = {
     "bits": st.integers(2, 8),
     "levels": st.sampled_from(["2^b", "2^b-1", "paper"]),
-    "scale": st.just("search") | positive,
+    "scale": st.sampled_from(["search", "mse", "minmax"]) | positive,
     "patches": st.sampled_from(["all", "paper"]) | st.integers(1, 10**6),
     "order": st.sampled_from(["forward", "greedy"]),
 }
@@ -113,12 +113,13 @@ class TestMessages:
             ("teacher/kdd", "stage 'kdd' does not exist, expected one of .*; did you mean 'kd'"),
             ("teacher/qwertz", "stage 'qwertz' does not exist, expected one of [a-z, ]*$"),
             ("teacher/kd,temprature=2", "stage 'kd': unknown key 'temprature'; did you mean 'temperature'"),
-            ("teacher/rtn,zzz=2", "stage 'rtn': unknown key 'zzz', expected one of batchnorm, bits, .*scale"),
+            ("teacher/rtn,zzz=2", "stage 'rtn': unknown key 'zzz', expected one of batchnorm, bias, bits, .*scale"),
             ("teacher/kd,loss=kk", "loss: found 'kk', expected 'kl' or 'ce'; did you mean 'kl'"),
             ("teacher/kd,temperature=0", "temperature: found 0, expected greater than 0"),
             ("teacher/kd,temperature=hot", "temperature: found 'hot', expected number"),
             ("teacher/kd,temperature=nan", "temperature: found nan, expected a finite number"),
             ("teacher/kd,temperature=1e999", "temperature: found inf, expected a finite number"),
+            ("teacher/rtn,batchnorm=reestimate,bias=correct", "bias: found correct beside batchnorm=reestimate: .*"),
             ("teacher/rtn,bits=9", "bits: found 9, expected less than or equal to 8"),
             ("teacher/rtn,bits=2.5", "bits: found 2.5, expected integer"),
             ("teacher/rtn,budget=1.5", "budget: found 1.5, expected 0 or greater than or equal to 2"),
@@ -171,7 +172,7 @@ class TestMessages:
 
     @pytest.mark.parametrize("value", ["-1", "0", "serach", "true"])
     def test_of_a_key_that_is_a_word_or_a_number(self, grammar, value):
-        refused(grammar, f"teacher/rtn,scale={value}", r"expected 'search' or .*(greater than 0|number)")
+        refused(grammar, f"teacher/rtn,scale={value}", r"expected 'search', .*'minmax' or .*(greater than 0|number)")
 
 
 class TestResolve:
