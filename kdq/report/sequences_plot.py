@@ -9,7 +9,10 @@ FILLINGS = {False: "black", True: "white", None: style.GREY}  # by ``within_nois
 MARK = {"color": "black", "markersize": 4.5, "linestyle": "none", "zorder": 4}
 OFFSET = 0.16  # of a row, between its two bars
 ROW_INCHES = 0.27
-QUESTIONS = {"teacher at equal bits": "at equal bits", "teacher at equal bytes": "at equal bytes"}
+QUESTIONS = {
+    "teacher at equal bits": "teacher / student, equal bits",
+    "teacher at equal bytes": "teacher / student, equal bytes",
+}
 
 Lane = tuple[int, str]  # parameters of the network, sequence
 
@@ -103,8 +106,8 @@ def _draw_winner(panel, places: dict[Lane, int], rows: list[dict]) -> None:
 
 def _against(row: dict) -> str:
     bits = "float" if row["other_bits"] == 32 else f"{row['other_bits']} bits"
-    sizes = "{:,.0f} / {:,.0f} kB".format(row["file_bytes_mean"] / 1000, row["other_file_bytes_mean"] / 1000)
-    return f"{row['bits']} bits / {bits}\n{sizes}"
+    sizes = " / ".join(f"{row[f'{side}file_bytes_mean'] / 1000:,.3g}" for side in ("", "other_"))
+    return f"{row['bits']} bits / {bits}\n{sizes} kB"
 
 
 def _spaced(text: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 from cells import KINDS, cell, study
 
 from kdq.errors import UserError
-from kdq.report import columns, layers, summary, table
+from kdq.report import columns, layer_errors, layers, summary, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "table.md"
 
@@ -144,3 +144,25 @@ def test_the_table_of_layers_has_each_layer_of_each_quantized_cell(tmp_path):
     assert [(row["layer"], row["bits"], row["relative_error"]) for row in last] == [("conv1", 3, 0.5), ("fc", 3, 0.25)]
     table.write(tmp_path / "layers.csv", layers.COLUMNS, rows)
     assert table.read(tmp_path / "layers.csv") == rows
+
+
+def test_a_retrained_model_has_bits_and_no_errors_of_layers():
+    cells = study()
+    retrained = cell("teacher/kd/gpfq,bits=2/qat,epochs=3", keys={"epochs": 3}, errors=[0.1] * 4)
+    retrained["layers"] = [
+        {key: value for key, value in layer.items() if key != "relative_error"} | {"bits": 2}
+        for layer in retrained["layers"]
+    ]
+    row = row_of("teacher/kd/gpfq,bits=2/qat,epochs=3", [*cells, retrained])
+    found = {column: row[column] for column in ("kind", "network", "quantizer", "quantizer_name", "bits")}
+    assert found == {
+        "kind": "retrain",
+        "network": "teacher/kd",
+        "quantizer": "gpfq+qat,epochs=3",
+        "quantizer_name": "gpfq+qat",
+        "bits": 2,
+    }
+    assert row["mean_relative_layer_error"] is None
+    assert {layer["relative_error"] for layer in layers.rows([retrained])} == {None}
+    figures = [layer_errors.draw(layers.rows(which), "digits") for which in (cells, [*cells, retrained])]
+    assert len({len(figure.axes) for figure in figures}) == 1

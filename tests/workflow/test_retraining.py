@@ -81,11 +81,9 @@ def test_an_edit_of_a_way_to_retrain_reruns_its_cells(workflow):
     configured = {**STUDY, "recipes": [*RETRAINED, OTHER_ORDER]}
     workflow.configure(configured)
     assert workflow.plan() == set()
-    curves = figures("training_curves")
+    drawn = figures("training_curves", "layer_errors", "comparisons")
     with workflow.edited("kdq/retrain/qat.py", appended("EDITED = 1")):
-        assert workflow.plan() == made([RETRAINED[0], RETRAINED[3]]) | AGAIN | curves | figures(
-            "layer_errors", "comparisons"
-        )
+        assert workflow.plan() == made([RETRAINED[0], RETRAINED[3]]) | AGAIN | drawn
     with workflow.edited("kdq/distill/kd.py", appended("EDITED = 1")):
         expected = {f"{FOLDER}/{recipe}/model.safetensors" for recipe in RETRAINED[:3]}
         assert expected <= workflow.plan() and f"{FOLDER}/{RETRAINED[3]}/model.safetensors" not in workflow.plan()
@@ -103,7 +101,7 @@ def test_a_model_can_be_distilled_from_it(workflow):
     [
         (
             "hard/qat",
-            "qat retrains a quantized model, but its parent 'hard' is float; did you mean 'hard/gpfq,bits=4/qat'",
+            "retrains a quantized model, but its parent 'hard' is float; did you mean 'hard/gpfq,bits=4/qat'",
         ),
         ("teacher/kd/gpfq/dcq,sections=0", "sections: found 0"),
         ("hard/gpfq/qat,start=float,teacher=root", "start: found float beside teacher=root"),
