@@ -1,7 +1,7 @@
 """Keys of the roots: which one it is, and where its network comes from."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import AfterValidator
 
@@ -29,6 +29,26 @@ def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _name_of_file(text: str) -> str:
+    """Nothing, or the relative path of a file that lies nowhere above."""
+    path = PurePosixPath(text)
+    if not text.isprintable() or path.is_absolute() or ".." in path.parts or str(path) != (text or "."):
+        raise ValueError("the name of a file in the repository or folder")
+    return text
+
+
+def _repository(text: str) -> str:
+    if text and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text, re.ASCII):
+        raise ValueError("a repository of the hub, owner/name")
+    return text
+
+
+def _path(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a path of printable letters")
+    return text
+
+
 class Shared(Base):
     """Which root it is, not how it is made: only a recipe may say it, and it is no part of the resolved keys."""
 
@@ -49,17 +69,22 @@ class Source(Base):
             "`AutoModelForImageClassification`"
         ),
     ] = "train"
-    repository: Annotated[str, Field(description="`hub`, `transformers`: the hub's repository, `owner/name`")] = ""
+    repository: Annotated[
+        str, AfterValidator(_repository), Field(description="`hub`, `transformers`: the hub's repository, `owner/name`")
+    ] = ""
     revision: Annotated[
         str,
         _hexadecimal(40, "a commit: branches and tags move"),
         Field(description="`hub`, `transformers`: the repository's commit, 40 hexadecimal digits"),
     ] = ""
     folder: Annotated[
-        str, Field(description="`hub`, `transformers`: a local folder with the files, instead of a repository")
+        str,
+        AfterValidator(_path),
+        Field(description="`hub`, `transformers`: a local folder with the files, instead of a repository"),
     ] = ""
     file: Annotated[
         str,
+        AfterValidator(_name_of_file),
         Field(
             description="`hub`, `transformers`: the file of weights; empty is `pytorch_model.bin` for `hub`, "
             "`model.safetensors` for `transformers`"
