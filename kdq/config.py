@@ -213,7 +213,7 @@ class Origin:
                 continue
             try:
                 self.contents.append((str(file), yaml.safe_load(Path(file).read_text()) or {}))
-            except (OSError, yaml.YAMLError):
+            except (OSError, ValueError, RecursionError, yaml.YAMLError):
                 continue  # Snakemake itself reports a config file that can't be read
 
     def of(self, path) -> str:

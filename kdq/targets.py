@@ -36,7 +36,7 @@ def check(target: str, grammar: Grammar, datasets) -> None:
         return
     if seed in ("data", "figures") or parts[-1].startswith("views,"):
         return
-    if not re.fullmatch(r"seed=\d+", seed):
+    if not re.fullmatch("seed=[0-9]+", seed):
         raise UserError(f"{target}: found {seed!r} after the data set, expected seed=NUMBER, for example seed=0")
     if not rest or rest[-1] not in FILES:
         found = rest[-1] if rest else ""

@@ -51,15 +51,22 @@ gc.set_threshold(200_000, 50, 1000)
 
 # An environment of --sdm conda brings its own Python; without one it is the Python that runs Snakemake.
 IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-PYTHON = "python" if IN_CONDA else shlex.quote(sys.executable)
+
+
+def literal(text):
+    """``text`` as one word of a shell command, and in Snakemake's format for one."""
+    return shlex.quote(text).replace("{", "{{").replace("}", "}}")
+
+
+PYTHON = "python" if IN_CONDA else literal(sys.executable)
 # A job that runs where Snakemake does is forked in a moment; one on a node of a cluster has that node to itself.
 IS_LOCAL = not workflow.remote_exec
-RUN_JOB = [PYTHON, "-I -S", shlex.quote(f"{HOME}/kdq/launch.py")] if IS_LOCAL else [PYTHON, "-m kdq.job"]
+RUN_JOB = [PYTHON, "-I -S", literal(f"{HOME}/kdq/launch.py")] if IS_LOCAL else [PYTHON, "-m kdq.job"]
 
 
 def command(script, **named):
     """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
-    words = [*RUN_JOB, shlex.quote(f"{HOME}/{script}")]
+    words = [*RUN_JOB, literal(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
     return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])
@@ -76,13 +83,15 @@ def stages_of(kind):
 
 DATA_FILE = f"results/{{dataset}}/data/split={DATA.split_seed}.safetensors"
 PARENT = "results/{dataset}/seed={seed}/{parent}"
+STAGE = f"({any_of(GRAMMAR.types)})(,[^/]+)?"
 
 
 wildcard_constraints:
     dataset=any_of(DATASETS),
-    seed=r"\d+",
-    split_seed=r"\d+",
-    parent=".+",
+    seed="[0-9]+",
+    split_seed="[0-9]+",
+    parent=f"{STAGE}(/{STAGE})*",
+    stage=STAGE,
 
 
 def keys_of(stage):

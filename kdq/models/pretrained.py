@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdq.errors import UserError
+from kdq.errors import UserError, shown
 
 
 def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) -> Tensor:
@@ -52,6 +52,13 @@ class Pretrained(nn.Module):
         return self.network(pixel_values=self.pixels(images)).logits
 
 
+def check_kernels(config: dict) -> None:
+    """Raise UserError where a configuration names code of a hub to compute with: ``owner/name`` of a kernel."""
+    for key, value in config.items():
+        if key.endswith("_implementation") and "/" in str(value):
+            raise UserError(f"{key}: found {shown(value)}, code of a hub; expected one of the library")
+
+
 def outline(*, config: dict, **_) -> dict[str, tuple]:
     """The shapes of all tensors of a network that is not built."""
     with torch.device("meta"):
@@ -67,6 +74,7 @@ def _build(config: dict) -> nn.Module:
     """The model of a configuration: one of the library's own, computed by the library's own code."""
     from transformers import CONFIG_MAPPING, AutoModelForImageClassification
 
+    check_kernels(config)
     try:
         described = CONFIG_MAPPING[config["model_type"]].from_dict(config)
         return AutoModelForImageClassification.from_config(described, dtype=torch.float32, trust_remote_code=False)

@@ -1,7 +1,7 @@
 """Keys of the roots: which one it is, and where its network comes from; and those of any file of weights."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import AfterValidator
 
@@ -24,6 +24,26 @@ def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _name_of_file(text: str) -> str:
+    """Nothing, or the relative path of a file that lies nowhere above."""
+    path = PurePosixPath(text)
+    if not text.isprintable() or path.is_absolute() or ".." in path.parts or str(path) != (text or "."):
+        raise ValueError("the name of a file in the repository or folder")
+    return text
+
+
+def _repository(text: str) -> str:
+    if text and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text, re.ASCII):
+        raise ValueError("a repository of the hub, owner/name")
+    return text
+
+
+def _path(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a path of printable letters")
+    return text
+
+
 class Shared(Base):
     """Which root it is, not how it is made: only a recipe may say it, and it is no part of the resolved keys."""
 
@@ -36,15 +56,20 @@ class Shared(Base):
 class Fetched(Base):
     """Where files of a network from outside are: in a hub's repository at a commit, or in a local folder."""
 
-    repository: Annotated[str, Field(description="a repository of the hub, `owner/name`")] = ""
+    repository: Annotated[
+        str, AfterValidator(_repository), Field(description="a repository of the hub, `owner/name`")
+    ] = ""
     revision: Annotated[
         str,
         _hexadecimal(40, "a commit: branches and tags move"),
         Field(description="the repository's commit, 40 hexadecimal digits"),
     ] = ""
-    folder: Annotated[str, Field(description="a local folder with the files, instead of a repository")] = ""
+    folder: Annotated[
+        str, AfterValidator(_path), Field(description="a local folder with the files, instead of a repository")
+    ] = ""
     file: Annotated[
         str,
+        AfterValidator(_name_of_file),
         Field(
             description="the file of weights; empty is `pytorch_model.bin`, or `model.safetensors` for `source` "
             "`transformers`"
