@@ -66,9 +66,14 @@ class Recipe:
         return Recipe(self.stages[:length])
 
     @property
+    def stages_of_network(self) -> tuple[Stage, ...]:
+        """The stage that makes the float network, and those that change it since."""
+        return self.stages[len(self.network.stages) - 1 :]
+
+    @property
     def is_quantized(self) -> bool:
         """Has its float network been quantized since?"""
-        return any(stage.kind == "quantize" for stage in self.stages[len(self.network.stages) :])
+        return any(stage.kind == "quantize" for stage in self.stages_of_network)
 
     @property
     def ancestors(self) -> list["Recipe"]:

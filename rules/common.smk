@@ -51,11 +51,14 @@ gc.set_threshold(200_000, 50, 1000)
 # An environment of --sdm conda brings its own Python; without one it is the Python that runs Snakemake.
 IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 PYTHON = "python" if IN_CONDA else shlex.quote(sys.executable)
+# A job that runs where Snakemake does is forked in a moment; one on a node of a cluster has that node to itself.
+IS_LOCAL = not workflow.remote_exec
+RUN_JOB = [PYTHON, "-I -S", shlex.quote(f"{HOME}/kdq/launch.py")] if IS_LOCAL else [PYTHON, "-m kdq.job"]
 
 
 def command(script, **named):
     """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
-    words = [PYTHON, "-m kdq.job", shlex.quote(f"{HOME}/{script}")]
+    words = [*RUN_JOB, shlex.quote(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
     return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])

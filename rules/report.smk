@@ -2,9 +2,11 @@
 localrules:
     table,
     compare,
+    sequences,
     plot_accuracy_vs_bits,
     plot_accuracy_vs_bytes,
     plot_comparisons,
+    plot_sequences,
     plot_training_curves,
     plot_dkd_curves,
     plot_dkd_heatmap,
@@ -67,6 +69,30 @@ rule compare:
         "Comparing recipes over seeds and over test images"
     script:
         "../scripts/compare.py"
+
+
+rule sequences:
+    input:
+        table="results/table.csv",
+        data=data_files,
+        predictions=files_of_all("predictions.safetensors"),
+    output:
+        sequences=report(
+            "results/sequences.csv",
+            caption="../docs/report/sequences_table.rst",
+            category="Tables",
+            labels={"table": "sequences of stages"},
+        ),
+    log:
+        "logs/sequences.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=sequences_job(),
+    message:
+        "Comparing sequences of stages at each number of bits"
+    script:
+        "../scripts/sequences.py"
 
 
 rule plot_accuracy_vs_bits:
@@ -139,6 +165,30 @@ rule plot_comparisons:
         "Drawing {wildcards.dataset}: differences between students"
     script:
         "../scripts/plot_comparisons.py"
+
+
+rule plot_sequences:
+    input:
+        sequences="results/sequences.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/sequences.png",
+            caption="../docs/report/sequences.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "sequences of stages"},
+        ),
+        svg="results/{dataset}/figures/sequences.svg",
+    log:
+        "logs/plot_sequences/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/plot_sequences.py"),
+    message:
+        "Drawing {wildcards.dataset}: sequences of stages"
+    script:
+        "../scripts/plot_sequences.py"
 
 
 rule plot_training_curves:

@@ -32,6 +32,10 @@ def compare_job():
     return job_of_script("scripts/compare.py") | {"kinds": CONTENTS.kinds}
 
 
+def sequences_job():
+    return job_of_script("scripts/sequences.py") | {"epochs": CONTENTS.epochs, "kinds": CONTENTS.kinds}
+
+
 def data_files(wildcards):
     return [DATA_FILE.format(dataset=dataset) for dataset in STUDY.config.datasets]
 
@@ -58,4 +62,6 @@ def figures():
 def all_targets():
     """Every cell too: where a cell is missing and the table is not, the cell is made again."""
     tables = [f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")]
+    if CONTENTS.sequences:
+        tables.append("results/sequences.csv")
     return [*cells("metrics.json"), *tables, *figures()]

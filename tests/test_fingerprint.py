@@ -153,6 +153,21 @@ class TestClosure:
         assert not {"kdq/data/cifar.py", "kdq/data/sources.py"} & found
         assert script == "distill" or not any(path.startswith("kdq/distill") for path in found)
 
+    @pytest.mark.parametrize("name", ["qat", "qkd", "dcq"])
+    def test_a_way_to_retrain_has_no_other_one_no_quantizer_and_no_method(self, fingerprints, home, name):
+        found = names(home, fingerprints.closure("scripts/retrain.py", f"kdq/retrain/{name}.py"))
+        ways = {f"kdq/retrain/{other}.py" for other in ("qat", "qkd", "dcq", "ntklc")}
+        assert found & ways == {f"kdq/retrain/{name}.py"}
+        assert {"kdq/retrain/lsq.py", "kdq/retrain/stage.py", "kdq/train/loop.py", "kdq/models/file.py"} <= found
+        assert ("kdq/retrain/sections.py" in found) == (name == "dcq")
+        assert not {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py", "kdq/quantize/network.py"} & found
+        assert {path for path in found if path.startswith("kdq/distill")} == {
+            "kdq/distill/__init__.py",
+            "kdq/distill/divergence.py",
+        }
+        assert not any(path.startswith(("kdq/evaluate", "kdq/report", "kdq/root")) for path in found)
+        assert not {"kdq/config.py", "kdq/recipe.py", "kdq/stages.py"} & found
+
     def test_preparing_data_has_no_model(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/prepare_data.py"))
         assert not any(path.startswith(("kdq/models", "kdq/train", "kdq/distill", "kdq/quantize")) for path in found)
@@ -176,6 +191,9 @@ class TestEdits:
             "mixup": ("scripts/distill.py", "kdq/distill/mixup.py"),
             "rtn": ("scripts/quantize.py", "kdq/quantize/rtn.py"),
             "gpfq": ("scripts/quantize.py", "kdq/quantize/gpfq.py"),
+            "qat": ("scripts/retrain.py", "kdq/retrain/qat.py"),
+            "qkd": ("scripts/retrain.py", "kdq/retrain/qkd.py"),
+            "dcq": ("scripts/retrain.py", "kdq/retrain/dcq.py"),
             "evaluate": ("scripts/evaluate.py",),
             "data": ("scripts/prepare_data.py",),
         }
@@ -190,12 +208,17 @@ class TestEdits:
         [
             ("kdq/distill/kd.py", {"kd"}),
             ("kdq/distill/dkd.py", {"dkd"}),
-            ("kdq/distill/divergence.py", {"kd", "mixup"}),
+            ("kdq/distill/divergence.py", {"kd", "mixup", "qat", "qkd", "dcq"}),
             ("kdq/distill/standardize.py", {"kd", "dkd", "mixup"}),
             ("kdq/quantize/rtn.py", {"rtn"}),
             ("kdq/quantize/gpfq.py", {"gpfq"}),
             ("kdq/evaluate/metrics.py", {"evaluate"}),
-            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup"}),
+            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", "qat", "qkd", "dcq"}),
+            ("kdq/retrain/qat.py", {"qat"}),
+            ("kdq/retrain/qkd.py", {"qkd"}),
+            ("kdq/retrain/sections.py", {"dcq"}),
+            ("kdq/retrain/lsq.py", {"qat", "qkd", "dcq"}),
+            ("scripts/retrain.py", {"qat", "qkd", "dcq"}),
             ("kdq/root/hard.py", {"root"}),
             ("kdq/root/checkpoint.py", {"teacher"}),
             ("kdq/root/classifier.py", {"teacher"}),

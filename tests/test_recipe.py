@@ -46,8 +46,9 @@ recipes = st.tuples(stages(ROOTS), st.lists(stages(OTHERS), max_size=3)).map(lam
 
 @pytest.fixture(scope="module")
 def grammar(home):
-    student = {"epochs": 20, "width": 0.5}
-    return Grammar(find_stages(home / "kdq"), {"teacher": {"epochs": 30}, "student": student}, {"dkd": {"warmup": 5}})
+    student = {"epochs": 20, "width": 0.5, "learning_rate": 0.3, "batch_size": 50, "crop": 2}
+    roles = {"teacher": {"epochs": 30}, "student": student, "retrain": {"crop": 1}}
+    return Grammar(find_stages(home / "kdq"), roles, {"dkd": {"warmup": 5}, "qkd": {"epochs": 7}})
 
 
 def refused(grammar, text: str, match: str) -> None:
@@ -147,6 +148,17 @@ class TestMessages:
             ("teacher/", "stage '' does not exist"),
             ("teacher//rtn", "stage '' does not exist"),
             ("teacher /rtn", "stage 'teacher ' does not exist.*did you mean 'teacher'"),
+            (
+                "hard/qat",
+                "qat retrains a quantized model, but its parent 'hard' is float; did you mean 'hard/gpfq,bits=4/qat'",
+            ),
+            (
+                "teacher/rtn,bits=2/kd/dcq,inputs=student/rtn",
+                "its parent 'teacher/rtn,bits=2/kd' is float; did you mean "
+                "'teacher/rtn,bits=2/kd/gpfq,bits=4/dcq,inputs=student/rtn'",
+            ),
+            ("hard/rtn/qat,width=2", "stage 'qat': unknown key 'width'"),
+            ("hard/rtn/qat,teacher=parent", "teacher: found 'parent', expected 'float' or 'root'"),
         ],
     )
     def test_of_a_recipe(self, grammar, text, match):
@@ -177,6 +189,35 @@ class TestResolve:
             assert list(keys) == sorted(keys) == sorted(read)
             assert all(type(value) in (int, float, str, bool) for value in keys.values())
             assert {key: value for key, value in stage.keys.items() if key not in which}.items() <= keys.items()
+
+
+class TestRetrain:
+    def test_of_the_role_student_all_but_epochs_learning_rate_and_network(self, grammar):
+        def resolved(text):
+            return grammar.resolve(grammar.parse_stage(text))
+
+        plain = resolved("qat")
+        assert (plain["epochs"], plain["learning_rate"], plain["batch_size"], plain["crop"]) == (10, 0.01, 50, 1)
+        assert not {"width", "architecture", "stem"} & plain.keys()
+        assert resolved("qkd")["epochs"] == 7 and resolved("qkd,epochs=3")["epochs"] == 3
+        assert resolved("qat,learning_rate=0.5")["learning_rate"] == 0.5
+
+    @pytest.mark.parametrize(
+        ("text", "network"),
+        [
+            ("hard/rtn/qat", "hard"),
+            ("teacher/kd/gpfq,bits=2/qat/qkd", "teacher/kd"),
+            ("teacher,seed=0/gpfq/kd,epochs=3/rtn/dcq", "teacher,seed=0/gpfq/kd,epochs=3"),
+            ("teacher/gpfq/qat/kd", "teacher/gpfq/qat/kd"),
+            ("teacher/kd/ntklc", "teacher/kd"),
+        ],
+    )
+    def test_its_float_ancestor(self, grammar, text, network):
+        assert grammar.parse(text).network.path == network
+
+    def test_is_quantized_until_something_is_distilled_from_it(self, grammar):
+        quantized = {"teacher/rtn": True, "teacher/rtn/qat": True, "teacher/rtn/qat/kd": False, "hard/ntklc": False}
+        assert {text: grammar.parse(text).is_quantized for text in quantized} == quantized
 
 
 class TestSharedRoot:

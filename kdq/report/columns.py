@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.report import comparisons, layers, summary, table
+from kdq.report import comparisons, layers, sequences, summary, table
 
 
 def documentation() -> str:
@@ -30,6 +30,10 @@ def documentation() -> str:
         "## `results/comparisons.csv`: one row a data set and pair of recipes",
         "",
         *_column_table(comparisons.COLUMNS),
+        "",
+        "## `results/sequences.csv`: at each number of bits the best sequence of stages against each other one",
+        "",
+        *_column_table(sequences.COLUMNS),
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,12 +11,14 @@ FIGURES = (
     "accuracy_vs_bits",
     "accuracy_vs_bytes",
     "comparisons",
+    "sequences",
     "training_curves",
     "dkd_curves",
     "dkd_heatmap",
     "layer_errors",
 )
 MOST_STUDENTS = 60  # rows of the figure of comparisons; more are in its table alone
+FEW_RETRAINED = 8  # every bit-width has retrained models of its own; of more no training curve is drawn
 FEW_POINTS = 3  # a grid over alpha and beta of more points is left out of the training curves: it has its own figure
 
 
@@ -68,6 +70,25 @@ class Contents:
         return sorted({recipe.network.path for recipe in self.shown if recipe.last.kind in ("quantize", "retrain")})
 
     @cached_property
+    def sequences(self) -> list[str]:
+        """The quantized models, where some of them are trained after a quantization: then orders can be compared."""
+        trained_after = [recipe for recipe in self.shown if self._trains_after_quantization(recipe)]
+        return self.quantized if trained_after else []
+
+    @staticmethod
+    def _trains_after_quantization(recipe: Recipe) -> bool:
+        kinds = [stage.kind for stage in recipe.stages]
+        return "quantize" in kinds and any(kind != "quantize" for kind in kinds[kinds.index("quantize") :])
+
+    @cached_property
+    def epochs(self) -> dict[str, int]:
+        """For how many epochs the network of a recipe has been trained: its float network, and since."""
+        return {recipe.path: sum(map(self._epochs_of, recipe.stages_of_network)) for recipe in self.shown}
+
+    def _epochs_of(self, stage: Stage) -> int:
+        return self.grammar.resolve(stage)["epochs"] if self._trains(stage) else 0
+
+    @cached_property
     def students(self) -> list[str]:
         """The float networks that the figure of comparisons holds against the baseline."""
         floats = [recipe.path for recipe in self.shown if recipe.last.kind in ("root", "distill")]
@@ -76,9 +97,14 @@ class Contents:
 
     @cached_property
     def trained(self) -> list[str]:
-        """The recipes with a history, without the points of a large grid over DKD's weights that nothing builds on."""
+        """The recipes whose curves are drawn: those with a history.
+
+        Left out are the points of a large grid over DKD's weights that nothing builds on, and many retrained models.
+        """
         grid = {point.recipe for point in self.dkd_grid}
         hidden = grid - self.parents if len(grid) > FEW_POINTS else set()
+        retrained = {recipe.path for recipe in self.shown if recipe.last.kind == "retrain"}
+        hidden |= retrained if len(retrained) > FEW_RETRAINED else set()
         return [recipe.path for recipe in self.shown if self._trains(recipe.last) and recipe.path not in hidden]
 
     def _trains(self, stage: Stage) -> bool:
@@ -110,6 +136,7 @@ class Contents:
             "dkd_curves": self.dkd_grid,
             "dkd_heatmap": self.dkd_grid,
             "layer_errors": self.with_layer_errors,
+            "sequences": self.sequences,
             "training_curves": self.trained,
         }
         return [figure for figure in FIGURES if shows.get(figure, self.shown)]

@@ -11,6 +11,7 @@ def places(folder) -> list[str]:
         *folder.glob("summary.csv"),
         *folder.glob("layers.csv"),
         *folder.glob("comparisons.csv"),
+        *folder.glob("sequences.csv"),
         *sorted(folder.glob("*/figures")),
     ]
     return [str(path) for path in found]

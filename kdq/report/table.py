@@ -60,6 +60,10 @@ COUNTS = (
     "parameters",
     "quantized_weights",
     "weights",
+    "other_bits",
+    "other_parameters",
+    "epochs",
+    "other_epochs",
 )
 TEXTS = (
     "dataset",
@@ -76,6 +80,9 @@ TEXTS = (
     "note",
     "family",
     "other",
+    "question",
+    "sequence",
+    "other_sequence",
     "design",
     "test",
 )

@@ -61,9 +61,9 @@ def check_alike(parent: Model, teacher: Model) -> None:
             name = model.architecture["architecture"]
             raise UserError(f"dcq: the {role} is a network of {name}, which has no sections; expected a ResNet")
     for key, expected in parent.architecture.items():
-        if teacher.architecture[key] != expected:
+        if teacher.architecture.get(key) != expected:
             raise UserError(
-                f"dcq: teacher: found one of {key} {teacher.architecture[key]}, expected the parent's, {expected}; "
+                f"dcq: teacher: found one of {key} {teacher.architecture.get(key)}, expected the parent's, {expected}; "
                 "teacher=float is of its architecture"
             )
 

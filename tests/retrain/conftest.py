@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def small(**changes) -> dict:
-    return {"batch_size": 32, "crop": 1, "flip": False, "precision": "float32", **changes}
+    return {"batch_size": 32, "crop": 0, "flip": False, "precision": "float32", **changes}
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +47,10 @@ def quantized(few):
 
 @pytest.fixture(scope="session")
 def files(few, all_keys, quantized, tmp_path_factory):
-    """Model files ``float`` and ``rtn`` at 2 bits, of a network that has learned a little."""
+    """Model files ``float`` and ``rtn`` at 2 bits, of a network that has learned what it can from so few images."""
     folder = tmp_path_factory.mktemp("models")
     places = {"checkpoint": folder / "checkpoint.pt", "identity": "hard", "log": lambda line: None}
-    keys = all_keys("hard", width=0.125, epochs=8, learning_rate=0.05)
+    keys = all_keys("hard", width=0.125, epochs=30)
     trained = train_root(few, keys, seed=0, threads=1, **places)
     save(folder / "float.safetensors", folder / "history.csv", trained, **HEADER)
     parent = quantized(load(folder / "float.safetensors", CPU).network, bits=2)
@@ -68,3 +68,14 @@ def run(few, files, all_keys, tmp_path):
         return retrain(few, files["rtn"], files["float"], module, keys, seed=seed, threads=1, **places)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def accuracy():
+    """The share of a part's images that a network classifies right."""
+
+    def accuracy(network, split) -> float:
+        with torch.no_grad():
+            return (network(split.images.float() / 255).argmax(1) == split.labels).double().mean().item()
+
+    return accuracy

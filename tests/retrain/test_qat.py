@@ -64,13 +64,8 @@ class TestLosses:
             check(find_stages(home / "kdq")["qat"].keys, keys, "recipe")
 
 
-def accuracy(network, split):
-    with torch.no_grad():
-        return (network(split.images.float() / 255).argmax(1) == split.labels).double().mean().item()
-
-
 class TestLearning:
-    def test_wins_back_what_rounding_lost_on_the_same_bits(self, run, files, few, tmp_path):
+    def test_wins_back_what_rounding_lost_on_the_same_bits(self, run, files, few, accuracy, tmp_path):
         trained = run("qat", epochs=8, learning_rate=0.02)
         save(tmp_path / "model.safetensors", tmp_path / "history.csv", trained, **HEADER)
         found, parent = (model_file.read(path) for path in (tmp_path / "model.safetensors", files["rtn"]))

@@ -1,0 +1,159 @@
+"""A launched job is what it would be by itself: output, exit code, folder, environment, signals, code."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="jobs are launched on Linux alone")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A copy of the package with scripts of its own, and an environment whose launcher nobody else uses."""
+    folder = tmp_path_factory.mktemp("launched")
+    shutil.copytree(HOME / "kdq", folder / "kdq", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "OMP_NUM_THREADS": "1"}
+    environment.pop("KDQ_LAUNCHER", None)
+    yield folder, environment
+    for process in launchers(folder):
+        os.kill(process, signal.SIGKILL)
+
+
+def launchers(folder) -> list[int]:
+    """The processes that serve the package in ``folder``."""
+    found = subprocess.run(["pgrep", "-f", f"{folder}/kdq/launch.py --serve"], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def command(folder, script: str, **job) -> list[str]:
+    (folder / "script.py").write_text(script)
+    arguments = ["--threads", "1", "--log", "log", "--job", json.dumps(job)]
+    return [sys.executable, "-I", "-S", f"{folder}/kdq/launch.py", f"{folder}/script.py", *arguments]
+
+
+def run(workplace, script: str, launched=True, **job) -> subprocess.CompletedProcess:
+    folder, environment = workplace
+    environment = environment if launched else {**environment, "KDQ_LAUNCHER": "off"}
+    words = command(folder, script, **job)
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+SAYS = """
+import os, sys
+print(snakemake.params.job["word"], os.getcwd(), os.environ["WORD"], "torch" in sys.modules, os.getppid())
+print("aside", file=sys.stderr)
+sys.exit(7)
+"""
+
+
+def test_a_job_is_what_it_is_by_itself(workplace, monkeypatch):
+    folder, environment = workplace
+    environment["WORD"] = "of the environment"
+    (forked, alone) = (run(workplace, SAYS, launched, word="of the job") for launched in (True, False))
+    assert forked.returncode == alone.returncode == 7
+    assert forked.stderr == alone.stderr == "aside\n"
+    before = f"of the job {folder} of the environment"
+    assert forked.stdout.split()[:-1] == [*before.split(), "True"]
+    assert alone.stdout.split()[:-1] == [*before.split(), "False"]
+    assert int(forked.stdout.split()[-1]) in launchers(folder)
+
+
+def test_one_launcher_serves_all_and_many_at_once(workplace):
+    folder, environment = workplace
+    words = command(folder, "import os; print(os.getppid())")
+    jobs = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    parents = {job.communicate(timeout=120)[0].strip() for job in jobs}
+    assert parents == {str(process) for process in launchers(folder)}
+    assert len(parents) == 1
+
+
+def test_a_job_runs_the_package_as_it_is_on_the_disk(workplace):
+    folder, _ = workplace
+    script = "from kdq import changing; print(changing.VALUE)"
+    for value in (1, 2):
+        (folder / "kdq/changing.py").write_text(f"VALUE = {value}  # {'edited' * value}\n")
+        assert run(workplace, script).stdout == f"{value}\n"
+
+
+def test_a_defect_shows_its_traceback(workplace):
+    done = run(workplace, "raise ValueError('of the script')")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ValueError: of the script"
+
+
+WAITS = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(3))
+open("pid", "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+def waiting(workplace):
+    """A job that waits, as (command, process of the job)."""
+    folder, environment = workplace
+    (folder / "pid").unlink(missing_ok=True)
+    job = subprocess.Popen(command(folder, WAITS), cwd=folder, env=environment)
+    until(lambda: (folder / "pid").is_file() and (folder / "pid").read_text())
+    return job, int((folder / "pid").read_text())
+
+
+def until(condition):
+    latest = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < latest
+        time.sleep(0.02)
+
+
+def gone(process: int) -> bool:
+    """Has it ended? One that nobody has waited for yet has too."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_signal_reaches_the_job(workplace):
+    job, _ = waiting(workplace)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(60) == 3
+
+
+def test_a_killed_command_takes_its_job_with_it(workplace):
+    job, process = waiting(workplace)
+    job.kill()
+    until(lambda: gone(process))
+
+
+def test_a_killed_job_is_told_as_a_shell_tells_it(workplace):
+    job, process = waiting(workplace)
+    os.kill(process, signal.SIGKILL)
+    assert job.wait(60) == 128 + signal.SIGKILL
+
+
+def test_a_killed_launcher_takes_its_jobs_with_it_and_the_next_job_starts_another(workplace):
+    folder, _ = workplace
+    job, process = waiting(workplace)
+    for launcher in launchers(folder):
+        os.kill(launcher, signal.SIGKILL)
+    assert job.wait(60) == 1
+    until(lambda: gone(process))
+    assert run(workplace, "print('again')").stdout == "again\n"
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(workplace):
+    folder, _ = workplace
+    place = folder / f"kdq-{os.getuid()}"
+    place.chmod(0o777)
+    try:
+        assert run(workplace, "import sys; print('torch' in sys.modules)").stdout == "False\n"
+    finally:
+        place.chmod(0o700)
