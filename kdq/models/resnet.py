@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from kdq.errors import UserError, nearest
 from kdq.models.random_head import RandomHead
 
-TAPS = ("stem", "layer1", "layer2", "layer3", "layer4", "embedding")
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
+TAPS = ("stem", *LAYERS, "embedding", *PREACTIVATIONS)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -31,10 +33,13 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(x)) + shortcut, inplace=True)
+        return self.bn2(self.conv2(x)) + shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.preactivation(x), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -52,11 +57,14 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        return F.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
+        return self.bn3(self.conv3(x)) + shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.preactivation(x), inplace=True)
 
 
 ARCHITECTURES = {
@@ -111,16 +119,20 @@ class ResNet(nn.Module):
         """Logits (B, classes) of images (B, C, H, W) in [0, 1]; with ``taps``, ``(logits, {tap: feature})``.
 
         Features are post-activation: ``stem`` and ``layer1`` to ``layer4`` (B, C, H, W), ``embedding`` (B, D), the
-        pooled input of the classifier.
+        pooled input of the classifier. ``layer1.preactivation`` and so on are what the stage's last ReLU gets.
         """
         features = {}
         x = (images - self.mean) / self.std
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         features["stem"] = x
         x = self.maxpool(x)
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = getattr(self, name)(x)
-            features[name] = x
+        kept = any(tap in PREACTIVATIONS for tap in taps)
+        for name in LAYERS:
+            *blocks, last = getattr(self, name)
+            for block in blocks:
+                x = block(x)
+            features[f"{name}.preactivation"] = x = last.preactivation(x)
+            features[name] = x = F.relu(x, inplace=not kept)
         x = x.mean((2, 3))
         features["embedding"] = x
         logits = self.fc(x)
