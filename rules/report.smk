@@ -2,6 +2,7 @@
 localrules:
     table,
     compare,
+    sensitivities,
     plot_accuracy_vs_bits,
     plot_accuracy_vs_bytes,
     plot_comparisons,
@@ -9,6 +10,7 @@ localrules:
     plot_dkd_curves,
     plot_dkd_heatmap,
     plot_layer_errors,
+    plot_sensitivity,
 
 
 rule table:
@@ -67,6 +69,28 @@ rule compare:
         "Comparing recipes over seeds and over test images"
     script:
         "../scripts/compare.py"
+
+
+rule sensitivities:
+    input:
+        sensitivities=measured_files,
+    output:
+        table=report(
+            "results/sensitivity.csv",
+            caption="../docs/report/sensitivities.rst",
+            category="Tables",
+            labels={"table": "layers quantized alone"},
+        ),
+    log:
+        "logs/sensitivities.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/sensitivities.py"),
+    message:
+        "Collecting what the layers of all measured networks cost alone"
+    script:
+        "../scripts/sensitivities.py"
 
 
 rule plot_accuracy_vs_bits:
@@ -235,3 +259,27 @@ rule plot_layer_errors:
         "Drawing {wildcards.dataset}: errors of the layers"
     script:
         "../scripts/plot_layer_errors.py"
+
+
+rule plot_sensitivity:
+    input:
+        sensitivities="results/sensitivity.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/sensitivity.png",
+            caption="../docs/report/sensitivity.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "layers quantized alone"},
+        ),
+        svg="results/{dataset}/figures/sensitivity.svg",
+    log:
+        "logs/plot_sensitivity/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/plot_sensitivity.py"),
+    message:
+        "Drawing {wildcards.dataset}: layers quantized alone"
+    script:
+        "../scripts/plot_sensitivity.py"

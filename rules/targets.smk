@@ -19,6 +19,12 @@ def trained_histories(wildcards):
     return files_of(wildcards.dataset, CONTENTS.trained, "history.csv")
 
 
+def measured_files(wildcards):
+    return [
+        path for dataset in STUDY.config.datasets for path in files_of(dataset, CONTENTS.measured, "sensitivity.csv")
+    ]
+
+
 def dkd_files(name):
     return lambda wildcards: files_of(wildcards.dataset, [point.recipe for point in CONTENTS.dkd_grid], name)
 
@@ -57,5 +63,7 @@ def figures():
 
 def all_targets():
     """Every cell too: where a cell is missing and the table is not, the cell is made again."""
-    tables = [f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")]
-    return [*cells("metrics.json"), *tables, *figures()]
+    tables = ["table", "summary", "layers", "comparisons"]
+    if CONTENTS.measured:
+        tables.append("sensitivity")
+    return [*cells("metrics.json"), *(f"results/{name}.csv" for name in tables), *figures()]

@@ -10,6 +10,7 @@ from kdq.evaluate.significance import Outcome, bootstrap_images, holm, paired, w
 from kdq.evaluate.stage import PREDICTIONS_FORMAT
 from kdq.files import read_tensors
 from kdq.report import pairs
+from kdq.report.bits import nearest_tenth
 
 SIGNIFICANT = 0.05
 COLUMNS = {
@@ -19,7 +20,7 @@ COLUMNS = {
     f"Of more than {pairs.ALL_PAIRS_UP_TO} models that could be compared, each is with the first alone",
     "recipe": "the model",
     "other": "the model that it is compared with",
-    "bits": "bits a weight of both; 32 for float models",
+    "bits": "bits a weight of both, to a tenth; 32 for float models",
     "design": "`own teacher`: under each seed a teacher of its own; `shared teacher`: one for all seeds "
     "(`teacher,seed=0/...`), so that nothing is said of other teachers; `own and shared teacher`: one of each",
     "seeds": "number of seeds that both have",
@@ -96,7 +97,7 @@ def _row(dataset: str, family: str, model: dict, other: dict, kinds: dict, seeds
         "family": family,
         "recipe": recipe,
         "other": against,
-        "bits": model["bits"],
+        "bits": nearest_tenth(model["bits"]),
         "design": design(recipe, against, kinds),
         "seeds": len(seeds),
         "test_images": images,

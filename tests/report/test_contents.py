@@ -25,7 +25,15 @@ def test_a_figure_with_nothing_to_show_is_no_target():
     assert contents("teacher", "hard").figures == ["accuracy_vs_bytes", "comparisons", "training_curves"]
     found = contents("teacher/dkd").figures  # one point is no grid
     assert found == ["accuracy_vs_bytes", "comparisons", "training_curves"]
-    assert set(contents("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}").figures) == set(FIGURES)
+    everything = contents("teacher/dkd,alpha={1,2}/rtn,order=greedy", "teacher/dkd,alpha={1,2}")
+    assert set(everything.figures) == set(FIGURES)
+
+
+def test_what_is_measured_is_asked_for_by_budgets_and_the_greedy_order():
+    found = contents("teacher/gpfq,bits={2,3}", "hard/gpfq,budget={2.5,3}", "hard/rtn,images=64,order=greedy/kd/rtn")
+    assert found.measured == ["hard/gpfq", "hard/rtn,images=64"]
+    assert "sensitivity" in found.figures and "sensitivity" not in contents("teacher/gpfq,bits={2,3}").figures
+    assert contents("hard/gpfq", gpfq={"budget": 3.0}).measured == ["hard/gpfq"]
 
 
 def test_the_figure_of_comparisons_is_left_out_where_it_would_be_too_long():
