@@ -37,8 +37,7 @@ def draw(table: list[dict], dataset: str):
             network, quantizer = recipe.replace(",", ", ").rsplit("/", 1)
             panel.set_title(f"{network}, each layer by {quantizer}")
         axes[-1].set_xlabel("layer that alone is quantized, in order of execution")
-        label = "KL divergence from the float network's\npredictions (nats an image)"
-        figure.colorbar(image, ax=axes, label=label, aspect=18 * len(panels))
+        figure.colorbar(image, ax=axes, label="KL(float, quantized)\n(nats an image)", aspect=18 * len(panels))
         seeds = style.seeds_text(len({row["seed"] for row in table}))
         figure.suptitle(f"{dataset}: what each layer costs alone at each bit-width ({seeds})")
     return figure
