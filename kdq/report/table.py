@@ -30,8 +30,8 @@ COLUMNS = {
     "quantizer": "the stages after `network`, joined by `+`, without their bits, of a budget the word alone; `none` "
     "for a float model",
     "quantizer_name": "the names in `quantizer`",
-    "bits": "bits a weight of the alphabet, their mean over the weights where layers differ; 32 for a float model, also "
-    "with the random head of `ntklc`",
+    "bits": "bits a weight of the alphabet, their mean over the weights where layers differ; 32 for a float model, "
+    "also with the random head of `ntklc`",
     "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty where `bits` is 32",
     "validation_images": "images of the validation part",
     "validation_top1": "accuracy on the validation part, share of 1",
