@@ -1,6 +1,7 @@
 """The quantized network against a plain implementation with two full forwards a layer, and what must not change."""
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from kdq.errors import UserError
 from kdq.quantize import calibration, gpfq, rtn, scale, shifts
 from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.network import decode, quantize
+from kdq.quantize.stage import quantizer_of
 
 QUANTIZERS = {"gpfq": gpfq, "rtn": rtn}
 
@@ -112,6 +114,22 @@ def test_equals_two_forwards_a_layer(name):
         assert result.relative_error == pytest.approx(errors[layer], rel=1e-4)
     batch = images().float() / 255
     assert torch.allclose(model(batch), reference(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["spfq", "sparse", "gptq", "qronos", "adaround"])
+def test_the_others_of_the_family_quantize_a_network(name):
+    module = importlib.import_module(f"kdq.quantize.{name}")
+    short = {"iterations": 20} if name == "adaround" else {}
+    parameters = module.Parameters(bits=4, bias="correct", **short)
+
+    def once(model):
+        return quantize(model, images(), quantizer_of(module, parameters, seed=3), parameters, seed=3, log=silent)
+
+    first, second = once(model := network()), once(network())
+    for layer, result in first.items():
+        assert result.codes.equal(second[layer].codes), layer
+        assert model.get_submodule(layer).weight.equal(decode(result.codes, result.step))
+        assert 0 < result.relative_error < 0.3
 
 
 @pytest.mark.parametrize("granularity", ["layer", "channel"])
