@@ -30,7 +30,7 @@ class _Quantize(torch.autograd.Function):
         inside = (ratio >= ctx.low) & (ratio <= ctx.high)
         codes = ratio.clamp(ctx.low, ctx.high).round()
         of_step = gradient * torch.where(inside, codes - ratio, codes)
-        scale = (step.numel() / (weight.numel() * max(ctx.high, 1))) ** 0.5
+        scale = (step.numel() / (weight.numel() * ctx.high)) ** 0.5
         return gradient * inside, scale * of_step.sum_to_size(step.shape), None, None
 
 
