@@ -11,8 +11,8 @@ from torch.nn import functional
 from kdq.errors import UserError
 from kdq.quantize import calibration, gpfq, rtn, scale, shifts
 from kdq.quantize.alphabet import Alphabet
+from kdq.quantize.configured import quantizer_of
 from kdq.quantize.network import decode, quantize
-from kdq.quantize.stage import quantizer_of
 
 QUANTIZERS = {"gpfq": gpfq, "rtn": rtn}
 
