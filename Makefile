@@ -1,4 +1,4 @@
-# make run | test | lint | format | docs | pins | clean
+# make run | test | verify | adopt | lint | format | docs | pins | clean
 # The first two are all that a user needs: each makes .venv from the pins where it is missing.
 SHELL := bash
 PYTHON ?= python3
@@ -8,7 +8,7 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run test lint format docs pins clean
+.PHONY: run test verify adopt lint format docs pins clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
@@ -16,6 +16,14 @@ run: $(READY)
 
 test: $(READY)
 	pytest
+
+# results that were copied here, of the study STUDY="--configfile FILE ...": are they what this code would make?
+verify: $(READY)
+	python -m kdq.verify $(STUDY)
+
+# ... and let the next run make again what is not, and nothing else
+adopt: $(READY)
+	python -m kdq.verify.adopt $(STUDY)
 
 lint: $(READY)
 	ruff check .

@@ -4,20 +4,22 @@
 ``name`` or ``name,key=value,...``, keys sorted, numbers in their shortest form, so that one recipe has one path.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import bracex
 
-from kdq.errors import UserError, nearest
+from kdq.errors import UserError, nearest, shown
 from kdq.retrain.keys import OWN_DEFAULTS
 from kdq.root.keys import Shared
-from kdq.stages import PARENTLESS, StageType, check, settle
+from kdq.stages import FLOAT_KINDS, PARENTLESS, StageType, check, settle
 from kdq.train.settings import Network
 
-MAKES_FLOAT = ("root", "distill")  # kinds of stage that end with a float network
 EXAMPLE = "gpfq,bits=4"  # of a quantizer, in messages
 MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
+LONGEST_NAME = 255  # of a folder, in bytes, on the file systems in use
+CHARACTERS = re.compile(r"[A-Za-z0-9.^_+-]+")  # of a value: all that means nothing to a shell, a path or Snakemake
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Recipe:
     @property
     def network(self) -> "Recipe":
         """The recipe up to its last stage that makes a float network."""
-        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind in MAKES_FLOAT)
+        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind in FLOAT_KINDS)
         return Recipe(self.stages[:length])
 
     @property
@@ -143,6 +145,10 @@ class Grammar:
             self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in which}
         return self._resolved[stage.text]
 
+    def teacher(self, parent: Recipe, stage: Stage) -> Recipe:
+        """The model that ``stage``, which retrains ``parent``, learns from: its float ancestor, or the root."""
+        return parent.root if self.resolve(stage)["teacher"] == "root" else parent.network
+
     def _role(self, stage: Stage) -> dict:
         """The keys that the config sets for stages like this one."""
         if stage.kind == "quantize":
@@ -158,6 +164,8 @@ class Grammar:
         return self._parsed[text]
 
     def _parse_stage(self, text: str, where: str) -> Stage:
+        if len(text.encode(errors="replace")) > LONGEST_NAME:
+            raise UserError(f"{where}: stage {shown(text)}: {len(text)} letters, expected at most {LONGEST_NAME}")
         name, *pairs = text.split(",")
         if name not in self.types:
             hint = nearest(name, self.types)
@@ -167,6 +175,10 @@ class Grammar:
             key, equals, value = pair.partition("=")
             if not equals or not key or not value:
                 raise UserError(f"{where}: stage {text!r}: found {pair!r}, expected key=value")
+            if not CHARACTERS.fullmatch(value):
+                raise UserError(
+                    f"{where}: stage {text!r}: {key}: found {value!r}, expected letters, digits, . ^ _ + or -"
+                )
             if key in spelled:
                 raise UserError(f"{where}: stage {text!r}: the key {key!r} is given twice")
             spelled[key] = _read_value(value)
@@ -215,6 +227,8 @@ def expand(patterns: list[str]) -> list[str]:
         if not expanded:
             raise UserError(f"recipes: found {pattern!r}, expected a recipe such as 'teacher/kd'")
         recipes.update(dict.fromkeys(expanded))
+        if len(recipes) > MOST_RECIPES:
+            raise UserError(f"recipes: the patterns up to {pattern!r} give more than {MOST_RECIPES:,} recipes")
     return list(recipes)
 
 

@@ -5,6 +5,9 @@ rule prepare_data:
         "logs/prepare_data/{dataset}/split={split_seed}.log",
     conda:
         "../envs/kdq.yaml"
+    resources:
+        mem_mb=memory(needs_of_data),
+        runtime=minutes(needs_of_data),
     params:
         job=lambda wildcards: data_job(wildcards.dataset),
     message:

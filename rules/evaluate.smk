@@ -7,11 +7,12 @@ rule evaluate_root:
         predictions="results/{dataset}/seed={seed}/{stage}/predictions.safetensors",
     log:
         "logs/evaluate/{dataset}/seed={seed}/{stage}.log",
-    wildcard_constraints:
-        stage="[^/]+",
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        mem_mb=memory(needs_of_evaluate),
+        runtime=minutes(needs_of_evaluate),
     params:
         job=job_of_script("scripts/evaluate.py"),
     message:
@@ -30,11 +31,12 @@ rule evaluate:
         predictions="results/{dataset}/seed={seed}/{parent}/{stage}/predictions.safetensors",
     log:
         "logs/evaluate/{dataset}/seed={seed}/{parent}/{stage}.log",
-    wildcard_constraints:
-        stage="[^/]+",
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        mem_mb=memory(needs_of_evaluate),
+        runtime=minutes(needs_of_evaluate),
     params:
         job=job_of_script("scripts/evaluate.py"),
     message:

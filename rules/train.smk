@@ -17,6 +17,10 @@ rule root:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        gpu=gpus_of("root"),
+        mem_mb=memory(needs_of_root),
+        runtime=minutes(needs_of_root),
     params:
         job=job_of_stage("scripts/train_root.py"),
     message:
@@ -61,6 +65,10 @@ rule teacher_cache:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        gpu=gpus_of("teacher_cache"),
+        mem_mb=memory(needs_of_cache),
+        runtime=minutes(needs_of_cache),
     params:
         job=job_of_script("scripts/teacher_cache.py"),
     message:
@@ -84,6 +92,10 @@ rule distill:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        gpu=gpus_of("distill"),
+        mem_mb=memory(needs_of_distill),
+        runtime=minutes(needs_of_distill),
     params:
         job=job_of_stage("scripts/distill.py"),
     message:
@@ -112,6 +124,10 @@ rule retrain:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        gpu=gpus_of("retrain"),
+        mem_mb=memory(needs_of_retrain),
+        runtime=minutes(needs_of_retrain),
     params:
         job=job_of_stage("scripts/retrain.py"),
     message:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.files import atomic, read_header, read_tensors, sha256, write_json, write_tensors
+from kdq.files import atomic, read_header, read_json, read_tensors, sha256, write_json, write_tensors
 
 
 @pytest.fixture
@@ -84,7 +84,8 @@ class TestJson:
         write_json(tmp_path / "a", {"x": 1, "y": [2.5, None]})
         write_json(tmp_path / "b", {"y": [2.5, None], "x": 1})
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-        assert json.loads((tmp_path / "a").read_text()) == {"x": 1, "y": [2.5, None]}
+        assert read_json(tmp_path / "a") == {"x": 1, "y": [2.5, None]}
+        assert json.loads((tmp_path / "a").read_text()).keys() == {"x", "y", "seal"}
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, object()])
     def test_what_is_not_json_is_refused_and_leaves_nothing(self, tmp_path, value):

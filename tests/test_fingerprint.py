@@ -69,6 +69,9 @@ OTHER = {
 }
 
 
+QUANTIZERS = ("rtn", "gpfq", "spfq", "sparse", "gptq", "qronos", "adaround")
+
+
 def changed(pair) -> str:
     assert SOURCE.count(pair[0]) >= 1
     return SOURCE.replace(*pair)
@@ -130,10 +133,10 @@ class TestClosure:
         assert not {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py", "kdq/quantize/network.py"} & found
         assert {"kdq/distill/method.py", "kdq/data/batches.py", "kdq/parameters.py", "kdq/__init__.py"} <= found
 
-    @pytest.mark.parametrize("name", ["rtn", "gpfq"])
+    @pytest.mark.parametrize("name", QUANTIZERS)
     def test_a_quantizer_has_no_other_quantizer_and_no_training(self, fingerprints, home, name):
         found = names(home, fingerprints.closure("scripts/quantize.py", f"kdq/quantize/{name}.py"))
-        assert found & {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py"} == {f"kdq/quantize/{name}.py"}
+        assert found & {f"kdq/quantize/{other}.py" for other in QUANTIZERS} == {f"kdq/quantize/{name}.py"}
         assert not any(path.startswith(("kdq/distill", "kdq/evaluate", "kdq/report")) for path in found)
         assert "kdq/train/loop.py" not in found
         assert {"scripts/quantize.py", "kdq/quantize/network.py", "kdq/models/file.py"} <= found
@@ -189,8 +192,7 @@ class TestEdits:
             "kd": ("scripts/distill.py", "kdq/distill/kd.py"),
             "dkd": ("scripts/distill.py", "kdq/distill/dkd.py"),
             "mixup": ("scripts/distill.py", "kdq/distill/mixup.py"),
-            "rtn": ("scripts/quantize.py", "kdq/quantize/rtn.py"),
-            "gpfq": ("scripts/quantize.py", "kdq/quantize/gpfq.py"),
+            **{name: ("scripts/quantize.py", f"kdq/quantize/{name}.py") for name in QUANTIZERS},
             "qat": ("scripts/retrain.py", "kdq/retrain/qat.py"),
             "qkd": ("scripts/retrain.py", "kdq/retrain/qkd.py"),
             "dcq": ("scripts/retrain.py", "kdq/retrain/dcq.py"),
@@ -212,6 +214,10 @@ class TestEdits:
             ("kdq/distill/standardize.py", {"kd", "dkd", "mixup"}),
             ("kdq/quantize/rtn.py", {"rtn"}),
             ("kdq/quantize/gpfq.py", {"gpfq"}),
+            ("kdq/quantize/sparse.py", {"sparse"}),
+            ("kdq/quantize/hessian.py", {"gptq", "qronos"}),
+            ("kdq/quantize/substitution.py", set(QUANTIZERS) - {"rtn"}),
+            ("kdq/quantize/bias.py", set(QUANTIZERS)),
             ("kdq/evaluate/metrics.py", {"evaluate"}),
             ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", "qat", "qkd", "dcq"}),
             ("kdq/retrain/qat.py", {"qat"}),

@@ -25,8 +25,9 @@ KD = {"temperature": positive, "label_weight": not_negative, "loss": st.sampled_
 RTN = {
     "bits": st.integers(2, 8),
     "levels": st.sampled_from(["2^b", "2^b-1", "paper"]),
-    "scale": st.just("search") | positive,
+    "scale": st.sampled_from(["search", "mse", "minmax"]) | positive,
     "patches": st.sampled_from(["all", "paper"]) | st.integers(1, 10**6),
+    "order": st.sampled_from(["forward", "greedy"]),
 }
 ROOTS = {
     name: TRAINING | {"label_smoothing": st.floats(0, 1), "seed": st.integers(0, 10**9)} for name in ("teacher", "hard")
@@ -112,14 +113,19 @@ class TestMessages:
             ("teacher/kdd", "stage 'kdd' does not exist, expected one of .*; did you mean 'kd'"),
             ("teacher/qwertz", "stage 'qwertz' does not exist, expected one of [a-z, ]*$"),
             ("teacher/kd,temprature=2", "stage 'kd': unknown key 'temprature'; did you mean 'temperature'"),
-            ("teacher/rtn,zzz=2", "stage 'rtn': unknown key 'zzz', expected one of batchnorm, bits, .*scale"),
+            ("teacher/rtn,zzz=2", "stage 'rtn': unknown key 'zzz', expected one of batchnorm, bias, bits, .*scale"),
             ("teacher/kd,loss=kk", "loss: found 'kk', expected 'kl' or 'ce'; did you mean 'kl'"),
             ("teacher/kd,temperature=0", "temperature: found 0, expected greater than 0"),
             ("teacher/kd,temperature=hot", "temperature: found 'hot', expected number"),
             ("teacher/kd,temperature=nan", "temperature: found nan, expected a finite number"),
             ("teacher/kd,temperature=1e999", "temperature: found inf, expected a finite number"),
+            ("teacher/rtn,batchnorm=reestimate,bias=correct", "bias: found correct beside batchnorm=reestimate: .*"),
             ("teacher/rtn,bits=9", "bits: found 9, expected less than or equal to 8"),
             ("teacher/rtn,bits=2.5", "bits: found 2.5, expected integer"),
+            ("teacher/rtn,budget=1.5", "budget: found 1.5, expected 0 or greater than or equal to 2"),
+            ("teacher/rtn,budget=8.5", "budget: found 8.5, expected 0 or less than or equal to 8"),
+            ("teacher/rtn,budget=3.0", "is spelled 'rtn,budget=3'"),
+            ("teacher/rtn,cost=kll", "cost: found 'kll', expected 'kl', 'loss' or 'accuracy'; did you mean 'kl'"),
             ("teacher,seed=0,epochs=3", r"is spelled 'teacher,epochs=3,seed=0'$"),
             ("teacher,seed=00", r"is spelled 'teacher,seed=0'$"),
             ("teacher,seed=own", "seed: found 'own', expected integer"),
@@ -166,7 +172,7 @@ class TestMessages:
 
     @pytest.mark.parametrize("value", ["-1", "0", "serach", "true"])
     def test_of_a_key_that_is_a_word_or_a_number(self, grammar, value):
-        refused(grammar, f"teacher/rtn,scale={value}", r"expected 'search' or .*(greater than 0|number)")
+        refused(grammar, f"teacher/rtn,scale={value}", r"expected 'search', .*'minmax' or .*(greater than 0|number)")
 
 
 class TestResolve:
@@ -179,6 +185,24 @@ class TestResolve:
         assert resolved("dkd,warmup=7")["warmup"] == 7 and resolved("dkd")["warmup"] == 5
         assert resolved("kd,epochs=3")["epochs"] == 3
         assert resolved("rtn")["bits"] == 4 and "epochs" not in resolved("rtn")
+
+    @pytest.mark.parametrize(
+        ("stage", "match"),
+        [
+            ("rtn,bits=4,budget=2.5", "bits: found 4: the budget gives each layer its own"),
+            ("rtn,bits=4,cost=loss", "cost: found 'loss': nothing is chosen by cost without a budget"),
+            ("rtn,budget=2.5,levels=paper", "budget: found 2.5, expected at least 3: levels=paper"),
+        ],
+    )
+    def test_keys_that_do_not_go_together(self, grammar, stage, match):
+        with pytest.raises(UserError, match=match):
+            grammar.resolve(grammar.parse_stage(stage))
+
+    def test_keys_that_are_not_read_are_no_part_of_the_result(self, grammar):
+        plain, budget, greedy = (
+            grammar.resolve(grammar.parse_stage(text)).keys() for text in ("rtn", "rtn,budget=3", "rtn,order=greedy")
+        )
+        assert greedy - plain == {"cost"} and greedy - budget == {"bits"}
 
     @given(recipes)
     def test_plain_values_in_order(self, grammar, parts):
@@ -257,7 +281,9 @@ class TestExpand:
 class TestTargets:
     @pytest.mark.parametrize("file", FILES)
     def test_files_of_a_cell(self, grammar, file):
-        check_target(f"results/digits/seed=0/teacher/kd/{file}", grammar, DATASETS)
+        quantized = file in ("sensitivity.csv", "model.archive.safetensors")
+        recipe = "teacher/kd/gpfq,images=64" if quantized else "teacher/kd"
+        check_target(f"results/digits/seed=0/{recipe}/{file}", grammar, DATASETS)
 
     @pytest.mark.parametrize(
         "target",
@@ -289,6 +315,12 @@ class TestTargets:
             ("results/digits/seed=0/teacher/kdd/metrics.json", "stage 'kdd' does not exist"),
             ("results/digits/seed=0/kd/metrics.json", "expected a root"),
             ("results/digits/seed=0/teacher/rtn/history.csv", "'rtn' does not train and has no history.csv"),
+            ("results/digits/seed=0/teacher/kd/model.archive.safetensors", "'kd' gives a float model, .* no archive"),
+            ("results/digits/seed=0/teacher/kd/sensitivity.csv", "'kd' does not quantize and has no sensitivity.csv"),
+            (
+                "results/digits/seed=0/teacher/rtn,budget=3,images=64/sensitivity.csv",
+                "the same for all bits, .* expected results/digits/seed=0/teacher/rtn,images=64/sensitivity.csv",
+            ),
         ],
     )
     def test_slips(self, grammar, target, match):

@@ -21,6 +21,12 @@ def folder_digest(settings: dict) -> str:
     return digest.hexdigest()
 
 
+def counts(settings: dict) -> tuple[int, int]:
+    """How many images, and how many classes, the names in ``settings["image_folder"]`` tell of; raises likewise."""
+    names = [name for name, _ in walk(image_folder(settings), "", DEPTH)]
+    return len(names), len({name.split("/")[-2] for name in names if "/" in name})
+
+
 def image_folder(settings: dict) -> str:
     """The path of the image folder; raises UserError where the key or the folder is missing."""
     root = settings.get("image_folder")

@@ -42,6 +42,7 @@ def distill(
     def task(network, device) -> Task:
         example = to_float(prepared.train.images[:2].to(device))
         method = make_method(own, options, keys["epochs"])
+        method.start(network, log)
         # folded it is a fifth faster, and the teacher is nearly half of a step's cost
         other = method.peer(teacher) if method.teacher_learns else fold_batchnorm(teacher)
         other = other.to(device, memory_format=torch.channels_last)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from kdq.errors import UserError, nearest
 from kdq.models.random_head import RandomHead
 
-TAPS = ("stem", "layer1", "layer2", "layer3", "layer4", "embedding")
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
+TAPS = ("stem", *LAYERS, "embedding", *PREACTIVATIONS)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -31,10 +33,13 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(x)) + shortcut, inplace=True)
+        return self.bn2(self.conv2(x)) + shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.preactivation(x), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -52,11 +57,14 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        return F.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
+        return self.bn3(self.conv3(x)) + shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.preactivation(x), inplace=True)
 
 
 ARCHITECTURES = {
@@ -111,20 +119,38 @@ class ResNet(nn.Module):
         """Logits (B, classes) of images (B, C, H, W) in [0, 1]; with ``taps``, ``(logits, {tap: feature})``.
 
         Features are post-activation: ``stem`` and ``layer1`` to ``layer4`` (B, C, H, W), ``embedding`` (B, D), the
-        pooled input of the classifier.
+        pooled input of the classifier. ``layer1.preactivation`` and so on are what the stage's last ReLU gets.
         """
         features = {}
         x = (images - self.mean) / self.std
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         features["stem"] = x
         x = self.maxpool(x)
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = getattr(self, name)(x)
-            features[name] = x
+        kept = any(tap in PREACTIVATIONS for tap in taps)
+        for name in LAYERS:
+            *blocks, last = getattr(self, name)
+            for block in blocks:
+                x = block(x)
+            features[f"{name}.preactivation"] = x = last.preactivation(x)
+            features[name] = x = F.relu(x, inplace=not kept)
         x = x.mean((2, 3))
         features["embedding"] = x
         logits = self.fc(x)
         return (logits, {tap: features[tap] for tap in taps}) if taps else logits
+
+
+def outline(architecture: str, *, classes: int, channels: int, stem: str, width: float, **_) -> dict[str, tuple]:
+    """The shapes of the first, the largest and the last weight of a network that is not built: the rest is in between.
+
+    Against them a file is held before memory is taken for what it says to be.
+    """
+    block, _ = ARCHITECTURES[architecture]
+    base, kernel = max(1, round(64 * width)), 3 if stem == "cifar" else 7
+    return {
+        "conv1.weight": (base, channels, kernel, kernel),
+        "layer4.1.conv2.weight": (8 * base, 8 * base, 3, 3),
+        "fc.weight": (classes, 8 * base * block.expansion),
+    }
 
 
 def build(
@@ -154,6 +180,8 @@ def build(
         raise UserError(
             f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}"
         )
+    if not len(mean) == len(std) == channels:
+        raise UserError(f"mean and std have {len(mean)} and {len(std)} values, expected {channels}, one a channel")
     block, depths = ARCHITECTURES[architecture]
     arguments = {"classes": classes, "channels": channels, "stem": stem, "width": width, "mean": mean, "std": std}
     network = ResNet(block, depths, **arguments)

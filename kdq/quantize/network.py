@@ -1,13 +1,14 @@
 """Quantization of a network: one forward pass in all, every layer quantized when the calibration images reach it."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.quantize import bias
 from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.batchnorm import reestimate
 from kdq.quantize.calibration import Calibration, relative_error, rows, weight_matrix
@@ -45,13 +46,21 @@ def decode(codes: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
 
 
 def quantize(
-    model: nn.Module, images: torch.Tensor, quantizer: Callable, parameters, seed: int = 0, device=None, log=print
+    model: nn.Module,
+    images: torch.Tensor,
+    quantizer: Callable,
+    parameters,
+    seed: int = 0,
+    device=None,
+    log=print,
+    bits: Mapping[str, int] | None = None,
 ) -> dict[str, QuantizedLayer]:
     """Quantize every nn.Conv2d and nn.Linear of a float network in place; returns the layers in order of execution.
 
     ``model`` takes float images in [0, 1] and treats each on its own; ``images`` uint8 (M, C, H, W), the calibration
     images; ``quantizer`` a function like :func:`kdq.quantize.gpfq.gpfq`; ``parameters`` a
-    :class:`kdq.quantize.keys.Quantizer`. The model is left in evaluation mode and computes with the decoded weights.
+    :class:`kdq.quantize.keys.Quantizer`; ``bits`` those of each layer by name, where they are not the same for all.
+    The model is left in evaluation mode and computes with the decoded weights.
     Raises UserError for a layer that runs twice, never, on other samples or with numbers that are not finite.
 
     The images pass once, side by side: as the float network sees them, and as the quantized one does. A layer sees
@@ -59,45 +68,67 @@ def quantize(
     """
     device = device or next(model.parameters()).device
     model.to(device).eval()
-    layers = _layers(model)
+    layers = quantizable_layers(model)
     images = images.to(device).float() / 255
-    alphabet = Alphabet(parameters.bits, parameters.levels)
+    holders = bias.holders(model, layers, images[:1]) if parameters.bias == "correct" else {}
+    shifts: dict[str, torch.Tensor] = {}
     done: dict[str, QuantizedLayer] = {}
 
     def arrive(name, module, pair):
         _check_arrival(name, pair, len(images), done)
         analog, quantized = pair.chunk(2)
         calibration = Calibration(module, analog, quantized, parameters.patches, seed + len(done))
-        float_weight = weight_matrix(module)
-        if not (calibration.finite() and float_weight.isfinite().all()):
-            raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
-        choice = choose(float_weight, calibration, quantizer, alphabet, parameters)
-        codes = choice.codes.reshape(module.weight.shape)
-        step = choice.step.flatten()[: None if parameters.granularity == "channel" else 1]
-        analog_output = type(module).forward(module, analog)
-        module.weight.data = decode(codes, step).to(module.weight)
-        quantized_output = type(module).forward(module, quantized)
-        error = _relative_error(calibration, choice, float_weight, analog_output, quantized_output)
-        done[name] = layer = QuantizedLayer(
-            codes=codes.cpu(),
-            step=step.cpu(),
-            bits=alphabet.bits,
-            levels=alphabet.levels,
-            low=alphabet.low,
-            high=alphabet.high,
-            relative_error=error,
-            scale=float(choice.scale.mean()),
+        alphabet = Alphabet(bits[name] if bits else parameters.bits, parameters.levels)
+        done[name], (analog_output, quantized_output) = quantize_layer(
+            name, calibration, quantizer, alphabet, parameters
         )
-        log(f"{name}: scale {layer.scale:.3f}, relative error {layer.relative_error:.4f}")
+        log(describe(name, done[name]))
+        if name in holders:
+            shifts[name] = bias.mean_difference(module, analog_output, quantized_output)
+            quantized_output = bias.shifted(module, quantized_output, shifts[name])
         return torch.cat([analog_output, quantized_output])
 
     with _redirected(layers, arrive), torch.no_grad():
         model(torch.cat([images, images]))
     if missing := [name for name in layers if name not in done]:
         raise UserError(f"{missing[0]}: never called in a forward pass, expected every Conv2d and Linear to take part")
+    bias.store(holders, shifts)
     if parameters.batchnorm == "reestimate":
         reestimate(model, images)
     return done
+
+
+def quantize_layer(name: str, calibration: Calibration, quantizer: Callable, alphabet: Alphabet, parameters):
+    """Quantize one layer in place: ``(QuantizedLayer, (float output, quantized output))`` of the calibration's inputs.
+
+    Raises UserError, which begins with ``name``, for numbers that are not finite.
+    """
+    module, float_weight = calibration.module, weight_matrix(calibration.module)
+    if not (calibration.finite() and float_weight.isfinite().all()):
+        raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
+    choice = choose(float_weight, calibration, quantizer, alphabet, parameters)
+    codes = choice.codes.reshape(module.weight.shape)
+    step = choice.step.flatten()[: None if parameters.granularity == "channel" else 1]
+    analog_output = type(module).forward(module, calibration.analog)
+    module.weight.data = decode(codes, step).to(module.weight)
+    quantized_output = type(module).forward(module, calibration.quantized)
+    error = _relative_error(calibration, choice, float_weight, analog_output, quantized_output)
+    layer = QuantizedLayer(
+        codes=codes.cpu(),
+        step=step.cpu(),
+        bits=alphabet.bits,
+        levels=alphabet.levels,
+        low=alphabet.low,
+        high=alphabet.high,
+        relative_error=error,
+        scale=float(choice.scale.mean()),
+    )
+    return layer, (analog_output, quantized_output)
+
+
+def describe(name: str, layer: QuantizedLayer) -> str:
+    """A quantized layer as one line of a log."""
+    return f"{name}: {layer.bits} bits, scale {layer.scale:.3f}, relative error {layer.relative_error:.4f}"
 
 
 def _relative_error(calibration, choice, float_weight, analog_output, quantized_output) -> float:
@@ -112,7 +143,7 @@ def _relative_error(calibration, choice, float_weight, analog_output, quantized_
     return relative_error((x @ weights[0], xq @ weights[1]) for x, xq in rows(*calibration.inputs))
 
 
-def _layers(model) -> dict[str, nn.Module]:
+def quantizable_layers(model) -> dict[str, nn.Module]:
     """The layers to quantize by name; refuses those whose weight is not their own or whose forward is another."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     owners: dict[int, str] = {}

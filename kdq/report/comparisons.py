@@ -5,10 +5,9 @@ from itertools import groupby
 import numpy as np
 
 from kdq.data.prepared import read as read_data
-from kdq.errors import UserError
+from kdq.errors import UserError, shown
+from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.significance import Outcome, bootstrap_images, holm, paired, welch
-from kdq.evaluate.stage import PREDICTIONS_FORMAT
-from kdq.files import read_tensors
 from kdq.report import pairs
 
 SIGNIFICANT = 0.05
@@ -54,12 +53,12 @@ def read_correct(data_files: list, prediction_files: list) -> dict[Cell, np.ndar
         labels[prepared.dataset] = prepared.test.labels.numpy()
     correct = {}
     for path in prediction_files:
-        header, tensors = read_tensors(path, PREDICTIONS_FORMAT)
-        dataset, seed, recipe = (header.get(key) for key in ("dataset", "seed", "recipe"))
-        classes = tensors["test_class"].numpy()
-        if dataset not in labels or classes.shape != labels[dataset].shape:
-            raise UserError(f"{path}: {len(classes)} test images of {dataset!r}, which fit no data file")
-        correct[dataset, seed, recipe] = classes == labels[dataset]
+        header, tensors = predictions_file.read(path)
+        cell = tuple(header.get(key) for key in ("dataset", "seed", "recipe"))
+        if not all(isinstance(name, str | int) for name in cell) or cell[0] not in labels:
+            raise UserError(f"{path}: of the data set {shown(cell[0])}, expected one of {', '.join(labels)}")
+        of_cell = labels[cell[0]]
+        correct[cell] = predictions_file.classes(path, tensors, "test", len(of_cell)).numpy() == of_cell
     return correct
 
 
@@ -90,7 +89,7 @@ def difference(pair: dict, kinds: dict[str, str], seeds: list[int], correct: dic
     p-values are not corrected yet, and there is no verdict: :func:`corrected` does both.
     """
     recipe, against = pair["recipe"], pair["other"]
-    answers, others = (np.stack([correct[pair["dataset"], seed, path] for seed in seeds]) for path in (recipe, against))
+    answers, others = (_answers(correct, pair["dataset"], seeds, path) for path in (recipe, against))
     images = answers.shape[1]
     counts, other_counts = answers.sum(1), others.sum(1)  # whole numbers: equal accuracies have exactly no spread
     by_welch, by_pairs = welch(counts, other_counts), paired(counts, other_counts)
@@ -114,6 +113,13 @@ def difference(pair: dict, kinds: dict[str, str], seeds: list[int], correct: dic
         "p_images_holm": over_images.p,
         "note": _note(recipe, against, len(seeds), over_seeds),
     }
+
+
+def _answers(correct: dict[Cell, np.ndarray], dataset: str, seeds: list[int], recipe: str) -> np.ndarray:
+    """Whether each test image is classified right under each seed, boolean (S, M)."""
+    if missing := [seed for seed in seeds if (dataset, seed, recipe) not in correct]:
+        raise UserError(f"no predictions of {dataset} seed {missing[0]}: {recipe}, which the table has")
+    return np.stack([correct[dataset, seed, recipe] for seed in seeds])
 
 
 def share_a_model(recipe: str, other: str) -> bool:

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from kdq.recipe import Recipe, Stage
 from kdq.report import pairs
-from kdq.stages import TRAINS
+from kdq.stages import FLOAT_KINDS, TRAINS
 
 FIGURES = (
     "accuracy_vs_bits",
@@ -91,7 +91,7 @@ class Contents:
     @cached_property
     def students(self) -> list[str]:
         """The float networks that the figure of comparisons holds against the baseline."""
-        floats = [recipe.path for recipe in self.shown if recipe.last.kind in ("root", "distill")]
+        floats = [recipe.path for recipe in self.shown if recipe.last.kind in FLOAT_KINDS]
         found = pairs.students(floats)
         return found if len(found) <= MOST_STUDENTS else []
 

@@ -32,6 +32,7 @@ MEASURES = (
     "test_agreement_parent",
     "test_agreement_root",
     "file_bytes",
+    "entropy_bytes",
     "mean_relative_layer_error",
 )
 SINGLE_SEED = "single seed"

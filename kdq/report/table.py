@@ -2,15 +2,16 @@
 
 import csv
 import io
-import json
-from pathlib import Path
 
 from kdq.errors import UserError
-from kdq.files import atomic
+from kdq.files import atomic, checked, read_json
 from kdq.report import dkd_choice
+from kdq.report.metrics import Metrics
+from kdq.stages import FLOAT_KINDS
 
 MEASURES = ("top1", "top5", "cross_entropy", "expected_calibration_error", "agreement_parent", "agreement_root")
 PARTS = ("validation", "test")
+SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "quantized_weights")
 
 COLUMNS = {
     "dataset": "data set",
@@ -44,6 +45,7 @@ COLUMNS = {
     "test_agreement_parent": "same class as the parent predicts, test part, share of 1; empty for a root",
     "test_agreement_root": "same class as the root predicts, test part, share of 1; empty for a root",
     "file_bytes": "size of the model's file, bytes",
+    "entropy_bytes": "size of the file's archive, in which the codes are entropy coded, bytes; empty for a float model",
     "nominal_bits": "mean over the quantized weights of log2 of their alphabet's levels, bits; 32 for a float model",
     "parameters": "parameters of the network",
     "quantized_weights": "weights that are stored as codes; 0 for a float model",
@@ -57,6 +59,7 @@ COUNTS = (
     "validation_images",
     "test_images",
     "file_bytes",
+    "entropy_bytes",
     "parameters",
     "quantized_weights",
     "weights",
@@ -87,18 +90,11 @@ TEXTS = (
     "test",
 )
 TRUTHS = ("chosen", "within_noise")
-FLOAT_KINDS = ("root", "distill")
 
 
 def read_metrics(path) -> dict:
     """A cell's metrics; raises UserError where the file is not the JSON object that ``evaluate`` writes."""
-    try:
-        metrics = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(metrics, dict) or "recipe" not in metrics:
-        raise UserError(f"{path}: no metrics of a cell, expected an object with the key 'recipe'")
-    return metrics
+    return checked(path, Metrics, read_json(path)).model_dump(exclude_unset=True)
 
 
 def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> list[dict]:
@@ -107,6 +103,9 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> list[dict]:
     ``kinds`` gives the kind of every stage's name, ``dkd_grid`` the recipes of the grid over DKD's weights.
     """
     by_cell = {(cell["dataset"], cell["seed"], cell["recipe"]): cell for cell in cells}
+    for recipe in {recipe for _, _, recipe in by_cell}:
+        if unknown := {stage.split(",")[0] for stage in recipe.split("/")} - kinds.keys():
+            raise UserError(f"metrics of {recipe!r}: the stage {min(unknown)!r} is none of the study's")
     found = [_row(cell, by_cell, kinds) for cell in by_cell.values()]
     dkd_grid = set(dkd_grid)
     of_grid = [cell for cell in by_cell.values() if cell["recipe"] in dkd_grid]
@@ -144,7 +143,7 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
         "quantizer_name": "+".join(names[length:]) or "none",
         "bits": max((layer["bits"] for layer in alphabets), default=32),
         "levels": alphabets[0]["levels"] if alphabets else None,
-        **{name: cell[name] for name in ("file_bytes", "nominal_bits", "parameters", "quantized_weights")},
+        **{name: cell[name] for name in SIZES},
         "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
     }
     for part in PARTS:
@@ -180,9 +179,16 @@ def _field(value) -> str:
 
 
 def read(path) -> list[dict]:
-    """The rows of a table that :func:`write` wrote, with numbers as numbers and None for an empty field."""
-    with open(path, newline="") as file:
-        return [{column: _value(column, field) for column, field in row.items()} for row in csv.DictReader(file)]
+    """The rows of a table that :func:`write` wrote, with numbers as numbers and None for an empty field.
+
+    Raises UserError for a file that is no such table.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        return [{column: _value(column, field) for column, field in row.items()} for row in rows]
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not readable as a table of this workflow ({error})") from None
 
 
 def _value(column: str, field: str):

@@ -13,7 +13,7 @@ from torch import nn
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.models.pretrained import Pretrained
+from kdq.models.pretrained import Pretrained, check_kernels
 from kdq.root.fetch import fetch
 from kdq.root.keys import WEIGHTS
 
@@ -52,6 +52,7 @@ def read_description(folder: Path):
 
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
+        check_kernels(json.loads((folder / "config.json").read_text()))
         return AutoConfig.from_pretrained(folder, **local), AutoImageProcessor.from_pretrained(folder, **local)
     except Exception as error:  # of many kinds, and all say that the files are not such descriptions
         raise UserError(

@@ -1,25 +1,18 @@
 """What every stage that trains does, and the plainest one: a root, trained from labels."""
 
-import csv
 from dataclasses import dataclass, field
 
 import torch
 
 from kdq.data.batches import TrainingBatches
 from kdq.data.prepared import Prepared, Split
-from kdq.files import atomic
 from kdq.models import file as model_file
 from kdq.models import resnet
+from kdq.train import history
 from kdq.train.device import prepare
 from kdq.train.loop import fit
 from kdq.train.settings import Network, Training
 from kdq.train.task import Classification, Task
-
-# of a network that was not trained here: the table is empty, but it is one
-HISTORY_COLUMNS = (
-    *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy"),
-    *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
-)
 
 
 @dataclass(frozen=True)
@@ -62,8 +55,8 @@ def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int,
     torch.manual_seed(seed)  # the same first weights for every method of a seed: what differs is the method
     network = resnet.build(**architecture).to(device, memory_format=torch.channels_last)
     task = make_task(network, device)
-    history = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
-    return Trained(task.network, architecture, history)
+    epochs = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
+    return Trained(task.network, architecture, epochs)
 
 
 def train_task(
@@ -92,9 +85,6 @@ def train_task(
 
 
 def save(model_path, history_path, trained: Trained, **header) -> None:
-    """Write the history, then the model: where there is a model, there is its history."""
-    with atomic(history_path) as aside, open(aside, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(trained.history[0]) if trained.history else HISTORY_COLUMNS)
-        writer.writeheader()
-        writer.writerows(trained.history)
-    model_file.save(model_path, trained.network, trained.architecture, trained.codes, **header)
+    """Write the history, then the model, which holds the history's digest: where there is a model, there is both."""
+    written = history.write(history_path, trained.history)
+    model_file.save(model_path, trained.network, trained.architecture, trained.codes, history=written, **header)

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import cross_entropy, top_k_accuracy
-from kdq.evaluate.stage import PREDICTIONS_FORMAT, describe, evaluate, predict, read_predictions
+from kdq.evaluate.stage import describe, evaluate, predict
 from kdq.files import write_tensors
 from kdq.models import file as model_file
 from kdq.models.file import Codes
@@ -46,7 +47,7 @@ def measure(path, data, parent=None):
 
 
 def keep(predictions, path):
-    write_tensors(path, predictions, {"format": PREDICTIONS_FORMAT})
+    write_tensors(path, predictions, {"format": predictions_file.FORMAT})
     return path
 
 
@@ -102,7 +103,7 @@ class TestRelatives:
 
     def test_a_file_that_holds_no_predictions(self, write):
         with pytest.raises(UserError, match="format 'kdq-model/1', expected 'kdq-predictions/1'"):
-            read_predictions(write())
+            predictions_file.read(write())
 
 
 class TestSizes:

@@ -20,6 +20,7 @@ def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), datase
         "recipe": recipe,
         "keys": keys or {},
         "file_bytes": file_bytes,
+        "entropy_bytes": file_bytes * 3 // 4 if layers else None,
         "nominal_bits": float(bits) if layers else 32.0,
         "parameters": 40,
         "quantized_weights": 10 * len(layers),
