@@ -156,9 +156,10 @@ def _solve(z, codes, gram, inverse, low, high, start, stop, block):
     scale = inverse[:, start:stop, None]
     panel, found = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
     lower = gram[:, start:stop, start:stop] * scale
-    for column, (here, code, row) in enumerate(zip(*(rows.split(1, 1) for rows in (panel, found, lower)), strict=True)):
-        if column:
-            here.baddbmm_(row[..., :column], found[:, :column], alpha=-1)
+    # The codes that are still to come count as 0: to cut them off for every column takes longer than to multiply them.
+    found.zero_()
+    for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, found, lower)), strict=True):
+        here.baddbmm_(row, found, alpha=-1)
         torch.floor(here, out=code).clamp_(low, high)
 
 
