@@ -5,10 +5,10 @@ arXiv:2004.10568). In steps, every weight w is rounded down and h in [0, 1] adde
 
     q = floor(w) + h(v),    h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1)
 
-v descends, by Adam, on the squared error of the layer's outputs plus a regularization sum 1 - |2 h - 1|^beta, which draws
-every h to 0 or 1; beta falls from 20, where only an h close to an end is drawn, to 2. With e = w - q and H = X~'X~ the
-error is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. The Gram matrices stand for all inputs at once, so
-that the gradient is exact and fewer steps do than with batches of inputs.
+v descends, by Adam, on the squared error of the layer's outputs plus a regularization, sum 1 - |2 h - 1|^beta, that
+draws every h to 0 or 1; beta falls from 20, where only an h close to an end is drawn, to 2. With e = w - q and
+H = X~'X~ the error is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. The Gram matrices stand for all inputs
+at once, so that the gradient is exact and fewer steps do than with batches of inputs.
 """
 
 from functools import partial
