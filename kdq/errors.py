@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause and mend."""
+"""The one kind of error that a user can cause and mend, and the one way in which a job is stopped."""
 
 
 class UserError(Exception):
@@ -6,6 +6,10 @@ class UserError(Exception):
 
     Jobs print it without a traceback; anything else that is raised is a defect of ours and keeps its traceback.
     """
+
+
+class Stopped(BaseException):
+    """A job was asked to end, by SIGTERM; no Exception, so that nothing takes it for an error to go on from."""
 
 
 def nearest(word: str, choices) -> str:

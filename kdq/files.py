@@ -1,6 +1,7 @@
 """Files that are whole or absent: written aside, synced to disk, renamed."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -14,10 +15,13 @@ def atomic(path):
     """Yield a path beside ``path`` to write to; on success it is synced and takes the place of ``path``.
 
     A reader sees the old file or the new one, never a part, even after a power cut: the data is on disk before the
-    name is. When the block raises, ``path`` stays as it was and the file aside is removed.
+    name is. When the block raises, ``path`` stays as it was and the file aside is removed; one that a killed job left
+    is removed by the next, as jobs that make the same file exclude each other.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        left.unlink(missing_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield aside

@@ -53,12 +53,13 @@ IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_met
 PYTHON = "python" if IN_CONDA else shlex.quote(sys.executable)
 # A job that runs where Snakemake does is forked in a moment; one on a node of a cluster has that node to itself.
 IS_LOCAL = not workflow.remote_exec
-RUN_JOB = [PYTHON, "-I -S", shlex.quote(f"{HOME}/kdq/launch.py")] if IS_LOCAL else [PYTHON, "-m kdq.job"]
+LAUNCH = f"-I -S {shlex.quote(f'{HOME}/kdq/launch.py')}" if IS_LOCAL else "-m kdq.job"
 
 
 def command(script, **named):
     """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
-    words = [*RUN_JOB, shlex.quote(f"{HOME}/{script}")]
+    # exec: the command's parent is Snakemake itself, so that it notices when that is killed
+    words = ["exec", PYTHON, LAUNCH, shlex.quote(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
     return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])

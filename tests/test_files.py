@@ -77,6 +77,10 @@ class TestAtomic:
         environment = {**os.environ, "PYTHONPATH": str(home)}
         assert subprocess.run([sys.executable, "-c", code, str(path)], env=environment).returncode == -9
         assert path.read_text() == "old"
+        assert len(list(tmp_path.iterdir())) == 2
+        with atomic(path) as aside:
+            aside.write_text("new")
+        assert [found.name for found in tmp_path.iterdir()] == ["file"], "what the killed process left is removed"
 
 
 class TestJson:
