@@ -10,6 +10,7 @@ sys.path.insert(0, HOME)
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
+from kdq import stale_lock
 from kdq.config import DATASETS, read_study, typed
 from kdq.data.folder_digest import folder_digest
 from kdq.environment import import_from
@@ -29,6 +30,9 @@ def or_stop(function, *arguments):
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(1) from None
 
+
+if workflow.is_main_process and stale_lock.remove(Path(".snakemake")):
+    sys.stderr.write("The lock of a run that was killed is removed.\n")
 
 import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 
