@@ -2,17 +2,17 @@
 
 A sequence is a recipe without the bits of the model that it ends with, so that the models of one sequence differ in
 bits alone. The winner is chosen by validation accuracy and compared by test accuracy: chance in the choice is not in
-the comparison.
+the comparison. A model whose layers differ in bits has no one number of bits: it takes part at equal bytes alone.
 """
 
 from itertools import groupby
 
 import numpy as np
 
+from kdq.quantize.alphabet import Alphabet
 from kdq.report import comparisons, summary
 from kdq.report.comparisons import Cell
 
-FLOAT_BITS = 32
 SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers
 
 COLUMNS = {
@@ -81,9 +81,17 @@ def _models(table: list[dict]) -> dict[str, dict]:
             "parameters": cells[0]["parameters"],
             "all_seeds": {row["seed"] for row in cells},
             "is_teacher": cells[0]["network"] in teachers,
+            "has_bits": _has_bits(cells[0]),
         }
         for recipe, cells in by_recipe.items()
     }
+
+
+def _has_bits(row: dict) -> bool:
+    """Are all quantized weights of one alphabet?"""
+    if row["levels"] is None:
+        return False
+    return abs(Alphabet(row["bits"], row["levels"]).nominal_bits - row["nominal_bits"]) < 1e-3
 
 
 def best(models: list[dict]) -> dict:
@@ -96,7 +104,7 @@ def best(models: list[dict]) -> dict:
 def orders(models: list[dict]) -> list[tuple[str, dict, dict]]:
     """At each number of bits, among networks of one size: the best quantized model against each other one."""
     found = []
-    quantized = [row for row in models if row["bits"] != FLOAT_BITS]
+    quantized = [row for row in models if row["has_bits"]]
     by_size = sorted(quantized, key=_size)
     for _, group in groupby(by_size, _size):
         group = sorted(group, key=lambda row: row["recipe"])
@@ -111,14 +119,14 @@ def _size(row: dict) -> tuple:
 
 def against_teachers(models: list[dict]) -> list[tuple[str, dict, dict]]:
     """At each number of bits the best quantized teacher against the best student at its bits, and at its bytes."""
-    teachers = [row for row in models if row["is_teacher"] and row["bits"] != FLOAT_BITS]
+    teachers = [row for row in models if row["is_teacher"] and row["has_bits"]]
     students = [row for row in models if not row["is_teacher"]]
     found = []
     for bits in sorted({row["bits"] for row in teachers}):
         teacher = best([row for row in teachers if row["bits"] == bits])
         most = (1 + SAME_SIZE) * teacher["file_bytes_mean"]
         rivals = {
-            "teacher at equal bits": [row for row in students if row["bits"] == bits],
+            "teacher at equal bits": [row for row in students if row["has_bits"] and row["bits"] == bits],
             "teacher at equal bytes": [row for row in students if row["file_bytes_mean"] <= most],
         }
         found += [(question, teacher, best(group)) for question, group in rivals.items() if group]

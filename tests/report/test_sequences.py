@@ -88,6 +88,16 @@ class TestOrders:
         assert (row["epochs"], row["other_epochs"], row["parameters"]) == (25, 25, 40)
         assert (row["file_bytes_mean"], row["recipe"]) == (250, "teacher/kd/gpfq,bits=2/qat")
 
+    def test_a_model_whose_layers_differ_in_bits_takes_no_part(self):
+        cells, correct = study()
+        for made in cells:
+            if made["recipe"] == "teacher/kd/gpfq,bits=2/qat":
+                made["nominal_bits"] = 1.9
+        epochs = dict.fromkeys([*STUDENTS, *TEACHERS], 1)
+        found = sequences.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, epochs, correct)
+        at_two_bits = {row["sequence"] for row in of("order", found) if row["bits"] == 2}
+        assert at_two_bits == {"teacher/kd/gpfq"}
+
 
 class TestTeachers:
     def test_at_equal_bits_and_at_equal_bytes(self):
