@@ -17,6 +17,7 @@ include: "rules/train.smk"
 include: "rules/quantize.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/remote.smk"
 
 
 rule all:

@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause and mend."""
+"""The one kind of error that a user can cause and mend, and the one way in which a job is stopped."""
 
 import re
 import reprlib
@@ -17,6 +17,10 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         super().__init__(one_line(message))
+
+
+class Stopped(BaseException):
+    """A job was asked to end, by SIGTERM; no Exception, so that nothing takes it for an error to go on from."""
 
 
 def one_line(text: str, most: int = 1000) -> str:

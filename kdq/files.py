@@ -1,9 +1,11 @@
 """Files that are whole or absent: written aside, synced to disk, renamed."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 
 from kdq import seal
@@ -11,15 +13,20 @@ from kdq.errors import UserError, shown
 
 
 @contextlib.contextmanager
-def atomic(path):
+def atomic(path, *, alone: bool = True):
     """Yield a path beside ``path`` to write to; on success it is synced and takes the place of ``path``.
 
     A reader sees the old file or the new one, never a part, even after a power cut: the data is on disk before the
-    name is. When the block raises, ``path`` stays as it was and the file aside is removed.
+    name is. When the block raises, ``path`` stays as it was and the file aside is removed; one that a killed job left
+    is removed by the next, as jobs that make the same file exclude each other. Not so where they may write it at the
+    same time: then it is not ``alone``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    if alone:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            left.unlink(missing_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid() if alone else uuid.uuid4().hex}")
     try:
         yield aside
         with open(aside, "rb") as file:
@@ -47,10 +54,13 @@ def sha256(path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path, value: dict) -> None:
-    """Write ``value`` as indented JSON with sorted keys, and sealed; the same value gives the same bytes."""
+def write_json(path, value: dict, *, alone: bool = True) -> None:
+    """Write ``value`` as indented JSON with sorted keys, and sealed; the same value gives the same bytes.
+
+    ``alone`` as for :func:`atomic`.
+    """
     sealed = {**value, seal.KEY: seal.BLANK}
-    with atomic(path) as aside:
+    with atomic(path, alone=alone) as aside:
         aside.write_text(json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n")
         seal.seal(aside)
 

@@ -7,9 +7,11 @@ plans, and every job imports Snakemake; a grid has thousands of jobs.
 
 import argparse
 import contextlib
+import fcntl
 import importlib
 import json
 import runpy
+import signal
 import sys
 import time
 import traceback
@@ -18,7 +20,7 @@ from types import SimpleNamespace
 
 import kdq
 from kdq import ledger
-from kdq.errors import UserError
+from kdq.errors import Stopped, UserError
 from kdq.fingerprint import Fingerprints
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -28,10 +30,12 @@ HOME = Path(kdq.__file__).resolve().parent.parent
 def running(log_file):
     """Send all output of the block to ``log_file``; yield ``log``, which writes a line there with the time.
 
-    A UserError ends the job with its one line in the log and on the terminal; a defect leaves its traceback in the log.
+    A UserError ends the job with its one line in the log and on the terminal, and so does SIGTERM; a defect leaves its
+    traceback in the log. The log is locked meanwhile: nobody else makes the same files at the same time.
     """
     terminal = sys.stderr
-    with open(log_file, "w", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    signal.signal(signal.SIGTERM, _stop)
+    with locked(log_file) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
 
         def log(message) -> None:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
@@ -43,10 +47,33 @@ def running(log_file):
             log(f"error: {error}")
             print(f"error: {error}", file=terminal)
             sys.exit(1)
+        except Stopped as stop:
+            log(stop)
+            print(f"error: {stop}; the log is {log_file}", file=terminal)
+            sys.exit(128 + signal.SIGTERM)
         except Exception as error:
             traceback.print_exc()
             print(f"error: {type(error).__name__}: {error}; the traceback is in {log_file}", file=terminal)
             sys.exit(1)
+
+
+def _stop(number, frame) -> None:
+    signal.signal(number, signal.SIG_IGN)  # SLURM sends it to the job and to the command that passes it on
+    raise Stopped(f"stopped by {signal.Signals(number).name}")
+
+
+@contextlib.contextmanager
+def locked(log_file):
+    """Open a log for writing, empty, under a lock that ends with this process; the job ends where another has it."""
+    with open(log_file, "a", buffering=1) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"error: {log_file}: another process writes it, and makes the same files; wait for it or stop it")
+        except OSError:
+            pass  # a file system without locks
+        file.truncate(0)
+        yield file
 
 
 def check_code(planned: str, *files) -> None:

@@ -5,7 +5,7 @@
 A job of a second needs another second to import torch. So the first job of a run starts a launcher, which imports what
 is not ours and waits at a socket; every job then is a fork of it that imports this package anew, as it is on the disk.
 The launcher ends when nothing has asked for half a minute. A job is what it would be by itself: environment, folder,
-output, priority and signals are those of this command, and when this command is killed, so is the job.
+output, priority and signals are those of this command, and when this command or Snakemake is killed, so is the job.
 
 Where there can be no launcher (not Linux, or KDQ_LAUNCHER=off) the job runs by itself, ``python -m kdq.job``.
 This file is run, not imported, and needs the standard library alone.
@@ -44,11 +44,21 @@ def main(arguments: list[str]) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "kdq.job", *arguments])
     for number in FORWARDED:
         signal.signal(number, lambda number, frame: connection.sendall(bytes([number])))
-    answer = connection.recv(4)
+    answer = answered(connection)
     if len(answer) < 4:
         sys.stderr.write("error: the launcher of the jobs ended before this one; start snakemake again\n")
         return 1
     return struct.unpack("!i", answer)[0]
+
+
+def answered(connection: socket.socket) -> bytes:
+    """What the launcher says at the end of the job; nothing where Snakemake was killed, whose job then ends too."""
+    parent = os.getppid()
+    connection.settimeout(1)
+    while os.getppid() == parent:
+        with contextlib.suppress(TimeoutError):
+            return connection.recv(4)
+    return b""
 
 
 def asked(connection: socket.socket, arguments: list[str]) -> bool:
@@ -215,6 +225,7 @@ def become_job(request: dict, descriptors: list[int]):
     import ctypes
     import runpy
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody waits for a job whose launcher is gone
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
@@ -245,6 +256,7 @@ def become_job(request: dict, descriptors: list[int]):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         sys.path[:] = [entry for entry in sys.path if Path(entry) != Path(__file__).resolve().parent]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # where all processes get it, the jobs are to say where they stop
         Launcher(Path(sys.argv[2])).run()
     else:
         sys.exit(main(sys.argv[1:]))

@@ -17,7 +17,7 @@ def note(fingerprint: str, digests: dict[str, str]) -> None:
     """Write what ``fingerprint`` stands for, where that is not yet known."""
     path = FOLDER / f"{fingerprint}.json"
     if not path.is_file():
-        write_json(path, digests)
+        write_json(path, digests, alone=False)  # jobs that begin together note the same
 
 
 def read(path) -> dict[str, str]:

@@ -10,6 +10,7 @@ sys.path.insert(0, HOME)
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
+from kdq import stale_lock
 from kdq.config import DATASETS, read_study, typed
 from kdq.data.folder_digest import folder_digest
 from kdq.environment import import_from
@@ -30,6 +31,9 @@ def or_stop(function, *arguments):
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(1) from None
 
+
+if workflow.is_main_process and stale_lock.remove(Path(".snakemake")):
+    sys.stderr.write("The lock of a run that was killed is removed.\n")
 
 import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 
@@ -61,12 +65,13 @@ def literal(text):
 PYTHON = "python" if IN_CONDA else literal(sys.executable)
 # A job that runs where Snakemake does is forked in a moment; one on a node of a cluster has that node to itself.
 IS_LOCAL = not workflow.remote_exec
-RUN_JOB = [PYTHON, "-I -S", literal(f"{HOME}/kdq/launch.py")] if IS_LOCAL else [PYTHON, "-m kdq.job"]
+LAUNCH = f"-I -S {literal(f'{HOME}/kdq/launch.py')}" if IS_LOCAL else "-m kdq.job"
 
 
 def command(script, **named):
     """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
-    words = [*RUN_JOB, literal(f"{HOME}/{script}")]
+    # exec: the command's parent is Snakemake itself, so that it notices when that is killed
+    words = ["exec", PYTHON, LAUNCH, literal(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
     return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])

@@ -3,6 +3,7 @@ localrules:
     table,
     compare,
     sequences,
+    sensitivities,
     plot_accuracy_vs_bits,
     plot_accuracy_vs_bytes,
     plot_comparisons,
@@ -11,6 +12,7 @@ localrules:
     plot_dkd_curves,
     plot_dkd_heatmap,
     plot_layer_errors,
+    plot_sensitivity,
 
 
 rule table:
@@ -96,6 +98,29 @@ rule sequences:
         "Comparing sequences of stages at each number of bits"
     script:
         "../scripts/sequences.py"
+
+
+rule sensitivities:
+    input:
+        sensitivities=files_of_cells("sensitivities"),
+    output:
+        table=report(
+            "results/sensitivity.csv",
+            caption="../docs/report/sensitivities.rst",
+            category="Tables",
+            labels={"table": "layers quantized alone"},
+        ),
+        record="results/sensitivity.json",
+    log:
+        "logs/sensitivities.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_report("sensitivities"),
+    message:
+        "Collecting what the layers of all measured networks cost alone"
+    script:
+        "../scripts/sensitivities.py"
 
 
 rule plot_accuracy_vs_bits:
@@ -296,3 +321,28 @@ rule plot_layer_errors:
         "Drawing {wildcards.dataset}: errors of the layers"
     script:
         "../scripts/plot_layer_errors.py"
+
+
+rule plot_sensitivity:
+    input:
+        sensitivities="results/sensitivity.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/sensitivity.png",
+            caption="../docs/report/sensitivity.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "layers quantized alone"},
+        ),
+        svg="results/{dataset}/figures/sensitivity.svg",
+        record="results/{dataset}/figures/sensitivity.json",
+    log:
+        "logs/plot_sensitivity/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_report("plot_sensitivity"),
+    message:
+        "Drawing {wildcards.dataset}: layers quantized alone"
+    script:
+        "../scripts/plot_sensitivity.py"

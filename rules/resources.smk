@@ -6,8 +6,8 @@ THREADS = STUDY.config.threads
 
 def gpus_of(rule):
     """What trains asks for a GPU; on a cluster without any the profile sets it to 0, and the time limits follow."""
-    set_in_profile = workflow.resource_settings.overwrite_resources.get(rule, {}).get("gpu", 1)
-    return int(getattr(set_in_profile, "value", set_in_profile))
+    in_profile = workflow.resource_settings.overwrite_resources.get(rule, {})
+    return 0 if "gpu" in in_profile and in_profile["gpu"].value == 0 else 1
 
 
 def memory(needs_of):

@@ -27,7 +27,7 @@ def figures():
 
 def all_targets():
     """Every cell too: where a cell is missing and the table is not, the cell is made again."""
-    tables = [f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")]
-    if REPORT.contents.sequences:
-        tables.append("results/sequences.csv")
-    return [*cells("metrics.json"), *tables, *figures()]
+    tables = ["table", "summary", "layers", "comparisons"]
+    tables += ["sequences"] if REPORT.contents.sequences else []
+    tables += ["sensitivity"] if REPORT.contents.measured else []
+    return [*cells("metrics.json"), *(f"results/{name}.csv" for name in tables), *figures()]

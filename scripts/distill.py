@@ -53,4 +53,4 @@ with running(snakemake.log[0]) as log:
         keys=keys,
         provenance=made_by,
     )
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ with running(snakemake.log[0]) as log:
     from kdq import provenance
     from kdq.data.prepared import read as read_data
     from kdq.models import file as model_file
-    from kdq.quantize.stage import quantize_stage, quantizer_of
+    from kdq.quantize.configured import quantizer_of
+    from kdq.quantize.stage import quantize_stage
     from kdq.train.device import device_name, prepare
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads

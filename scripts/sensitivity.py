@@ -6,9 +6,9 @@ with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read as read_data
     from kdq.models import file as model_file
     from kdq.quantize.calibration_images import calibration_images
+    from kdq.quantize.configured import quantizer_of
     from kdq.quantize.measurements import write
     from kdq.quantize.sensitivity import measure
-    from kdq.quantize.stage import quantizer_of
     from kdq.train.device import prepare
 
     job, seed = snakemake.params.job, int(snakemake.wildcards.seed)

@@ -1,6 +1,7 @@
 """What the tests share: one thread, no deadlines, and data and keys small enough to train within a second."""
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,14 @@ HOME = Path(__file__).resolve().parent.parent
 def home() -> Path:
     """The folder that holds the package, the scripts and the workflow."""
     return HOME
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """A job that runs in the process of the tests leaves no handler behind."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

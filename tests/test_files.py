@@ -77,6 +77,10 @@ class TestAtomic:
         environment = {**os.environ, "PYTHONPATH": str(home)}
         assert subprocess.run([sys.executable, "-c", code, str(path)], env=environment).returncode == -9
         assert path.read_text() == "old"
+        assert len(list(tmp_path.iterdir())) == 2
+        with atomic(path) as aside:
+            aside.write_text("new")
+        assert [found.name for found in tmp_path.iterdir()] == ["file"], "what the killed process left is removed"
 
 
 class TestJson:
@@ -133,3 +137,11 @@ class TestTensors:
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_writers_of_the_same_file_at_the_same_time_do_not_meet(tmp_path):
+    path = tmp_path / "note.json"
+    with atomic(path, alone=False) as first, atomic(path, alone=False) as second:
+        first.write_text("the same")
+        second.write_text("the same")
+    assert path.read_text() == "the same" and list(tmp_path.iterdir()) == [path]

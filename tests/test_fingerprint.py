@@ -141,6 +141,19 @@ class TestClosure:
         assert "kdq/train/loop.py" not in found
         assert {"scripts/quantize.py", "kdq/quantize/network.py", "kdq/models/file.py"} <= found
 
+    def test_what_layers_cost_does_not_depend_on_what_is_chosen_by_it(self, fingerprints, home):
+        chosen = {f"kdq/quantize/{name}.py" for name in ("budget", "allocation", "greedy", "stage")}
+        measured = names(home, fingerprints.closure("scripts/sensitivity.py", "kdq/quantize/gpfq.py"))
+        quantized = names(home, fingerprints.closure("scripts/quantize.py", "kdq/quantize/gpfq.py"))
+        assert not chosen & measured and chosen <= quantized
+        assert "kdq/quantize/sensitivity.py" in measured - quantized
+
+    def test_the_coder_of_archives_is_in_no_model(self, fingerprints, home):
+        coder = {"kdq/models/archive.py", "kdq/models/entropy.py"}
+        for script in ("train_root", "distill", "quantize", "sensitivity", "teacher_cache"):
+            assert not coder & names(home, fingerprints.closure(f"scripts/{script}.py"))
+        assert coder <= names(home, fingerprints.closure("scripts/evaluate.py"))
+
     def test_an_evaluation_has_no_training_loop_and_no_method(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/evaluate.py"))
         assert {"kdq/evaluate/metrics.py", "kdq/evaluate/stage.py", "kdq/models/resnet.py"} <= found
@@ -193,6 +206,7 @@ class TestEdits:
             "dkd": ("scripts/distill.py", "kdq/distill/dkd.py"),
             "mixup": ("scripts/distill.py", "kdq/distill/mixup.py"),
             **{name: ("scripts/quantize.py", f"kdq/quantize/{name}.py") for name in QUANTIZERS},
+            "sensitivity": ("scripts/sensitivity.py", "kdq/quantize/gpfq.py"),
             "qat": ("scripts/retrain.py", "kdq/retrain/qat.py"),
             "qkd": ("scripts/retrain.py", "kdq/retrain/qkd.py"),
             "dcq": ("scripts/retrain.py", "kdq/retrain/dcq.py"),
@@ -213,11 +227,14 @@ class TestEdits:
             ("kdq/distill/divergence.py", {"kd", "mixup", "qat", "qkd", "dcq"}),
             ("kdq/distill/standardize.py", {"kd", "dkd", "mixup"}),
             ("kdq/quantize/rtn.py", {"rtn"}),
-            ("kdq/quantize/gpfq.py", {"gpfq"}),
+            ("kdq/quantize/gpfq.py", {"gpfq", "sensitivity"}),
             ("kdq/quantize/sparse.py", {"sparse"}),
             ("kdq/quantize/hessian.py", {"gptq", "qronos"}),
-            ("kdq/quantize/substitution.py", set(QUANTIZERS) - {"rtn"}),
-            ("kdq/quantize/bias.py", set(QUANTIZERS)),
+            ("kdq/quantize/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn"}),
+            ("kdq/quantize/bias.py", {*QUANTIZERS, "sensitivity"}),
+            ("kdq/quantize/sensitivity.py", {"sensitivity"}),
+            ("kdq/quantize/allocation.py", set(QUANTIZERS)),
+            ("kdq/models/entropy.py", {"evaluate"}),
             ("kdq/evaluate/metrics.py", {"evaluate"}),
             ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", "qat", "qkd", "dcq"}),
             ("kdq/retrain/qat.py", {"qat"}),

@@ -133,6 +133,17 @@ def test_a_killed_command_takes_its_job_with_it(workplace):
     until(lambda: gone(process))
 
 
+def test_a_killed_snakemake_takes_its_jobs_with_it(workplace):
+    """Its process is the parent of the command: rules/common.smk has the shell replaced."""
+    folder, environment = workplace
+    (folder / "pid").unlink(missing_ok=True)
+    shell = f"import subprocess; subprocess.run({command(folder, WAITS)!r})"
+    parent = subprocess.Popen([sys.executable, "-c", shell], cwd=folder, env=environment)
+    until(lambda: (folder / "pid").is_file() and (folder / "pid").read_text())
+    parent.kill()
+    until(lambda: gone(int((folder / "pid").read_text())))
+
+
 def test_a_killed_job_is_told_as_a_shell_tells_it(workplace):
     job, process = waiting(workplace)
     os.kill(process, signal.SIGKILL)

@@ -32,7 +32,8 @@ class Calibration:
     """What a layer was given; of the ways to sum it up, only the one that a quantizer asks for is computed.
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features), or :class:`Chunks` of them; the rows of X and X~ by ``sampling``, as in :func:`gram_matrices`.
+    or (M, ..., features), or :class:`Chunks` of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
+    ``one_call``: they are what the layer is called with once, not in several calls.
     """
 
     module: nn.Module
@@ -40,6 +41,12 @@ class Calibration:
     quantized: torch.Tensor | Chunks
     sampling: str | int = "all"
     seed: int = 0
+    one_call: bool = True
+
+    @property
+    def of_outputs(self) -> bool:
+        """Whether X W' are the outputs of one call of the layer, neither more nor less."""
+        return self.sampling == "all" and self.one_call
 
     @property
     def inputs(self) -> tuple:
@@ -123,21 +130,29 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
         images = [_images(module, part) for part in parts]
         pixels.append([_from_channel(kind).unflatten(0, (count, -1)) for kind in images])
         places.append(_pixels(module, images[0], taken, stride))
-    channels, taps = pixels[0][0].shape[1], len(places[0])
+    channels, taps = pixels[0][0].shape[1], len(places[0][0])
     # Two kinds, and besides the 4 bytes a number here a copy of 8 where they are multiplied.
-    step = max(1, min(size // taps, COLUMN_BYTES // (24 * count * sum(where.numel() for where in places))))
+    step = max(1, min(size // taps, COLUMN_BYTES // (24 * count * sum(where.numel() for where, _ in places))))
     for start in range(0, channels, step):
-        blocks = [_block(kinds, where, slice(start, start + step)) for kinds, where in zip(pixels, places, strict=True)]
+        some = slice(start, start + step)
+        blocks = [_block(kinds, *where, some) for kinds, where in zip(pixels, places, strict=True)]
         yield blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
 
 
-def relative_error(pairs) -> float:
-    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B); 0 where A is 0."""
-    error = energy = 0.0
-    for analog, quantized in pairs:
-        error += _squared_norm(analog - quantized)
-        energy += _squared_norm(analog)
-    return (error / energy) ** 0.5 if energy > 0 else 0.0
+class RelativeError:
+    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B), float; 0 where A is 0."""
+
+    def __init__(self):
+        self._error = self._energy = 0.0
+
+    def add(self, analog, quantized) -> "RelativeError":
+        """Take one more pair into account."""
+        self._error += _squared_norm(analog - quantized)
+        self._energy += _squared_norm(analog)
+        return self
+
+    def __float__(self):
+        return (self._error / self._energy) ** 0.5 if self._energy > 0 else 0.0
 
 
 def _squared_norm(chunk) -> float:
@@ -175,10 +190,10 @@ def _by_chunk(chosen, shape, inputs: Chunks):
 
 
 def _images(module, inputs) -> torch.Tensor:
-    """A layer's input as contiguous (M, C, H, W), border included; that of nn.Linear as images of one pixel."""
+    """A layer's input as contiguous (M, C, H, W); that of nn.Linear as images of one pixel."""
     if isinstance(module, nn.Linear):
-        return inputs.reshape(-1, inputs.shape[-1], 1, 1).contiguous()
-    return pad(module, inputs).contiguous()
+        inputs = inputs.reshape(-1, inputs.shape[-1], 1, 1)
+    return inputs.contiguous()
 
 
 def _from_channel(images) -> torch.Tensor:
@@ -190,21 +205,31 @@ def _from_channel(images) -> torch.Tensor:
     return images.as_strided((channels, images.numel() - (channels - 1) * of_channel), (of_channel, 1))
 
 
-def _pixels(module, images, chosen, stride) -> torch.Tensor:
-    """(kernel height * width, patches): where :func:`_from_channel` has the pixels of the patches to take."""
+def _pixels(module, images, chosen, stride) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Where :func:`_from_channel` has the pixels of the patches to take, (kernel height * width, patches), and a mask.
+
+    The mask is 0 where a patch reaches into a border of zeros, which is not in the images, and None where none does.
+    """
     samples, _, height, width = images.shape
-    pixels = torch.arange(height * width).view(1, 1, height, width)
-    pixels = pixels + images.stride(0) * torch.arange(samples).view(-1, 1, 1, 1)
-    view = windows(module, pixels, stride) if isinstance(module, nn.Conv2d) else pixels[..., None, None]
-    taken = view.flatten(0, 2) if chosen is None else view[_indices(chosen, view.shape[:3])]
-    return taken.flatten(1).mT.contiguous().to(images.device)
+    numbers = torch.arange(1.0, height * width + 1, dtype=torch.float64).view(1, 1, height, width)
+    # The border has 0, or the numbers of what the padding mode repeats there.
+    view = windows(module, pad(module, numbers), stride) if isinstance(module, nn.Conv2d) else numbers[..., None, None]
+    places = view.expand(samples, *view.shape[1:])
+    places = places.flatten(0, 2) if chosen is None else places[_indices(chosen, places.shape[:3])]
+    of_sample = math.prod(view.shape[1:3])
+    sample_of = torch.arange(samples).repeat_interleave(of_sample) if chosen is None else chosen // of_sample
+    places = places.flatten(1).long().mT - 1
+    inside = None if places.min() >= 0 else (places >= 0).to(images)
+    where = places.clamp_(min=0) + images.stride(0) * sample_of
+    return where.contiguous().to(images.device), inside
 
 
-def _block(kinds, where, channels) -> torch.Tensor:
+def _block(kinds, where, inside, channels) -> torch.Tensor:
     """(groups, kinds, b, patches): the pixels ``where`` (taps, patches) of some channels."""
     parts = [numbers[:, channels] for numbers in kinds]
     places = where.flatten().expand(*parts[0].shape[:2], -1)
-    return torch.stack([part.gather(2, places) for part in parts], 1).unflatten(3, where.shape).flatten(2, 3)
+    block = torch.stack([part.gather(2, places) for part in parts], 1).unflatten(3, where.shape)
+    return (block if inside is None else block.mul_(inside)).flatten(2, 3)
 
 
 def _indices(flat, shape):

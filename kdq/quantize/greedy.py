@@ -10,7 +10,7 @@ from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.batchnorm import reestimate
 from kdq.quantize.calibration import Calibration
 from kdq.quantize.inputs import execution_order, layer_inputs
-from kdq.quantize.network import QuantizedLayer, describe, quantize_layer
+from kdq.quantize.network import QuantizedLayer, describe, quantize_layer, with_error
 
 
 @torch.no_grad()
@@ -42,10 +42,11 @@ def quantize_in_order(
     for name in order:
         inputs = layer_inputs(analog, name, images), layer_inputs(model, name, images)
         place = executed.index(name)  # not in `order`: a layer's patches are drawn the same way in every order
-        calibration = Calibration(model.get_submodule(name), *inputs, parameters.patches, seed + place)
-        done[name], _ = quantize_layer(
-            name, calibration, quantizer, Alphabet(bits[name], parameters.levels), parameters
-        )
+        modules = analog.get_submodule(name), model.get_submodule(name)
+        calibration = Calibration(modules[1], *inputs, parameters.patches, seed + place)
+        alphabet = Alphabet(bits[name], parameters.levels)
+        layer = quantize_layer(name, calibration, quantizer, alphabet, parameters)
+        done[name] = with_error(layer, *modules, *inputs)
         log(describe(name, done[name]))
     if parameters.batchnorm == "reestimate":
         reestimate(model, images)

@@ -54,6 +54,9 @@ class Quantizer(Base):
         Literal["all", "paper"] | PositiveInt,
         Field(description="a convolution's inputs: all patches, the published sampling, or at most so many a layer"),
     ] = "all"
+    memory: Annotated[
+        Positive, Field(description="GiB of activations in memory; what is more waits on disk, in the temporary folder")
+    ] = 4
     batchnorm: Annotated[
         Literal["keep", "reestimate"], Field(description="running statistics: the float network's, or measured again")
     ] = "keep"

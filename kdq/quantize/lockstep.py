@@ -5,13 +5,26 @@ forward of any nn.Module can be held at any of its layers, with the shortcuts an
 """
 
 import contextlib
+import functools
+import itertools
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from kdq.quantize.spill import Spill
+from kdq.errors import UserError
+from kdq.quantize.chunks import Chunks
+from kdq.quantize.spill import Room, Spill
+
+# Images of a pass: many enough for the processors; at most so many passes, as each is a thread. Neither depends on the
+# memory's limit, so that with any that is not too small the layers compute the very same numbers.
+IMAGES, PASSES = 32, 16
+# Of the memory's limit the share that one pass may hold. While it is at work, one of another network holds as much, an
+# output is made in each, and float64 copies of the inputs.
+AT_WORK = 1 / 8
 
 
 class _Abandoned(BaseException):
@@ -36,9 +49,11 @@ class Pass(threading.Thread):
 
     def advance(self, output: torch.Tensor | None = None) -> None:
         """Go on with the layer's ``output`` to the next layer or to the end; raises what the model raises."""
-        with self._spill.in_use(output) if self._spill else contextlib.nullcontext():
+        if self._spill and output is not None:
+            self._spill.note(output)
+        with self._spill.in_use() if self._spill else contextlib.nullcontext():
             self._output, self.layer, self.input = output, None, None
-            del output
+            del output  # what is held here would count as held by the pass
             if not self._going:
                 self.start()
                 self._going = True
@@ -87,3 +102,76 @@ class Pass(threading.Thread):
             raise _Abandoned
         output, self._output = self._output, None
         return output
+
+
+@contextlib.contextmanager
+def stopping(layers: dict[str, nn.Module]) -> Iterator[None]:
+    """Within the block a pass that calls one of the layers stops there."""
+    for name, module in layers.items():
+        module.forward = functools.partial(_stop, name)
+    try:
+        yield
+    finally:
+        for module in layers.values():
+            del module.forward
+
+
+def _stop(name: str, input: torch.Tensor) -> torch.Tensor:  # named as in nn.Conv2d.forward and nn.Linear.forward
+    return threading.current_thread().call(name, input)
+
+
+class Lockstep:
+    """Passes of one network on chunks of the images, all advanced to the same layer."""
+
+    def __init__(self, passes: list[Pass], samples: list[int]):
+        self.passes, self._samples = passes, samples
+
+    def arrived(self, layer: str) -> Chunks:
+        """What the passes called ``layer`` with; raises UserError where they did not, or with other samples."""
+        for one, samples in zip(self.passes, self._samples, strict=True):
+            if one.layer != layer:
+                raise UserError(f"{layer}: not called where other images call it, expected one order for all images")
+            shape = tuple(one.input.shape)
+            if len(shape) < 2 or shape[0] % samples or not shape[0]:
+                raise UserError(f"{layer}: input of shape {shape}, expected the {samples} samples in dimension 0")
+        resident = not any(one.spilled for one in self.passes)
+        return Chunks(tuple(one.input.shape for one in self.passes), self._read, resident)
+
+    def _read(self) -> Iterator[torch.Tensor]:
+        for one in self.passes:
+            with one.loaded() as given:
+                yield given
+
+
+def images_of_a_pass(images: int, image_bytes: int, limit_bytes: float) -> int:
+    """How many of the images a pass takes."""
+    size = max(IMAGES, -(-images // PASSES))
+    while size > 1 and size * image_bytes > limit_bytes * AT_WORK:
+        size = -(-size // 2)
+    return size
+
+
+@contextlib.contextmanager
+def side_by_side(networks, images: torch.Tensor, image_bytes: int, limit_bytes: float) -> Iterator[list[Lockstep]]:
+    """Yield the passes of each network, a pair (model, layers to stop at), advanced to their first layer.
+
+    ``image_bytes`` is what a pass holds at most of one image between two layers. Where that is more than the limit for
+    all ``images`` and networks together, what there is no room for lies on disk while it is not used, in the folder for
+    temporary files.
+    """
+    fits = image_bytes * len(images) * len(networks) <= limit_bytes
+    chunks = images.split(images_of_a_pass(len(images), image_bytes, limit_bytes))
+    room, files = Room(limit_bytes / 2), itertools.count()
+    with contextlib.ExitStack() as open_until_the_end:
+        folder = None if fits else Path(open_until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="kdq-")))
+        all_passes = []
+        for model, layers in networks:
+            open_until_the_end.enter_context(stopping(layers))
+            spills = [None if fits else Spill(model, room, folder / str(next(files))) for _ in chunks]
+            passes = [Pass(model, chunk, spill) for chunk, spill in zip(chunks, spills, strict=True)]
+            for one in passes:
+                open_until_the_end.callback(one.abandon)
+            all_passes.append(Lockstep(passes, [len(chunk) for chunk in chunks]))
+        for one in (one for lockstep in all_passes for one in lockstep.passes):
+            one.advance()
+        yield all_passes

@@ -120,7 +120,7 @@ def prefers_residuals(weight, calibration, scales) -> bool:
     by_residuals = patches * inputs * (3 * scales * rows + 2 * _columns_at_once(rows * scales))
     # Half of (d, d) times the rows for the target; half for the codes of every scale, and a quarter for their errors.
     by_gram = calibration.gram_multiplications + rows * inputs**2 * (0.5 + scales * (0.5 if scales == 1 else 0.75))
-    return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS
+    return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS and calibration.resident
 
 
 def _columns_at_once(rows) -> int:

@@ -5,6 +5,7 @@ The measure that a budget of bits is spent by: divergence from the float network
 2021). Summed over layers it stands for what the network loses where all of them are quantized.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.calibration import Calibration
 from kdq.quantize.inputs import execution_order, layer_inputs
 from kdq.quantize.measurements import Measurement
-from kdq.quantize.network import quantize_layer
+from kdq.quantize.network import quantize_layer, with_error
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
 
@@ -80,9 +81,10 @@ def measure(
     for index, name in enumerate(execution_order(model, images[:1])):
         module, inputs = model.get_submodule(name), layer_inputs(model, name, images)
         calibration = SharedInputs(module, inputs, inputs, parameters.patches, seed + index)
-        weight = module.weight.data
+        weight, float_module = module.weight.data, copy.deepcopy(module)
         for bits in BITS:
-            layer, _ = quantize_layer(name, calibration, quantizer, Alphabet(bits, parameters.levels), parameters)
+            layer = quantize_layer(name, calibration, quantizer, Alphabet(bits, parameters.levels), parameters)
+            layer = with_error(layer, float_module, module, inputs, inputs)
             losses = reference.losses(log_probabilities(model, part.images, device))
             module.weight.data = weight
             of_layer = {"weights": weight.numel(), "steps": layer.step.numel(), "relative_error": layer.relative_error}

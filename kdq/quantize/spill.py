@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# Smaller tensors stay: what they hold is not worth a read, and constants that a model keeps are among them.
+# Smaller tensors stay: they are not worth a read, and constants that a model keeps for later passes are among them.
 SMALLEST_BYTES = 2**16
 
 
@@ -36,17 +36,19 @@ class Room:
 
 
 class Spill:
-    """What one pass of ``model`` has in memory between two layers; in ``file``, where the ``room`` is too small."""
+    """What one pass of ``model`` has in memory between two layers; in ``file``, where the ``room`` is too small.
 
-    def __init__(self, model: nn.Module, room: Room, file: Path):
+    ``size_bytes`` is how much that was when the pass last stopped, tensors of less than ``smallest_bytes`` left aside;
+    ``away``, whether it is on disk.
+    """
+
+    def __init__(self, model: nn.Module, room: Room, file: Path, smallest_bytes: int = SMALLEST_BYTES):
         self.away = False
         self.size_bytes = 0
-        self._room, self._file = room, file
+        self._model, self._room, self._file, self._smallest_bytes = model, room, file, smallest_bytes
         self._made: dict[int, weakref.ref] = {}
         self._storages: list[torch.UntypedStorage] = []
         self._sizes: list[int] = []
-        # A view of a weight is a tensor that the pass made, but its storage is not.
-        self._kept = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
 
     def watch(self) -> TorchDispatchMode:
         """A context in which the results of all operations of this thread are noted."""
@@ -57,16 +59,13 @@ class Spill:
         self._made[id(tensor)] = weakref.ref(tensor)
 
     @contextlib.contextmanager
-    def in_use(self, output: torch.Tensor | None) -> Iterator[None]:
-        """Everything is in memory in the block, in which the pass goes on with ``output``; what it then holds may go."""
+    def in_use(self) -> Iterator[None]:
+        """Everything is in memory in the block, in which the pass goes on; what it holds afterwards may go."""
         if self.away:
             self._fill()
             self.away = False
         else:
             self._room.give(self.size_bytes)
-        if output is not None:
-            self.note(output)
-        del output
         yield
         self._storages = self._live()
         self._sizes = [storage.nbytes() for storage in self._storages]
@@ -107,12 +106,16 @@ class Spill:
         """The storages of the tensors that are still held, each once, but for small ones and those of the model."""
         held = {key: tensor for key, reference in self._made.items() if (tensor := reference()) is not None}
         self._made = {key: self._made[key] for key in held}
-        storages = {}
-        for tensor in held.values():
-            storage = tensor.untyped_storage()
-            if storage.nbytes() >= SMALLEST_BYTES and storage.resizable():
-                storages.setdefault(storage.data_ptr(), storage)
-        return [storage for address, storage in storages.items() if address not in self._kept]
+        # A view of a weight is a tensor that the pass made, but its storage is not.
+        own = [*self._model.parameters(), *self._model.buffers()]
+        addresses = {tensor.untyped_storage().data_ptr() for tensor in own}
+        found = []
+        for storage in (tensor.untyped_storage() for tensor in held.values()):
+            large = storage.resizable() and storage.nbytes() >= self._smallest_bytes
+            if large and storage.data_ptr() not in addresses:
+                addresses.add(storage.data_ptr())
+                found.append(storage)
+        return found
 
 
 class _Watch(TorchDispatchMode):

@@ -11,11 +11,6 @@ from kdq.quantize.measurements import read
 from kdq.quantize.network import quantize
 
 
-def quantizer_of(module, keys, seed: int):
-    """The function of a stage's module: its ``quantizer``, or what its ``configured(keys, seed)`` returns."""
-    return module.configured(keys, seed) if hasattr(module, "configured") else module.quantizer
-
-
 def quantize_stage(
     network, prepared: Prepared, quantizer, keys, *, seed: int, device, log, sensitivity: Path | None = None
 ) -> dict[str, Codes]:

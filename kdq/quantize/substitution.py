@@ -63,7 +63,7 @@ def nearest(low, high):
 def substitute(target, triangle, layout, rounding, dither=None, block=32):
     """(codes, z + 1/2), both float64 (g, d, K, N), of the formula above.
 
-    ``target`` r (g, d, N), ``triangle`` L (g, d, d), of which only the lower triangle is read. An input with L_tt = 0
+    ``target`` r (g, d, N), ``triangle`` L (g, d, d), of which only the lower triangle counts. An input with L_tt = 0
     has z = 0. ``rounding(z_and_half, code)`` gets z + 1/2 of an input or more, (g, ., K N), and writes their codes, or
     other levels in steps. ``dither`` (g, d, N) is added to z before it is rounded. ``block`` inputs are solved one by
     one between matrix products; it changes the speed alone.
@@ -114,7 +114,8 @@ def solve(z, codes, triangle, reciprocal, rounding, start, stop, block):
     scale = reciprocal[:, start:stop, None]
     panel, found = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
     lower = triangle[:, start:stop, start:stop] * scale
-    for column, (here, code, row) in enumerate(zip(*(rows.split(1, 1) for rows in (panel, found, lower)), strict=True)):
-        if column:
-            here.baddbmm_(row[..., :column], found[:, :column], alpha=-1)
+    # The codes that are still to come count as 0: to cut them off for every column takes longer than to multiply them.
+    found.zero_()
+    for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, found, lower)), strict=True):
+        here.baddbmm_(row, found, alpha=-1)
         rounding(here, code)

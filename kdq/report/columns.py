@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.report import comparisons, layers, sequences, summary, table
+from kdq.report import comparisons, layers, sensitivities, sequences, summary, table
 
 
 def documentation() -> str:
@@ -26,6 +26,12 @@ def documentation() -> str:
         "## `results/layers.csv`: one row a quantized layer of a cell",
         "",
         *_column_table(layers.COLUMNS),
+        "",
+        "## `results/sensitivity.csv`: one row a layer and bit-width, where a budget or `order=greedy` asks for it",
+        "",
+        "Six significant digits. `results/<dataset>/seed=<n>/<recipe>/sensitivity.csv` has the rows of one network.",
+        "",
+        *_column_table(sensitivities.COLUMNS),
         "",
         "## `results/comparisons.csv`: one row a data set and pair of recipes",
         "",

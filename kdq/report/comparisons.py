@@ -9,6 +9,7 @@ from kdq.errors import UserError, shown
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.significance import Outcome, bootstrap_images, holm, paired, welch
 from kdq.report import pairs
+from kdq.report.bits import nearest_tenth
 
 SIGNIFICANT = 0.05
 COLUMNS = {
@@ -18,7 +19,7 @@ COLUMNS = {
     f"Of more than {pairs.ALL_PAIRS_UP_TO} models that could be compared, each is with the first alone",
     "recipe": "the model",
     "other": "the model that it is compared with",
-    "bits": "bits a weight of both; 32 for float models",
+    "bits": "bits a weight of both, to a tenth; 32 for float models",
     "design": "`own teacher`: under each seed a teacher of its own; `shared teacher`: one for all seeds "
     "(`teacher,seed=0/...`), so that nothing is said of other teachers; `own and shared teacher`: one of each",
     "seeds": "number of seeds that both have",
@@ -75,7 +76,7 @@ def rows(table: list[dict], kinds: dict[str, str], correct: dict[Cell, np.ndarra
             common = sorted(seeds[model["recipe"]] & seeds[other["recipe"]])
             if common:
                 pair = {"dataset": dataset, "family": family, "recipe": model["recipe"], "other": other["recipe"]}
-                found.append(pair | {"bits": model["bits"]} | difference(pair, kinds, common, correct))
+                found.append(pair | {"bits": nearest_tenth(model["bits"])} | difference(pair, kinds, common, correct))
     return corrected(found, ("dataset", "family"), COLUMNS)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from kdq.quantize.measured import measured_recipe
 from kdq.recipe import Recipe, Stage
 from kdq.report import pairs
 from kdq.stages import FLOAT_KINDS, TRAINS
@@ -16,6 +17,7 @@ FIGURES = (
     "dkd_curves",
     "dkd_heatmap",
     "layer_errors",
+    "sensitivity",
 )
 MOST_STUDENTS = 60  # rows of the figure of comparisons; more are in its table alone
 FEW_RETRAINED = 8  # every bit-width has retrained models of its own; of more no training curve is drawn
@@ -63,6 +65,14 @@ class Contents:
     def with_layer_errors(self) -> list[str]:
         """The recipes whose last stage quantizes: their metrics have errors of layers."""
         return [recipe.path for recipe in self.shown if recipe.last.kind == "quantize"]
+
+    @cached_property
+    def measured(self) -> list[str]:
+        """The recipes whose folders hold what each layer costs alone, for the stages that ask for it."""
+        return sorted({measured_recipe(recipe) for recipe in self.shown if self._needs_measurement(recipe.last)})
+
+    def _needs_measurement(self, stage: Stage) -> bool:
+        return stage.kind == "quantize" and stage.type.keys.needs_measurement(self.grammar.resolve(stage))
 
     @cached_property
     def quantized_networks(self) -> list[str]:
@@ -136,6 +146,7 @@ class Contents:
             "dkd_curves": self.dkd_grid,
             "dkd_heatmap": self.dkd_grid,
             "layer_errors": self.with_layer_errors,
+            "sensitivity": self.measured,
             "sequences": self.sequences,
             "training_curves": self.trained,
         }

@@ -33,6 +33,11 @@ class ReportJobs:
             "table": lambda: self.files_of_all("metrics.json"),
             "compare": lambda: self.files_of_all("predictions.safetensors"),
             "sequences": lambda: self.files_of_all("predictions.safetensors"),
+            "sensitivities": lambda: [
+                path
+                for dataset in self.config.datasets
+                for path in self.files(dataset, self.contents.measured, "sensitivity.csv")
+            ],
             "plot_training_curves": lambda: self.files(dataset, self.contents.trained, "history.csv"),
             "plot_dkd_curves": lambda: self.files(dataset, grid, "history.csv"),
             "plot_dkd_heatmap": lambda: self.files(dataset, grid, "metrics.json"),

@@ -10,6 +10,7 @@ def places(folder) -> list[str]:
         *folder.glob("table.csv"),
         *folder.glob("summary.csv"),
         *folder.glob("layers.csv"),
+        *folder.glob("sensitivity.csv"),
         *folder.glob("comparisons.csv"),
         *folder.glob("sequences.csv"),
         *sorted(folder.glob("*/figures")),

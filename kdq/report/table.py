@@ -6,6 +6,7 @@ import io
 from kdq.errors import UserError
 from kdq.files import atomic, checked, read_json
 from kdq.report import dkd_choice
+from kdq.report.bits import mean_bits, without_bits
 from kdq.report.metrics import Metrics
 from kdq.stages import FLOAT_KINDS
 
@@ -26,9 +27,11 @@ COLUMNS = {
     "beta": "weight of the other classes where `method_name` is `dkd`, else empty",
     "chosen": "`true` for the cell of the grid over `alpha` and `beta` with the best mean validation accuracy (of "
     "equal ones, the least validation cross entropy), `false` for its others; empty for what is not of the grid",
-    "quantizer": "the stages after `network`, joined by `+`, without their bits; `none` for a float model",
+    "quantizer": "the stages after `network`, joined by `+`, without their bits, of a budget the word alone; `none` "
+    "for a float model",
     "quantizer_name": "the names in `quantizer`",
-    "bits": "bits a weight of the alphabet; 32 for a float model, also with the random head of `ntklc`",
+    "bits": "bits a weight of the alphabet, their mean over the weights where layers differ; 32 for a float model, "
+    "also with the random head of `ntklc`",
     "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty where `bits` is 32",
     "validation_images": "images of the validation part",
     "validation_top1": "accuracy on the validation part, share of 1",
@@ -67,6 +70,7 @@ COUNTS = (
     "other_parameters",
     "epochs",
     "other_epochs",
+    "steps",
 )
 TEXTS = (
     "dataset",
@@ -139,9 +143,9 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
         "alpha": of_dkd.get("alpha"),
         "beta": of_dkd.get("beta"),
         "chosen": None,
-        "quantizer": "+".join(map(_without_bits, stages[length:])) or "none",
+        "quantizer": "+".join(map(without_bits, stages[length:])) or "none",
         "quantizer_name": "+".join(names[length:]) or "none",
-        "bits": max((layer["bits"] for layer in alphabets), default=32),
+        "bits": mean_bits(alphabets) if alphabets else 32,
         "levels": alphabets[0]["levels"] if alphabets else None,
         **{name: cell[name] for name in SIZES},
         "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
@@ -156,26 +160,25 @@ def _mean(values: list) -> float | None:
     return None if not values or None in values else sum(values) / len(values)
 
 
-def _without_bits(stage: str) -> str:
-    return ",".join(pair for pair in stage.split(",") if not pair.startswith("bits="))
+def write(path, columns, table: list[dict], number: str = ".6f") -> None:
+    """Write rows as CSV: an empty field for None, numbers that are no counts in the format ``number``, six decimals.
 
-
-def write(path, columns, table: list[dict]) -> None:
-    """Write rows as CSV: six decimals, an empty field for None; the same rows give the same bytes."""
+    The same rows give the same bytes.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _field(row[column]) for column in columns} for row in table)
+    writer.writerows({column: _field(row[column], number) for column in columns} for row in table)
     with atomic(path) as aside:
         aside.write_text(text.getvalue())
 
 
-def _field(value) -> str:
+def _field(value, number: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
+    return format(value, number) if isinstance(value, float) else str(value)
 
 
 def read(path) -> list[dict]:
@@ -198,4 +201,4 @@ def _value(column: str, field: str):
         return field
     if column in TRUTHS:
         return field == "true"
-    return int(field) if column in COUNTS else float(field)
+    return int(field) if column in COUNTS and "." not in field else float(field)  # bits may be a mean

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from kdq.data.batches import TrainingBatches, evaluation_batches
-from kdq.errors import UserError
+from kdq.errors import Stopped, UserError
 from kdq.train import checkpoint as checkpoints
 from kdq.train.device import autocast, compute_dtype, peak_memory_bytes
 from kdq.train.settings import Training
@@ -37,9 +37,14 @@ def fit(
     if state is not None:
         run.load_state_dict(state)
     for epoch in range(run.epoch + 1, settings.epochs + 1):
-        row = run.train_epoch(epoch)
-        log(describe(row, settings.epochs))
-        checkpoints.save(checkpoint, {"identity": identity, **run.state_dict()})
+        try:
+            row = run.train_epoch(epoch)
+            log(describe(row, settings.epochs))
+            checkpoints.save(checkpoint, {"identity": identity, **run.state_dict()})
+        except Stopped as stop:
+            # An epoch is minutes at most, and all that a kill without a word costs too: none is kept in part.
+            where = f"in epoch {epoch} of {settings.epochs}"
+            raise Stopped(f"{stop} {where}; started again it goes on after epoch {epoch - 1}") from None
     run.restore_selected(log)
     return run.history
 

@@ -8,14 +8,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from kdq.errors import UserError
+from kdq.errors import UserError, one_line
 from kdq.verify import study
 from kdq.verify.results import Row, summary, verify
 
 
 def line(row: Row) -> str:
-    """A file's line of the table."""
-    return f"{row.verdict.state:<10}  {row.path}" + (f"  ({row.verdict.reason})" if row.verdict.reason else "")
+    """A file's line of the table; its name may come from anywhere."""
+    reason = f"  ({row.verdict.reason})" if row.verdict.reason else ""
+    return one_line(f"{row.verdict.state:<10}  {row.path}{reason}")
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,12 @@ from kdq.stages import PARENTLESS, TRAINS
 from kdq.verify import products
 from kdq.verify.products import Product
 
-TABLES = {"table": ("table", "summary", "layers"), "compare": ("comparisons",), "sequences": ("sequences",)}
+TABLES = {
+    "table": ("table", "summary", "layers"),
+    "compare": ("comparisons",),
+    "sequences": ("sequences",),
+    "sensitivities": ("sensitivity",),
+}
 SCRIPTS = {PARENTLESS: "scripts/train_root.py"}  # of other kinds it has the kind's name
 
 

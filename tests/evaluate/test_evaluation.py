@@ -12,6 +12,7 @@ from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import cross_entropy, top_k_accuracy
 from kdq.evaluate.stage import describe, evaluate, predict
 from kdq.files import write_tensors
+from kdq.models import archive
 from kdq.models import file as model_file
 from kdq.models.file import Codes
 
@@ -111,7 +112,12 @@ class TestSizes:
         path = write()
         metrics = measure(path, few)[0]
         assert metrics["file_bytes"] == path.stat().st_size
-        assert metrics["quantized_weights"] == 0 and metrics["nominal_bits"] == 32.0 and metrics["layers"] == []
+        assert (
+            metrics["quantized_weights"] == 0
+            and metrics["nominal_bits"] == 32.0
+            and metrics["entropy_bytes"] is None
+            and metrics["layers"] == []
+        )
         assert metrics["parameters"] == sum(p.numel() for p in model_file.load(path).parameters())
 
     @pytest.mark.parametrize("bits", [2, 3, 8])
@@ -121,6 +127,8 @@ class TestSizes:
         layers = [m for m in model_file.load(path).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         assert metrics["quantized_weights"] == sum(layer.weight.numel() for layer in layers)
         assert metrics["nominal_bits"] == bits
+        archive.pack(path, path.with_name("archive"))
+        assert metrics["entropy_bytes"] == path.with_name("archive").stat().st_size
         assert metrics["parameters"] == measure(write(), few)[0]["parameters"]
         assert len(metrics["layers"]) == len(layers)
         assert all(layer["relative_error"] == 0.5 and layer["bits"] == bits for layer in metrics["layers"])

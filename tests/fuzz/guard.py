@@ -42,11 +42,18 @@ class Watch:
             return
         if event in FORBIDDEN:
             raise Escape(f"{event} {arguments!r:.200}")
-        if event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
-            path = arguments[0]
-            inside = isinstance(path, int) or Path(os.fsdecode(path)).resolve().is_relative_to(self.folder)
-            if not inside and os.fsdecode(path) != os.devnull:
-                raise Escape(f"{event} {path!r}")
+        if event in CHANGES:
+            self._check(event, arguments[0], arguments[-1])
+        if event == "open" and (arguments[2] or 0) & WRITES:
+            self._check(event, arguments[0])
+
+    def _check(self, event: str, path, folder=None) -> None:
+        """``folder`` is the descriptor of the one that ``path`` is relative to, where the call was given one."""
+        if isinstance(path, int) or os.fsdecode(path) == os.devnull:
+            return
+        relative_to = os.readlink(f"/proc/self/fd/{folder}") if isinstance(folder, int) and folder > 2 else ""
+        if not Path(relative_to, os.fsdecode(path)).resolve().is_relative_to(self.folder):
+            raise Escape(f"{event} {path!r}")
 
 
 _watch = Watch()

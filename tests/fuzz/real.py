@@ -1,6 +1,7 @@
 """The real files that the fuzzing starts from: small ones, made by the code that makes them in a study."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from kdq.files import write_json, write_tensors
 from kdq.models import file as model_file
 from kdq.models import resnet
 from kdq.models.file import Codes
-from kdq.report import layers, summary, table
+from kdq.report import layers, record, summary, table
 from kdq.train import checkpoint, history
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.03}
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 class Real:
-    """Writes each file below ``folder`` once; a method for each kind gives its path."""
+    """Writes files below ``folder``; each gives its path."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -35,6 +36,7 @@ class Real:
         torch.manual_seed(0)
         self.network = resnet.build(**ARCHITECTURE)
 
+    @cached_property
     def data(self) -> Path:
         path = self.folder / "data.safetensors"
         prepared.write(path, self.prepared, {"code": "0", "keys": {}})
@@ -55,6 +57,7 @@ class Real:
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
         }
 
+    @cached_property
     def evaluation(self) -> tuple[Path, Path]:
         """Metrics and predictions of a quantized model."""
         metrics_path, predictions_path = self.folder / "metrics.json", self.folder / "predictions.safetensors"
@@ -67,18 +70,21 @@ class Real:
         write_json(metrics_path, metrics)
         return metrics_path, predictions_path
 
+    @cached_property
     def history(self) -> Path:
         path = self.folder / "history.csv"
         row = dict.fromkeys(history.COLUMNS, 0.125)
         history.write(path, [{**row, "epoch": epoch} for epoch in (1, 2, 3)])
         return path
 
+    @cached_property
     def views(self) -> Path:
         path = self.folder / "views.safetensors"
         logits = torch.zeros(2, len(self.prepared.train.labels), 10, dtype=torch.float16)
         write_tensors(path, {"logits": logits}, {"format": cached_logits.FORMAT, **VIEWS})
         return path
 
+    @cached_property
     def checkpoint(self) -> Path:
         path = self.folder / "checkpoint.pt"
         state = {"identity": "run", "epoch": 2, "task": self.network.state_dict(), "history": [{"epoch": 1}]}
@@ -95,9 +101,17 @@ class Real:
             torch.save(self.network.state_dict(), path)
         return path
 
+    @cached_property
+    def record(self) -> Path:
+        path = self.folder / "table.json"
+        tables = self.tables
+        record.write(path, {"code": "0", "kinds": KINDS, "dkd_grid": []}, [self.evaluation[0]], [tables["table"]])
+        return path
+
+    @cached_property
     def tables(self) -> dict[str, Path]:
         """The tables of one quantized cell, by name."""
-        cell = table.read_metrics(self.evaluation()[0])
+        cell = table.read_metrics(self.evaluation[0])
         root = {**cell, "recipe": "hard", "layers": [], "keys": {}}
         rows = table.rows([root, cell], KINDS)
         found = {

@@ -4,10 +4,12 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -21,7 +23,6 @@ from kdq.data.folder import read_image
 from kdq.distill import cached_logits
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
-from kdq.files import read_header
 from kdq.models import file as model_file
 from kdq.recipe import Grammar
 from kdq.report import comparisons, curves, layers, summary, table
@@ -29,7 +30,11 @@ from kdq.root import checkpoint as hub_checkpoint
 from kdq.stages import find_stages
 from kdq.targets import check as check_target
 from kdq.train import checkpoint
+from kdq.verify import study
+from kdq.verify.__main__ import line
+from kdq.verify.results import verify
 from tests.data.conftest import Tiny
+from tests.fuzz.guard import guarded
 from tests.fuzz.mutate import mutated_bytes, mutated_value
 from tests.fuzz.real import CPU, KINDS, VIEWS, Real
 
@@ -48,12 +53,13 @@ class Subject:
 def subjects(folder: Path) -> dict[str, Subject]:
     """All subjects by name; their real files lie below ``folder``."""
     real = Real(folder)
-    return {**of_texts(), **of_files(real), **of_cifar(), **of_images()}
+    return {**of_texts(), **of_files(real), **of_cifar(), **of_images(), "results": of_results(real)}
 
 
 def of_texts() -> dict[str, Subject]:
     """What a user writes: recipes and configurations."""
-    grammar = Grammar(find_stages(HOME / "kdq"), {"teacher": {}, "student": {}}, {})
+    types = find_stages(HOME / "kdq")
+    grammar = Grammar(types, {"teacher": {}, "student": {}}, {})
 
     def read_recipe(path: Path) -> None:
         text = path.read_text(errors="replace")
@@ -71,7 +77,8 @@ def of_texts() -> dict[str, Subject]:
             raise failed
 
     def read_config(path: Path) -> None:
-        read_study(merged([path]), HOME / "kdq", [path])
+        with patch("kdq.config.find_stages", return_value=types):  # the same for all, and slow
+            read_study(merged([path]), HOME / "kdq", [path])
 
     return {
         "recipe": Subject(changed_recipe, read_recipe),
@@ -194,8 +201,8 @@ def changed_json(path: Path, random: Random) -> bytes:
 
 def of_files(real: Real) -> dict[str, Subject]:
     """The files of a study, as they come from elsewhere."""
-    metrics, predictions = real.evaluation()
-    models, data, tables = [real.model(True), real.model(False)], real.data(), real.tables()
+    metrics, predictions = real.evaluation
+    models, data, tables = [real.model(True), real.model(False)], real.data, real.tables
 
     def tensors(path):
         return lambda random: changed_tensors(path, random)
@@ -231,12 +238,10 @@ def of_files(real: Real) -> dict[str, Subject]:
         "metrics": Subject(lambda random: changed_json(metrics, random), read_metrics),
         "predictions": Subject(tensors(predictions), read_predictions),
         "compared predictions": Subject(tensors(predictions), compare),
-        "history": Subject(as_bytes(real.history()), curves.read_history),
+        "history": Subject(as_bytes(real.history), curves.read_history),
         "tables": Subject(as_bytes(*tables.values()), table.read),
-        "views": Subject(tensors(real.views()), read_views),
-        "checkpoint": Subject(
-            as_bytes(real.checkpoint()), lambda path: checkpoint.load(path, "run", lambda line: None)
-        ),
+        "views": Subject(tensors(real.views), read_views),
+        "checkpoint": Subject(as_bytes(real.checkpoint), lambda path: checkpoint.load(path, "run", lambda line: None)),
         "weights.bin": Subject(as_bytes(real.hub_weights("weights.bin")), hub_checkpoint.read, "weights.bin"),
         "weights.safetensors": Subject(
             as_bytes(real.hub_weights("weights.safetensors")), hub_checkpoint.read, "weights.safetensors"
@@ -293,6 +298,44 @@ def of_cifar() -> dict[str, Subject]:
     }
 
 
+def of_results(real: Real) -> Subject:
+    """A folder of results, copied from elsewhere, of which one file is another than it was; it is verified."""
+    workflow = study.workflow([])
+    cell = "digits/seed=0/hard/rtn,bits=3"
+    places = {
+        "digits/data/split=0.safetensors": real.data,
+        "digits/seed=0/hard/model.safetensors": real.model(False),
+        "digits/seed=0/hard/history.csv": real.history,
+        f"{cell}/model.safetensors": real.model(True),
+        f"{cell}/metrics.json": real.evaluation[0],
+        f"{cell}/predictions.safetensors": real.evaluation[1],
+        "table.json": real.record,
+        "table.csv": real.tables["table"],
+    }
+    contents = {place: path.read_bytes() for place, path in places.items()}
+    names = ("", "..", "seed=x", "a" * 250, "\n", "é", "model.safetensors", "{x}", ".model.safetensors.7")
+
+    def change(random: Random) -> bytes:
+        place = random.choice(list(places))
+        name = random.choice(names) if random.random() < 0.2 else ""
+        changers = {".json": changed_json, ".safetensors": changed_tensors}
+        changer = changers.get(places[place].suffix, lambda path, random: mutated_bytes(path.read_bytes(), random))
+        return json.dumps([place, name]).encode() + b"\0" + changer(places[place], random)
+
+    def read(path: Path) -> None:
+        which, _, changed = path.read_bytes().partition(b"\0")
+        place, name = json.loads(which)
+        results = path.parent / "results"
+        shutil.rmtree(results, ignore_errors=True)
+        for other, content in {**contents, f"{place}{name}": changed}.items():
+            (results / other).parent.mkdir(parents=True, exist_ok=True)
+            (results / other).write_bytes(content)
+        lines = [line(row) for row in verify(workflow, results)]
+        assert len(lines) >= len(contents) and all(text.isprintable() for text in lines)
+
+    return Subject(change, read)
+
+
 def of_images() -> dict[str, Subject]:
     """Images of a folder."""
     from PIL import Image
@@ -312,12 +355,7 @@ def of_images() -> dict[str, Subject]:
 
 def read_guarded(subject: Subject, number: int, name: str, folder: Path) -> None:
     """Change the subject by the random numbers of ``number`` and read it under guard, in ``folder``."""
-    from tests.fuzz.guard import guarded
-
     path = folder / subject.name
     path.write_bytes(subject.change(Random(f"{name} {number}")))
     with guarded(folder):
         subject.read(path)
-
-
-__all__ = ["Subject", "read_guarded", "subjects", "read_header"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import kdq
+from kdq.quantize.configured import quantizer_of
 from kdq.quantize.keys import Quantizer
 from kdq.quantize.rtn import rtn
-from kdq.quantize.stage import quantizer_of
 from kdq.stages import find_stages
 from tests.quantize.problems import correlated, gram_matrices, squared_errors
 

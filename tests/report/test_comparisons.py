@@ -187,6 +187,16 @@ class TestPairs:
             ("quantizers", "teacher/kd/gpfq,bits=2", "teacher/kd/rtn,bits=2"),
         ]
 
+    def test_a_budget_that_is_met_to_a_tenth_has_the_same_bits(self):
+        shares = {"teacher/gpfq,bits=3": 3, "teacher/gpfq,budget=3": 2.96, "teacher/gpfq,budget=3.2": 3.19}
+        rows = [
+            {"recipe": path, "network": "teacher", "bits": bits, "quantizer": path.split("/")[1].rsplit("=", 1)[0]}
+            for path, bits in shares.items()
+        ]
+        floats = {"recipe": "teacher", "network": "teacher", "bits": 32, "quantizer": "none"}
+        found = [(family, one["recipe"], other["recipe"]) for family, one, other in pairs.choose([floats, *rows])]
+        assert found == [("quantizers", "teacher/gpfq,budget=3", "teacher/gpfq,bits=3")]
+
     def test_a_large_group_is_compared_with_its_first_alone(self):
         students = [f"teacher/dkd,alpha={alpha}" for alpha in range(40)]
         found = chosen(["hard", "teacher", *students])

@@ -28,8 +28,8 @@ def test_a_figure_with_nothing_to_show_is_no_target():
     found = contents("teacher/dkd").figures  # one point is no grid
     assert found == ["accuracy_vs_bytes", "comparisons", "training_curves"]
     grid = ("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}")
-    assert set(contents(*grid).figures) == set(FIGURES) - {"sequences"}
-    assert set(contents(*grid, "teacher/dkd,alpha=1/rtn/qat").figures) == set(FIGURES)
+    assert set(contents(*grid).figures) == set(FIGURES) - {"sequences", "sensitivity"}
+    assert set(contents(*grid, "teacher/dkd,alpha=1/rtn,order=greedy/qat").figures) == set(FIGURES)
 
 
 def test_retrained_models_are_quantized_ones_but_for_the_errors_of_layers():
@@ -64,6 +64,13 @@ def test_the_epochs_of_a_network_are_its_own():
 def test_of_many_retrained_models_no_training_curve_is_drawn():
     assert len(contents("hard/rtn/qat,epochs={1..8}").trained) == 9
     assert contents("hard/rtn/qat,epochs={1..9}").trained == ["hard"]
+
+
+def test_what_is_measured_is_asked_for_by_budgets_and_the_greedy_order():
+    found = contents("teacher/gpfq,bits={2,3}", "hard/gpfq,budget={2.5,3}", "hard/rtn,images=64,order=greedy/kd/rtn")
+    assert found.measured == ["hard/gpfq", "hard/rtn,images=64"]
+    assert "sensitivity" in found.figures and "sensitivity" not in contents("teacher/gpfq,bits={2,3}").figures
+    assert contents("hard/gpfq", gpfq={"budget": 3.0}).measured == ["hard/gpfq"]
 
 
 def test_the_figure_of_comparisons_is_left_out_where_it_would_be_too_long():

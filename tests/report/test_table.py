@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from cells import KINDS, cell, study
+from cells import KINDS, budgeted, cell, study
 
 from kdq.errors import UserError
 from kdq.report import columns, layer_errors, layers, summary, table
@@ -34,6 +34,28 @@ def test_a_float_model_has_32_bits_and_no_quantizer():
     row = row_of("teacher", study())
     assert (row["bits"], row["quantizer"], row["levels"], row["mean_relative_layer_error"]) == (32, "none", None, None)
     assert row["test_agreement_parent"] is None
+
+
+def test_bits_of_a_budget_are_their_mean_and_the_quantizer_says_so(tmp_path):
+    rows = table.rows([*study((0,)), budgeted()], KINDS)
+    (row,) = (row for row in rows if row["recipe"] == "teacher/gpfq,budget=4")
+    assert (row["bits"], row["quantizer"]) == (4, "gpfq,budget") and isinstance(row["bits"], float)
+    assert [other["bits"] for other in rows if other["quantizer"] == "gpfq"] == [2, 4, 2, 4]
+    table.write(tmp_path / "table.csv", table.COLUMNS, rows)
+    read = table.read(tmp_path / "table.csv")
+    assert [(one["bits"], type(one["bits"])) for one in read] == [(one["bits"], type(one["bits"])) for one in rows]
+
+
+def test_bits_of_a_budget_may_differ_from_seed_to_seed():
+    cells = [cell("teacher"), cell("teacher", 1), budgeted(), budgeted(seed=1, widths=(2, 2, 3, 8))]
+    rows = {row["recipe"]: row for row in summary.summarize(table.rows(cells, KINDS))}
+    assert rows["teacher/gpfq,budget=4"]["bits"] == (16 / 4 + 15 / 4) / 2
+
+
+def test_the_archive_is_of_quantized_models():
+    rows = {row["recipe"]: row for row in summary.summarize(table.rows(study((0,)), KINDS))}
+    assert rows["teacher"]["entropy_bytes_mean"] is None
+    assert rows["teacher/rtn,bits=2"]["entropy_bytes_mean"] == 8000 * 2 // 32 * 3 // 4
 
 
 def test_what_follows_dkd_inherits_its_weights_and_other_rows_have_none():

@@ -1,8 +1,10 @@
 """A run that is killed and started again, and one that is run again, end with the same bytes."""
 
+import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,8 +14,10 @@ import torch
 
 from kdq.data import prepared as data_file
 from kdq.distill.stage import distill
+from kdq.job import running
 from kdq.models import file as model_file
 from kdq.train import checkpoint as checkpoints
+from kdq.train.loop import Run
 from kdq.train.stage import save, train_root
 
 HEADER = {"recipe": "teacher/mixup", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
@@ -114,6 +118,32 @@ class TestKilled:
         assert job.returncode == 0, job.stderr
         assert "going on after epoch 2" in job.stdout
         assert (folder / "model.safetensors").read_bytes() == whole
+
+
+class TestStopped:
+    def test_it_says_where_it_goes_on_and_ends_with_the_same_bytes(
+        self, train, training_keys, tmp_path, monkeypatch, capsys
+    ):
+        """SIGTERM at the third step of epoch 3, as SLURM sends it at a time limit and before a preemption."""
+        keys, steps, step = training_keys(epochs=5, **EVERYTHING), itertools.count(1), Run._step
+        whole = saved(train(keys, "whole"), tmp_path / "whole")
+
+        def stopped(run, batch):
+            if next(steps) == 13:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(run, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "_step", stopped)
+            with pytest.raises(SystemExit) as ended, running(tmp_path / "log"):
+                train(keys)
+        assert ended.value.code == 128 + signal.SIGTERM
+        where = "stopped by SIGTERM in epoch 3 of 5; started again it goes on after epoch 2"
+        assert capsys.readouterr().err == f"error: {where}; the log is {tmp_path / 'log'}\n"
+        assert where in (tmp_path / "log").read_text()
+        lines = []
+        assert saved(train(keys, log=lines.append), tmp_path / "run") == whole
+        assert lines[1].endswith("going on after epoch 2")
 
 
 class TestResumed:

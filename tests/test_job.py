@@ -1,0 +1,49 @@
+"""Around the work of a job: its log, its lock, and one line for who stops it."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from kdq.job import running
+
+WAITS = """
+import sys, time
+from kdq.job import running
+with running("job.log") as log:
+    log("begun")
+    print("begun", file=sys.__stdout__, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def job(tmp_path, home):
+    """A job that has begun, and waits."""
+    words = [sys.executable, "-c", WAITS]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(words, cwd=tmp_path, env={"PYTHONPATH": str(home)}, **pipes)
+    assert process.stdout.readline() == "begun\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_stopped_job_says_so_in_one_line(job, tmp_path):
+    job.send_signal(signal.SIGTERM)
+    assert job.communicate(timeout=60)[1] == "error: stopped by SIGTERM; the log is job.log\n"
+    assert job.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in (tmp_path / "job.log").read_text()
+
+
+def test_nobody_makes_the_same_files_at_the_same_time(job, tmp_path):
+    with pytest.raises(SystemExit, match="another process writes it") as refused, running(tmp_path / "job.log"):
+        pytest.fail("the job must not run")
+    assert "\n" not in refused.value.code
+    assert "begun" in (tmp_path / "job.log").read_text()  # nor empty the log of the other
+    job.kill()
+    job.wait()
+    with running(tmp_path / "job.log") as log:
+        log("again")
+    assert "begun" not in (tmp_path / "job.log").read_text()
