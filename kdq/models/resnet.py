@@ -4,6 +4,8 @@ Ours, because ``import torchvision`` costs more than a short job; tests hold the
 load strictly both ways. Source: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -139,17 +141,23 @@ class ResNet(nn.Module):
         return (logits, {tap: features[tap] for tap in taps}) if taps else logits
 
 
-def outline(architecture: str, *, classes: int, channels: int, stem: str, width: float, **_) -> dict[str, tuple]:
+def outline(
+    architecture: str, *, classes: int, channels: int, stem: str, width: float, head: dict | None = None, **_
+) -> dict[str, tuple]:
     """The shapes of the first, the largest and the last weight of a network that is not built: the rest is in between.
 
     Against them a file is held before memory is taken for what it says to be.
     """
     block, _ = ARCHITECTURES[architecture]
     base, kernel = max(1, round(64 * width)), 3 if stem == "cifar" else 7
+    widths = head["widths"] if head else []
+    layers = [f"fc.layers.{index}.weight" for index in range(len(widths))]
+    last = [*layers, "fc.classifier.weight" if head else "fc.weight"]
+    sizes = pairwise([8 * base * block.expansion, *widths, classes])
     return {
         "conv1.weight": (base, channels, kernel, kernel),
         "layer4.1.conv2.weight": (8 * base, 8 * base, 3, 3),
-        "fc.weight": (classes, 8 * base * block.expansion),
+        **{name: (outputs, inputs) for name, (inputs, outputs) in zip(last, sizes, strict=True)},
     }
 
 

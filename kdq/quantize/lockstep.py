@@ -19,8 +19,11 @@ from kdq.errors import UserError
 from kdq.quantize.chunks import Chunks
 from kdq.quantize.spill import Room, Spill
 
-# Of the memory's limit the share that one chunk of images may hold in one network. While it is at work, another network
-# holds as much of it, an output is made in each, and float64 copies of the inputs.
+# Images of a pass: many enough for the processors; at most so many passes, as each is a thread. Neither depends on the
+# memory's limit, so that with any that is not too small the layers compute the very same numbers.
+IMAGES, PASSES = 32, 16
+# Of the memory's limit the share that one pass may hold. While it is at work, one of another network holds as much, an
+# output is made in each, and float64 copies of the inputs.
 AT_WORK = 1 / 8
 
 
@@ -140,16 +143,24 @@ class Lockstep:
                 yield given
 
 
+def images_of_a_pass(images: int, image_bytes: int, limit_bytes: float) -> int:
+    """How many of the images a pass takes."""
+    size = max(IMAGES, -(-images // PASSES))
+    while size > 1 and size * image_bytes > limit_bytes * AT_WORK:
+        size = -(-size // 2)
+    return size
+
+
 @contextlib.contextmanager
 def side_by_side(networks, images: torch.Tensor, image_bytes: int, limit_bytes: float) -> Iterator[list[Lockstep]]:
     """Yield the passes of each network, a pair (model, layers to stop at), advanced to their first layer.
 
     ``image_bytes`` is what a pass holds at most of one image between two layers. Where that is more than the limit for
-    all ``images`` and networks together, the images are cut into chunks, and what the limit leaves no room for is on
-    disk while it is not used, in the folder for temporary files.
+    all ``images`` and networks together, what there is no room for lies on disk while it is not used, in the folder for
+    temporary files.
     """
     fits = image_bytes * len(images) * len(networks) <= limit_bytes
-    chunks = images.split(len(images) if fits else max(1, int(limit_bytes * AT_WORK / image_bytes)))
+    chunks = images.split(images_of_a_pass(len(images), image_bytes, limit_bytes))
     room, files = Room(limit_bytes / 2), itertools.count()
     with contextlib.ExitStack() as open_until_the_end:
         folder = None if fits else Path(open_until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="kdq-")))

@@ -247,7 +247,7 @@ class TestKeys:
             resolve("hard/ntklc,head=dense,zeros=0.9")
 
     def test_there_is_no_teacher(self, resolve):
-        with pytest.raises(UserError, match="teacher: found root: NTK-LC learns from the labels alone"):
+        with pytest.raises(UserError, match="teacher: found 'root': NTK-LC learns from the labels alone"):
             resolve("hard/ntklc,teacher=root")
 
 
