@@ -4,9 +4,11 @@ import math
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.quantize.budget import bits_under_budget, by_rising_cost, storage_bits
+from kdq.quantize.budget import bits_under_budget, by_rising_cost, never_rising, storage_bits
 from kdq.quantize.measurements import Measurement
 from tests.quantize.small import ORDER
 
@@ -23,7 +25,7 @@ WEIGHTS = sum(weights for weights, _, _ in LAYERS.values())
 
 def measurements(bits=(2, 3, 4), layers=LAYERS):
     return [
-        Measurement(name, weights, steps, b, kl := error * 4.0 ** (2 - b), -kl, error / b, kl)
+        Measurement(name, weights, steps, b, kl := error * 4.0 ** (2 - b), kl**0.5 - 1, error / b, kl)
         for name, (weights, steps, error) in layers.items()
         for b in bits
     ]
@@ -61,6 +63,25 @@ def test_a_layer_that_costs_more_gets_no_fewer_bits():
     for budget in (2.2, 2.6, 3.0, 3.4):
         found = list(bits_under_budget(measurements(layers=alike), budget, "kl", "2^b").values())
         assert found == sorted(found)
+
+
+def test_fewer_bits_that_happen_to_cost_less_are_not_trusted():
+    """At 2 bits the first layer seems to do as well as at 4, at 3 it does not: chance, so both get the same."""
+    costs = {"first": (0.0, 0.5, 0.0), "second": (0.6, 0.5, 0.0)}
+    rows = [
+        Measurement(name, 100, 5, bits, cost, cost, cost, cost)
+        for name, of_layer in costs.items()
+        for bits, cost in zip((2, 3, 4), of_layer, strict=True)
+    ]
+    assert bits_under_budget(rows, 4, "loss", "2^b") == {"first": 4, "second": 4}
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1))
+def test_costs_that_fall_are_kept_and_others_raised_as_little_as_it_takes(costs):
+    falling = never_rising(costs)
+    assert falling == sorted(falling, reverse=True) and falling[-1] == costs[-1]
+    assert all(raised >= cost and raised in costs for raised, cost in zip(falling, costs, strict=True))
+    assert never_rising(falling) == falling
 
 
 def test_storage_counts_codes_and_steps():
