@@ -16,6 +16,9 @@ rule sensitivity:
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
+    resources:
+        mem_mb=memory(needs_of_sensitivity),
+        runtime=minutes(needs_of_sensitivity),
     params:
         job=lambda wildcards: measurement_job(wildcards.stage),
     message:

@@ -88,6 +88,15 @@ def _needs_of_quantize(dataset, parent, stage):
     return needs.quantizing(images_of(dataset), keys_of(stage)["images"], network_of(dataset, parent), THREADS)
 
 
+def needs_of_sensitivity(wildcards):
+    return _needs_of_sensitivity(wildcards.dataset, wildcards.parent, wildcards.stage)
+
+
+@cache
+def _needs_of_sensitivity(dataset, parent, stage):
+    return needs.measuring(images_of(dataset), keys_of(stage)["images"], network_of(dataset, parent), THREADS)
+
+
 def needs_of_evaluate(wildcards):
     own = builds_network(wildcards.stage)
     return _needs_of_evaluate(wildcards.dataset, wildcards.stage if own else wildcards.parent)

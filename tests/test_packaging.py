@@ -62,3 +62,11 @@ def test_a_job_imports_nothing_slow_but_torch(modules):
 def test_the_planner_imports_no_torch():
     found = imported("kdq.config, kdq.targets, kdq.fingerprint, kdq.report.contents, kdq.data.folder_digest")
     assert not {"torch", "pandas", "numpy"} & found
+
+
+@pytest.mark.parametrize("recipe", ["Dockerfile", "kdq.def"])
+def test_the_containers_install_the_same_pins_on_the_same_python(recipe):
+    text = (HOME / "envs" / recipe).read_text()
+    assert "--require-hashes --requirement /requirements.txt" in text
+    version = re.search(r"python=(\S+)", (HOME / "envs/kdq.yaml").read_text()).group(1)
+    assert re.search(r"^FROM:? python:(\S+)-slim$", text, re.MULTILINE | re.IGNORECASE).group(1) == version

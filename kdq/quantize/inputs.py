@@ -8,6 +8,8 @@ from torch import nn
 from kdq.errors import UserError
 from kdq.quantize.network import quantizable_layers
 
+AT_ONCE = 250  # images of a forward pass: besides the inputs that are asked for, little has to be in memory
+
 
 class _Reached(Exception):
     """The layer has its input: the rest of the forward pass is not needed."""
@@ -37,13 +39,15 @@ def execution_order(model: nn.Module, images: torch.Tensor) -> list[str]:
 
 @torch.no_grad()
 def layer_inputs(model: nn.Module, name: str, images: torch.Tensor) -> torch.Tensor:
-    """The input of the layer ``name`` for float ``images`` (M, C, H, W); what follows the layer is not computed."""
+    """The input of the layer ``name`` for float ``images`` (M, C, H, W), (M, ...); what follows it is not computed."""
     caught = []
 
     def catch(module, arguments):
         caught.append(arguments[0])
         raise _Reached
 
-    with model.get_submodule(name).register_forward_pre_hook(catch), contextlib.suppress(_Reached):
-        model(images)
-    return caught[0]
+    with model.get_submodule(name).register_forward_pre_hook(catch):
+        for batch in images.split(AT_ONCE):
+            with contextlib.suppress(_Reached):
+                model(batch)
+    return torch.cat(caught)

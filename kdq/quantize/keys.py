@@ -7,7 +7,11 @@ class Quantizer(Base):
     """What every quantizer has in common: the alphabet, its scale and the calibration."""
 
     # What is done with a network whose layers have been measured alone; the measurement is the same for all values.
-    after_measurement: ClassVar = ("bits", "budget", "cost", "order", "batchnorm")
+    after_measurement: ClassVar = ("bits", "budget", "cost", "order", "batchnorm", "bias", "memory")
+    conflicts: ClassVar[dict[tuple[str, str], str]] = {
+        ("bias", "batchnorm"): "statistics that are measured again do not fit biases that were corrected before",
+        ("bias", "order"): "means are corrected on the way through the network, layers in the order of execution",
+    }
 
     bits: Annotated[int, Field(ge=2, le=8, description="bits a weight")] = 4
     budget: Annotated[
@@ -85,11 +89,6 @@ class Quantizer(Base):
         if not cls.needs_measurement(values):
             found["cost"] = "nothing is chosen by cost without a budget or order=greedy"
         return found
-
-    conflicts: ClassVar[dict[tuple[str, str], str]] = {
-        ("bias", "batchnorm"): "statistics that are measured again do not fit biases that were corrected before",
-        ("bias", "order"): "means are corrected on the way through the network, layers in the order of execution",
-    }
 
 
 class LookingAhead(Quantizer):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.quantize import gpfq, rtn
+from kdq.quantize import gpfq, inputs, rtn
 from kdq.quantize.inputs import execution_order, layer_inputs
 from kdq.quantize.measurements import COLUMNS, Measurement, by_layer, read, write
 from kdq.quantize.network import quantize
@@ -68,10 +68,23 @@ def test_divergence_is_positive_and_falls_with_the_bits(table):
         assert rows[8].relative_error < rows[4].relative_error < rows[2].relative_error
 
 
-def test_bits_budget_and_order_do_not_matter():
-    others = ({"bits": 2}, {"budget": 3.0, "cost": "loss"}, {"order": "greedy"}, {"batchnorm": "reestimate"})
-    assert all(measured(**keys) == measured() for keys in others)
-    assert measured(scale=1.0) != measured()
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"bits": 2},
+        {"budget": 3.0, "cost": "loss"},
+        {"order": "greedy"},
+        {"batchnorm": "reestimate"},
+        {"bias": "correct"},
+    ],
+)
+def test_what_is_done_afterwards_does_not_matter(table, keys):
+    assert keys.keys() <= set(gpfq.Parameters.after_measurement)
+    assert by_layer(measured(**keys)) == table
+
+
+def test_the_scale_does_matter(table):
+    assert by_layer(measured(scale=1.0)) != table
 
 
 def test_the_order_of_execution_is_that_of_the_calls():
@@ -91,11 +104,13 @@ def test_a_layer_that_does_not_run_once_is_refused(calls, match):
         execution_order(Other(), part().images / 255)
 
 
-def test_inputs_are_those_of_a_whole_pass_and_nothing_after_runs():
+def test_inputs_are_those_of_a_whole_pass_and_nothing_after_runs(monkeypatch):
     model, images, seen = network(), part().images / 255, []
     with model.fc.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0])), torch.no_grad():
         model(images)
     assert layer_inputs(model, "fc", images).equal(seen[0])
+    monkeypatch.setattr(inputs, "AT_ONCE", 7)
+    assert torch.allclose(layer_inputs(model, "fc", images), seen[0], atol=1e-6)
     broken = copy.deepcopy(model)
     broken.fc = None
     assert layer_inputs(broken, "grouped", images).shape == (24, 12, 4, 4)

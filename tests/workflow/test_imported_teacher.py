@@ -11,7 +11,6 @@ from kdq import models
 from kdq.data.prepared import read as read_data
 from kdq.files import sha256
 from tests.root.hub import COMMIT, OTHER_COMMIT, Hub
-from tests.workflow.study import touch
 from tests.workflow.test_reruns import files, made
 
 CHILDREN = ["teacher/kd", "teacher/rtn,bits=4"]
@@ -62,7 +61,7 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
     assert fresh.plan(*targets) == set()
     configure(OTHER_COMMIT)
     expected = made(["teacher", "teacher/kd"], ["teacher/rtn,bits=4"])
-    tables = {f"results/{name}.csv" for name in ("table", "summary", "layers")}
+    tables = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
     assert fresh.plan(*targets) == expected | tables
 
     configure("f" * 40)  # which the hub has not
@@ -106,5 +105,5 @@ def test_a_vision_transformer_is_evaluated_distilled_from_and_quantized(fresh):
     loss = (place / "kd/history.csv").read_text().splitlines()[0].split(",").index("loss_distillation")
     assert float((place / "kd/history.csv").read_text().splitlines()[1].split(",")[loss]) > 0
     assert fresh.plan(*targets) == set()
-    with fresh.edited("published/preprocessor_config.json", touch):
+    with fresh.edited("published/preprocessor_config.json", lambda text: f"{text}\n"):
         assert {f"{FOLDER}/model.safetensors", f"{FOLDER}/kd/model.safetensors"} <= fresh.plan(*targets)

@@ -1,0 +1,142 @@
+"""A tiny real study that can be disturbed, started again, and compared with its undisturbed run byte for byte."""
+
+import base64
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.workflow.study import Workflow
+
+SMALL = {"architecture": "resnet18", "width": 0.0625, "batch_size": 128}
+CONFIG = {
+    "datasets": ["digits"],
+    "seeds": [0],
+    "teacher": {**SMALL, "epochs": 3},
+    "student": {**SMALL, "epochs": 6},
+    "recipes": ["teacher", "teacher/kd,teacher_cache=true", "teacher/kd,teacher_cache=true/gpfq,bits=3"],
+}
+PLACE = "results/digits/seed=0"
+TEACHER, STUDENT, QUANTIZED = (f"{PLACE}/{recipe}" for recipe in CONFIG["recipes"])
+DATA, VIEWS = "results/digits/data/split=0.safetensors", f"{TEACHER}/views,crop=1,flip=false,precision=auto.safetensors"
+TIMES = ("images_per_second", "peak_memory_bytes")
+KEPT = ("results", "logs", ".snakemake")
+SECONDS = 600  # no run of this study takes so long, on a busy machine either
+
+
+class Study:
+    """The study in ``folder``, finished once; every trial begins with that state again."""
+
+    targets = ("results/table.csv", *(f"{cell}/metrics.json" for cell in (TEACHER, STUDENT, QUANTIZED)))
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "study"
+        self.folder.mkdir()
+        self.workflow = Workflow(self.folder)
+        self.workflow.configure(CONFIG)
+        self.workflow.environment |= {"OMP_NUM_THREADS": "1", "XDG_RUNTIME_DIR": str(folder)}
+        started = time.monotonic()
+        done = self.run()
+        self.seconds = time.monotonic() - started
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        self.kept = folder / "finished"
+        for name in KEPT:
+            shutil.copytree(self.folder / name, self.kept / name)
+        self.undisturbed = self.digests()
+
+    def seconds_of(self, output: str) -> float:
+        """How long the job that made a file of the finished study took, as Snakemake recorded it."""
+        name = base64.urlsafe_b64encode(output.encode()).decode()
+        record = json.loads((self.kept / ".snakemake/metadata" / name).read_text())
+        return record["endtime"] - record["starttime"]
+
+    def restore(self, *lost: str) -> None:
+        """The finished study again, but for the files and folders ``lost``."""
+        for name in KEPT:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            shutil.copytree(self.kept / name, self.folder / name)
+        for path in lost:
+            place = self.folder / path
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+    def start(self, *arguments) -> subprocess.Popen:
+        """The documented command, running."""
+        words = self.workflow.command("--cores", "2", *self.targets, *arguments)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(words, cwd=self.folder, env=self.workflow.environment, **pipes)
+
+    def run(self) -> subprocess.CompletedProcess:
+        """The documented command, to its end."""
+        return self.workflow.run("--cores", "2", *self.targets)
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file of the results by its path, of a history without its times."""
+        results = self.folder / "results"
+        return {str(path.relative_to(results)): digest(path) for path in sorted(results.rglob("*")) if path.is_file()}
+
+    def differences(self) -> list[str]:
+        """Files of the results that are not those of the undisturbed run: missing, other, or too many."""
+        now = self.digests()
+        paths = now.keys() | self.undisturbed.keys()
+        return sorted(path for path in paths if now.get(path) != self.undisturbed.get(path))
+
+    def job(self, cell: str, rule: str, run: subprocess.Popen) -> int | None:
+        """The process of a cell's job, waited for; None where ``run`` ended before there was one."""
+        log = self.folder / "logs" / rule / f"{cell.removeprefix('results/')}.log"
+        log.unlink(missing_ok=True)  # of the finished study
+        while run.poll() is None:
+            if log.is_file() and (found := processes_with(log)):
+                return found[0]
+            time.sleep(0.01)
+        return None
+
+
+def digest(path: Path) -> str:
+    if path.name != "history.csv":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, newline="") as file:
+        rows = [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def processes_with(path: Path) -> list[int]:
+    """The processes that have a file open."""
+    found = []
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(descriptor) == str(path):
+                found.append(int(descriptor.parts[2]))
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Snakemake, the launcher and the jobs of a study: all whose command line names its folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in path.read_bytes():
+                found.append(int(path.parts[2]))
+        except OSError:
+            continue
+    return found
+
+
+def end(run: subprocess.Popen) -> str:
+    """What a run said until its end."""
+    return run.communicate(timeout=SECONDS)[0]
+
+
+def send(process: int | None, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended."""
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)

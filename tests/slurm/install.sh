@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Debian's packages of SLURM, where they are missing and can be installed; where they can't the tests skip and say so.
+set -euo pipefail
+
+if command -v slurmctld slurmd munged >/dev/null; then
+    exit 0
+fi
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "SLURM is not installed: that needs root and apt-get"
+    exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null ||
+    echo "SLURM is not installed: the packages slurm-wlm and munge could not be installed"

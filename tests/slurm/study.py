@@ -1,0 +1,54 @@
+"""The real workflow, run on the cluster by the profile that users get."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import yaml
+
+from tests.slurm.cluster import Cluster
+from tests.workflow.study import Workflow
+
+SMALL = {"recipes": ["hard,epochs=2", "hard,epochs=2/{rtn,gpfq},bits=3", "hard,epochs=2/kd,epochs=2"]}
+SECONDS = 1800
+# as the profile is, but a job's state is asked after a second: the jobs of these tests are short
+SOON = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
+
+
+class Submitted(Workflow):
+    """A copy of the workflow in ``folder`` whose jobs SLURM runs."""
+
+    def __init__(self, folder: Path, cluster: Cluster):
+        super().__init__(folder)
+        self.cluster = cluster
+        self.environment = {**cluster.environment, "OMP_NUM_THREADS": "1"}
+        self.environment.pop("PYTHONPATH", None)
+
+    def configure(self, changes: dict) -> None:
+        """The config of the study, without the shorter trainings of the other tests."""
+        self.overlay.write_text(yaml.safe_dump(changes))
+
+    def start(self, *arguments) -> subprocess.Popen:
+        words = self.command("--workflow-profile", "profiles/slurm", *SOON, *arguments)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(words, cwd=self.folder, env=self.environment, **pipes)
+
+    def running(self, rule: str, run: subprocess.Popen) -> str:
+        """The number of the SLURM job of a rule that computes, waited for: its log has a line."""
+        latest = time.monotonic() + SECONDS
+        logs = self.folder / "logs" / rule
+        while time.monotonic() < latest and run.poll() is None:
+            begun = any(path.stat().st_size for path in logs.rglob("*.log"))
+            numbers = [number for number, comment in self.cluster.jobs().items() if f"rule_{rule}_" in comment]
+            if begun and numbers:
+                return numbers[0]
+            time.sleep(0.2)
+        raise AssertionError(f"no job of {rule} ran: {end(run)}" if run.poll() is not None else f"no job of {rule} ran")
+
+    def log(self, rule: str) -> str:
+        return "\n".join(path.read_text() for path in (self.folder / "logs" / rule).rglob("*.log"))
+
+
+def end(run: subprocess.Popen) -> str:
+    """What a run said until its end."""
+    return run.communicate(timeout=SECONDS)[0]

@@ -1,0 +1,93 @@
+"""What a cluster does to jobs costs time and nothing else: the model is that of the undisturbed run, byte for byte."""
+
+import re
+import signal
+
+import pytest
+
+from tests.slurm.study import Submitted, end
+from tests.workflow.study import Workflow
+
+# long enough to be disturbed when it trains, on a fast machine too
+RECIPE = "hard,epochs=150,select=last"
+MODEL = f"results/digits/seed=0/{RECIPE}/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> bytes:
+    here = Workflow(tmp_path_factory.mktemp("here"))
+    here.configure({"recipes": [RECIPE]})
+    done = here.run("--cores", "1", MODEL)
+    assert done.returncode == 0, done.stderr
+    return (here.folder / MODEL).read_bytes()
+
+
+def train(study: Submitted, disturb, *arguments) -> str:
+    """Train on the cluster and ``disturb(number of the job)`` after an epoch; gives what Snakemake said."""
+    study.configure({"recipes": [RECIPE]})
+    run = study.start(MODEL, *arguments)
+    number = study.running("root", run)
+    study.cluster.wait_for(lambda: "epoch   2/" in study.log("root"), seconds=600)
+    disturb(number)
+    said = end(run)
+    assert run.returncode == 0, said
+    return said
+
+
+@pytest.mark.minutes
+def test_cancelled_it_is_submitted_again(submitted, undisturbed):
+    said = train(submitted, lambda number: submitted.cluster.run("scancel", number))
+    assert "Trying to restart" in said
+    assert re.search(r"going on after epoch \d+", submitted.log("root"))
+    assert (submitted.folder / MODEL).read_bytes() == undisturbed
+
+
+def test_stopped_by_sigterm_as_at_a_time_limit(submitted, undisturbed):
+    said = train(submitted, lambda number: submitted.cluster.run("scancel", "--signal=TERM", number))
+    assert re.search(r"error: stopped by SIGTERM in epoch \d+ of 150; started again it goes on after epoch \d+", said)
+    assert re.search(r"going on after epoch \d+", submitted.log("root"))
+    assert (submitted.folder / MODEL).read_bytes() == undisturbed
+
+
+def test_requeued_by_the_cluster(submitted, undisturbed):
+    said = train(submitted, lambda number: submitted.cluster.run("scontrol", "requeue", number))
+    assert "Trying to restart" not in said
+    assert re.search(r"going on after epoch \d+", submitted.log("root"))
+    assert (submitted.folder / MODEL).read_bytes() == undisturbed
+
+
+@pytest.mark.minutes
+def test_preempted_by_an_urgent_job(submitted, undisturbed):
+    def preempt(number):
+        urgent = ("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+        submitted.cluster.run(*urgent)
+
+    said = train(submitted, preempt)
+    assert "Trying to restart" not in said
+    assert re.search(r"going on after epoch \d+", submitted.log("root"))
+    assert (submitted.folder / MODEL).read_bytes() == undisturbed
+
+
+@pytest.mark.minutes
+def test_node_down_and_back(submitted, undisturbed):
+    def down(number):
+        cluster = submitted.cluster
+        node = f"NodeName={cluster.host}"
+        cluster.run("scontrol", "update", node, "State=DOWN", "Reason=test")
+        cluster.wait_for(lambda: number not in cluster.jobs())
+        cluster.run("scontrol", "update", node, "State=RESUME")
+
+    train(submitted, down)
+    assert re.search(r"going on after epoch \d+", submitted.log("root"))
+    assert (submitted.folder / MODEL).read_bytes() == undisturbed
+
+
+@pytest.mark.minutes
+def test_controller_restarted(submitted, undisturbed):
+    def restart(number):
+        submitted.cluster.end("slurmctld", signal.SIGKILL)
+        submitted.cluster.start_controller()
+
+    train(submitted, restart)
+    assert "going on" not in submitted.log("root"), "the job does not notice"
+    assert (submitted.folder / MODEL).read_bytes() == undisturbed

@@ -1,0 +1,50 @@
+"""A study on SLURM gives the bytes that it gives here."""
+
+from tests.slurm.study import end
+from tests.workflow.study import Workflow
+
+ALIKE = ("model.safetensors", "predictions.safetensors", "metrics.json")
+
+
+def test_every_model_is_the_locally_built_one_byte_for_byte(submitted, overlay, tmp_path_factory):
+    submitted.configure(overlay)
+    run = submitted.start()
+    said = end(run)
+    assert run.returncode == 0, said
+    here = Workflow(tmp_path_factory.mktemp("here"))
+    here.overlay.write_text(submitted.overlay.read_text())
+    done = here.run("--cores", "2")
+    assert done.returncode == 0, done.stderr
+    files = {path.relative_to(here.folder) for name in ALIKE for path in here.folder.glob(f"results/**/{name}")}
+    assert files == {
+        path.relative_to(submitted.folder) for name in ALIKE for path in submitted.folder.glob(f"results/**/{name}")
+    }
+    assert len(files) >= 12
+    differ = [path for path in files if (here.folder / path).read_bytes() != (submitted.folder / path).read_bytes()]
+    assert differ == []
+    assert (here.folder / "results/table.csv").read_bytes() == (submitted.folder / "results/table.csv").read_bytes()
+
+
+def test_jobs_ask_for_what_they_need(submitted):
+    """Memory and time of every job; a GPU in the GPU partition for what trains; more at the next attempt."""
+    submitted.configure({"recipes": ["hard,epochs=100000"]})
+    run = submitted.start("--retries", "1")
+    number = submitted.running("root", run)
+    asked = submitted.cluster.run("scontrol", "show", "job", number)
+    assert "Partition=gpu" in asked and "gres/gpu=1" in asked
+    submitted.cluster.run("scancel", number)
+    again = submitted.running("root", run)
+    while again == number:
+        again = submitted.running("root", run)
+    more = submitted.cluster.run("scontrol", "show", "job", again)
+    assert [field(more, "TimeLimit"), field(more, "MinMemoryNode")] != [
+        field(asked, "TimeLimit"),
+        field(asked, "MinMemoryNode"),
+    ]
+    run.terminate()
+    submitted.cluster.run("scancel", again)
+    end(run)
+
+
+def field(job: str, name: str) -> str:
+    return next(word.partition("=")[2] for word in job.split() if word.startswith(f"{name}="))
