@@ -13,8 +13,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.faults.disturbed import Study
 from tests.faults.kinds import KINDS
-from tests.faults.study import Study
 from tests.faults.trial import run, unavailable
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from tests.faults.study import (
+from tests.faults.disturbed import (
     DATA,
     QUANTIZED,
     STUDENT,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from tests.faults.disturbed import Study
 from tests.faults.kinds import KINDS
-from tests.faults.study import Study
 
 
 @dataclass

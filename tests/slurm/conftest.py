@@ -6,7 +6,7 @@ import pytest
 
 from tests.slurm.cluster import cluster as started
 from tests.slurm.cluster import unavailable
-from tests.slurm.study import SMALL, Submitted
+from tests.slurm.submission import SMALL, Submitted
 
 
 def pytest_addoption(parser):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.slurm.study import Submitted, end
+from tests.slurm.submission import Submitted, end
 from tests.workflow.study import Workflow
 
 # long enough to be disturbed when it trains, on a fast machine too

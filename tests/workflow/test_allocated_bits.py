@@ -42,7 +42,7 @@ def test_all_budgets_read_one_measurement(study):
     assert inputs[1] == inputs[2]
 
 
-@pytest.mark.parametrize(("recipe", "budget"), zip(BUDGETS, (2.5, 3), strict=True))
+@pytest.mark.parametrize(("recipe", "budget"), list(zip(BUDGETS, (2.5, 3), strict=True)))
 def test_the_bits_keep_the_budget(study, recipe, budget):
     found = metrics(study, recipe)
     weights = [layer["weights"] for layer in found["layers"]]

@@ -1,6 +1,6 @@
 """A study on SLURM gives the bytes that it gives here."""
 
-from tests.slurm.study import end
+from tests.slurm.submission import end
 from tests.workflow.study import Workflow
 
 ALIKE = ("model.safetensors", "predictions.safetensors", "metrics.json")
