@@ -14,7 +14,7 @@ from kdq.distill.standardize import compared
 from kdq.errors import UserError
 from kdq.models import resnet
 from kdq.parameters import Annotated, Field, Literal, NonNegative, Positive
-from kdq.root.keys import Fetched
+from kdq.root.fetched import Fetched
 
 
 class Parameters(Logits, Start):

@@ -1,7 +1,7 @@
 """Keys that stages of distillation share."""
 
 from kdq.parameters import Annotated, Base, ClassVar, Field, Fraction, Literal, NonNegative
-from kdq.root.keys import Fetched
+from kdq.root.fetched import Fetched
 
 
 class Distilling(Base):

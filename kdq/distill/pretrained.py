@@ -11,7 +11,7 @@ COUNTER = ".num_batches_tracked"
 
 
 def start_from_imagenet(student: nn.Module, keys: dict, log) -> None:
-    """Load the file that ``keys`` (of ``kdq.root.keys.Fetched``) name into ``student``, a ResNet of ours.
+    """Load the file that ``keys`` (of ``kdq.root.fetched.Fetched``) name into ``student``, a ResNet of ours.
 
     The classifier keeps its new weights, and with the stem of CIFAR the first convolution, which is 3x3 there and 7x7
     in the file; any other tensor that is missing, too many or of another shape raises UserError. Not counted among them

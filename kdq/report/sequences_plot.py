@@ -23,17 +23,27 @@ def draw(table: list[dict], dataset: str):
     orders = [row for row in rows if row["question"] == "order"]
     against = {text: [row for row in rows if row["question"] == question] for question, text in QUESTIONS.items()}
     against = {text: found for text, found in against.items() if found}
-    heights = [0.9 + ROW_INCHES * len(lanes(orders)), 0.9 + ROW_INCHES * max(map(len, against.values()), default=0)]
-    heights = heights[: 1 + bool(against)]
+    if not rows:
+        return _draw_nothing(dataset)
+    drawn = [(draw_orders, orders, len(lanes(orders)))] if orders else []
+    drawn += [(draw_teachers, against, max(map(len, against.values())))] if against else []
+    heights = [0.9 + ROW_INCHES * count for _, _, count in drawn]
     with style.styled():
         figure = style.new_figure(style.WIDTH_INCHES + 1, 0.8 + sum(heights))
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-        draw_orders(parts[0], orders)
-        if against:
-            draw_teachers(parts[1], against)
+        for part, (draw_part, shown, _) in zip(parts, drawn, strict=True):
+            draw_part(part, shown)
         seeds = style.seeds_text(max(row["seeds"] for row in rows))
         figure.suptitle(f"{dataset}: sequences of stages ({seeds}, {rows[0]['test_images']:,} test images)")
         figure.legend(handles=_keys(rows), loc="outside lower center", ncols=3, handlelength=2.2)
+    return figure
+
+
+def _draw_nothing(dataset: str):
+    """Recipes alone do not tell whether networks are of one size, so that there may be a figure without a pair."""
+    with style.styled():
+        figure = style.new_figure(style.WIDTH_INCHES, 1.0)
+        figure.text(0.5, 0.5, f"{dataset}: no two models of one size of network and the same bits", ha="center")
     return figure
 
 

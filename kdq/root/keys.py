@@ -1,47 +1,18 @@
-"""Keys of the roots: which one it is, and where its network comes from; and those of any file of weights."""
+"""Keys of the roots: which one it is, and where its network comes from."""
 
-import re
-from pathlib import Path, PurePosixPath
-
-from pydantic import AfterValidator
+from pathlib import Path
 
 from kdq.errors import UserError
 from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, Positive
+from kdq.root.fetched import Fetched
 from kdq.train.settings import Network
 
 WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors"}
 DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json")}
-
-
-def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
-    """Nothing, or so many hexadecimal digits."""
-
-    def check(text: str) -> str:
-        if text and not re.fullmatch(f"[0-9a-f]{{{digits}}}", text):
-            raise ValueError(f"{digits} hexadecimal digits, {meaning}")
-        return text
-
-    return AfterValidator(check)
-
-
-def _name_of_file(text: str) -> str:
-    """Nothing, or the relative path of a file that lies nowhere above."""
-    path = PurePosixPath(text)
-    if not text.isprintable() or path.is_absolute() or ".." in path.parts or str(path) != (text or "."):
-        raise ValueError("the name of a file in the repository or folder")
-    return text
-
-
-def _repository(text: str) -> str:
-    if text and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text, re.ASCII):
-        raise ValueError("a repository of the hub, owner/name")
-    return text
-
-
-def _path(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("a path of printable letters")
-    return text
+READS = {
+    "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields},
+    "transformers": {"source", *Fetched.model_fields, "labels"},
+}
 
 
 class Shared(Base):
@@ -51,55 +22,6 @@ class Shared(Base):
         NonNegativeInt | None,
         Field(description="under any seed the very model of this one, copied; only in a recipe: `teacher,seed=0/kd`"),
     ] = None
-
-
-class Fetched(Base):
-    """Where files of a network from outside are: in a hub's repository at a commit, or in a local folder."""
-
-    repository: Annotated[
-        str, AfterValidator(_repository), Field(description="a repository of the hub, `owner/name`")
-    ] = ""
-    revision: Annotated[
-        str,
-        _hexadecimal(40, "a commit: branches and tags move"),
-        Field(description="the repository's commit, 40 hexadecimal digits"),
-    ] = ""
-    folder: Annotated[
-        str, AfterValidator(_path), Field(description="a local folder with the files, instead of a repository")
-    ] = ""
-    file: Annotated[
-        str,
-        AfterValidator(_name_of_file),
-        Field(
-            description="the file of weights; empty is `pytorch_model.bin`, or `model.safetensors` for `source` "
-            "`transformers`"
-        ),
-    ] = ""
-    sha256: Annotated[
-        str, _hexadecimal(64, "the file's SHA-256"), Field(description="SHA-256 of the file of weights")
-    ] = ""
-
-    @classmethod
-    def unread(cls, values: dict) -> dict[str, str]:
-        if not values.get("folder"):
-            return {}
-        return dict.fromkeys(("repository", "revision"), "a local folder is given, which has none")
-
-    @classmethod
-    def required(cls, values: dict) -> dict[str, str]:
-        if values.get("folder"):
-            return {}
-        return {
-            "repository": "a repository of the hub such as edadaltocg/resnet50_cifar10, or the key folder",
-            "revision": "a commit of the repository, 40 hexadecimal digits",
-            "sha256": "the SHA-256 of the file of weights, 64 hexadecimal digits",
-        }
-
-
-READS = {
-    "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields},
-    "transformers": {"source", *Fetched.model_fields, "labels"},
-}
 
 
 class Source(Fetched):

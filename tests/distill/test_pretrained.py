@@ -13,7 +13,7 @@ from kdq.distill.pretrained import start_from_imagenet
 from kdq.distill.stage import distill
 from kdq.errors import UserError
 from kdq.recipe import Grammar
-from kdq.root.keys import Fetched
+from kdq.root.fetched import Fetched
 from kdq.stages import find_stages
 from kdq.train import stage
 

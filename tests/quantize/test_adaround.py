@@ -40,6 +40,17 @@ def test_no_row_has_more_error_than_nearest_codes_and_all_have_far_less(bits):
     assert errors[adaround] < 0.7 * errors[rtn]
 
 
+def test_a_descent_that_ends_halfway_makes_no_row_worse():
+    """Without regularization the h stay between 0 and 1, and what they become in the end may be a bad rounding."""
+    weight, analog, quantized, step, *bounds = layer(3, bits=4, share=0.9, rows=40)
+    arguments = weight, *gram_matrices(analog, quantized), step, *bounds
+    errors = [
+        squared_errors(weight, analog, quantized, codes, step)
+        for codes in (adaround(*arguments, iterations=40, regularization=0.0), rtn(*arguments))
+    ]
+    assert (errors[0] <= errors[1] * (1 + 1e-4)).all() and (errors[0] < 0.99 * errors[1]).any()
+
+
 def test_comes_close_to_the_best_of_all_roundings():
     """Of the error that nearest codes leave beyond that of the best of 512 roundings, hardly any remains."""
     totals = {"best": 0.0, "adaround": 0.0, "nearest": 0.0}

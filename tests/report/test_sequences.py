@@ -133,6 +133,14 @@ class TestFigure:
         words = " ".join(text.get_text() for text in figure.legends[0].get_texts())
         assert "one seed, no verdict" in words and "over seeds" not in words
 
+    @pytest.mark.parametrize(("question", "panels"), [("order", 2), ("teacher at equal bytes", 1)])
+    def test_one_question_alone(self, question, panels):
+        assert len(sequences_plot.draw(of(question, rows()), "digits").axes) == panels
+
+    def test_without_any_it_says_so(self):
+        figure = sequences_plot.draw([], "digits")
+        assert figure.axes == [] and "digits: no two models of one size" in figure.texts[0].get_text()
+
 
 def test_the_csv_reads_back(tmp_path):
     found = rows()
