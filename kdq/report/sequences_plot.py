@@ -118,7 +118,9 @@ def _keys(rows: list[dict]) -> list:
     keys = [style.key("95 % interval over test images", color=IMAGES_COLOUR, linewidth=1.0, marker="|")]
     if any(row["low"] is not None for row in rows):
         keys.insert(0, style.key("95 % interval over seeds", color=SEEDS_COLOUR, linewidth=2.2))
-    keys.append(style.key("best by validation; black: beyond noise of all others", marker="*", **{**MARK, "markersize": 8}))
+    keys.append(
+        style.key("best by validation; black: beyond noise of all others", marker="*", **{**MARK, "markersize": 8})
+    )
     for within_noise, text in ((False, "beyond noise"), (True, "within noise"), (None, "one seed, no verdict")):
         if any(row["within_noise"] is within_noise for row in rows):
             keys.append(style.key(f"difference, {text}", marker="o", **MARK, markerfacecolor=FILLINGS[within_noise]))

@@ -56,7 +56,7 @@ class TestLosses:
         ("keys", "match"),
         [
             ({"label_weight": 0.0}, "label_weight: found 0 beside distillation_weight=0"),
-            ({"start": "float", "teacher": "root"}, "start: found float beside teacher=root"),
+            ({"start": "float", "teacher": "root"}, "start: found 'float' beside teacher='root'"),
         ],
     )
     def test_keys_that_contradict_each_other(self, home, keys, match):

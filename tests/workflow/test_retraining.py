@@ -23,7 +23,11 @@ RETRAINED = [
 ]
 OTHER_ORDER = "teacher/gpfq,bits=3/kd/gpfq,bits=3"
 FOLDER = "results/digits/seed=0"
-AGAIN = {"results/sequences.csv"} | TABLES | figures("accuracy_vs_bits", "accuracy_vs_bytes", "sequences")
+AGAIN = (
+    {"results/sequences.csv", "results/sequences.json"}
+    | TABLES
+    | figures("accuracy_vs_bits", "accuracy_vs_bytes", "sequences")
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +108,7 @@ def test_a_model_can_be_distilled_from_it(workflow):
             "retrains a quantized model, but its parent 'hard' is float; did you mean 'hard/gpfq,bits=4/qat'",
         ),
         ("teacher/kd/gpfq/dcq,sections=0", "sections: found 0"),
-        ("hard/gpfq/qat,start=float,teacher=root", "start: found float beside teacher=root"),
+        ("hard/gpfq/qat,start=float,teacher=root", "start: found 'float' beside teacher='root'"),
     ],
 )
 def test_what_can_not_be_retrained_is_one_line(workflow, recipe, expected):
