@@ -313,7 +313,7 @@ def of_results(real: Real) -> Subject:
         "table.csv": real.tables["table"],
     }
     contents = {place: path.read_bytes() for place, path in places.items()}
-    names = ("", "..", "seed=x", "a" * 250, "\n", "é", "model.safetensors", "{x}", ".model.safetensors.7")
+    names = ("", "..", "seed=x", "a" * 200, "\n", "é", "model.safetensors", "{x}", ".model.safetensors.7")
 
     def change(random: Random) -> bytes:
         place = random.choice(list(places))
