@@ -56,6 +56,12 @@ def refused(grammar, text: str, match: str) -> None:
     assert "\n" not in str(error.value) and repr(text) in str(error.value)
 
 
+def test_a_stage_longer_than_the_name_of_a_folder(grammar):
+    text = f"teacher,folder={'a' * 250}"
+    with pytest.raises(UserError, match="265 letters, expected at most 255"):
+        grammar.parse(text)
+
+
 class TestRoundTrip:
     @given(recipes)
     def test_what_is_spelled_is_read(self, grammar, parts):
@@ -147,6 +153,11 @@ class TestMessages:
             ("teacher/", "stage '' does not exist"),
             ("teacher//rtn", "stage '' does not exist"),
             ("teacher /rtn", "stage 'teacher ' does not exist.*did you mean 'teacher'"),
+            ("teacher/../kd", "stage '..' does not exist"),
+            ("teacher,file=..", "file: found '..', expected the name of a file in the repository or folder"),
+            ("teacher,file=$(x)", r"file: found '\$\(x\)', in a recipe expected letters, digits"),
+            ("teacher,folder=a b", "folder: found 'a b', in a recipe expected letters, digits"),
+            ("teacher,repository=x", "repository: found 'x', expected a repository of the hub, owner/name"),
         ],
     )
     def test_of_a_recipe(self, grammar, text, match):
@@ -207,6 +218,10 @@ class TestExpand:
     def test_a_slip_does_not_fill_the_memory(self, pattern):
         with pytest.raises(UserError, match="gives more than 1,000,000 recipes"):
             expand([pattern])
+
+    def test_many_slips_do_not_either(self):
+        with pytest.raises(UserError, match="give more than 1,000,000 recipes"):
+            expand(["teacher{1..600000}", "hard{1..600000}"])
 
     def test_braces_without_end(self):
         with pytest.raises(UserError):

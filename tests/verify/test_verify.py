@@ -13,7 +13,7 @@ import yaml
 
 from kdq import ledger
 from kdq.config import merged, read_study
-from kdq.files import read_json, write_json
+from kdq.files import read_json, sha256, write_json
 from kdq.fingerprint import Fingerprints
 from kdq.stages import find_stages
 from kdq.verify import study

@@ -95,6 +95,7 @@ def test_the_report_holds_the_figures(finished):
         ("results/digit/seed=0/teacher/metrics.json", "did you mean 'digits'"),
         ("results/digits/seed=0/teacher/metric.json", "did you mean 'metrics.json'"),
         ("results/digits/seed=zero/teacher/metrics.json", "expected seed=NUMBER"),
+        ("results/digits/seed=0/teacher/../../../../elsewhere/kd/metrics.json", "stage '..' does not exist"),
     ],
 )
 def test_a_mistyped_target_is_one_line(fresh, target, expected):
