@@ -50,19 +50,12 @@ gc.set_threshold(200_000, 50, 1000)
 
 # An environment of --sdm conda brings its own Python; without one it is the Python that runs Snakemake.
 IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-
-
-def literal(text):
-    """``text`` as one word of a shell command, and in Snakemake's format for one."""
-    return shlex.quote(text).replace("{", "{{").replace("}", "}}")
-
-
-PYTHON = "python" if IN_CONDA else literal(sys.executable)
+PYTHON = "python" if IN_CONDA else shlex.quote(sys.executable)
 
 
 def command(script, **named):
     """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
-    words = [PYTHON, "-m kdq.job", literal(f"{HOME}/{script}")]
+    words = [PYTHON, "-m kdq.job", shlex.quote(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
     return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tests.workflow.study import HOME, Workflow
 from tests.workflow.test_reruns import ALL_FIGURES, TABLES, TRAINED, files, made, quantized
 
 
@@ -63,6 +64,15 @@ def test_the_same_study_gives_the_same_bytes(finished, fresh):
     assert fresh.run("--cores", "1", target).returncode == 0
     for path in files(["teacher", "teacher/gpfq,bits=2"], "model.safetensors"):
         assert (fresh.folder / path).read_bytes() == (finished.folder / path).read_bytes()
+
+
+def test_a_folder_whose_name_means_something_to_a_shell(tmp_path):
+    workflow = Workflow(tmp_path / "it's $(touch here) & `there`; #")
+    target = "results/digits/seed=0/hard/model.safetensors"
+    done = workflow.run("--cores", "1", target)
+    assert done.returncode == 0, done.stderr
+    assert (workflow.folder / target).is_file()
+    assert not [path for path in (*tmp_path.rglob("*here*"), *HOME.glob("*here")) if path != workflow.folder]
 
 
 def test_the_other_order_can_be_asked_for(finished):
