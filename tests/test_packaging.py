@@ -62,3 +62,7 @@ def test_a_job_imports_nothing_slow_but_torch(modules):
 def test_the_planner_imports_no_torch():
     found = imported("kdq.config, kdq.targets, kdq.fingerprint, kdq.report.contents, kdq.data.folder_digest")
     assert not {"torch", "pandas", "numpy"} & found
+
+
+def test_verifying_imports_no_torch():
+    assert not {"torch", "pandas", "snakemake"} & imported("kdq.verify.__main__, kdq.verify.adopt")
