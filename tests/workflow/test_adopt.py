@@ -18,6 +18,8 @@ def copied(finished: Workflow, folder: Path, *, metadata: bool) -> Workflow:
     workflow = Workflow(folder)
     for part in ("results", ".snakemake") if metadata else ("results",):
         shutil.copytree(finished.folder / part, folder / part)
+    for left in folder.glob("results/digits/seed=0/teacher/match*"):  # by another test, of a method of its own
+        shutil.rmtree(left)
     times = random.Random(0)
     for path in [*folder.glob("results/**/*"), *(folder / part for part in PARTS)]:
         os.utime(path, (moment := times.uniform(1e9, 1.7e9), moment))

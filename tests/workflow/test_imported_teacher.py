@@ -59,7 +59,7 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
     assert fresh.plan(*targets) == set()
     configure(OTHER_COMMIT)
     expected = made(["teacher", "teacher/kd"], ["teacher/rtn,bits=4"])
-    tables = {f"results/{name}.csv" for name in ("table", "summary", "layers")}
+    tables = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
     assert fresh.plan(*targets) == expected | tables
 
     configure("f" * 40)  # which the hub has not
