@@ -26,6 +26,7 @@ class Results:
         self.architecture = {**ARCHITECTURE, "width": width}
         self.tensors = resnet.build(**self.architecture).state_dict()
         self.digests: dict[str, str] = {}
+        self._quantized: dict[int, tuple[dict, dict]] = {}
 
     def made_by(self, path: str) -> dict:
         """Code, keys and inputs as the workflow has them for a path."""
@@ -69,18 +70,25 @@ class Results:
         self.digests[path] = self.digests[original]
 
     def model(self, path: str, cell: dict, recipe) -> None:
-        made_by, tensors, layers = self.made_by(path), dict(self.tensors), {}
+        made_by, tensors, layers = self.made_by(path), self.tensors, {}
         header = {"format": formats.MODEL, **cell, "architecture": self.architecture, "keys": made_by.pop("keys")}
         if recipe.last.kind == "quantize":
-            bits = recipe.last.keys["bits"]
-            for name in [name for name, value in tensors.items() if value.dim() > 1]:
-                count = tensors.pop(name).numel()
-                tensors[f"{name}.codes"] = pack(torch.zeros(count, dtype=torch.int16), 0, bits)
-                layers[name] = {"shape": [count], "low": 0, "high": 1, "storage_bits": bits, "relative_error": 0.1}
+            tensors, layers = self.quantized(recipe.last.keys["bits"])
         else:
             rows = [dict.fromkeys(history.COLUMNS, 0.125) | {"epoch": epoch} for epoch in range(15)]
             header["history"] = history.write(self.folder / Path(path).with_name("history.csv"), rows)
         self.write(path, tensors, {**header, "layers": layers, "provenance": made_by})
+
+    def quantized(self, bits: int) -> tuple[dict, dict]:
+        """Tensors with packed codes in the place of weights, and what a header says of the layers."""
+        if bits not in self._quantized:
+            tensors, layers = dict(self.tensors), {}
+            for name in [name for name, value in tensors.items() if value.dim() > 1]:
+                count = tensors.pop(name).numel()
+                tensors[f"{name}.codes"] = pack(torch.zeros(count, dtype=torch.int16), 0, bits)
+                layers[name] = {"shape": [count], "low": 0, "high": 1, "storage_bits": bits, "relative_error": 0.1}
+            self._quantized[bits] = tensors, layers
+        return self._quantized[bits]
 
     def views(self, folder: str) -> str:
         """The cache of a teacher's logits."""
