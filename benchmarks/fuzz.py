@@ -4,7 +4,7 @@
 
 Each subject (``tests/fuzz/subjects.py``) is read in a fork of its own, so that a crash is found too, with the number
 of its input: ``--subjects NAME --first NUMBER --inputs 1`` does it again. No input may write elsewhere, start a
-process, ask the network, take 20 s or 512 MiB (``tests/fuzz/guard.py``).
+process, ask the network, compute for 10 s or take 512 MiB (``tests/fuzz/guard.py``).
 """
 
 import argparse

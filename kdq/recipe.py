@@ -175,10 +175,6 @@ class Grammar:
             key, equals, value = pair.partition("=")
             if not equals or not key or not value:
                 raise UserError(f"{where}: stage {text!r}: found {pair!r}, expected key=value")
-            if not CHARACTERS.fullmatch(value):
-                raise UserError(
-                    f"{where}: stage {text!r}: {key}: found {value!r}, expected letters, digits, . ^ _ + or -"
-                )
             if key in spelled:
                 raise UserError(f"{where}: stage {text!r}: the key {key!r} is given twice")
             spelled[key] = _read_value(value)
@@ -186,6 +182,9 @@ class Grammar:
         canonical = spell(name, keys)
         if text != canonical:
             raise UserError(f"{where}: stage {text!r} is spelled {canonical!r}")
+        for key, value in keys.items():
+            if not CHARACTERS.fullmatch(_spell_value(value)):
+                raise UserError(f"{where}: {key}: found {value!r}, in a recipe expected letters, digits, . ^ _ + or -")
         return Stage(text, self.types[name], keys)
 
 

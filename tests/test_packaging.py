@@ -70,3 +70,7 @@ def test_the_containers_install_the_same_pins_on_the_same_python(recipe):
     assert "--require-hashes --requirement /requirements.txt" in text
     version = re.search(r"python=(\S+)", (HOME / "envs/kdq.yaml").read_text()).group(1)
     assert re.search(r"^FROM:? python:(\S+)-slim$", text, re.MULTILINE | re.IGNORECASE).group(1) == version
+
+
+def test_verifying_imports_no_torch():
+    assert not {"torch", "pandas", "snakemake"} & imported("kdq.verify.__main__, kdq.verify.adopt")

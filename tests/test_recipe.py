@@ -58,6 +58,12 @@ def refused(grammar, text: str, match: str) -> None:
     assert "\n" not in str(error.value) and repr(text) in str(error.value)
 
 
+def test_a_stage_longer_than_the_name_of_a_folder(grammar):
+    text = f"teacher,folder={'a' * 250}"
+    with pytest.raises(UserError, match="265 letters, expected at most 255"):
+        grammar.parse(text)
+
+
 class TestRoundTrip:
     @given(recipes)
     def test_what_is_spelled_is_read(self, grammar, parts):
@@ -165,6 +171,11 @@ class TestMessages:
             ),
             ("hard/rtn/qat,width=2", "stage 'qat': unknown key 'width'"),
             ("hard/rtn/qat,teacher=parent", "teacher: found 'parent', expected 'float' or 'root'"),
+            ("teacher/../kd", "stage '..' does not exist"),
+            ("teacher,file=..", "file: found '..', expected the name of a file in the repository or folder"),
+            ("teacher,file=$(x)", r"file: found '\$\(x\)', in a recipe expected letters, digits"),
+            ("teacher,folder=a b", "folder: found 'a b', in a recipe expected letters, digits"),
+            ("teacher,repository=x", "repository: found 'x', expected a repository of the hub, owner/name"),
         ],
     )
     def test_of_a_recipe(self, grammar, text, match):
@@ -272,6 +283,10 @@ class TestExpand:
     def test_a_slip_does_not_fill_the_memory(self, pattern):
         with pytest.raises(UserError, match="gives more than 1,000,000 recipes"):
             expand([pattern])
+
+    def test_many_slips_do_not_either(self):
+        with pytest.raises(UserError, match="give more than 1,000,000 recipes"):
+            expand(["teacher{1..600000}", "hard{1..600000}"])
 
     def test_braces_without_end(self):
         with pytest.raises(UserError):

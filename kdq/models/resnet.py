@@ -188,8 +188,9 @@ def build(
         raise UserError(
             f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}"
         )
-    if not len(mean) == len(std) == channels:
-        raise UserError(f"mean and std have {len(mean)} and {len(std)} values, expected {channels}, one a channel")
+    for key, values in (("mean", mean), ("std", std)):
+        if (found := torch.tensor(values).shape) != (channels,):
+            raise UserError(f"{key} has the shape {tuple(found)}, expected {channels} values, one a channel")
     block, depths = ARCHITECTURES[architecture]
     arguments = {"classes": classes, "channels": channels, "stem": stem, "width": width, "mean": mean, "std": std}
     network = ResNet(block, depths, **arguments)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kdq.data import download
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
@@ -19,6 +20,7 @@ from kdq.root.keys import WEIGHTS
 
 FILTERS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # by Pillow's numbers
 CHECKED_IMAGES = 8
+MOST_PIXELS = 4096  # a side of a resized image
 LEVELS = 2  # grey levels that two rounded resamplings may be apart
 
 
@@ -32,10 +34,9 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
     channels = prepared.train.images.shape[1]
     if (expected := getattr(config, "num_channels", channels)) != channels:
         raise UserError(f"{weights.parent}: for images of {expected} channels, the data set's have {channels}")
-    preprocessing = read_preprocessing(processor, prepared.train.images)
-    network = Pretrained(read_weights(weights, config), **preprocessing).eval()
+    images = prepared.train.images[:CHECKED_IMAGES]
+    network, preprocessing = assemble(weights.parent, read_weights(weights, config), processor, images)
     check_own_tensors(weights, network.network)
-    check_preprocessing(network, processor, prepared.train.images[:CHECKED_IMAGES])
     described = json.loads(network.network.config.to_json_string(use_diff=False))
     described.pop("_name_or_path", None)  # a path of this machine
     size, crop = preprocessing["size"], preprocessing["crop"]
@@ -43,8 +44,18 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
     return network, {"architecture": "transformers", "config": described, "preprocessing": preprocessing}, weights
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) -> tuple[Pretrained, dict]:
+    """The model behind what its image processor does, and that; raises UserError where ``images`` do not pass both."""
+    try:
+        preprocessing = read_preprocessing(processor, images)
+        network = Pretrained(model, **preprocessing).eval()
+        check_preprocessing(network, processor, images)
+        with torch.no_grad():
+            network(to_float(images))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = download.reason(error)
+        raise UserError(f"{folder}: model and image processor do not fit together ({reason})") from None
+    return network, preprocessing
 
 
 def read_description(folder: Path):
@@ -57,7 +68,7 @@ def read_description(folder: Path):
         return AutoConfig.from_pretrained(folder, **local), AutoImageProcessor.from_pretrained(folder, **local)
     except Exception as error:  # of many kinds, and all say that the files are not such descriptions
         raise UserError(
-            f"{folder}: config.json or preprocessor_config.json can't be read ({one_line(error)})"
+            f"{folder}: config.json or preprocessor_config.json can't be read ({download.reason(error)})"
         ) from None
 
 
@@ -77,7 +88,7 @@ def read_weights(path: Path, config) -> nn.Module:
         )
     except Exception as error:  # likewise
         # the message on sizes gives advice that would leave tensors random
-        reason = "of other shapes" if "ignore_mismatched_sizes" in str(error) else one_line(error)
+        reason = "of other shapes" if "ignore_mismatched_sizes" in str(error) else download.reason(error)
         raise UserError(f"{path}: its tensors do not fit config.json ({reason}); the log lists them") from None
     for kind in ("missing", "unexpected", "mismatched"):
         if names := sorted(map(str, found[f"{kind}_keys"])):
@@ -126,6 +137,8 @@ def read_preprocessing(processor, images: torch.Tensor) -> dict:
         resample = int(says.get("resample", 2))
     if says.get("do_center_crop"):
         crop = [says["crop_size"]["height"], says["crop_size"]["width"]]
+    if max(size or [0]) > MOST_PIXELS:
+        raise UserError(f"{name}: resizes images to {size}, expected at most {MOST_PIXELS} pixels a side")
     if size is None or resample not in FILTERS:
         raise UserError(f"{name}: size {says.get('size')}, resample {resample}: not a way to resize that is known here")
     scale = 255 * (says.get("rescale_factor", 1 / 255) if says.get("do_rescale") else 1.0)
@@ -161,7 +174,7 @@ def check_preprocessing(network: Pretrained, processor, images: torch.Tensor) ->
     try:
         theirs = processor(list(images), return_tensors="pt")["pixel_values"]
     except Exception as error:  # a processor that refuses such images says so in its own way
-        raise UserError(f"{name}: does not take the data set's images ({one_line(error)})") from None
+        raise UserError(f"{name}: does not take the data set's images ({download.reason(error)})") from None
     apart = torch.inf
     if ours.shape == theirs.shape:
         apart = float(((ours - theirs) * network.std).abs().max() * 255)

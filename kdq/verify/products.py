@@ -66,13 +66,14 @@ def claim_of_metrics(path: str, predictions: str) -> Callable[[Mapping[str, Cont
     return claim
 
 
-def claim_of_record(path: str) -> Callable[[Mapping[str, Content]], Claim]:
-    """The claim of tables and figures, in the record beside them."""
+def claim_of_record(path: str, beside: tuple[str, ...]) -> Callable[[Mapping[str, Content]], Claim]:
+    """The claim of tables and figures, in the record that stands ``beside`` them."""
 
     def claim(contents: Mapping[str, Content]) -> Claim:
         says = contents[path].says
         keys = dict(says["job"])
-        return Claim(keys.pop("code"), keys, says["inputs"], says["outputs"])
+        outputs = {file: says["outputs"][file] for file in beside}
+        return Claim(keys.pop("code"), keys, says["inputs"], outputs)
 
     return claim
 

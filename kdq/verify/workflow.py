@@ -81,7 +81,8 @@ class Workflow:
         keys = dict(self.report.job(rule))
         keys.pop("code")
         inputs = {path: path for path in self.report.inputs(rule, dataset)}
-        return Product(rule, outputs, products.claim_of_record(record), (f"scripts/{rule}.py",), keys, inputs)
+        claim = products.claim_of_record(record, tuple(path for path in outputs if path != record))
+        return Product(rule, outputs, claim, (f"scripts/{rule}.py",), keys, inputs)
 
     def _data(self, path: str, dataset: str, split_seed: int) -> Product:
         return Product(

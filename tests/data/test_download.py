@@ -150,6 +150,14 @@ def test_what_is_there_stays_whole_when_a_download_fails(server, tiny, tmp_path)
     assert path.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_never_ends_is_broken_off(server, tiny, tmp_path, monkeypatch):
+    server.files[ARCHIVE] = tiny.archive
+    monkeypatch.setattr(download, "MOST_BYTES", 100)
+    with pytest.raises(UserError, match="more than 100 bytes"):
+        load(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 def test_reason_is_one_short_line():
     assert download.reason(OSError("a\nb")) == "a b"
     assert download.reason(OSError()) == "OSError"

@@ -138,6 +138,13 @@ def test_unreadable_images_are_named(both):
     refused(both, "train/dog/3.png: not a readable image .*Is a directory")
 
 
+def test_a_program_that_calls_itself_an_image_is_not_run(both):
+    """Pillow would give PostScript to Ghostscript."""
+    path = next((both / "train").rglob("*.png"))
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    refused(both, f"{path}: not a readable image")
+
+
 def test_sixteen_bits_are_refused(both):
     Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(both / "test/cat/deep.png")
     refused(both, "test/cat/deep.png: pixels of mode 'I;16', expected 8 bits a channel")

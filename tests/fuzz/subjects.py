@@ -34,7 +34,9 @@ from kdq.verify import study
 from kdq.verify.__main__ import line
 from kdq.verify.results import verify
 from tests.data.conftest import Tiny
+from tests.fuzz.evil import Evil
 from tests.fuzz.guard import guarded
+from tests.fuzz.hub import Published
 from tests.fuzz.mutate import mutated_bytes, mutated_value
 from tests.fuzz.real import CPU, KINDS, VIEWS, Real
 
@@ -53,7 +55,7 @@ class Subject:
 def subjects(folder: Path) -> dict[str, Subject]:
     """All subjects by name; their real files lie below ``folder``."""
     real = Real(folder)
-    return {**of_texts(), **of_files(real), **of_cifar(), **of_images(), "results": of_results(real)}
+    return {**of_texts(), **of_files(real), **of_cifar(), **of_images(), **of_hub(folder), "results": of_results(real)}
 
 
 def of_texts() -> dict[str, Subject]:
@@ -249,13 +251,6 @@ def of_files(real: Real) -> dict[str, Subject]:
     }
 
 
-class Evil:
-    """What a pickle can do to whoever loads it."""
-
-    def __reduce__(self):
-        return Path.write_text, (Path("/tmp/kdq-was-here"), "")
-
-
 def of_cifar() -> dict[str, Subject]:
     """The files of CIFAR, in each form; also such as an attacker has given the right MD5."""
     tiny = Tiny()
@@ -298,6 +293,15 @@ def of_cifar() -> dict[str, Subject]:
     }
 
 
+def of_hub(folder: Path) -> dict[str, Subject]:
+    """A model of the library transformers, in its own files and in ours."""
+    published = Published(folder / "published")
+    return {
+        "model of a hub": Subject(published.change, published.read),
+        "model file of it": Subject(lambda random: changed_tensors(published.model, random), published.read_model),
+    }
+
+
 def of_results(real: Real) -> Subject:
     """A folder of results, copied from elsewhere, of which one file is another than it was; it is verified."""
     workflow = study.workflow([])
@@ -313,7 +317,7 @@ def of_results(real: Real) -> Subject:
         "table.csv": real.tables["table"],
     }
     contents = {place: path.read_bytes() for place, path in places.items()}
-    names = ("", "..", "seed=x", "a" * 250, "\n", "é", "model.safetensors", "{x}", ".model.safetensors.7")
+    names = ("", "..", "seed=x", "a" * 200, "\n", "é", "model.safetensors", "{x}", ".model.safetensors.7")
 
     def change(random: Random) -> bytes:
         place = random.choice(list(places))

@@ -2,15 +2,22 @@
 
 import json
 import os
+import pickle
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
+from kdq.root import checkpoint as hub_checkpoint
+from kdq.train import checkpoint
+from tests.fuzz.evil import TRACE, Evil
 from tests.fuzz.guard import GROWTH_BYTES, Escape, guarded
+from tests.fuzz.hub import Published
 from tests.fuzz.subjects import HOME, of_texts, read_guarded, subjects
 
 INPUTS = 15  # of each subject
@@ -18,6 +25,7 @@ NAMES = (
     *("recipe", "config", "model", "data", "metrics", "predictions", "compared predictions", "history", "tables"),
     *("views", "checkpoint", "weights.bin", "weights.safetensors", "cifar batch", "cifar batch of the right MD5"),
     *("cifar archive", "cifar archive of the right MD5", "cifar parquet", "results", "image"),
+    *("model of a hub", "model file of it"),
 )
 
 
@@ -69,6 +77,50 @@ def test_any_config(texts, tmp_path_factory, wild, tame):
         path.write_text(json.dumps(config))
         with guarded(path.parent):
             texts["config"].read(path)
+
+
+class TestPickles:
+    """A pickle from outside does nothing: what could do something is not loaded."""
+
+    @pytest.fixture(params=["torch", "pickle"])
+    def evil(self, request, tmp_path):
+        path = tmp_path / "pytorch_model.bin"
+        if request.param == "torch":
+            torch.save({"fc.weight": Evil()}, path)
+        else:
+            path.write_bytes(pickle.dumps({"fc.weight": Evil()}))
+        yield path
+        assert not TRACE.exists()
+
+    def test_it_would_do_something(self, tmp_path):
+        with pytest.raises(Escape), guarded(tmp_path):
+            pickle.loads(pickle.dumps(Evil()))
+        assert not TRACE.exists()
+
+    def test_a_checkpoint_of_a_hub(self, evil):
+        with guarded(evil.parent), pytest.raises(UserError, match="not readable as weights"):
+            hub_checkpoint.read(evil)
+
+    def test_a_checkpoint_of_a_training(self, evil):
+        said = []
+        with guarded(evil.parent):
+            assert checkpoint.load(evil, "run", said.append) is None
+        assert "starting over" in said[0]
+
+    def test_weights_of_transformers(self, evil, tmp_path_factory):
+        published = Published(tmp_path_factory.mktemp("hub") / "published")
+        (published.folder / "model.safetensors").unlink()
+        (published.folder / evil.name).write_bytes(evil.read_bytes())
+        with guarded(published.folder), pytest.raises(UserError, match="do not fit config.json"):
+            published.load(published.folder, file=evil.name)
+
+    def test_a_batch_of_cifar(self, found, tmp_path):
+        path = tmp_path / "data_batch_1"
+        for content in ({"data": Evil(), "labels": [1]}, {"data": np.array([Evil()], dtype=object), "labels": [1]}):
+            path.write_bytes(pickle.dumps(content))
+            with guarded(tmp_path), pytest.raises(UserError, match="refused to load"):
+                found["cifar batch of the right MD5"].read(path)
+        assert not TRACE.exists()
 
 
 class TestGuard:

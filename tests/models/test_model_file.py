@@ -242,6 +242,22 @@ class TestBroken:
         rewrite(quantized[1], change_header=lambda header: header["architecture"].update({key: value}))
         refused(quantized[1], "do not fit|does not exist")
 
+    @pytest.mark.parametrize(("key", "value"), [("width", 1e6), ("classes", 2**40), ("channels", 2**40)])
+    def test_a_network_larger_than_its_file_takes_no_memory(self, quantized, key, value):
+        change = {key: value} | ({"mean": [0.3], "std": [0.4]} if key == "channels" else {})
+        rewrite(quantized[1], change_header=lambda header: header["architecture"].update(change))
+        refused(quantized[1], r"weight is \(")
+
+    def test_steps_that_would_blow_up_a_layer(self, quantized):
+        rewrite(quantized[1], lambda tensors: tensors.update({"fc.weight.step": torch.ones(100_000, 1)}))
+        refused(quantized[1], r"layer fc: steps \(100000, 1\)")
+
+    @pytest.mark.parametrize("key", ["mean", "std"])
+    @pytest.mark.parametrize("value", [[], [0.3, 0.3], [[0.3, 0.3, 0.3]]])
+    def test_statistics_of_other_channels(self, quantized, key, value):
+        rewrite(quantized[1], change_header=lambda header: header["architecture"].update({key: value}))
+        refused(quantized[1], f"{key} has the shape .*, expected 1 values, one a channel")
+
     @pytest.mark.parametrize("value", [None, [], "fc", {"fc": None}, {"fc": []}, {"fc": {"shape": "x"}}])
     def test_layers_of_another_kind(self, quantized, value):
         rewrite(quantized[1], change_header=lambda header: header.update(layers=value))

@@ -182,6 +182,18 @@ class TestProcessors:
         (folder / "preprocessor_config.json").unlink()
         refused(photos, local(folder), "has no file preprocessor_config.json")
 
+    def test_one_for_images_of_another_size_than_the_model_is_refused(self, photos, folder):
+        vit(folder, transformers.ViTImageProcessor(size={"height": 24, "width": 24}, **STATISTICS))
+        refused(photos, local(folder), "do not fit together", "24*24")
+        vit(folder, transformers.ViTImageProcessor(size={"height": 10**6, "width": 16}, **STATISTICS))
+        refused(photos, local(folder), "expected at most 4096 pixels a side")
+
+    def test_code_of_a_hub_to_compute_with_is_refused(self, photos, folder):
+        vit(folder)
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"attn_implementation": "owner/kernel"}))
+        refused(photos, local(folder), "attn_implementation: found 'owner/kernel'")
+
     def test_a_broken_one_is_refused(self, photos, folder):
         vit(folder)
         (folder / "preprocessor_config.json").write_text("{")

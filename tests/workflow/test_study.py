@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tests.workflow.study import HOME, Workflow
 from tests.workflow.test_reruns import ALL_FIGURES, TABLES, TRAINED, files, made, quantized
 
 
@@ -65,6 +66,15 @@ def test_the_same_study_gives_the_same_bytes(finished, fresh):
         assert (fresh.folder / path).read_bytes() == (finished.folder / path).read_bytes()
 
 
+def test_a_folder_whose_name_means_something_to_a_shell(tmp_path):
+    workflow = Workflow(tmp_path / "it's $(touch here) & `there`; #")
+    target = "results/digits/seed=0/hard/model.safetensors"
+    done = workflow.run("--cores", "1", target)
+    assert done.returncode == 0, done.stderr
+    assert (workflow.folder / target).is_file()
+    assert not [path for path in (*tmp_path.rglob("*here*"), *HOME.glob("*here")) if path != workflow.folder]
+
+
 def test_the_other_order_can_be_asked_for(finished):
     recipe = "teacher/gpfq,bits=4/kd/rtn,bits=3"
     done = finished.run("--cores", "2", f"results/digits/seed=0/{recipe}/metrics.json")
@@ -95,6 +105,7 @@ def test_the_report_holds_the_figures(finished):
         ("results/digit/seed=0/teacher/metrics.json", "did you mean 'digits'"),
         ("results/digits/seed=0/teacher/metric.json", "did you mean 'metrics.json'"),
         ("results/digits/seed=zero/teacher/metrics.json", "expected seed=NUMBER"),
+        ("results/digits/seed=0/teacher/../../../../elsewhere/kd/metrics.json", "stage '..' does not exist"),
     ],
 )
 def test_a_mistyped_target_is_one_line(fresh, target, expected):

@@ -1,0 +1,320 @@
+"""The verdict on results: what was changed is named, it and what was made from it is not fresh, all else is."""
+
+import contextlib
+import json
+import os
+import shutil
+from itertools import groupby
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import yaml
+
+from kdq import ledger
+from kdq.config import merged, read_study
+from kdq.files import read_json, sha256, write_json
+from kdq.fingerprint import Fingerprints
+from kdq.stages import find_stages
+from kdq.verify import study
+from kdq.verify.__main__ import main
+from kdq.verify.results import summary, verify
+from kdq.verify.workflow import Workflow
+from tests.verify.made_up import Results
+
+RECIPES = ["teacher", "teacher/kd", "teacher/kd/rtn,bits={2,3}", "hard"]
+SHARED = ["teacher,seed=0", "teacher,seed=0/rtn,bits=2"]
+STUDY = {"datasets": ["digits"], "seeds": [0, 1], "recipes": [*RECIPES, *SHARED]}
+SEED = "results/digits/seed=1"
+KD = f"{SEED}/teacher/kd"
+VIEWS = f"{SEED}/teacher/views,crop=0,flip=true,precision=float32.safetensors"
+DATA = "results/digits/data/split=0.safetensors"
+TABLES = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
+
+
+STAGES, CODE = find_stages(study.HOME / "kdq"), Fingerprints(study.HOME)
+
+
+def workflow(folder: Path, changes: dict) -> Workflow:
+    """The workflow for the study with some changes, which is written to ``folder / "study.yaml"``."""
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes))
+    files = [study.HOME / "config.yaml", path]
+    with patch("kdq.config.find_stages", return_value=STAGES):  # the same for all, and slow
+        return Workflow(read_study(merged(files), study.HOME / "kdq", files), CODE)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of results that are fresh."""
+    folder = tmp_path_factory.mktemp("made")
+    found = workflow(folder, {})
+    results = Results(found, folder, 0.01)
+    with contextlib.chdir(folder):
+        results.data("digits")
+        for cell in sorted(found.study.cells(), key=lambda cell: (len(cell[2].stages), cell[1])):
+            results.cell(*cell)
+        results.views(f"{SEED}/teacher")
+        results.table()
+    return folder
+
+
+class Copy:
+    """A copy of the results, to be changed and verified, for the study with some changes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, **changes) -> dict[str, tuple[str, str]]:
+        """What is not fresh: state and reason by path."""
+        rows = verify(workflow(self.folder, changes), self.folder / "results")
+        return {row.path: (row.verdict.state, row.verdict.reason) for row in rows if row.verdict.state != "fresh"}
+
+    def rewrite(self, path: str, change) -> None:
+        """Change what a JSON file says, sealed anew."""
+        value = read_json(self.folder / path)
+        change(value)
+        write_json(self.folder / path, value)
+
+    def files(self) -> list[str]:
+        return [str(path.relative_to(self.folder)) for path in self.folder.glob("results/**/*") if path.is_file()]
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    shutil.copytree(made / "results", tmp_path / "results")
+    return Copy(tmp_path)
+
+
+def cell(folder: str, *names: str) -> set[str]:
+    return {f"{folder}/{name}" for name in names or ("model.safetensors", "metrics.json", "predictions.safetensors")}
+
+
+def below(path: str, files: list[str]) -> set[str]:
+    return {file for file in files if file.startswith(f"{path}/")}
+
+
+def test_what_was_made_is_fresh_wherever_it_lies(copy):
+    assert copy() == {}
+    assert len(copy.files()) > 60
+
+
+class TestCorrupt:
+    @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+    @pytest.mark.parametrize("name", ["model.safetensors", "history.csv", "metrics.json", "predictions.safetensors"])
+    def test_a_file_of_a_cell(self, copy, name, damage):
+        path = f"{KD}/{name}"
+        content = bytearray((copy.folder / path).read_bytes())
+        content[len(content) // 3] ^= 4
+        damaged = {"flip": content, "cut": content[:-5], "empty": b""}[damage]
+        (copy.folder / path).write_bytes(damaged)
+        found = copy()
+        assert found.pop(path)[0] == "corrupt"
+        companions = {"model.safetensors": "history.csv", "metrics.json": "predictions.safetensors"}
+        companions |= {other: name for name, other in companions.items()}
+        companion = f"{KD}/{companions[name]}"
+        assert found[companion] == ("stale", f"made together with {path}, which is corrupt")
+        assert {state for state, _ in found.values()} == {"stale"}
+        descendants = below(KD, copy.files()) | TABLES
+        if name in ("metrics.json", "predictions.safetensors"):  # children compare themselves with the predictions
+            descendants -= cell(KD, "model.safetensors", "history.csv")
+            descendants -= {path for path in descendants if path.endswith("/model.safetensors")}
+        assert found.keys() == descendants - {path}
+
+    def test_every_file_with_a_bit_flipped(self, copy):
+        """All files of one name at a time: of two that are made together the one can't vouch for the other."""
+
+        def kind(path):
+            folder, name = os.path.split(path)
+            return folder if folder.endswith(("code", "data")) else name
+
+        for _, group in groupby(sorted(copy.files(), key=kind), kind):
+            before = {path: (copy.folder / path).read_bytes() for path in group}
+            for index, (path, content) in enumerate(before.items()):
+                # in a history what was measured is not known again, so it is the learning rate
+                place = content.index(b"0.125") + 2 if path.endswith("history.csv") else index * 7919 % len(content)
+                flipped = bytes([content[place] ^ 1 << index % 3])
+                (copy.folder / path).write_bytes(content[:place] + flipped + content[place + 1 :])
+            found = copy()
+            assert {path: found[path][0] for path in before} == dict.fromkeys(before, "corrupt")
+            for path, content in before.items():
+                (copy.folder / path).write_bytes(content)
+        assert copy() == {}
+
+    def test_the_data(self, copy):
+        (copy.folder / DATA).write_bytes(b"{}")
+        found = copy()
+        assert found.pop(DATA)[0] == "corrupt"
+        notes = below("results/code", copy.files())
+        assert found.keys() == {path for path in copy.files() if path not in notes} - {DATA}
+
+
+class TestStale:
+    def test_a_parameter(self, copy):
+        found = copy(stages={"kd": {"temperature": 2}})
+        assert found[f"{KD}/model.safetensors"] == ("stale", "parameter kd.temperature: 4.0 -> 2.0")
+        model = f"parent {KD}/model.safetensors is stale"
+        assert found[f"{KD}/rtn,bits=2/model.safetensors"] == ("stale", model)
+        assert f"model {KD}/model.safetensors is stale" in found[f"{KD}/metrics.json"][1]
+        students = below(KD, copy.files()) | below(KD.replace("seed=1", "seed=0"), copy.files())
+        assert found.keys() == students | TABLES
+
+    def test_a_parameter_of_the_data(self, copy):
+        found = copy(data={"validation_fraction": 0.2})
+        assert found[DATA] == ("stale", "parameter data.validation_fraction: 0.1 -> 0.2")
+
+    def test_a_change_of_code_is_named(self, copy, made):
+        path = f"{KD}/metrics.json"
+        digests = workflow(made, {}).code.digests("scripts/evaluate.py")
+        before = digests | {"kdq/evaluate/metrics.py": "0" * 64, "kdq/evaluate/gone.py": "1" * 64}
+        with contextlib.chdir(copy.folder):
+            code = ledger.combined(before)
+            ledger.note(code, before)
+        copy.rewrite(path, lambda metrics: metrics["evaluation"].update(code=code))
+        expected = ("stale", "code kdq/evaluate/gone.py, kdq/evaluate/metrics.py")
+        assert copy()[path] == copy()[f"{KD}/predictions.safetensors"] == expected
+
+    def test_a_change_of_code_of_which_there_is_no_note(self, copy):
+        path = f"{KD}/metrics.json"
+        copy.rewrite(path, lambda metrics: metrics["evaluation"].update(code="0" * 16))
+        assert copy()[path] == ("stale", "code scripts/evaluate.py or what it imports")
+
+    def test_a_parent_that_was_made_again(self, copy, made):
+        with contextlib.chdir(copy.folder):
+            again = Results(workflow(copy.folder, {}), copy.folder, 0.01)
+            again.digests = {DATA: sha256(copy.folder / DATA)}
+            again.tensors["fc.bias"] += 1
+            recipe, of_cell = again.workflow.study.grammar.parse("teacher"), {"dataset": "digits", "seed": 1}
+            again.model(f"{SEED}/teacher/model.safetensors", {**of_cell, "recipe": "teacher"}, recipe)
+        found = copy()
+        assert found[f"{KD}/model.safetensors"] == (
+            "stale",
+            f"parent {SEED}/teacher/model.safetensors has another digest",
+        )
+        assert found[VIEWS] == ("stale", f"teacher {SEED}/teacher/model.safetensors has another digest")
+        assert f"{SEED}/teacher/model.safetensors" not in found and f"{SEED}/teacher/history.csv" not in found
+
+    def test_a_shared_root_that_is_no_longer_the_same(self, copy):
+        original, shared = "results/digits/seed=0/teacher/model.safetensors", f"{SEED}/teacher,seed=0/model.safetensors"
+        shutil.copy(copy.folder / f"{SEED}/teacher/model.safetensors", copy.folder / shared)
+        assert copy()[shared] == ("stale", f"original {original} has another digest")
+        assert copy()[f"{SEED}/teacher,seed=0/rtn,bits=2/model.safetensors"][0] == "stale"
+
+    def test_a_cell_more_and_a_cell_less(self, copy):
+        more = copy(recipes=[*STUDY["recipes"], "hard/rtn,bits=4"])
+        added = "results/digits/seed=0/hard/rtn,bits=4/metrics.json was not among its inputs"
+        assert more.keys() == TABLES and added in more["results/table.csv"][1]
+        less = copy(recipes=[recipe for recipe in STUDY["recipes"] if recipe != "hard"])
+        assert less.keys() == TABLES
+        assert "results/digits/seed=0/hard/metrics.json is no longer among its inputs" in less["results/table.csv"][1]
+
+    def test_results_of_before_there_were_seals(self, copy):
+        path = copy.folder / KD / "metrics.json"
+        path.write_text(json.dumps(read_json(path)))
+        assert "has no seal" in copy()[f"{KD}/metrics.json"][1]
+
+    def test_metrics_that_do_not_say_what_they_are_of(self, copy):
+        copy.rewrite(f"{KD}/metrics.json", lambda metrics: metrics.pop("evaluation"))
+        assert copy()[f"{KD}/metrics.json"][0] == "stale"
+
+
+class TestIncomplete:
+    @pytest.mark.parametrize(
+        ("missing", "path"),
+        [
+            (f"{KD}/history.csv", f"{KD}/model.safetensors"),
+            (f"{KD}/predictions.safetensors", f"{KD}/metrics.json"),
+            ("results/layers.csv", "results/table.csv"),
+        ],
+    )
+    def test_a_companion_is_missing(self, copy, missing, path):
+        (copy.folder / missing).unlink()
+        assert copy()[path] == ("incomplete", f"made together with {missing}, which is missing")
+
+    @pytest.mark.parametrize(
+        ("missing", "path", "role"),
+        [
+            (DATA, f"{SEED}/hard/model.safetensors", "data"),
+            (f"{KD}/model.safetensors", f"{KD}/rtn,bits=2/model.safetensors", "parent"),
+            (f"{KD}/model.safetensors", f"{KD}/metrics.json", "model"),
+        ],
+    )
+    def test_an_input_is_missing(self, copy, missing, path, role):
+        (copy.folder / missing).unlink()
+        state, reason = copy()[path]
+        assert state == "incomplete" and f"{role} {missing} is missing" in reason
+
+    def test_what_a_killed_job_leaves(self, copy):
+        interrupted, finished = f"{SEED}/hard,epochs=9/checkpoint.pt", f"{KD}/checkpoint.pt"
+        aside = f"{KD}/.model.safetensors.1234"
+        for path in (interrupted, finished, aside):
+            (copy.folder / path).parent.mkdir(exist_ok=True)
+            (copy.folder / path).write_bytes(b"x")
+        found = copy()
+        assert {state for state, _ in found.values()} == {"incomplete"} and len(found) == 3
+        assert "goes on" in found[interrupted][1] and "removed" in found[finished][1] and "removed" in found[aside][1]
+
+
+class TestForeign:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *(
+                "results/notes.txt",
+                "results/table.tsv",
+                "results/digits/notes",
+                "results/mnist/seed=0/hard/metrics.json",
+            ),
+            *(f"{SEED}/teacher/kdd/metrics.json", f"{SEED}/kd/metrics.json", f"{SEED}/hard,width=1.0/metrics.json"),
+            *("results/digits/seed=01/hard/metrics.json", f"{KD}/rtn,bits=2/history.csv", f"{KD}/model.pt"),
+            *(
+                "results/digits/figures/pie.png",
+                "results/digits/data/split=x.safetensors",
+                f"{KD}/views,crop=1.safetensors",
+            ),
+            *("results/code/x.json", "results/code/0123456789abcdef.txt"),
+        ],
+    )
+    def test_what_no_job_makes(self, copy, path):
+        (copy.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (copy.folder / path).write_bytes(b"x")
+        found = copy()
+        assert found.keys() == {path} and found[path][0] == "foreign" and found[path][1]
+
+    def test_a_file_of_another_cell(self, copy):
+        for name in ("model.safetensors", "history.csv"):
+            shutil.copy(copy.folder / f"{SEED}/hard/{name}", copy.folder / f"{KD}/{name}")
+        state, reason = copy()[f"{KD}/model.safetensors"]
+        assert state == "foreign" and "'hard'" in reason
+
+    def test_a_link_to_a_folder_is_not_followed(self, copy):
+        os.symlink("/", copy.folder / "results/digits/seed=9")
+        assert copy().keys() == {"results/digits/seed=9"}
+
+
+class TestCommand:
+    def test_lines_and_exit_codes(self, copy, capsys):
+        config = ["--configfile", str(copy.folder / "study.yaml")]
+        workflow(copy.folder, {})
+        results = str(copy.folder / "results")
+        assert main([results, *config]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert len(out) == len(copy.files()) + 1 and all(line.startswith("fresh ") for line in out[:-1])
+        assert main([results, "--quiet", *config]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 1
+        (copy.folder / "results/notes").write_text("")
+        assert main([results, "--quiet", *config]) == 1
+        found = capsys.readouterr().out.splitlines()
+        assert found[0] == "foreign     results/notes  (no file that the workflow makes)" and "1 foreign" in found[1]
+
+    @pytest.mark.parametrize("arguments", [["nowhere"], ["results", "--configfile", "nowhere.yaml"]])
+    def test_a_wrong_call_is_one_line(self, copy, capsys, arguments, monkeypatch):
+        monkeypatch.chdir(copy.folder)
+        assert main(arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: nowhere") and captured.err.count("\n") == 1
+
+    def test_the_summary_counts_the_cells_of_the_study(self, copy):
+        wanted = workflow(copy.folder, {"recipes": [*STUDY["recipes"], "hard/rtn"]})
+        line = summary(verify(wanted, copy.folder / "results"), wanted)
+        assert line.endswith("14 of the study's 16 cells are evaluated")
