@@ -1,4 +1,4 @@
-# make run | test | slurm-test | lint | format | docs | pins | clean
+# make run | test | slurm-test | verify | adopt | lint | format | docs | pins | clean
 # The first two are all that a user needs: each makes .venv from the pins where it is missing.
 SHELL := bash
 PYTHON ?= python3
@@ -8,7 +8,7 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run test slurm-test lint format docs pins clean
+.PHONY: run test slurm-test verify adopt lint format docs pins clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
@@ -17,11 +17,19 @@ run: $(READY)
 test: $(READY)
 	pytest
 
-# The default study on a SLURM of one node that is started for it, with faults; STUDY=small takes a few minutes.
-STUDY ?= default
+# The default study on a SLURM of one node that is started for it, with faults; SLURM_STUDY=small takes a few minutes.
+SLURM_STUDY ?= default
 slurm-test: $(READY)
 	tests/slurm/install.sh
-	pytest tests/slurm --slurm $(STUDY) -rs
+	pytest tests/slurm --slurm $(SLURM_STUDY) -rs
+
+# results that were copied here, of the study STUDY="--configfile FILE ...": are they what this code would make?
+verify: $(READY)
+	python -m kdq.verify $(STUDY)
+
+# ... and let the next run make again what is not, and nothing else
+adopt: $(READY)
+	python -m kdq.verify.adopt $(STUDY)
 
 lint: $(READY)
 	ruff check .

@@ -11,11 +11,12 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from kdq.errors import UserError, nearest
+from kdq.errors import UserError, nearest, shown
 from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
 from kdq.recipe import Grammar, Recipe, expand
+from kdq.retrain.keys import OWN_DEFAULTS, Continued
 from kdq.root.keys import Shared
-from kdq.stages import KINDS, PARENTLESS, check, explain, find_stages
+from kdq.stages import KINDS, PARENTLESS, TRAINS, check, explain, find_stages
 from kdq.train.settings import Network, Training
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
@@ -60,6 +61,7 @@ class Config(Base):
     data: Annotated[Data, Field(description="images and splits")] = Data()
     teacher: Annotated[Role, Field(description="network and training of the stage `teacher`")] = Role()
     student: Annotated[Role, Field(description="network and training of every other stage that trains")] = Role()
+    retrain: Annotated[Continued, Field(description="training of stages that retrain a quantized model")] = Continued()
     stages: Annotated[
         dict[str, dict], Field(description="for a stage by its name: values for keys that recipes leave out")
     ] = {}
@@ -83,6 +85,11 @@ class Study:
             for recipe in self.recipes
         ]
 
+    def data_keys(self, dataset: str) -> dict:
+        """What of the config the file of a data set depends on; where the images lie is no part of it."""
+        keys = ("validation_fraction", "test_fraction", *(("image_size",) if dataset == "folder" else ()))
+        return {key: getattr(self.config.data, key) for key in keys}
+
 
 def read_study(values: dict, package: Path, files=()) -> Study:
     """Check a merged config and expand its grid; raises UserError with file, key, what was found, what was expected.
@@ -100,7 +107,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     # a data set or seed that is named twice is one all the same
     config = config.model_copy(update={key: list(dict.fromkeys(getattr(config, key))) for key in ("datasets", "seeds")})
     types = find_stages(package)
-    roles = {role: values.get(role) or {} for role in ("teacher", "student")}
+    roles = {role: values.get(role) or {} for role in ("teacher", "student", "retrain")}
     for name, keys in config.stages.items():
         where = f"{origin.of(('stages', name))}: stages.{name}"
         if name not in types:
@@ -111,7 +118,9 @@ def read_study(values: dict, package: Path, files=()) -> Study:
             where = f"{origin.of(('stages', name, key))}: stages.{name}"
             check(types[name].keys, {key: value}, where, partial=True)
             if types[name].kind == PARENTLESS and key in Shared.model_fields:
-                raise UserError(f"{where}: {key}: found {value!r}, expected it in a recipe: {name},{key}={value}")
+                raise UserError(
+                    f"{where}: {key}: found {shown(value)}, expected it in a recipe: {name},{key}={shown(value)}"
+                )
     grammar = Grammar(types, roles, config.stages)
     try:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]
@@ -125,6 +134,33 @@ def read_study(values: dict, package: Path, files=()) -> Study:
         except UserError as error:
             raise UserError(f"{origin.of(('stages', stage.name))}: {error}") from None
     return Study(config, grammar, recipes)
+
+
+def merged(files) -> dict:
+    """The values of config files, later ones over earlier ones, as Snakemake merges them: mappings key by key.
+
+    Raises UserError for a file that can't be read or is no mapping.
+    """
+    values: dict = {}
+    for file in files:
+        try:
+            content = yaml.safe_load(Path(file).read_text()) or {}
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: found {shown(content)}, expected keys with values")
+        _merge(values, content)
+    return values
+
+
+def _merge(values: dict, over: dict) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict):
+            below = values.get(key)
+            values[key] = dict(below) if isinstance(below, dict) else {}
+            _merge(values[key], value)
+        else:
+            values[key] = value
 
 
 def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origin") -> None:
@@ -177,7 +213,7 @@ class Origin:
                 continue
             try:
                 self.contents.append((str(file), yaml.safe_load(Path(file).read_text()) or {}))
-            except (OSError, yaml.YAMLError):
+            except (OSError, ValueError, RecursionError, yaml.YAMLError):
                 continue  # Snakemake itself reports a config file that can't be read
 
     def of(self, path) -> str:
@@ -209,16 +245,23 @@ def documentation(package: Path) -> str:
         "",
         "## Config",
         "",
-        *_key_table(Config, ("teacher", "student")),
+        *_key_table(Config, ("teacher", "student", "retrain")),
         "",
         "## `teacher`, `student`: networks and training",
         "",
         "Every key may also be spelled out in a stage that trains: `hard,epochs=20,width=0.5`.",
         "",
         *_key_table(Role),
+        "",
+        "## `retrain`: training that goes on from a quantized model",
+        "",
+        "The keys of training, without those of a network, which is the parent's. What is not set here is as `student`",
+        "says; only these have other defaults, whatever it says:",
+        "",
+        *_key_table(Continued, Continued.model_fields.keys() - set(OWN_DEFAULTS)),
     ]
-    shared = Role.model_fields.keys()
     for kind in KINDS:
+        shared = Role.model_fields.keys() if kind in TRAINS else ()
         for stage in (stage for stage in find_stages(package).values() if stage.kind == kind):
             lines += ["", f"## Stage `{stage.name}` ({kind})", "", *_key_table(stage.keys, shared)]
     return "\n".join(lines) + "\n"

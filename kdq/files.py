@@ -5,24 +5,28 @@ import glob
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 
-from kdq.errors import UserError
+from kdq import seal
+from kdq.errors import UserError, shown
 
 
 @contextlib.contextmanager
-def atomic(path):
+def atomic(path, *, alone: bool = True):
     """Yield a path beside ``path`` to write to; on success it is synced and takes the place of ``path``.
 
     A reader sees the old file or the new one, never a part, even after a power cut: the data is on disk before the
     name is. When the block raises, ``path`` stays as it was and the file aside is removed; one that a killed job left
-    is removed by the next, as jobs that make the same file exclude each other.
+    is removed by the next, as jobs that make the same file exclude each other. Not so where they may write it at the
+    same time: then it is not ``alone``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        left.unlink(missing_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    if alone:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            left.unlink(missing_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid() if alone else uuid.uuid4().hex}")
     try:
         yield aside
         with open(aside, "rb") as file:
@@ -50,32 +54,81 @@ def sha256(path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path, value) -> None:
-    """Write ``value`` as indented JSON with sorted keys; the same value gives the same bytes."""
-    with atomic(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+def write_json(path, value: dict, *, alone: bool = True) -> None:
+    """Write ``value`` as indented JSON with sorted keys, and sealed; the same value gives the same bytes.
+
+    ``alone`` as for :func:`atomic`.
+    """
+    sealed = {**value, seal.KEY: seal.BLANK}
+    with atomic(path, alone=alone) as aside:
+        aside.write_text(json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        seal.seal(aside)
+
+
+def read_json(path, *, sealed: bool = False) -> dict:
+    """The object that :func:`write_json` wrote; raises UserError for a missing, corrupted or foreign file.
+
+    With ``sealed`` also for one that has no seal: a file of a time before there were seals can't be checked.
+    """
+    try:
+        value = json.loads(Path(path).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found no JSON object, expected one")
+    return _unsealed(path, value, sealed)
+
+
+def _unsealed(path, value: dict, required: bool) -> dict:
+    """``value`` without its seal, which is checked."""
+    if seal.KEY in value:
+        seal.check(path, value.pop(seal.KEY))
+    elif required:
+        raise UserError(f"{path}: has no seal, so nothing tells whether it is whole; an earlier version made it")
+    return value
+
+
+def checked(path, model, values: dict):
+    """``values`` of a file as the pydantic ``model``; raises UserError at the first one that is missing or wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {key}: {first['msg'].lower()}, found {shown(first['input'])}") from None
 
 
 def write_tensors(path, tensors, header: dict) -> None:
-    """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object.
+    """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object, and seal it.
 
-    One key, because safetensors writes several in no fixed order, and equal content must give equal bytes.
+    The same content gives the same bytes.
     """
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as aside:
-        save_file(contiguous, aside, metadata={"kdq": json.dumps(header, sort_keys=True)})
+        save_file(contiguous, aside, metadata=header_text(header))
+        seal.seal(aside)
 
 
-def read_header(path, form: str) -> dict:
-    """The header that :func:`write_tensors` wrote; raises UserError for a missing, corrupted or foreign file."""
+def header_text(header: dict) -> dict[str, str]:
+    """A header as safetensors takes it, with a place for the seal: one key, as it writes several in no fixed order."""
+    return {"kdq": json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}
+
+
+def read_header(path, *forms: str, sealed: bool = False) -> dict:
+    """The header that :func:`write_tensors` wrote; raises UserError as :func:`read_json` does. Imports no torch.
+
+    ``forms`` are the values of the header's key ``format`` that are expected, one at least.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from None
@@ -83,12 +136,12 @@ def read_header(path, form: str) -> dict:
         header = json.loads(metadata["kdq"])
     except KeyError:
         raise UserError(f"{path}: a foreign safetensors file, without the metadata key 'kdq'") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({error})") from None
     found = header.get("format") if isinstance(header, dict) else None
-    if found != form:
-        raise UserError(f"{path}: format {found!r}, expected {form!r}")
-    return header
+    if found not in forms:
+        raise UserError(f"{path}: format {found!r}, expected {' or '.join(map(repr, forms))}")
+    return _unsealed(path, header, sealed)
 
 
 def read_tensors(path, form: str):

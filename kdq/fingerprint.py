@@ -30,9 +30,12 @@ class Fingerprints:
         """One digest, 16 hexadecimal digits, for the code of ``files`` and all that they import from the package."""
         key = tuple(str(file) for file in files)
         if key not in self._results:
-            lines = [f"{path.relative_to(self.home)} {self._digest(path)}" for path in self.closure(*files)]
-            self._results[key] = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+            self._results[key] = combined(self.digests(*files))
         return self._results[key]
+
+    def digests(self, *files) -> dict[str, str]:
+        """The digest of each file that the fingerprint of ``files`` covers, by its path below ``home``."""
+        return {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
 
     def closure(self, *files) -> list[Path]:
         """The files themselves and every file of the package that they import, directly or not, sorted."""
@@ -93,6 +96,12 @@ class Fingerprints:
         if path not in self._digests:
             self._digests[path] = hashlib.sha256(canonical(parse(path)).encode()).hexdigest()
         return self._digests[path]
+
+
+def combined(digests: dict[str, str]) -> str:
+    """One digest, 16 hexadecimal digits, for the digests of files by their paths."""
+    lines = [f"{path} {digest}" for path, digest in sorted(digests.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def parse(path: Path) -> ast.Module:

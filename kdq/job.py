@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import kdq
+from kdq import ledger
 from kdq.errors import Stopped, UserError
 from kdq.fingerprint import Fingerprints
 
@@ -88,13 +89,16 @@ def locked(log_file):
 def check_code(planned: str, *files) -> None:
     """Raise UserError when the code on disk is no longer the code that this job was planned with.
 
-    Called after the imports: what is running is then what the fingerprint in the result says.
+    Called after the imports: what is running is then what the fingerprint in the result says. What it stands for is
+    noted beside the results, so that they can tell which file changed since.
     """
-    if Fingerprints(HOME).of(*files) != planned:
+    code = Fingerprints(HOME)
+    if code.of(*files) != planned:
         raise UserError(
             f"the code of {files[-1]} or of what it imports changed after this run was planned; "
             "start snakemake again, it will plan with the code as it is now"
         )
+    ledger.note(planned, code.digests(*files))
 
 
 def stage_module(kind: str, name: str):

@@ -4,16 +4,22 @@
 ``name`` or ``name,key=value,...``, keys sorted, numbers in their shortest form, so that one recipe has one path.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import bracex
 
-from kdq.errors import UserError, nearest
+from kdq.errors import UserError, nearest, shown
+from kdq.retrain.keys import OWN_DEFAULTS
 from kdq.root.keys import Shared
-from kdq.stages import PARENTLESS, TRAINS, StageType, check, settle
+from kdq.stages import FLOAT_KINDS, PARENTLESS, StageType, check, settle
+from kdq.train.settings import Network
 
+EXAMPLE = "gpfq,bits=4"  # of a quantizer, in messages
 MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
+LONGEST_NAME = 255  # of a folder, in bytes, on the file systems in use
+CHARACTERS = re.compile(r"[A-Za-z0-9.^_+-]+")  # of a value: all that means nothing to a shell, a path or Snakemake
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,22 @@ class Recipe:
         return Recipe(self.stages[:1])
 
     @property
+    def network(self) -> "Recipe":
+        """The recipe up to its last stage that makes a float network."""
+        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind in FLOAT_KINDS)
+        return Recipe(self.stages[:length])
+
+    @property
+    def stages_of_network(self) -> tuple[Stage, ...]:
+        """The stage that makes the float network, and those that change it since."""
+        return self.stages[len(self.network.stages) - 1 :]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Has its float network been quantized since?"""
+        return any(stage.kind == "quantize" for stage in self.stages_of_network)
+
+    @property
     def ancestors(self) -> list["Recipe"]:
         """All recipes that this one is built on, the root first, itself left out."""
         return [Recipe(self.stages[:count]) for count in range(1, len(self.stages))]
@@ -64,8 +86,8 @@ class Recipe:
 class Grammar:
     """Reads recipes against the stages there are and the defaults that the config gives.
 
-    ``defaults`` maps the names of stages to the keys that the config sets, and ``teacher`` and ``student`` (as roles)
-    to those of the root ``teacher`` and of every other stage that trains.
+    ``defaults`` maps the names of stages to the keys that the config sets. ``roles`` does for more than one stage:
+    ``teacher`` for the root of that name, ``retrain`` for stages of that kind, ``student`` for all others that train.
     """
 
     def __init__(self, types: dict[str, StageType], roles: dict[str, dict], defaults: dict[str, dict]):
@@ -89,7 +111,22 @@ class Grammar:
         for stage in stages[1:]:
             if stage.kind == PARENTLESS:
                 raise UserError(f"recipe {text!r}: the root {stage.text!r} can only come first")
-        return Recipe(stages)
+        recipe = Recipe(stages)
+        self._check_parents(recipe)
+        return recipe
+
+    def _check_parents(self, recipe: Recipe) -> None:
+        """Raise UserError for a stage that retrains a float model and can't."""
+        for index, stage in enumerate(recipe.stages):
+            if stage.kind != "retrain" or stage.type.keys.float_parent:
+                continue
+            parent = Recipe(recipe.stages[:index])
+            if not parent.is_quantized:
+                rest = "/".join(stage.text for stage in recipe.stages[index:])
+                raise UserError(
+                    f"recipe {recipe.path!r}: {stage.name} retrains a quantized model, but its parent {parent.path!r} "
+                    f"is float; did you mean '{parent.path}/{EXAMPLE}/{rest}'?"
+                )
 
     def parse_stage(self, text: str) -> Stage:
         """One stage by itself, as :meth:`parse` reads it."""
@@ -101,15 +138,25 @@ class Grammar:
         A root's key ``seed`` is not among them: it says which model it is, not how it is made.
         """
         if stage.text not in self._resolved:
-            role = {}
-            if stage.kind in TRAINS:
-                role = self.roles["teacher" if stage.name == "teacher" else "student"]
             which = Shared.model_fields if stage.kind == PARENTLESS else ()
             own = {**self.defaults.get(stage.name, {}), **stage.keys}
             own = {key: value for key, value in own.items() if key not in which}
-            settled = settle(stage.type.keys, role, own, f"stage {stage.text!r}")
+            settled = settle(stage.type.keys, self._role(stage), own, f"stage {stage.text!r}")
             self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in which}
         return self._resolved[stage.text]
+
+    def teacher(self, parent: Recipe, stage: Stage) -> Recipe:
+        """The model that ``stage``, which retrains ``parent``, learns from: its float ancestor, or the root."""
+        return parent.root if self.resolve(stage)["teacher"] == "root" else parent.network
+
+    def _role(self, stage: Stage) -> dict:
+        """The keys that the config sets for stages like this one."""
+        if stage.kind == "quantize":
+            return {}
+        if stage.kind != "retrain":
+            return self.roles["teacher" if stage.name == "teacher" else "student"]
+        others = {*Network.model_fields, *OWN_DEFAULTS}
+        return {key: value for key, value in self.roles["student"].items() if key not in others} | self.roles["retrain"]
 
     def _stage(self, text: str, recipe: str) -> Stage:
         if text not in self._parsed:
@@ -117,6 +164,8 @@ class Grammar:
         return self._parsed[text]
 
     def _parse_stage(self, text: str, where: str) -> Stage:
+        if len(text.encode(errors="replace")) > LONGEST_NAME:
+            raise UserError(f"{where}: stage {shown(text)}: {len(text)} letters, expected at most {LONGEST_NAME}")
         name, *pairs = text.split(",")
         if name not in self.types:
             hint = nearest(name, self.types)
@@ -126,6 +175,10 @@ class Grammar:
             key, equals, value = pair.partition("=")
             if not equals or not key or not value:
                 raise UserError(f"{where}: stage {text!r}: found {pair!r}, expected key=value")
+            if not CHARACTERS.fullmatch(value):
+                raise UserError(
+                    f"{where}: stage {text!r}: {key}: found {value!r}, expected letters, digits, . ^ _ + or -"
+                )
             if key in spelled:
                 raise UserError(f"{where}: stage {text!r}: the key {key!r} is given twice")
             spelled[key] = _read_value(value)
@@ -174,6 +227,8 @@ def expand(patterns: list[str]) -> list[str]:
         if not expanded:
             raise UserError(f"recipes: found {pattern!r}, expected a recipe such as 'teacher/kd'")
         recipes.update(dict.fromkeys(expanded))
+        if len(recipes) > MOST_RECIPES:
+            raise UserError(f"recipes: the patterns up to {pattern!r} give more than {MOST_RECIPES:,} recipes")
     return list(recipes)
 
 

@@ -16,6 +16,7 @@ GPFQ_THREAD_GMACS = 0.8  # of the network on one calibration image, for a second
 BACKWARD = 2  # a backward pass costs two forward passes
 COPIES_OF_WEIGHTS = 8  # weight, gradient, momentum, average, selected epoch, and a checkpoint on its way to the disk
 LIVE_SHARE = 0.25  # of the activations of a forward pass without gradient that are there at a time
+ALONE = 7 * 54  # forward passes to measure every layer alone: bit-widths times layers of a ResNet-50
 EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
 CALIBRATED_AT_ONCE = 128  # images whose activations a quantizer holds at a time
 
@@ -121,6 +122,13 @@ def quantizing(images: Images, calibrated: int, parent: Network, threads: int) -
     """To quantize ``parent``, calibrated on so many images."""
     megabytes = 4 * 2 * calibrated * LIVE_SHARE * parent.activations + 8 * 4 * parent.parameters
     return Needs.of(megabytes + 2 * images.megabytes, calibrated * parent.gmacs / (GPFQ_THREAD_GMACS * threads))
+
+
+def measuring(images: Images, calibrated: int, parent: Network, threads: int) -> Needs:
+    """To quantize each layer of ``parent`` alone, at all bit-widths, and to evaluate it each time."""
+    quantized = quantizing(images, calibrated, parent, threads)
+    seconds = calibrated * parent.gmacs * (7 / (GPFQ_THREAD_GMACS * threads) + ALONE / speed(False, threads))
+    return Needs(quantized.memory_mb, START_MINUTES + round(seconds / 60))
 
 
 def evaluating(images: Images, model: Network, threads: int) -> Needs:

@@ -15,14 +15,23 @@ from pydantic import ValidationError
 
 import kdq.parameters
 from kdq.distill.keys import Distilling
-from kdq.errors import UserError, nearest
+from kdq.errors import UserError, nearest, shown
 from kdq.parameters import Base
+from kdq.retrain.keys import Continued, Taught
 from kdq.root.keys import Shared
 from kdq.train.settings import Network, Training
 
 KINDS = ("root", "distill", "quantize", "retrain")
 PARENTLESS = "root"
+FLOAT_KINDS = ("root", "distill")
 TRAINS = ("root", "distill", "retrain")
+# the keys that every stage of a kind has besides its own
+SHARED = {
+    "root": (Shared, Network, Training),
+    "distill": (Distilling, Network, Training),
+    "quantize": (),
+    "retrain": (Taught, Continued),
+}
 
 
 @dataclass(frozen=True)
@@ -79,16 +88,12 @@ def _declares_keys(value) -> bool:
 
 
 def _all_keys(own: type[Base], kind: str, file: Path) -> type[Base]:
-    """The stage's own keys, and for a stage that trains those of the network and the training too."""
-    shared = (Network, Training) if kind in TRAINS else ()
-    if kind == "distill":
-        shared = (Distilling, *shared)
-    if kind == PARENTLESS:
-        shared = (Shared, *shared)
+    """The stage's own keys, and those that every stage of its kind has."""
+    shared = SHARED[kind]
     for other in shared:
         twice = own.model_fields.keys() & other.model_fields.keys()
         if twice:
-            raise UserError(f"{file}: the key {min(twice)!r} is one of every stage that trains; choose another name")
+            raise UserError(f"{file}: the key {min(twice)!r} is one of every stage of kind {kind}; choose another name")
     if not shared:
         return own
     refuses = own.refuses
@@ -114,10 +119,12 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
     changed = {key: value for key, value in checked if value != keys.model_fields[key].default}
     for key, reason in keys.refuses.items():
         if key in changed:
-            raise UserError(f"{where}: {key}: found {changed[key]}: {reason}")
+            raise UserError(f"{where}: {key}: found {shown(changed[key])}: {reason}")
     for (key, other), reason in keys.conflicts.items():
         if {key, other} <= changed.keys():
-            raise UserError(f"{where}: {key}: found {changed[key]} beside {other}={changed[other]}: {reason}")
+            raise UserError(
+                f"{where}: {key}: found {shown(changed[key])} beside {other}={shown(changed[other])}: {reason}"
+            )
     if not partial and (wrong := checked.inconsistency()):  # of keys together, so only where all are known
         raise UserError(f"{where}: {wrong}")
     return checked.model_dump(include=set(values) if partial else None)
@@ -131,7 +138,7 @@ def settle(keys: type[Base], role: dict, own: dict, where: str) -> dict:
     unread = keys.unread(own)
     for key in own:
         if key in unread:
-            raise UserError(f"{where}: {key}: found {own[key]!r}: {unread[key]}")
+            raise UserError(f"{where}: {key}: found {shown(own[key])}: {unread[key]}")
     values = {**role, **own}
     checked = check(keys, {key: value for key, value in values.items() if key not in unread}, where)
     for key, expected in keys.required(own).items():
@@ -146,12 +153,12 @@ def explain(error: ValidationError) -> str:
     key = _key_of(first)
     # a key of several types (a word or a number) gives an error for each
     expected = " or ".join(dict.fromkeys(_expected(other) for other in error.errors() if _key_of(other) == key))
-    message = f"{key}: found {first['input']!r}, expected {expected}"
+    message = f"{key}: found {shown(first['input'])}, expected {expected}"
     if isinstance(first["input"], str) and "number" in expected and _is_number(first["input"]):
         message += f"; it is text to YAML, write {float(first['input'])}"
     if first["type"] == "literal_error":
         choices = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        message += nearest(str(first["input"]), choices)
+        message += nearest(first["input"], choices)
     return message
 
 

@@ -3,10 +3,18 @@
 import re
 
 from kdq.errors import UserError, nearest
-from kdq.recipe import Grammar
-from kdq.stages import TRAINS
+from kdq.quantize.measured import measured_recipe
+from kdq.recipe import Grammar, Recipe
+from kdq.stages import FLOAT_KINDS, TRAINS
 
-FILES = ("metrics.json", "model.safetensors", "predictions.safetensors", "history.csv")
+FILES = (
+    "metrics.json",
+    "model.safetensors",
+    "model.archive.safetensors",
+    "predictions.safetensors",
+    "history.csv",
+    "sensitivity.csv",
+)
 
 
 def check(target: str, grammar: Grammar, datasets) -> None:
@@ -28,7 +36,7 @@ def check(target: str, grammar: Grammar, datasets) -> None:
         return
     if seed in ("data", "figures") or parts[-1].startswith("views,"):
         return
-    if not re.fullmatch(r"seed=\d+", seed):
+    if not re.fullmatch("seed=[0-9]+", seed):
         raise UserError(f"{target}: found {seed!r} after the data set, expected seed=NUMBER, for example seed=0")
     if not rest or rest[-1] not in FILES:
         found = rest[-1] if rest else ""
@@ -43,3 +51,15 @@ def check(target: str, grammar: Grammar, datasets) -> None:
     recipe = grammar.parse("/".join(rest[:-1]))
     if rest[-1] == "history.csv" and recipe.last.kind not in TRAINS:
         raise UserError(f"{target}: the stage {recipe.last.text!r} does not train and has no history.csv")
+    if rest[-1] == "model.archive.safetensors" and recipe.last.kind in FLOAT_KINDS:
+        raise UserError(f"{target}: the stage {recipe.last.text!r} gives a float model, which has no archive")
+    if rest[-1] == "sensitivity.csv":
+        _check_measured(target, recipe)
+
+
+def _check_measured(target: str, recipe: Recipe) -> None:
+    if recipe.last.kind != "quantize":
+        raise UserError(f"{target}: the stage {recipe.last.text!r} does not quantize and has no sensitivity.csv")
+    if (right := measured_recipe(recipe)) != recipe.path:
+        expected = target.replace(f"/{recipe.path}/", f"/{right}/")
+        raise UserError(f"{target}: the file is the same for all bits, orders and budgets, expected {expected}")

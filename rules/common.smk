@@ -17,6 +17,7 @@ from kdq.environment import import_from
 from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
 from kdq.job import Job
+from kdq.quantize import measured
 from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
@@ -54,16 +55,23 @@ gc.set_threshold(200_000, 50, 1000)
 
 # An environment of --sdm conda brings its own Python; without one it is the Python that runs Snakemake.
 IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-PYTHON = "python" if IN_CONDA else shlex.quote(sys.executable)
+
+
+def literal(text):
+    """``text`` as one word of a shell command, and in Snakemake's format for one."""
+    return shlex.quote(text).replace("{", "{{").replace("}", "}}")
+
+
+PYTHON = "python" if IN_CONDA else literal(sys.executable)
 # A job that runs where Snakemake does is forked in a moment; one on a node of a cluster has that node to itself.
 IS_LOCAL = not workflow.remote_exec
-LAUNCH = f"-I -S {shlex.quote(f'{HOME}/kdq/launch.py')}" if IS_LOCAL else "-m kdq.job"
+LAUNCH = f"-I -S {literal(f'{HOME}/kdq/launch.py')}" if IS_LOCAL else "-m kdq.job"
 
 
 def command(script, **named):
     """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
     # exec: the command's parent is Snakemake itself, so that it notices when that is killed
-    words = ["exec", PYTHON, LAUNCH, shlex.quote(f"{HOME}/{script}")]
+    words = ["exec", PYTHON, LAUNCH, literal(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
     return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])
@@ -80,13 +88,15 @@ def stages_of(kind):
 
 DATA_FILE = f"results/{{dataset}}/data/split={DATA.split_seed}.safetensors"
 PARENT = "results/{dataset}/seed={seed}/{parent}"
+STAGE = f"({any_of(GRAMMAR.types)})(,[^/]+)?"
 
 
 wildcard_constraints:
     dataset=any_of(DATASETS),
-    seed=r"\d+",
-    split_seed=r"\d+",
-    parent=".+",
+    seed="[0-9]+",
+    split_seed="[0-9]+",
+    parent=f"{STAGE}(/{STAGE})*",
+    stage=STAGE,
 
 
 def keys_of(stage):
@@ -118,6 +128,13 @@ def job_of_stage(script):
     return lambda wildcards: stage_job(wildcards.stage, script)
 
 
+def teacher_model(wildcards):
+    """The model that a stage that retrains learns from: its float ancestor, or the root."""
+    parent, stage = or_stop(GRAMMAR.parse, wildcards.parent), or_stop(GRAMMAR.parse_stage, wildcards.stage)
+    teacher = or_stop(GRAMMAR.teacher, parent, stage)
+    return f"results/{wildcards.dataset}/seed={wildcards.seed}/{teacher.path}/model.safetensors"
+
+
 def teacher_views(wildcards):
     """The file of its teacher's logits for a stage that asks for it, none for the others."""
     keys = keys_of(wildcards.stage)
@@ -125,6 +142,22 @@ def teacher_views(wildcards):
         return []
     views = spell("views", {key: keys[key] for key in ("crop", "flip", "precision")})
     return f"{PARENT.format(**wildcards)}/{views}.safetensors"
+
+
+@cache
+def measurement_job(stage):
+    """What a stage's sensitivities depend on: as its result, but for the keys that are chosen by them."""
+    job, chosen = stage_job(stage, "scripts/sensitivity.py"), or_stop(GRAMMAR.parse_stage, stage).type.keys
+    keys = {key: value for key, value in job["keys"].items() if key not in chosen.after_measurement}
+    return Job(job | {"keys": keys})
+
+
+def sensitivity_table(wildcards):
+    """The file of what each layer costs alone for a stage that asks for it, none for the others."""
+    stage = or_stop(GRAMMAR.parse_stage, wildcards.stage)
+    if not stage.type.keys.needs_measurement(keys_of(wildcards.stage)):
+        return []
+    return f"{PARENT.format(**wildcards)}/{measured.measured_stage(stage)}/{measured.FILE}"
 
 
 @cache
@@ -136,15 +169,10 @@ def job_of_script(script):
 @cache
 def data_job(dataset):
     """What a data set's file depends on: code, and of the config what matters to this data set."""
-    settings = {"test_fraction": DATA.test_fraction}
+    job = {"code": or_stop(CODE.of, "scripts/prepare_data.py"), "keys": STUDY.data_keys(dataset)}
     if dataset == "folder":
-        settings |= {"image_folder": DATA.image_folder, "image_size": DATA.image_size}
-        settings["images"] = or_stop(folder_digest, settings)
-    return {
-        "code": or_stop(CODE.of, "scripts/prepare_data.py"),
-        "settings": settings,
-        "validation_fraction": DATA.validation_fraction,
-    }
+        job["images"] = or_stop(folder_digest, {"image_folder": DATA.image_folder})
+    return Job(job)
 
 
 @cache

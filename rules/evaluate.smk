@@ -7,8 +7,6 @@ rule evaluate_root:
         predictions="results/{dataset}/seed={seed}/{stage}/predictions.safetensors",
     log:
         "logs/evaluate/{dataset}/seed={seed}/{stage}.log",
-    wildcard_constraints:
-        stage="[^/]+",
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
@@ -33,8 +31,6 @@ rule evaluate:
         predictions="results/{dataset}/seed={seed}/{parent}/{stage}/predictions.safetensors",
     log:
         "logs/evaluate/{dataset}/seed={seed}/{parent}/{stage}.log",
-    wildcard_constraints:
-        stage="[^/]+",
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads

@@ -1,7 +1,37 @@
+# seconds: on a cluster it runs where snakemake runs
+localrules:
+    archive,
+
+
+rule sensitivity:
+    input:
+        data=DATA_FILE,
+        parent=f"{PARENT}/model.safetensors",
+    output:
+        sensitivity="results/{dataset}/seed={seed}/{parent}/{stage}/sensitivity.csv",
+    log:
+        "logs/sensitivity/{dataset}/seed={seed}/{parent}/{stage}.log",
+    wildcard_constraints:
+        stage=stages_of("quantize"),
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
+    resources:
+        mem_mb=memory(needs_of_sensitivity),
+        runtime=minutes(needs_of_sensitivity),
+    params:
+        job=lambda wildcards: measurement_job(wildcards.stage),
+    message:
+        "Measuring {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}, each layer alone by {wildcards.stage}"
+    shell:
+        command("scripts/sensitivity.py", input="data parent", output="sensitivity", wildcards="seed")
+
+
 rule quantize:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
+        sensitivity=sensitivity_table,
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
     log:
@@ -19,4 +49,26 @@ rule quantize:
     message:
         "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command("scripts/quantize.py", input="data parent", output="model", wildcards="dataset seed parent stage")
+        command(
+            "scripts/quantize.py",
+            input="data parent sensitivity",
+            output="model",
+            wildcards="dataset seed parent stage",
+        )
+
+
+rule archive:
+    input:
+        model=f"{PARENT}/model.safetensors",
+    output:
+        archive=f"{PARENT}/model.archive.safetensors",
+    log:
+        "logs/archive/{dataset}/seed={seed}/{parent}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_script("scripts/archive.py"),
+    message:
+        "Packing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}"
+    shell:
+        command("scripts/archive.py", input="model", output="archive")

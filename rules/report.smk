@@ -2,18 +2,22 @@
 localrules:
     table,
     compare,
+    sequences,
+    sensitivities,
     plot_accuracy_vs_bits,
     plot_accuracy_vs_bytes,
     plot_comparisons,
+    plot_sequences,
     plot_training_curves,
     plot_dkd_curves,
     plot_dkd_heatmap,
     plot_layer_errors,
+    plot_sensitivity,
 
 
 rule table:
     input:
-        metrics=files_of_all("metrics.json"),
+        metrics=files_of_cells("table"),
     output:
         table=report(
             "results/table.csv",
@@ -33,12 +37,13 @@ rule table:
             category="Tables",
             labels={"table": "every quantized layer"},
         ),
+        record="results/table.json",
     log:
         "logs/table.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=table_job(),
+        job=job_of_report("table"),
     message:
         "Collecting the metrics of all cells"
     script:
@@ -49,7 +54,7 @@ rule compare:
     input:
         table="results/table.csv",
         data=data_files,
-        predictions=files_of_all("predictions.safetensors"),
+        predictions=files_of_cells("compare"),
     output:
         comparisons=report(
             "results/comparisons.csv",
@@ -57,16 +62,65 @@ rule compare:
             category="Tables",
             labels={"table": "differences"},
         ),
+        record="results/comparisons.json",
     log:
         "logs/compare.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=compare_job(),
+        job=job_of_report("compare"),
     message:
         "Comparing recipes over seeds and over test images"
     script:
         "../scripts/compare.py"
+
+
+rule sequences:
+    input:
+        table="results/table.csv",
+        data=data_files,
+        predictions=files_of_cells("sequences"),
+    output:
+        sequences=report(
+            "results/sequences.csv",
+            caption="../docs/report/sequences_table.rst",
+            category="Tables",
+            labels={"table": "sequences of stages"},
+        ),
+        record="results/sequences.json",
+    log:
+        "logs/sequences.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_report("sequences"),
+    message:
+        "Comparing sequences of stages at each number of bits"
+    script:
+        "../scripts/sequences.py"
+
+
+rule sensitivities:
+    input:
+        sensitivities=files_of_cells("sensitivities"),
+    output:
+        table=report(
+            "results/sensitivity.csv",
+            caption="../docs/report/sensitivities.rst",
+            category="Tables",
+            labels={"table": "layers quantized alone"},
+        ),
+        record="results/sensitivity.json",
+    log:
+        "logs/sensitivities.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_report("sensitivities"),
+    message:
+        "Collecting what the layers of all measured networks cost alone"
+    script:
+        "../scripts/sensitivities.py"
 
 
 rule plot_accuracy_vs_bits:
@@ -81,12 +135,13 @@ rule plot_accuracy_vs_bits:
             labels={"figure": "accuracy against bits"},
         ),
         svg="results/{dataset}/figures/accuracy_vs_bits.svg",
+        record="results/{dataset}/figures/accuracy_vs_bits.json",
     log:
         "logs/plot_accuracy_vs_bits/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/plot_accuracy_vs_bits.py"),
+        job=job_of_report("plot_accuracy_vs_bits"),
     message:
         "Drawing {wildcards.dataset}: accuracy against bits"
     script:
@@ -105,12 +160,13 @@ rule plot_accuracy_vs_bytes:
             labels={"figure": "accuracy against size"},
         ),
         svg="results/{dataset}/figures/accuracy_vs_bytes.svg",
+        record="results/{dataset}/figures/accuracy_vs_bytes.json",
     log:
         "logs/plot_accuracy_vs_bytes/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/plot_accuracy_vs_bytes.py"),
+        job=job_of_report("plot_accuracy_vs_bytes"),
     message:
         "Drawing {wildcards.dataset}: accuracy against size"
     script:
@@ -129,21 +185,47 @@ rule plot_comparisons:
             labels={"figure": "differences between students"},
         ),
         svg="results/{dataset}/figures/comparisons.svg",
+        record="results/{dataset}/figures/comparisons.json",
     log:
         "logs/plot_comparisons/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/plot_comparisons.py"),
+        job=job_of_report("plot_comparisons"),
     message:
         "Drawing {wildcards.dataset}: differences between students"
     script:
         "../scripts/plot_comparisons.py"
 
 
+rule plot_sequences:
+    input:
+        sequences="results/sequences.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/sequences.png",
+            caption="../docs/report/sequences.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "sequences of stages"},
+        ),
+        svg="results/{dataset}/figures/sequences.svg",
+        record="results/{dataset}/figures/sequences.json",
+    log:
+        "logs/plot_sequences/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_report("plot_sequences"),
+    message:
+        "Drawing {wildcards.dataset}: sequences of stages"
+    script:
+        "../scripts/plot_sequences.py"
+
+
 rule plot_training_curves:
     input:
-        histories=trained_histories,
+        histories=files_of_cells("plot_training_curves"),
     output:
         png=report(
             "results/{dataset}/figures/training_curves.png",
@@ -153,12 +235,13 @@ rule plot_training_curves:
             labels={"figure": "training"},
         ),
         svg="results/{dataset}/figures/training_curves.svg",
+        record="results/{dataset}/figures/training_curves.json",
     log:
         "logs/plot_training_curves/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=training_curves_job(),
+        job=job_of_report("plot_training_curves"),
     message:
         "Drawing {wildcards.dataset}: training"
     script:
@@ -167,7 +250,7 @@ rule plot_training_curves:
 
 rule plot_dkd_curves:
     input:
-        histories=dkd_files("history.csv"),
+        histories=files_of_cells("plot_dkd_curves"),
     output:
         png=report(
             "results/{dataset}/figures/dkd_curves.png",
@@ -177,12 +260,13 @@ rule plot_dkd_curves:
             labels={"figure": "DKD over its weights, by epoch"},
         ),
         svg="results/{dataset}/figures/dkd_curves.svg",
+        record="results/{dataset}/figures/dkd_curves.json",
     log:
         "logs/plot_dkd_curves/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=dkd_curves_job(),
+        job=job_of_report("plot_dkd_curves"),
     message:
         "Drawing {wildcards.dataset}: DKD over its weights, by epoch"
     script:
@@ -191,7 +275,7 @@ rule plot_dkd_curves:
 
 rule plot_dkd_heatmap:
     input:
-        metrics=dkd_files("metrics.json"),
+        metrics=files_of_cells("plot_dkd_heatmap"),
     output:
         png=report(
             "results/{dataset}/figures/dkd_heatmap.png",
@@ -201,12 +285,13 @@ rule plot_dkd_heatmap:
             labels={"figure": "DKD over its weights"},
         ),
         svg="results/{dataset}/figures/dkd_heatmap.svg",
+        record="results/{dataset}/figures/dkd_heatmap.json",
     log:
         "logs/plot_dkd_heatmap/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/plot_dkd_heatmap.py"),
+        job=job_of_report("plot_dkd_heatmap"),
     message:
         "Drawing {wildcards.dataset}: DKD over its weights"
     script:
@@ -225,13 +310,39 @@ rule plot_layer_errors:
             labels={"figure": "errors of the layers"},
         ),
         svg="results/{dataset}/figures/layer_errors.svg",
+        record="results/{dataset}/figures/layer_errors.json",
     log:
         "logs/plot_layer_errors/{dataset}.log",
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/plot_layer_errors.py"),
+        job=job_of_report("plot_layer_errors"),
     message:
         "Drawing {wildcards.dataset}: errors of the layers"
     script:
         "../scripts/plot_layer_errors.py"
+
+
+rule plot_sensitivity:
+    input:
+        sensitivities="results/sensitivity.csv",
+    output:
+        png=report(
+            "results/{dataset}/figures/sensitivity.png",
+            caption="../docs/report/sensitivity.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "layers quantized alone"},
+        ),
+        svg="results/{dataset}/figures/sensitivity.svg",
+        record="results/{dataset}/figures/sensitivity.json",
+    log:
+        "logs/plot_sensitivity/{dataset}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=job_of_report("plot_sensitivity"),
+    message:
+        "Drawing {wildcards.dataset}: layers quantized alone"
+    script:
+        "../scripts/plot_sensitivity.py"

@@ -62,6 +62,17 @@ def _needs_of_training(dataset, parent, stage, gpu):
     return needs.training(images, keys, student, teacher, bool(gpu), THREADS)
 
 
+def needs_of_retrain(wildcards):
+    return _needs_of_retrain(wildcards.dataset, wildcards.parent, wildcards.stage, gpus_of("retrain"))
+
+
+@cache
+def _needs_of_retrain(dataset, parent, stage, gpu):
+    recipe, last = or_stop(GRAMMAR.parse, parent), or_stop(GRAMMAR.parse_stage, stage)
+    teacher = network_of(dataset, or_stop(GRAMMAR.teacher, recipe, last).path)
+    return needs.training(images_of(dataset), keys_of(stage), network_of(dataset, parent), teacher, bool(gpu), THREADS)
+
+
 def needs_of_cache(wildcards):
     teacher, crop, flip = network_of(wildcards.dataset, wildcards.parent), int(wildcards.crop), wildcards.flip == "true"
     gpu = bool(gpus_of("teacher_cache"))
@@ -75,6 +86,15 @@ def needs_of_quantize(wildcards):
 @cache
 def _needs_of_quantize(dataset, parent, stage):
     return needs.quantizing(images_of(dataset), keys_of(stage)["images"], network_of(dataset, parent), THREADS)
+
+
+def needs_of_sensitivity(wildcards):
+    return _needs_of_sensitivity(wildcards.dataset, wildcards.parent, wildcards.stage)
+
+
+@cache
+def _needs_of_sensitivity(dataset, parent, stage):
+    return needs.measuring(images_of(dataset), keys_of(stage)["images"], network_of(dataset, parent), THREADS)
 
 
 def needs_of_evaluate(wildcards):

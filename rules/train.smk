@@ -107,3 +107,35 @@ rule distill:
             output="model history",
             wildcards="dataset seed parent stage",
         )
+
+
+rule retrain:
+    input:
+        data=DATA_FILE,
+        parent=f"{PARENT}/model.safetensors",
+        teacher=teacher_model,
+    output:
+        model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
+        history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
+    log:
+        "logs/retrain/{dataset}/seed={seed}/{parent}/{stage}.log",
+    wildcard_constraints:
+        stage=stages_of("retrain"),
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
+    resources:
+        gpu=gpus_of("retrain"),
+        mem_mb=memory(needs_of_retrain),
+        runtime=minutes(needs_of_retrain),
+    params:
+        job=job_of_stage("scripts/retrain.py"),
+    message:
+        "Retraining {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
+    shell:
+        command(
+            "scripts/retrain.py",
+            input="data parent teacher",
+            output="model history",
+            wildcards="dataset seed parent stage",
+        )

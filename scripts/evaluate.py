@@ -4,21 +4,23 @@ from kdq.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read as read_data
-    from kdq.evaluate.stage import PREDICTIONS_FORMAT, describe, evaluate
+    from kdq.evaluate import predictions as predictions_file
+    from kdq.evaluate.stage import describe, evaluate
     from kdq.files import sha256, write_json, write_tensors
     from kdq.models.file import read as read_model
     from kdq.train.device import prepare
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/evaluate.py")
-    parent = getattr(snakemake.input, "parent", None)
-    model = snakemake.input.model
-    device = prepare(snakemake.threads)
-    metrics, predictions = evaluate(read_model(model), model, read_data(snakemake.input.data), parent, device)
+    inputs = {role: path for role, path in vars(snakemake.input).items() if path}
+    digests = {role: sha256(path) for role, path in inputs.items()}
+    model, data = inputs["model"], read_data(inputs["data"])
+    metrics, predictions = evaluate(read_model(model), model, data, inputs.get("parent"), prepare(snakemake.threads))
     if hasattr(snakemake.wildcards, "stage"):  # a root that several seeds share names the one that it is a copy of
         metrics |= {"seed": int(snakemake.wildcards.seed), "recipe": snakemake.wildcards.stage}
-    metrics["evaluation"] = {"code": job["code"], "model": sha256(model)}
     cell = {key: metrics[key] for key in ("dataset", "seed", "recipe")}
-    write_tensors(snakemake.output.predictions, predictions, {"format": PREDICTIONS_FORMAT, **cell})
+    write_tensors(snakemake.output.predictions, predictions, {"format": predictions_file.FORMAT, **cell})
+    digest = sha256(snakemake.output.predictions)
+    metrics["evaluation"] = {"code": job["code"], "inputs": digests, "predictions": digest}
     write_json(snakemake.output.metrics, metrics)
     log(describe(metrics))

@@ -3,9 +3,10 @@
 from kdq.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import forest_plot, style, table
+    from kdq.report import forest_plot, record, style, table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_comparisons.py")
     figure = forest_plot.draw(table.read(snakemake.input.comparisons), snakemake.wildcards.dataset)
     style.save(figure, snakemake.output.png, snakemake.output.svg)
+    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)

@@ -3,10 +3,11 @@
 from kdq.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import curves, dkd_curves, style
+    from kdq.report import curves, dkd_curves, record, style
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_dkd_curves.py")
     histories = curves.read_grouped(snakemake.input.histories, [tuple(point) for point in job["points"]])
     figure = dkd_curves.draw(histories, snakemake.wildcards.dataset)
     style.save(figure, snakemake.output.png, snakemake.output.svg)
+    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)

@@ -3,10 +3,11 @@
 from kdq.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import dkd_choice, dkd_heatmap, style, table
+    from kdq.report import dkd_choice, dkd_heatmap, record, style, table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_dkd_heatmap.py")
     cells = dkd_choice.by_weights([table.read_metrics(path) for path in snakemake.input.metrics])
     figure = dkd_heatmap.draw(cells, snakemake.wildcards.dataset)
     style.save(figure, snakemake.output.png, snakemake.output.svg)
+    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)

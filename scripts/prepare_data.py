@@ -12,10 +12,10 @@ with running(snakemake.log[0]) as log:
     places = {"folder": "data", "download": True} | snakemake.config.get("data", {})
     prepared = prepare(
         snakemake.wildcards.dataset,
-        places | job["settings"],
-        job["validation_fraction"],
+        places | job["keys"],
+        job["keys"]["validation_fraction"],
         int(snakemake.wildcards.split_seed),
     )
-    write(snakemake.output.data, prepared)
+    write(snakemake.output.data, prepared, {"code": job["code"], "keys": job["keys"]})
     for part in ("train", "validation", "test"):
         log(f"{part}: {len(getattr(prepared, part).labels):,} images")

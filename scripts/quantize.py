@@ -6,6 +6,7 @@ with running(snakemake.log[0]) as log:
     from kdq import provenance
     from kdq.data.prepared import read as read_data
     from kdq.models import file as model_file
+    from kdq.quantize.configured import quantizer_of
     from kdq.quantize.stage import quantize_stage
     from kdq.train.device import device_name, prepare
 
@@ -15,10 +16,14 @@ with running(snakemake.log[0]) as log:
     check_code(job["code"], "scripts/quantize.py", job["file"])
     device = prepare(threads)
     inputs = {"data": snakemake.input.data, "parent": snakemake.input.parent}
+    sensitivity = snakemake.input.sensitivity  # empty for a stage that does not ask for it
+    if sensitivity:
+        inputs["sensitivity"] = sensitivity
     parent = model_file.read(snakemake.input.parent)
     network = model_file.to_network(parent, snakemake.input.parent)
     keys, prepared = module.Parameters(**job["keys"]), read_data(snakemake.input.data)
-    codes = quantize_stage(network, prepared, module.quantizer, keys, seed=seed, device=device, log=log)
+    settings = {"seed": seed, "device": device, "log": log, "sensitivity": sensitivity}
+    codes = quantize_stage(network, prepared, quantizer_of(module, keys, seed), keys, **settings)
     model_file.save(
         snakemake.output.model,
         network,

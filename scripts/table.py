@@ -3,7 +3,7 @@
 from kdq.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import layers, summary, table
+    from kdq.report import layers, record, summary, table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/table.py")
@@ -12,4 +12,5 @@ with running(snakemake.log[0]) as log:
     table.write(snakemake.output.table, table.COLUMNS, rows)
     table.write(snakemake.output.summary, summary.COLUMNS, summary.summarize(rows))
     table.write(snakemake.output.layers, layers.COLUMNS, layers.rows(cells))
+    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)
     log(f"{len(rows):,} cells")

@@ -87,6 +87,11 @@ class TestMessages:
             ("5: 1", "unknown key '5', expected one of"),
             ("data: {fold: x}", "unknown key 'data.fold'; did you mean 'folder'"),
             ("teacher: {learning_rat: 1}", "unknown key 'teacher.learning_rat'; did you mean 'learning_rate'"),
+            ("retrain: {width: 1}", "unknown key 'retrain.width', expected one of epochs, batch_size, "),
+            ("retrain: {epoch: 1}", "unknown key 'retrain.epoch'; did you mean 'epochs'"),
+            ("retrain: {learning_rate: 0}", "retrain.learning_rate: found 0, expected greater than 0"),
+            ("recipes: [hard/qat]", "recipe 'hard/qat': qat retrains a quantized model, but its parent 'hard' is"),
+            ("stages: {qat: {start: weights}}", "stages.qat: start: found 'weights', expected 'codes' or 'float'"),
             ("student: {epochs: 0}", "student.epochs: found 0, expected greater than or equal to 1"),
             ("student: {epochs: 2.5}", "student.epochs: found 2.5, expected integer"),
             ("student: {flip: 'yes'}", "student.flip: found 'yes', expected boolean"),
@@ -182,7 +187,7 @@ class TestGarbage:
                 assert "\n" not in str(error)
 
     @settings(max_examples=80)
-    @given(st.sampled_from(["data", "teacher", "student", "kd", "rtn", "dkd"]), KEYS, GARBAGE)
+    @given(st.sampled_from(["data", "teacher", "student", "retrain", "kd", "rtn", "dkd", "qat"]), KEYS, GARBAGE)
     def test_in_a_place_where_something_is_expected(self, home, place, key, value):
         fields = {"kd": ("temperature", "loss"), "rtn": ("scale", "patches", "bits"), "dkd": ("alpha", "warmup")}
         for name in (key, *fields.get(place, ("folder", "width"))):

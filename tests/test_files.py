@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.files import atomic, read_header, read_tensors, sha256, write_json, write_tensors
+from kdq.files import atomic, read_header, read_json, read_tensors, sha256, write_json, write_tensors
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ class TestJson:
         write_json(tmp_path / "a", {"x": 1, "y": [2.5, None]})
         write_json(tmp_path / "b", {"y": [2.5, None], "x": 1})
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-        assert json.loads((tmp_path / "a").read_text()) == {"x": 1, "y": [2.5, None]}
+        assert read_json(tmp_path / "a") == {"x": 1, "y": [2.5, None]}
+        assert json.loads((tmp_path / "a").read_text()).keys() == {"x", "y", "seal"}
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, object()])
     def test_what_is_not_json_is_refused_and_leaves_nothing(self, tmp_path, value):
@@ -136,3 +137,11 @@ class TestTensors:
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_writers_of_the_same_file_at_the_same_time_do_not_meet(tmp_path):
+    path = tmp_path / "note.json"
+    with atomic(path, alone=False) as first, atomic(path, alone=False) as second:
+        first.write_text("the same")
+        second.write_text("the same")
+    assert path.read_text() == "the same" and list(tmp_path.iterdir()) == [path]

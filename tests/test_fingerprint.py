@@ -69,6 +69,9 @@ OTHER = {
 }
 
 
+QUANTIZERS = ("rtn", "gpfq", "spfq", "sparse", "gptq", "qronos", "adaround")
+
+
 def changed(pair) -> str:
     assert SOURCE.count(pair[0]) >= 1
     return SOURCE.replace(*pair)
@@ -130,13 +133,26 @@ class TestClosure:
         assert not {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py", "kdq/quantize/network.py"} & found
         assert {"kdq/distill/method.py", "kdq/data/batches.py", "kdq/parameters.py", "kdq/__init__.py"} <= found
 
-    @pytest.mark.parametrize("name", ["rtn", "gpfq"])
+    @pytest.mark.parametrize("name", QUANTIZERS)
     def test_a_quantizer_has_no_other_quantizer_and_no_training(self, fingerprints, home, name):
         found = names(home, fingerprints.closure("scripts/quantize.py", f"kdq/quantize/{name}.py"))
-        assert found & {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py"} == {f"kdq/quantize/{name}.py"}
+        assert found & {f"kdq/quantize/{other}.py" for other in QUANTIZERS} == {f"kdq/quantize/{name}.py"}
         assert not any(path.startswith(("kdq/distill", "kdq/evaluate", "kdq/report")) for path in found)
         assert "kdq/train/loop.py" not in found
         assert {"scripts/quantize.py", "kdq/quantize/network.py", "kdq/models/file.py"} <= found
+
+    def test_what_layers_cost_does_not_depend_on_what_is_chosen_by_it(self, fingerprints, home):
+        chosen = {f"kdq/quantize/{name}.py" for name in ("budget", "allocation", "greedy", "stage")}
+        measured = names(home, fingerprints.closure("scripts/sensitivity.py", "kdq/quantize/gpfq.py"))
+        quantized = names(home, fingerprints.closure("scripts/quantize.py", "kdq/quantize/gpfq.py"))
+        assert not chosen & measured and chosen <= quantized
+        assert "kdq/quantize/sensitivity.py" in measured - quantized
+
+    def test_the_coder_of_archives_is_in_no_model(self, fingerprints, home):
+        coder = {"kdq/models/archive.py", "kdq/models/entropy.py"}
+        for script in ("train_root", "distill", "quantize", "sensitivity", "teacher_cache"):
+            assert not coder & names(home, fingerprints.closure(f"scripts/{script}.py"))
+        assert coder <= names(home, fingerprints.closure("scripts/evaluate.py"))
 
     def test_an_evaluation_has_no_training_loop_and_no_method(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/evaluate.py"))
@@ -152,6 +168,21 @@ class TestClosure:
         assert not {"kdq/config.py", "kdq/recipe.py", "kdq/stages.py", "kdq/targets.py"} & found
         assert not {"kdq/data/cifar.py", "kdq/data/sources.py"} & found
         assert script == "distill" or not any(path.startswith("kdq/distill") for path in found)
+
+    @pytest.mark.parametrize("name", ["qat", "qkd", "dcq"])
+    def test_a_way_to_retrain_has_no_other_one_no_quantizer_and_no_method(self, fingerprints, home, name):
+        found = names(home, fingerprints.closure("scripts/retrain.py", f"kdq/retrain/{name}.py"))
+        ways = {f"kdq/retrain/{other}.py" for other in ("qat", "qkd", "dcq", "ntklc")}
+        assert found & ways == {f"kdq/retrain/{name}.py"}
+        assert {"kdq/retrain/lsq.py", "kdq/retrain/stage.py", "kdq/train/loop.py", "kdq/models/file.py"} <= found
+        assert ("kdq/retrain/sections.py" in found) == (name == "dcq")
+        assert not {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py", "kdq/quantize/network.py"} & found
+        assert {path for path in found if path.startswith("kdq/distill")} == {
+            "kdq/distill/__init__.py",
+            "kdq/distill/divergence.py",
+        }
+        assert not any(path.startswith(("kdq/evaluate", "kdq/report", "kdq/root")) for path in found)
+        assert not {"kdq/config.py", "kdq/recipe.py", "kdq/stages.py"} & found
 
     def test_preparing_data_has_no_model(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/prepare_data.py"))
@@ -174,8 +205,11 @@ class TestEdits:
             "kd": ("scripts/distill.py", "kdq/distill/kd.py"),
             "dkd": ("scripts/distill.py", "kdq/distill/dkd.py"),
             "mixup": ("scripts/distill.py", "kdq/distill/mixup.py"),
-            "rtn": ("scripts/quantize.py", "kdq/quantize/rtn.py"),
-            "gpfq": ("scripts/quantize.py", "kdq/quantize/gpfq.py"),
+            **{name: ("scripts/quantize.py", f"kdq/quantize/{name}.py") for name in QUANTIZERS},
+            "sensitivity": ("scripts/sensitivity.py", "kdq/quantize/gpfq.py"),
+            "qat": ("scripts/retrain.py", "kdq/retrain/qat.py"),
+            "qkd": ("scripts/retrain.py", "kdq/retrain/qkd.py"),
+            "dcq": ("scripts/retrain.py", "kdq/retrain/dcq.py"),
             "evaluate": ("scripts/evaluate.py",),
             "data": ("scripts/prepare_data.py",),
         }
@@ -190,12 +224,24 @@ class TestEdits:
         [
             ("kdq/distill/kd.py", {"kd"}),
             ("kdq/distill/dkd.py", {"dkd"}),
-            ("kdq/distill/divergence.py", {"kd", "mixup"}),
+            ("kdq/distill/divergence.py", {"kd", "mixup", "qat", "qkd", "dcq"}),
             ("kdq/distill/standardize.py", {"kd", "dkd", "mixup"}),
             ("kdq/quantize/rtn.py", {"rtn"}),
-            ("kdq/quantize/gpfq.py", {"gpfq"}),
+            ("kdq/quantize/gpfq.py", {"gpfq", "sensitivity"}),
+            ("kdq/quantize/sparse.py", {"sparse"}),
+            ("kdq/quantize/hessian.py", {"gptq", "qronos"}),
+            ("kdq/quantize/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn"}),
+            ("kdq/quantize/bias.py", {*QUANTIZERS, "sensitivity"}),
+            ("kdq/quantize/sensitivity.py", {"sensitivity"}),
+            ("kdq/quantize/allocation.py", set(QUANTIZERS)),
+            ("kdq/models/entropy.py", {"evaluate"}),
             ("kdq/evaluate/metrics.py", {"evaluate"}),
-            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup"}),
+            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", "qat", "qkd", "dcq"}),
+            ("kdq/retrain/qat.py", {"qat"}),
+            ("kdq/retrain/qkd.py", {"qkd"}),
+            ("kdq/retrain/sections.py", {"dcq"}),
+            ("kdq/retrain/lsq.py", {"qat", "qkd", "dcq"}),
+            ("scripts/retrain.py", {"qat", "qkd", "dcq"}),
             ("kdq/root/hard.py", {"root"}),
             ("kdq/root/checkpoint.py", {"teacher"}),
             ("kdq/root/classifier.py", {"teacher"}),

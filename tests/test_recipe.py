@@ -25,8 +25,9 @@ KD = {"temperature": positive, "label_weight": not_negative, "loss": st.sampled_
 RTN = {
     "bits": st.integers(2, 8),
     "levels": st.sampled_from(["2^b", "2^b-1", "paper"]),
-    "scale": st.just("search") | positive,
+    "scale": st.sampled_from(["search", "mse", "minmax"]) | positive,
     "patches": st.sampled_from(["all", "paper"]) | st.integers(1, 10**6),
+    "order": st.sampled_from(["forward", "greedy"]),
 }
 ROOTS = {
     name: TRAINING | {"label_smoothing": st.floats(0, 1), "seed": st.integers(0, 10**9)} for name in ("teacher", "hard")
@@ -46,8 +47,9 @@ recipes = st.tuples(stages(ROOTS), st.lists(stages(OTHERS), max_size=3)).map(lam
 
 @pytest.fixture(scope="module")
 def grammar(home):
-    student = {"epochs": 20, "width": 0.5}
-    return Grammar(find_stages(home / "kdq"), {"teacher": {"epochs": 30}, "student": student}, {"dkd": {"warmup": 5}})
+    student = {"epochs": 20, "width": 0.5, "learning_rate": 0.3, "batch_size": 50, "crop": 2}
+    roles = {"teacher": {"epochs": 30}, "student": student, "retrain": {"crop": 1}}
+    return Grammar(find_stages(home / "kdq"), roles, {"dkd": {"warmup": 5}, "qkd": {"epochs": 7}})
 
 
 def refused(grammar, text: str, match: str) -> None:
@@ -111,14 +113,19 @@ class TestMessages:
             ("teacher/kdd", "stage 'kdd' does not exist, expected one of .*; did you mean 'kd'"),
             ("teacher/qwertz", "stage 'qwertz' does not exist, expected one of [a-z, ]*$"),
             ("teacher/kd,temprature=2", "stage 'kd': unknown key 'temprature'; did you mean 'temperature'"),
-            ("teacher/rtn,zzz=2", "stage 'rtn': unknown key 'zzz', expected one of batchnorm, bits, .*scale"),
+            ("teacher/rtn,zzz=2", "stage 'rtn': unknown key 'zzz', expected one of batchnorm, bias, bits, .*scale"),
             ("teacher/kd,loss=kk", "loss: found 'kk', expected 'kl' or 'ce'; did you mean 'kl'"),
             ("teacher/kd,temperature=0", "temperature: found 0, expected greater than 0"),
             ("teacher/kd,temperature=hot", "temperature: found 'hot', expected number"),
             ("teacher/kd,temperature=nan", "temperature: found nan, expected a finite number"),
             ("teacher/kd,temperature=1e999", "temperature: found inf, expected a finite number"),
+            ("teacher/rtn,batchnorm=reestimate,bias=correct", "bias: found 'correct' beside .*'reestimate': "),
             ("teacher/rtn,bits=9", "bits: found 9, expected less than or equal to 8"),
             ("teacher/rtn,bits=2.5", "bits: found 2.5, expected integer"),
+            ("teacher/rtn,budget=1.5", "budget: found 1.5, expected 0 or greater than or equal to 2"),
+            ("teacher/rtn,budget=8.5", "budget: found 8.5, expected 0 or less than or equal to 8"),
+            ("teacher/rtn,budget=3.0", "is spelled 'rtn,budget=3'"),
+            ("teacher/rtn,cost=kll", "cost: found 'kll', expected 'kl', 'loss' or 'accuracy'; did you mean 'kl'"),
             ("teacher,seed=0,epochs=3", r"is spelled 'teacher,epochs=3,seed=0'$"),
             ("teacher,seed=00", r"is spelled 'teacher,seed=0'$"),
             ("teacher,seed=own", "seed: found 'own', expected integer"),
@@ -131,7 +138,7 @@ class TestMessages:
             ("teacher/kd,temperature=2.0", r"stage 'kd,temperature=2.0' is spelled 'kd,temperature=2'$"),
             ("teacher/kd,temperature=02", r"is spelled 'kd,temperature=2'$"),
             ("teacher/kd,temperature=1e3", r"is spelled 'kd,temperature=1000'$"),
-            ("teacher/kd,temperature= 2", r"is spelled 'kd,temperature=2'$"),
+            ("teacher/kd,temperature= 2", "temperature: found ' 2', expected letters, digits"),
             ("teacher/kd,temperature=2,loss=ce", r"is spelled 'kd,loss=ce,temperature=2'$"),
             ("teacher/rtn,bits=4,bits=4", "the key 'bits' is given twice"),
             ("teacher/rtn,bits", "found 'bits', expected key=value"),
@@ -147,6 +154,17 @@ class TestMessages:
             ("teacher/", "stage '' does not exist"),
             ("teacher//rtn", "stage '' does not exist"),
             ("teacher /rtn", "stage 'teacher ' does not exist.*did you mean 'teacher'"),
+            (
+                "hard/qat",
+                "qat retrains a quantized model, but its parent 'hard' is float; did you mean 'hard/gpfq,bits=4/qat'",
+            ),
+            (
+                "teacher/rtn,bits=2/kd/dcq,inputs=student/rtn",
+                "its parent 'teacher/rtn,bits=2/kd' is float; did you mean "
+                "'teacher/rtn,bits=2/kd/gpfq,bits=4/dcq,inputs=student/rtn'",
+            ),
+            ("hard/rtn/qat,width=2", "stage 'qat': unknown key 'width'"),
+            ("hard/rtn/qat,teacher=parent", "teacher: found 'parent', expected 'float' or 'root'"),
         ],
     )
     def test_of_a_recipe(self, grammar, text, match):
@@ -154,7 +172,7 @@ class TestMessages:
 
     @pytest.mark.parametrize("value", ["-1", "0", "serach", "true"])
     def test_of_a_key_that_is_a_word_or_a_number(self, grammar, value):
-        refused(grammar, f"teacher/rtn,scale={value}", r"expected 'search' or .*(greater than 0|number)")
+        refused(grammar, f"teacher/rtn,scale={value}", r"expected 'search', .*'minmax' or .*(greater than 0|number)")
 
 
 class TestResolve:
@@ -168,6 +186,24 @@ class TestResolve:
         assert resolved("kd,epochs=3")["epochs"] == 3
         assert resolved("rtn")["bits"] == 4 and "epochs" not in resolved("rtn")
 
+    @pytest.mark.parametrize(
+        ("stage", "match"),
+        [
+            ("rtn,bits=4,budget=2.5", "bits: found 4: the budget gives each layer its own"),
+            ("rtn,bits=4,cost=loss", "cost: found 'loss': nothing is chosen by cost without a budget"),
+            ("rtn,budget=2.5,levels=paper", "budget: found 2.5, expected at least 3: levels=paper"),
+        ],
+    )
+    def test_keys_that_do_not_go_together(self, grammar, stage, match):
+        with pytest.raises(UserError, match=match):
+            grammar.resolve(grammar.parse_stage(stage))
+
+    def test_keys_that_are_not_read_are_no_part_of_the_result(self, grammar):
+        plain, budget, greedy = (
+            grammar.resolve(grammar.parse_stage(text)).keys() for text in ("rtn", "rtn,budget=3", "rtn,order=greedy")
+        )
+        assert greedy - plain == {"cost"} and greedy - budget == {"bits"}
+
     @given(recipes)
     def test_plain_values_in_order(self, grammar, parts):
         for stage in grammar.parse("/".join(spell(*part) for part in parts)).stages:
@@ -177,6 +213,35 @@ class TestResolve:
             assert list(keys) == sorted(keys) == sorted(read)
             assert all(type(value) in (int, float, str, bool) for value in keys.values())
             assert {key: value for key, value in stage.keys.items() if key not in which}.items() <= keys.items()
+
+
+class TestRetrain:
+    def test_of_the_role_student_all_but_epochs_learning_rate_and_network(self, grammar):
+        def resolved(text):
+            return grammar.resolve(grammar.parse_stage(text))
+
+        plain = resolved("qat")
+        assert (plain["epochs"], plain["learning_rate"], plain["batch_size"], plain["crop"]) == (10, 0.01, 50, 1)
+        assert not {"width", "architecture", "stem"} & plain.keys()
+        assert resolved("qkd")["epochs"] == 7 and resolved("qkd,epochs=3")["epochs"] == 3
+        assert resolved("qat,learning_rate=0.5")["learning_rate"] == 0.5
+
+    @pytest.mark.parametrize(
+        ("text", "network"),
+        [
+            ("hard/rtn/qat", "hard"),
+            ("teacher/kd/gpfq,bits=2/qat/qkd", "teacher/kd"),
+            ("teacher,seed=0/gpfq/kd,epochs=3/rtn/dcq", "teacher,seed=0/gpfq/kd,epochs=3"),
+            ("teacher/gpfq/qat/kd", "teacher/gpfq/qat/kd"),
+            ("teacher/kd/ntklc", "teacher/kd"),
+        ],
+    )
+    def test_its_float_ancestor(self, grammar, text, network):
+        assert grammar.parse(text).network.path == network
+
+    def test_is_quantized_until_something_is_distilled_from_it(self, grammar):
+        quantized = {"teacher/rtn": True, "teacher/rtn/qat": True, "teacher/rtn/qat/kd": False, "hard/ntklc": False}
+        assert {text: grammar.parse(text).is_quantized for text in quantized} == quantized
 
 
 class TestSharedRoot:
@@ -216,7 +281,9 @@ class TestExpand:
 class TestTargets:
     @pytest.mark.parametrize("file", FILES)
     def test_files_of_a_cell(self, grammar, file):
-        check_target(f"results/digits/seed=0/teacher/kd/{file}", grammar, DATASETS)
+        quantized = file in ("sensitivity.csv", "model.archive.safetensors")
+        recipe = "teacher/kd/gpfq,images=64" if quantized else "teacher/kd"
+        check_target(f"results/digits/seed=0/{recipe}/{file}", grammar, DATASETS)
 
     @pytest.mark.parametrize(
         "target",
@@ -248,6 +315,12 @@ class TestTargets:
             ("results/digits/seed=0/teacher/kdd/metrics.json", "stage 'kdd' does not exist"),
             ("results/digits/seed=0/kd/metrics.json", "expected a root"),
             ("results/digits/seed=0/teacher/rtn/history.csv", "'rtn' does not train and has no history.csv"),
+            ("results/digits/seed=0/teacher/kd/model.archive.safetensors", "'kd' gives a float model, .* no archive"),
+            ("results/digits/seed=0/teacher/kd/sensitivity.csv", "'kd' does not quantize and has no sensitivity.csv"),
+            (
+                "results/digits/seed=0/teacher/rtn,budget=3,images=64/sensitivity.csv",
+                "the same for all bits, .* expected results/digits/seed=0/teacher/rtn,images=64/sensitivity.csv",
+            ),
         ],
     )
     def test_slips(self, grammar, target, match):

@@ -67,6 +67,7 @@ def test_wider_networks_and_larger_images_need_more_of_everything():
         for needs in (
             [resources.evaluating(CIFAR, network, 1) for network in networks],
             [resources.quantizing(CIFAR, 1024, network, 1) for network in networks],
+            [resources.measuring(CIFAR, 1024, network, 1) for network in networks],
             [training({**KEYS, "width": width}) for width in (small, large)],
         ):
             assert needs[0].memory_mb < needs[1].memory_mb and needs[0].minutes <= needs[1].minutes
@@ -82,3 +83,9 @@ def test_a_cache_needs_memory_and_time_by_the_view(crop, flip):
     more = view_count(crop, flip) - 1
     assert all_views.memory_mb - one.memory_mb == pytest.approx(more * 4 * CIFAR.count * CIFAR.classes / 1e6, abs=2)
     assert all_views.minutes >= one.minutes
+
+
+def test_all_layers_alone_at_all_bits_take_longer_than_a_network_at_one():
+    network = resources.network({**KEYS, "width": 1}, CIFAR)
+    one, every = (job(CIFAR, 256, network, 1) for job in (resources.quantizing, resources.measuring))
+    assert every.memory_mb == one.memory_mb and every.minutes > 2 * one.minutes

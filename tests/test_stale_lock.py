@@ -9,9 +9,10 @@ RUN = """
 import sys
 from pathlib import Path
 from kdq import stale_lock
-print(stale_lock.remove(Path(".snakemake")), flush=True)
+removed = stale_lock.remove(Path(".snakemake"))
 Path(".snakemake/locks").mkdir(exist_ok=True)
 Path(".snakemake/locks/0.output.lock").write_text("results/a\\n")
+print(removed, flush=True)  # last: who reads it may kill this run
 sys.stdin.read()
 """
 

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from kdq.data import download
 from kdq.data.cifar_files import DESCRIPTIONS, PARTS, Description
 from kdq.data.raw import Raw
 from kdq.errors import UserError
+
+LARGEST_BATCH_BYTES = 2**28  # the genuine ones have 155 MB at most
 
 
 def load(dataset: str, settings: dict) -> Raw:
@@ -123,10 +126,13 @@ def from_archive(description: Description, path: Path) -> Raw:
         )
     wanted = {f"{description.folder}/{name}": name for name in [*description.train, *description.test]}
     batches = {}
-    with tarfile.open(path, "r:gz") as archive:
-        for member in archive:
-            if member.name in wanted and member.isfile():
-                batches[wanted[member.name]] = archive.extractfile(member).read()
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                if member.name in wanted and member.isfile() and member.size <= LARGEST_BATCH_BYTES:
+                    batches[wanted[member.name]] = archive.extractfile(member).read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path}: not readable as an archive ({download.reason(error)})") from None
     if missing := sorted(set(wanted.values()) - set(batches)):
         raise UserError(f"{path}: lacks {missing[0]}, expected {description.folder}/{missing[0]}")
     return from_batches(description, path, batches, "original archive")
@@ -171,8 +177,8 @@ def from_batches(description: Description, path: Path, batches: dict[str, bytes]
                 batch = ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
                 images.append(np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
                 labels.append(np.asarray(batch[description.label_key], dtype=np.uint8))
-            except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError) as error:
-                raise UserError(f"{path}: {name} is not a batch of images ({error})") from None
+            except Exception as error:  # of many kinds, whatever the bytes happen to mean
+                raise UserError(f"{path}: {name} is not a batch of images ({download.reason(error)})") from None
         parts[part] = np.concatenate(images), np.concatenate(labels)
     return to_raw(description, path, parts, {"kind": kind})
 
@@ -190,8 +196,8 @@ def from_parquet(description: Description, folder: Path) -> Raw:
             pngs = [row["bytes"] for row in table["img"].to_pylist()]
             labels = table[description.label_column].to_numpy().astype(np.uint8)
             images = np.stack([decode(png) for png in pngs])
-        except (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException) as error:
-            raise UserError(f"{path}: not a readable copy of the images ({' '.join(str(error).split())})") from None
+        except (OSError, KeyError, SyntaxError, TypeError, ValueError, OverflowError, pyarrow.ArrowException) as error:
+            raise UserError(f"{path}: not a readable copy of the images ({download.reason(error)})") from None
         parts[part] = images, labels
     source = {"kind": "hub", "repository": description.repository, "revision": description.revision}
     return to_raw(description, folder, parts, source)
@@ -201,8 +207,10 @@ def decode(png: bytes) -> np.ndarray:
     """The pixels of one PNG as uint8 (3, 32, 32)."""
     from PIL import Image
 
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-    return pixels.transpose(2, 0, 1)
+    image = Image.open(io.BytesIO(png), formats=["PNG"])
+    if image.size != (32, 32):  # before anything is unpacked
+        raise ValueError(f"an image of {image.size} pixels, expected (32, 32)")
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
 def to_raw(description: Description, path: Path, parts: dict, source: dict) -> Raw:

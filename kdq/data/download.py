@@ -10,6 +10,7 @@ from kdq.files import atomic
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 18
+MOST_BYTES = 1 << 30  # no data set's archive is as large: what goes on beyond is not one
 
 
 def hub_files(repository: str, revision: str, names, folder: Path) -> None:
@@ -52,6 +53,8 @@ def file(url: str, path: Path, expected_md5: str) -> None:
             while chunk := response.read(CHUNK_BYTES):
                 out.write(chunk)
                 bar.update(len(chunk))
+                if out.tell() > MOST_BYTES:
+                    raise UserError(f"more than {MOST_BYTES:,} bytes")
         out.flush()
         received_bytes = os.path.getsize(aside)
         if size_bytes and received_bytes != size_bytes:

@@ -14,6 +14,8 @@ from kdq.errors import UserError, nearest
 
 # The test part is the same whatever the seed of the validation split.
 TEST_SEED = 0
+# Pillow knows more, among them EPS, which it gives to Ghostscript to run.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def load(settings: dict) -> Raw:
@@ -95,7 +97,7 @@ def read_image(path: Path, size: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{path}: pixels of mode {image.mode!r}, expected 8 bits a channel; convert it first")
             upright = ImageOps.exif_transpose(image).convert("RGB")

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from kdq.errors import UserError
-from kdq.files import read_tensors, write_tensors
+from kdq.files import checked, read_tensors, write_tensors
+from kdq.formats import DATA as FORMAT
+from kdq.parameters import Base
 
-FORMAT = "kdq-data/1"
 PARTS = ("train", "validation", "test")
 
 
@@ -19,6 +20,17 @@ class Split:
 
     images: Tensor
     labels: Tensor
+
+
+class Header(Base):
+    """What a data file says besides its tensors."""
+
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+    dataset: str
+    source: dict
+    split_seed: int
 
 
 @dataclass(frozen=True)
@@ -92,15 +104,18 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
     return mean, std
 
 
-def write(path, prepared: Prepared) -> None:
-    """Write the data file: tensors ``<part>.images`` and ``<part>.labels``, and the rest in the header."""
+def write(path, prepared: Prepared, provenance: dict | None = None) -> None:
+    """Write the data file: tensors ``<part>.images`` and ``<part>.labels``, and the rest in the header.
+
+    ``provenance`` says by which code and with which keys it was prepared.
+    """
     tensors = {}
     for part in PARTS:
         tensors[f"{part}.images"] = getattr(prepared, part).images
         tensors[f"{part}.labels"] = getattr(prepared, part).labels
-    header = {key: getattr(prepared, key) for key in ("classes", "mean", "std", "dataset", "source", "split_seed")}
+    header = {key: getattr(prepared, key) for key in Header.model_fields}
     check(path, prepared)
-    write_tensors(path, tensors, {"format": FORMAT, **header})
+    write_tensors(path, tensors, {"format": FORMAT, **header, "provenance": provenance or {}})
 
 
 def read(path) -> Prepared:
@@ -110,10 +125,8 @@ def read(path) -> Prepared:
     if set(tensors) != expected:
         raise UserError(f"{path}: tensors {sorted(tensors)}, expected {sorted(expected)}")
     parts = {part: Split(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in PARTS}
-    try:
-        prepared = Prepared(**parts, **{key: value for key, value in header.items() if key != "format"})
-    except TypeError:
-        raise UserError(f"{path}: header keys {sorted(header)} are not those of {FORMAT}") from None
+    own = {key: value for key, value in header.items() if key not in ("format", "provenance")}
+    prepared = Prepared(**parts, **checked(path, Header, own).model_dump())
     check(path, prepared)
     return prepared
 

@@ -10,8 +10,7 @@ from kdq.data.batches import Batch, view_count
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.files import read_tensors
-
-FORMAT = "kdq-teacher-views/1"
+from kdq.formats import VIEWS as FORMAT
 
 
 class CachedLogits:

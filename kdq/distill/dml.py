@@ -7,13 +7,17 @@ from torch import Tensor, nn
 
 from kdq.data.batches import Batch
 from kdq.distill.divergence import match
+from kdq.distill.keys import Logits, Start
 from kdq.distill.method import Method, Outputs
+from kdq.distill.pretrained import start_from_imagenet
+from kdq.distill.standardize import compared
 from kdq.errors import UserError
 from kdq.models import resnet
-from kdq.parameters import Annotated, Base, Field, Literal, NonNegative, Positive
+from kdq.parameters import Annotated, Field, Literal, NonNegative, Positive
+from kdq.root.keys import Fetched
 
 
-class Parameters(Base):
+class Parameters(Logits, Start):
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 1.0
     weight: Annotated[NonNegative, Field(description="weight of the match with the other network")] = 1.0
     start: Annotated[
@@ -41,19 +45,25 @@ class DML(Method):
 
     teacher_learns = True
 
+    def start(self, student: nn.Module, log) -> None:
+        if self.keys.student == "imagenet":
+            start_from_imagenet(student, {key: getattr(self.keys, key) for key in Fetched.model_fields}, log)
+
     def peer(self, parent: nn.Module) -> nn.Module:
         if self.keys.start == "parent":
             return super().peer(parent)
         if not isinstance(parent, resnet.ResNet):
             raise UserError("dml: start: found fresh beside a parent that is no ResNet of ours, expected parent")
-        # drawn after the student's weights from the same stream of random numbers, so never the same as those
-        return resnet.build(**parent.architecture)
+        # drawn after the student's weights from the same stream of random numbers, so never the same as those; random
+        # layers before the classifier belong to the weights that they were made for
+        return resnet.build(**{**parent.architecture, "head": None})
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
+        own, other = compared(keys.standardize, student.logits, teacher.logits)
         return {
             "cross_entropy": self.label_loss(batch, student),
-            "mutual": keys.weight * dml(student.logits, teacher.logits, keys.temperature),
+            "mutual": keys.weight * dml(own, other, keys.temperature),
             "peer_cross_entropy": self.label_loss(batch, teacher),
-            "peer_mutual": keys.weight * dml(teacher.logits, student.logits, keys.temperature),
+            "peer_mutual": keys.weight * dml(other, own, keys.temperature),
         }

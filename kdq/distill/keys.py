@@ -1,6 +1,7 @@
 """Keys that stages of distillation share."""
 
-from kdq.parameters import Annotated, Base, ClassVar, Field, Fraction, NonNegative
+from kdq.parameters import Annotated, Base, ClassVar, Field, Fraction, Literal, NonNegative
+from kdq.root.keys import Fetched
 
 
 class Distilling(Base):
@@ -34,3 +35,29 @@ class Logits(Base):
             "temperature=2 and weight 9 for KD with it"
         ),
     ] = False
+
+
+class Start(Fetched):
+    """Keys of the methods whose student may begin with weights from ImageNet; see ``kdq.distill.pretrained``."""
+
+    student: Annotated[
+        Literal["fresh", "imagenet"],
+        Field(
+            description="the student begins with new weights, or with those of a ResNet for ImageNet in a file with "
+            "torchvision's parameter names (timm's too): all of its tensors but the classifier's, `fc.weight` and "
+            "`fc.bias`, and for `stem=cifar` the first convolution's, `conv1.weight`; these begin new"
+        ),
+    ] = "fresh"
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        if values.get("student", "fresh") == "fresh":
+            return dict.fromkeys(Fetched.model_fields, "student=fresh does not read this key")
+        return super().unread(values)
+
+    @classmethod
+    def required(cls, values: dict) -> dict[str, str]:
+        if values.get("student", "fresh") == "fresh":
+            return {}
+        # also of a local file, which is no input of the rule
+        return super().required(values) | {"sha256": "the SHA-256 of the file of weights, 64 hexadecimal digits"}

@@ -44,6 +44,9 @@ class Method(nn.Module):
         """The teacher that learns, made of the parent model, which itself stays as it is."""
         return copy.deepcopy(parent)
 
+    def start(self, student: nn.Module, log) -> None:
+        """Give the fresh student other weights to begin with; ``log`` writes a line."""
+
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
         """Make trainable adapters from the outputs of both networks for two images.
 

@@ -29,6 +29,11 @@ class Parameters(Logits):
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 1.0
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 1.0
 
+    def inconsistency(self) -> str:
+        if self.labels == "none" and self.label_smoothing:
+            return f"label_smoothing: found {self.label_smoothing} beside labels=none, expected labels=mixed with it"
+        return ""
+
 
 class Mixup(Method):
     def view(self, batch: Batch, generator: torch.Generator) -> Batch:

@@ -19,14 +19,16 @@ from torch.func import functional_call, jvp, vmap
 
 from kdq.data.batches import Batch
 from kdq.distill.divergence import match
+from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
+from kdq.distill.standardize import compared
 from kdq.errors import UserError
-from kdq.parameters import Annotated, Base, Field, Literal, NonNegative, Positive, PositiveInt
+from kdq.parameters import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
 
 LAST = ("layer4.", "fc.")
 
 
-class Parameters(Base):
+class Parameters(Logits):
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 4.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 0.9
@@ -109,9 +111,10 @@ class NTK(Method):
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
+        logits = compared(keys.standardize, student.logits, teacher.logits)
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
-            "distillation": keys.distillation_weight * match(student.logits, teacher.logits, keys.temperature),
+            "distillation": keys.distillation_weight * match(*logits, keys.temperature),
         }
 
     def network_losses(self, batch: Batch, student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:

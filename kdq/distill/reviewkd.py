@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kdq.data.batches import Batch
 from kdq.distill.method import Method, Outputs
 from kdq.distill.normalize import average_pool
+from kdq.models.resnet import LAYERS, PREACTIVATIONS
 from kdq.parameters import Annotated, Base, Field, NonNegative
 
 
@@ -23,6 +24,8 @@ class Parameters(Base):
 
 
 LEVELS = (4, 2, 1)  # sides of the grids that the context loss compares besides the whole map
+STUDENT_MAPS = (*LAYERS, "embedding")
+TEACHER_MAPS = (*PREACTIVATIONS, "embedding")
 WIDEST_MIDDLE = 512  # the residual that is handed up is as wide as the student's embedding, but no wider
 
 
@@ -78,27 +81,28 @@ class Fusion(nn.Module):
 class ReviewKD(Method):
     """A fusion a stage, trained beside the student; the embedding is the top stage, a map of 1 x 1.
 
-    The published code compares features before the last activation of a stage; here they are the taps of
-    ``kdq.models.resnet``, after it.
+    As in the published code the student's maps are those after a stage's last activation, and the teacher's, which
+    they are to match, those before it.
     """
 
-    features = ("layer1", "layer2", "layer3", "layer4", "embedding")
+    features = (*STUDENT_MAPS, *PREACTIVATIONS)
 
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
-        inputs, outputs = ([maps.shape[1] for maps in self._maps(side)] for side in (student, teacher))
+        inputs = [maps.shape[1] for maps in _maps(student, STUDENT_MAPS)]
+        outputs = [maps.shape[1] for maps in _maps(teacher, TEACHER_MAPS)]
         middle = min(WIDEST_MIDDLE, inputs[-1])
         self.fusions = nn.ModuleList(
-            Fusion(*widths, fuses=tap != self.features[-1])
-            for tap, *widths in zip(self.features, inputs, [middle] * len(inputs), outputs, strict=True)
+            Fusion(*widths, fuses=tap != STUDENT_MAPS[-1])
+            for tap, *widths in zip(STUDENT_MAPS, inputs, [middle] * len(inputs), outputs, strict=True)
         )
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
         growth = min(batch.epoch / keys.warmup, 1.0) if keys.warmup else 1.0
-        targets = self._maps(teacher)
+        maps, targets = _maps(student, STUDENT_MAPS), _maps(teacher, TEACHER_MAPS)
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
-            "review": growth * keys.weight * hcl(self.review(self._maps(student), targets), targets),
+            "review": growth * keys.weight * hcl(self.review(maps, targets), targets),
         }
 
     def review(self, maps: list[Tensor], targets: list[Tensor]) -> list[Tensor]:
@@ -109,7 +113,8 @@ class ReviewKD(Method):
             reviewed.insert(0, output)
         return reviewed
 
-    def _maps(self, outputs: Outputs) -> list[Tensor]:
-        """The features as maps (B, C, H, W), from ``layer1`` to the embedding."""
-        features = [outputs.features[tap] for tap in self.features]
-        return [feature if feature.dim() == 4 else feature[:, :, None, None] for feature in features]
+
+def _maps(outputs: Outputs, taps: tuple[str, ...]) -> list[Tensor]:
+    """The features of the taps as maps (B, C, H, W)."""
+    features = [outputs.features[tap] for tap in taps]
+    return [feature if feature.dim() == 4 else feature[:, :, None, None] for feature in features]

@@ -1,7 +1,6 @@
 """Distil: train a fresh student from a teacher by one of the methods."""
 
 import importlib
-import inspect
 
 import torch
 
@@ -11,6 +10,7 @@ from kdq.distill.cached_logits import CachedLogits
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method
 from kdq.models.fold import fold_batchnorm
+from kdq.train.declared import declared_class
 from kdq.train.stage import Trained, train
 from kdq.train.task import Task
 
@@ -32,22 +32,17 @@ def distill(
 
     ``teacher_logits`` (views, M, classes) are those of all views of the training part, where they are not computed.
     """
-    found = importlib.import_module(module)
-    kinds = [
-        kind
-        for _, kind in inspect.getmembers(found, inspect.isclass)
-        if issubclass(kind, Method) and kind.__module__ == module
-    ]
-    if len(kinds) != 1:
-        raise TypeError(f"{module}: found {len(kinds)} classes derived from Method, expected one")
+    make_method = declared_class(module, Method)
+    parameters = importlib.import_module(module).Parameters
     options, own = (
         kind(**{key: value for key, value in keys.items() if key in kind.model_fields})
-        for kind in (Distilling, found.Parameters)
+        for kind in (Distilling, parameters)
     )
 
     def task(network, device) -> Task:
         example = to_float(prepared.train.images[:2].to(device))
-        method = kinds[0](own, options, keys["epochs"])
+        method = make_method(own, options, keys["epochs"])
+        method.start(network, log)
         # folded it is a fifth faster, and the teacher is nearly half of a step's cost
         other = method.peer(teacher) if method.teacher_learns else fold_batchnorm(teacher)
         other = other.to(device, memory_format=torch.channels_last)

@@ -13,12 +13,13 @@ import torch
 from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
+from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
-from kdq.files import read_tensors
+from kdq.models import archive
 from kdq.models.file import ModelFile, to_network
 
-PREDICTIONS_FORMAT = "kdq-predictions/1"
 PARTS = ("validation", "test")
+CELL = ("dataset", "seed", "recipe", "keys", "provenance")  # what a model's header says of it
 
 
 @torch.no_grad()
@@ -37,13 +38,14 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
     carry the root's classes along, so that a model's children need no file but its own.
     """
     network = to_network(file, path)
-    of_parent = read_predictions(parent) if parent else {}
+    check_fits(file, path, prepared)
+    of_parent = predictions_file.read(parent)[1] if parent else {}
     metrics, predictions = {}, {}
     for part in PARTS:
         split = getattr(prepared, part)
         logits = predict(network, split.images, device)
         predicted = logits.argmax(1)
-        others = _others(of_parent, part)
+        others = _others(parent, of_parent, part, len(split.labels)) if parent else {}
         predictions[f"{part}_class"] = predicted.to(torch.int16)
         predictions |= {f"{part}_root_class": others["root"]} if others else {}
         predictions[f"{part}_log_likelihood"] = logits.log_softmax(1).gather(1, split.labels[:, None]).squeeze(1)
@@ -57,29 +59,40 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
         }
         if not math.isfinite(metrics[part]["cross_entropy"]):
             raise UserError(f"{path}: its logits on the {part} part are not finite")
-    header = {key: file.header[key] for key in ("dataset", "seed", "recipe", "keys", "provenance")}
+    header = {key: file.header[key] for key in CELL}
     return {**header, **metrics, **sizes(file, path, network), "layers": layer_table(file, network)}, predictions
 
 
-def _others(of_parent: dict, part: str) -> dict:
-    """The classes that the parent and the root predict; empty for a root."""
-    if not of_parent:
-        return {}
-    classes = of_parent[f"{part}_class"]
-    return {"parent": classes, "root": of_parent.get(f"{part}_root_class", classes)}
+def check_fits(file: ModelFile, path, prepared: Prepared) -> None:
+    """Raise UserError for a model that does not say which cell it is, or of other classes or channels than the data."""
+    if missing := [key for key in CELL if key not in file.header]:
+        raise UserError(f"{path}: its header has no {missing[0]!r}, expected that of a model of this workflow")
+    expected = {"classes": len(prepared.classes), "channels": prepared.train.images.shape[1]}
+    for key, count in expected.items():
+        found = file.header["architecture"].get(key, count)  # a model of transformers was held against its data
+        if found != count:
+            raise UserError(f"{path}: a network of {found} {key}, the data set {prepared.dataset!r} has {count}")
 
 
-def read_predictions(path) -> dict[str, torch.Tensor]:
-    """For each part the predicted classes int16 (M,), the labels' log-likelihoods float32 (M,), the root's classes."""
-    return read_tensors(path, PREDICTIONS_FORMAT)[1]
+def _others(parent, of_parent: dict, part: str, images: int) -> dict:
+    """The classes that the parent and the root predict."""
+    of_root = {f"{part}_class": of_parent[f"{part}_root_class"]} if f"{part}_root_class" in of_parent else of_parent
+    return {
+        role: predictions_file.classes(parent, tensors, part, images)
+        for role, tensors in (("parent", of_parent), ("root", of_root))
+    }
 
 
 def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
-    """Bytes of the file; parameters; weights in quantized layers and their mean bits, log2 of the number of levels."""
+    """Bytes of the file, and of its archive where it has codes; parameters; weights in quantized layers, their bits.
+
+    ``nominal_bits`` is the mean over these weights of log2 of the number of levels, 32 for a float model.
+    """
     quantized = sum(weight.codes.numel() for weight in file.codes.values())
     bits = sum(math.log2(weight.high - weight.low + 1) * weight.codes.numel() for weight in file.codes.values())
     return {
         "file_bytes": Path(path).stat().st_size,
+        "entropy_bytes": archive.size_bytes(path) if file.codes else None,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "quantized_weights": quantized,
         "nominal_bits": bits / quantized if quantized else 32.0,

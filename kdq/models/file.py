@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from kdq.errors import UserError
 from kdq.files import read_tensors, write_tensors
+from kdq.formats import MODEL as FORMAT
 from kdq.models import resnet
 from kdq.quantize.packing import pack, unpack
-
-FORMAT = "kdq-model/1"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,11 @@ def save(path, network: nn.Module, architecture: dict, codes: dict[str, Codes], 
 
 def read(path) -> ModelFile:
     """Read a model file; raises UserError that names it where it is missing, corrupted or foreign."""
-    header, tensors = read_tensors(path, FORMAT)
+    return parse(*read_tensors(path, FORMAT), path)
+
+
+def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
+    """What the header and the tensors of a model file say; raises UserError, with ``path``, where they do not fit."""
     codes = {}
     try:
         for layer, facts in header["layers"].items():
@@ -76,19 +79,31 @@ def read(path) -> ModelFile:
             values = unpack(packed, torch.Size(shape).numel(), low, bits).view(shape)
             if values.numel() and (values.min() < low or values.max() > high):
                 raise UserError(f"{path}: layer {layer}: a code outside {low}..{high}")
-            codes[layer] = Codes(values, tensors.pop(f"{layer}.weight.step"), low, high, bits, facts)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            step = tensors.pop(f"{layer}.weight.step")
+            if step.dim() != 1 or len(step) not in (1, *values.shape[:1]):
+                raise UserError(f"{path}: layer {layer}: steps {tuple(step.shape)}, expected one or one a row")
+            codes[layer] = Codes(values, step, low, high, bits, facts)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
     return ModelFile(header, tensors, codes)
 
 
 def build(architecture: dict) -> nn.Module:
     """A fresh network: ``architecture`` holds the arguments of ``resnet.build``, or of ``pretrained.build``."""
+    return _family(architecture).build(**architecture)
+
+
+def outline(architecture: dict) -> dict[str, tuple]:
+    """The shapes of the tensors that tell how large ``build`` makes a network."""
+    return _family(architecture).outline(**architecture)
+
+
+def _family(architecture: dict):
     if architecture["architecture"] == "transformers":
         from kdq.models import pretrained  # lazily: transformers takes seconds to import
 
-        return pretrained.build(**architecture)
-    return resnet.build(**architecture)
+        return pretrained
+    return resnet
 
 
 def to_network(file: ModelFile, path="model") -> nn.Module:
@@ -96,9 +111,12 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
     state = dict(file.floats)
     try:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
+        for name, shape in outline(file.header["architecture"]).items():
+            if state[name].shape != shape:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {shape}")
         network = build(file.header["architecture"])
         network.load_state_dict(state, strict=True)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its tensors do not fit its architecture ({reason[:300]})") from None
     except UserError as error:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdq.errors import UserError
+from kdq.errors import UserError, shown
 
 
 def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) -> Tensor:
@@ -52,14 +52,32 @@ class Pretrained(nn.Module):
         return self.network(pixel_values=self.pixels(images)).logits
 
 
+def check_kernels(config: dict) -> None:
+    """Raise UserError where a configuration names code of a hub to compute with: ``owner/name`` of a kernel."""
+    for key, value in config.items():
+        if key.endswith("_implementation") and "/" in str(value):
+            raise UserError(f"{key}: found {shown(value)}, code of a hub; expected one of the library")
+
+
+def outline(*, config: dict, **_) -> dict[str, tuple]:
+    """The shapes of all tensors of a network that is not built."""
+    with torch.device("meta"):
+        return {f"network.{name}": tuple(value.shape) for name, value in _build(config).state_dict().items()}
+
+
 def build(*, architecture: str, config: dict, preprocessing: dict) -> Pretrained:
     """A freshly initialised network of ``config``, a configuration of transformers as plain values."""
+    return Pretrained(_build(config), **preprocessing)
+
+
+def _build(config: dict) -> nn.Module:
+    """The model of a configuration: one of the library's own, computed by the library's own code."""
     from transformers import CONFIG_MAPPING, AutoModelForImageClassification
 
+    check_kernels(config)
     try:
         described = CONFIG_MAPPING[config["model_type"]].from_dict(config)
-        network = AutoModelForImageClassification.from_config(described, dtype=torch.float32)
-        return Pretrained(network, **preprocessing)
+        return AutoModelForImageClassification.from_config(described, dtype=torch.float32, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds; all say that this is no description of a network
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"transformers can't build its architecture {config.get('model_type')!r} ({reason})") from None

@@ -4,13 +4,18 @@ Ours, because ``import torchvision`` costs more than a short job; tests hold the
 load strictly both ways. Source: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.errors import UserError, nearest
+from kdq.models.random_head import RandomHead
 
-TAPS = ("stem", "layer1", "layer2", "layer3", "layer4", "embedding")
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
+TAPS = ("stem", *LAYERS, "embedding", *PREACTIVATIONS)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -30,10 +35,13 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(x)) + shortcut, inplace=True)
+        return self.bn2(self.conv2(x)) + shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.preactivation(x), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -51,11 +59,14 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        return F.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
+        return self.bn3(self.conv3(x)) + shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.preactivation(x), inplace=True)
 
 
 ARCHITECTURES = {
@@ -110,29 +121,62 @@ class ResNet(nn.Module):
         """Logits (B, classes) of images (B, C, H, W) in [0, 1]; with ``taps``, ``(logits, {tap: feature})``.
 
         Features are post-activation: ``stem`` and ``layer1`` to ``layer4`` (B, C, H, W), ``embedding`` (B, D), the
-        pooled input of the classifier.
+        pooled input of the classifier. ``layer1.preactivation`` and so on are what the stage's last ReLU gets.
         """
         features = {}
         x = (images - self.mean) / self.std
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         features["stem"] = x
         x = self.maxpool(x)
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = getattr(self, name)(x)
-            features[name] = x
+        kept = any(tap in PREACTIVATIONS for tap in taps)
+        for name in LAYERS:
+            *blocks, last = getattr(self, name)
+            for block in blocks:
+                x = block(x)
+            features[f"{name}.preactivation"] = x = last.preactivation(x)
+            features[name] = x = F.relu(x, inplace=not kept)
         x = x.mean((2, 3))
         features["embedding"] = x
         logits = self.fc(x)
         return (logits, {tap: features[tap] for tap in taps}) if taps else logits
 
 
+def outline(
+    architecture: str, *, classes: int, channels: int, stem: str, width: float, head: dict | None = None, **_
+) -> dict[str, tuple]:
+    """The shapes of the first, the largest and the last weight of a network that is not built: the rest is in between.
+
+    Against them a file is held before memory is taken for what it says to be.
+    """
+    block, _ = ARCHITECTURES[architecture]
+    base, kernel = max(1, round(64 * width)), 3 if stem == "cifar" else 7
+    widths = head["widths"] if head else []
+    layers = [f"fc.layers.{index}.weight" for index in range(len(widths))]
+    last = [*layers, "fc.classifier.weight" if head else "fc.weight"]
+    sizes = pairwise([8 * base * block.expansion, *widths, classes])
+    return {
+        "conv1.weight": (base, channels, kernel, kernel),
+        "layer4.1.conv2.weight": (8 * base, 8 * base, 3, 3),
+        **{name: (outputs, inputs) for name, (inputs, outputs) in zip(last, sizes, strict=True)},
+    }
+
+
 def build(
-    architecture: str, *, classes: int, channels: int, stem: str, width: float, mean: list[float], std: list[float]
+    architecture: str,
+    *,
+    classes: int,
+    channels: int,
+    stem: str,
+    width: float,
+    mean: list[float],
+    std: list[float],
+    head: dict | None = None,
 ) -> ResNet:
     """A freshly initialised network; raises UserError for an architecture or stem that does not exist.
 
     Its attribute ``architecture`` holds these arguments: ``build(**network.architecture)`` makes another of its kind.
     ``mean`` and ``std`` are per input channel, in units of [0, 1] images. ``width`` scales every channel count.
+    ``head`` describes random layers before the classifier: arguments of ``kdq.models.random_head.RandomHead``.
     Parameters at 10 classes, CIFAR stem and width 1: 11,173,962 (ResNet-18) and 23,520,842 (ResNet-50).
     """
     if architecture not in ARCHITECTURES:
@@ -144,8 +188,13 @@ def build(
         raise UserError(
             f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}"
         )
+    if not len(mean) == len(std) == channels:
+        raise UserError(f"mean and std have {len(mean)} and {len(std)} values, expected {channels}, one a channel")
     block, depths = ARCHITECTURES[architecture]
     arguments = {"classes": classes, "channels": channels, "stem": stem, "width": width, "mean": mean, "std": std}
     network = ResNet(block, depths, **arguments)
+    if head is not None:
+        network.fc = RandomHead(network.fc.in_features, classes, **head)
+        arguments["head"] = head
     network.architecture = {"architecture": architecture, **arguments}
     return network

@@ -1,5 +1,6 @@
 """Calibration: what a layer has to know of its inputs, from patches that never stand in memory together."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from kdq.quantize import shifts
-from kdq.quantize.patches import pad, patches, sample, windows
+from kdq.quantize.chunks import Chunks, chunked
+from kdq.quantize.patches import pad, patches, positions, sample, windows
 
 CHUNK_BYTES = 2**26
 COLUMN_BYTES = 2**27
@@ -30,19 +32,31 @@ class Calibration:
     """What a layer was given; of the ways to sum it up, only the one that a quantizer asks for is computed.
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features), the rows of X and X~ by ``sampling``, as in :func:`gram_matrices`.
+    or (M, ..., features), or :class:`Chunks` of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
+    ``one_call``: they are what the layer is called with once, not in several calls.
     """
 
     module: nn.Module
-    analog: torch.Tensor
-    quantized: torch.Tensor
+    analog: torch.Tensor | Chunks
+    quantized: torch.Tensor | Chunks
     sampling: str | int = "all"
     seed: int = 0
+    one_call: bool = True
+
+    @property
+    def of_outputs(self) -> bool:
+        """Whether X W' are the outputs of one call of the layer, neither more nor less."""
+        return self.sampling == "all" and self.one_call
 
     @property
     def inputs(self) -> tuple:
         """The arguments of the functions of this file."""
         return self.module, self.analog, self.quantized, self.sampling, self.seed
+
+    @property
+    def resident(self) -> bool:
+        """Whether all inputs are in memory, to be gone through as often as one likes."""
+        return chunked(self.analog).resident and chunked(self.quantized).resident
 
     def gram_matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(cross, gram), each (groups, d, d); computed anew at every call, as they take most of the memory."""
@@ -51,40 +65,36 @@ class Calibration:
     @cached_property
     def patches(self) -> int:
         """How many rows X has."""
-        first = self.analog[:1]  # one sample tells, and need not be padded with all the others
-        (view, _), chosen = _views(self.module, first, first, self.sampling, self.seed)
-        every = len(self.analog) * math.prod(view.shape[:3])
-        if isinstance(self.sampling, int):
-            return min(self.sampling, every)
-        return every if chosen is None else len(self.analog) * len(chosen)
+        shape, _, chosen = _selection(self.module, chunked(self.analog), self.sampling, self.seed)
+        return math.prod(shape) if chosen is None else len(chosen)
 
     @property
     def gram_multiplications(self) -> float:
         """Multiplications of one group's two Gram matrices."""
-        share, taps = 1.0, getattr(self.module, "kernel_size", (1, 1))[0]
-        if self.sampling == "all" and shifts.apply_to(self.module):
-            share = (3 * taps - 1) / (2 * taps**2)
+        share = shifts.share(self.module) if self.sampling == "all" and shifts.apply_to(self.module) else 1
         return 2 * share * self.patches * self.module.weight[0].numel() ** 2
 
     def finite(self) -> bool:
         """Whether all inputs are finite numbers."""
         # A NaN anywhere is the smallest and the largest number: one pass, and no copy.
-        return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in (self.analog, self.quantized))
+        chunks = itertools.chain(chunked(self.analog), chunked(self.quantized))
+        return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in chunks)
 
 
 def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
     """(cross, gram) = (X~'X, X~'X~) of an nn.Conv2d or nn.Linear, each (groups, d, d) in float64.
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features). ``sampling`` says which patches make the rows of X and X~: ``all`` the layer's own; an
-    integer, at most so many, drawn without replacement; ``paper``, a convolution's as the published code draws them.
-    Where the inputs are equal, both results are one tensor.
+    or (M, ..., features), or :class:`Chunks` of them. ``sampling`` says which patches make the rows of X and X~:
+    ``all`` the layer's own; an integer, at most so many, drawn without replacement; ``paper``, a convolution's as the
+    published code draws them. Where the inputs are equal, both results are one tensor.
     """
+    analog, quantized = chunked(analog), chunked(quantized)
     same = _same(analog, quantized)
     if sampling == "all" and shifts.apply_to(module):
-        return shifts.gram_matrices(module, analog, quantized, same, chunk_bytes)
+        return shifts.gram_matrices(module, zip(analog, quantized, strict=True), same, chunk_bytes)
     count, width = groups(module), module.weight[0].numel()
-    gram = torch.empty(count, width, width, dtype=torch.float64, device=analog.device)
+    gram = torch.empty(count, width, width, dtype=torch.float64, device=module.weight.device)
     cross = gram if same else torch.empty_like(gram)
     for index, (x, xq) in enumerate(rows(module, analog, quantized, sampling, seed, chunk_bytes)):
         # The first chunk overwrites: hundreds of megabytes of zeros need not be written first.
@@ -96,10 +106,14 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
 
 def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
     """Yield pairs of float64 (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
-    views, chosen = _views(module, analog, quantized, sampling, seed)
+    analog, quantized = chunked(analog), chunked(quantized)
+    shape, stride, chosen = _selection(module, analog, sampling, seed)
     count, width = groups(module), module.weight[0].numel()
-    for part in _chunks(views[0].shape[:3], chosen, max(1, chunk_bytes // (8 * count * width)), analog.device):
-        yield tuple(_rows(view, part, count) for view in views)
+    size = max(1, chunk_bytes // (8 * count * width))
+    for x, xq, taken in zip(analog, quantized, _by_chunk(chosen, shape, analog), strict=True):
+        views = patches(module, x, stride), patches(module, xq, stride)
+        for part in _parts(views[0].shape[:3], taken, size, x.device):
+            yield tuple(_rows(view, part, count) for view in views)
 
 
 def columns(module, analog, quantized, sampling="all", seed=0, size=36):
@@ -108,26 +122,37 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
     Together the blocks have all columns, in the inputs' own type; b is about ``size``, less where the patches are many.
     Where the inputs are equal, a block is (groups, 1, b, patches).
     """
-    kinds = [_images(module, inputs) for inputs in ((analog,) if _same(analog, quantized) else (analog, quantized))]
-    where = _pixels(module, kinds[0], sampling, seed)
-    count, channels = groups(module), kinds[0].shape[1]
-    pixels = [_from_channel(images).unflatten(0, (count, -1)) for images in kinds]
+    analog, quantized = chunked(analog), chunked(quantized)
+    kinds = (analog,) if _same(analog, quantized) else (analog, quantized)
+    shape, stride, chosen = _selection(module, analog, sampling, seed)
+    count, pixels, places = groups(module), [], []
+    for taken, *parts in zip(_by_chunk(chosen, shape, analog), *kinds, strict=True):
+        images = [_images(module, part) for part in parts]
+        pixels.append([_from_channel(kind).unflatten(0, (count, -1)) for kind in images])
+        places.append(_pixels(module, images[0], taken, stride))
+    channels, taps = pixels[0][0].shape[1], len(places[0][0])
     # Two kinds, and besides the 4 bytes a number here a copy of 8 where they are multiplied.
-    step = max(1, min(size // len(where), COLUMN_BYTES // (24 * count * where.numel())))
-    for start in range(0, channels // count, step):
-        parts = [numbers[:, start : start + step] for numbers in pixels]
-        places = where.flatten().expand(*parts[0].shape[:2], -1)
-        block = torch.stack([part.gather(2, places) for part in parts], 1)
-        yield block.unflatten(3, where.shape).flatten(2, 3)
+    step = max(1, min(size // taps, COLUMN_BYTES // (24 * count * sum(where.numel() for where, _ in places))))
+    for start in range(0, channels, step):
+        some = slice(start, start + step)
+        blocks = [_block(kinds, *where, some) for kinds, where in zip(pixels, places, strict=True)]
+        yield blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
 
 
-def relative_error(pairs) -> float:
-    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B); 0 where A is 0."""
-    error = energy = 0.0
-    for analog, quantized in pairs:
-        error += _squared_norm(analog - quantized)
-        energy += _squared_norm(analog)
-    return (error / energy) ** 0.5 if energy > 0 else 0.0
+class RelativeError:
+    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B), float; 0 where A is 0."""
+
+    def __init__(self):
+        self._error = self._energy = 0.0
+
+    def add(self, analog, quantized) -> "RelativeError":
+        """Take one more pair into account."""
+        self._error += _squared_norm(analog - quantized)
+        self._energy += _squared_norm(analog)
+        return self
+
+    def __float__(self):
+        return (self._error / self._energy) ** 0.5 if self._energy > 0 else 0.0
 
 
 def _squared_norm(chunk) -> float:
@@ -135,31 +160,40 @@ def _squared_norm(chunk) -> float:
     return float(chunk.flatten(1).norm(dim=1).double().square().sum())
 
 
-def _same(analog, quantized) -> bool:
-    return analog.data_ptr() == quantized.data_ptr() or torch.equal(analog, quantized)
+def _same(analog: Chunks, quantized: Chunks) -> bool:
+    return all(torch.equal(x, xq) for x, xq in zip(analog, quantized, strict=True))
 
 
-def _views(module, analog, quantized, sampling, seed):
-    """All patches of both inputs as views, and the flat indices of those to take, None for all."""
-    sampling, stride = _grid(module, sampling)
-    views = [patches(module, analog, stride)]
-    views.append(views[0] if quantized is analog else patches(module, quantized, stride))
-    return views, sample(views[0].shape[:3], sampling, seed)
+def _selection(module, inputs: Chunks, sampling, seed):
+    """The (samples, rows, columns) of patches to draw from, their stride, and the flat indices to take; None for all.
+
+    The stride is None for the layer's own.
+    """
+    stride = None
+    if sampling == "paper":
+        # A fully connected layer has no grid to thin out.
+        sampling, stride = ("paper", module.kernel_size) if isinstance(module, nn.Conv2d) else ("all", None)
+    shape = positions(module, inputs.shape, stride)
+    return shape, stride, sample(shape, sampling, seed)
 
 
-def _grid(module, sampling):
-    """The sampling, and the stride of the patches it draws from, None for the layer's own."""
-    if sampling != "paper":
-        return sampling, None
-    # A fully connected layer has no grid to thin out.
-    return ("paper", module.kernel_size) if isinstance(module, nn.Conv2d) else ("all", None)
+def _by_chunk(chosen, shape, inputs: Chunks):
+    """What is to be taken of each chunk of samples: flat indices of its own patches, None for all."""
+    if chosen is None:
+        return [None] * len(inputs.shapes)
+    of_sample, first, taken = math.prod(shape[1:]), 0, []
+    for samples in (shape[0] for shape in inputs.shapes):
+        flat = chosen - first * of_sample
+        taken.append(flat[(flat >= 0) & (flat < samples * of_sample)])
+        first += samples
+    return taken
 
 
 def _images(module, inputs) -> torch.Tensor:
-    """A layer's input as contiguous (M, C, H, W), border included; that of nn.Linear as images of one pixel."""
+    """A layer's input as contiguous (M, C, H, W); that of nn.Linear as images of one pixel."""
     if isinstance(module, nn.Linear):
-        return inputs.reshape(-1, inputs.shape[-1], 1, 1).contiguous()
-    return pad(module, inputs).contiguous()
+        inputs = inputs.reshape(-1, inputs.shape[-1], 1, 1)
+    return inputs.contiguous()
 
 
 def _from_channel(images) -> torch.Tensor:
@@ -171,16 +205,31 @@ def _from_channel(images) -> torch.Tensor:
     return images.as_strided((channels, images.numel() - (channels - 1) * of_channel), (of_channel, 1))
 
 
-def _pixels(module, images, sampling, seed) -> torch.Tensor:
-    """(kernel height * width, patches): where :func:`_from_channel` has the pixels of the patches to take."""
-    sampling, stride = _grid(module, sampling)
+def _pixels(module, images, chosen, stride) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Where :func:`_from_channel` has the pixels of the patches to take, (kernel height * width, patches), and a mask.
+
+    The mask is 0 where a patch reaches into a border of zeros, which is not in the images, and None where none does.
+    """
     samples, _, height, width = images.shape
-    pixels = torch.arange(height * width).view(1, 1, height, width)
-    pixels = pixels + images.stride(0) * torch.arange(samples).view(-1, 1, 1, 1)
-    view = windows(module, pixels, stride) if isinstance(module, nn.Conv2d) else pixels[..., None, None]
-    chosen = sample(view.shape[:3], sampling, seed)
-    taken = view.flatten(0, 2) if chosen is None else view[_indices(chosen, view.shape[:3])]
-    return taken.flatten(1).mT.contiguous().to(images.device)
+    numbers = torch.arange(1.0, height * width + 1, dtype=torch.float64).view(1, 1, height, width)
+    # The border has 0, or the numbers of what the padding mode repeats there.
+    view = windows(module, pad(module, numbers), stride) if isinstance(module, nn.Conv2d) else numbers[..., None, None]
+    places = view.expand(samples, *view.shape[1:])
+    places = places.flatten(0, 2) if chosen is None else places[_indices(chosen, places.shape[:3])]
+    of_sample = math.prod(view.shape[1:3])
+    sample_of = torch.arange(samples).repeat_interleave(of_sample) if chosen is None else chosen // of_sample
+    places = places.flatten(1).long().mT - 1
+    inside = None if places.min() >= 0 else (places >= 0).to(images)
+    where = places.clamp_(min=0) + images.stride(0) * sample_of
+    return where.contiguous().to(images.device), inside
+
+
+def _block(kinds, where, inside, channels) -> torch.Tensor:
+    """(groups, kinds, b, patches): the pixels ``where`` (taps, patches) of some channels."""
+    parts = [numbers[:, channels] for numbers in kinds]
+    places = where.flatten().expand(*parts[0].shape[:2], -1)
+    block = torch.stack([part.gather(2, places) for part in parts], 1).unflatten(3, where.shape)
+    return (block if inside is None else block.mul_(inside)).flatten(2, 3)
 
 
 def _indices(flat, shape):
@@ -189,7 +238,7 @@ def _indices(flat, shape):
     return flat // (height * width), flat // width % height, flat % width
 
 
-def _chunks(shape, chosen, size, device):
+def _parts(shape, chosen, size, device):
     """(sample, row, column) indices of ``size`` patches at a time; slices of whole samples where all are taken."""
     samples, height, width = shape
     if chosen is None and size >= height * width:

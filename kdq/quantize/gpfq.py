@@ -19,6 +19,7 @@ a time is written out as above, on top of <X~_t, u> for the u before the block: 
 import torch
 
 from kdq.quantize.keys import Quantizer
+from kdq.quantize.substitution import Layout, nearest, reciprocal_diagonal, solve, substitute, triangle_product
 
 
 class Parameters(Quantizer):
@@ -51,33 +52,17 @@ def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True
     The difference is q'Hq - 2 q'Gw. The z of the solve have the sums of H_tj c_j over j < t in them, and these make up
     q'Hq: with the upper triangle of G beside the lower one, no product with codes is needed.
     """
-    batch, (rows, inputs) = weight.shape[:-2], weight.shape[-2:]
-    weight, cross, gram = (matrix.double().reshape(-1, *matrix.shape[-2:]) for matrix in (weight, cross, gram))
-    step = torch.as_tensor(step, dtype=torch.float64, device=weight.device)
-    # Not torch.broadcast_shapes, which imports a computer algebra system: seconds for the first caller.
-    step = torch.broadcast_tensors(step, step.new_empty(()).expand(*batch, rows))[0]
-    alphabets = step.shape[: step.dim() - len(batch) - 1]
-
-    def by_group(value):
-        """(K, g, N) to (g, 1, K, N)."""
-        value = torch.as_tensor(value, dtype=torch.float64, device=weight.device).broadcast_to(step.shape)
-        return value.reshape(-1, len(weight), rows).movedim(1, 0)[:, None]
-
-    target = _triangle_product(cross, weight.mT)
-    # Inputs before rows: one input's codes in all rows and alphabets are contiguous, a block of inputs is a matrix.
-    z = (target[:, :, None] / by_group(step)).flatten(2)
-    codes = torch.empty_like(z)
-    if not (isinstance(low, int) and isinstance(high, int)):
-        low, high = (by_group(bound).flatten(2) for bound in (low, high))
-    _solve(z, codes, gram, _inverse_energy(gram), low, high, 0, inputs, block)
-    z, codes = (numbers.view(len(weight), inputs, -1, rows) for numbers in (z, codes))
-    found = codes.to(torch.int16).permute(2, 0, 3, 1).reshape(*alphabets, *batch, rows, inputs)
+    layout = Layout(weight, step)
+    weight, cross, gram = layout.matrices(weight, cross, gram)
+    target = triangle_product(cross, weight.mT)
+    codes, z = substitute(target, gram, layout, nearest(*layout.bounds(low, high)), block=block)
+    found = layout.codes(codes)
     if not errors:
         return found, None
     # Per input c (H_tt s (c - 2 z) - 2 (the upper triangle's sum)), in place of z, which is z + 1/2 here.
-    change = z.mul_(-2).add_(1).add_(codes).mul_(gram.diagonal(dim1=-2, dim2=-1)[..., None, None]).mul_(by_group(step))
-    change.sub_(2 * _triangle_product(cross, weight.mT, upper=True)[:, :, None]).mul_(codes)
-    return found, (change.sum(1, keepdim=True) * by_group(step)).movedim(2, 0).reshape(step.shape)
+    change = z.mul_(-2).add_(1).add_(codes).mul_(gram.diagonal(dim1=-2, dim2=-1)[..., None, None]).mul_(layout.step)
+    change.sub_(2 * triangle_product(cross, weight.mT, upper=True)[:, :, None]).mul_(codes)
+    return found, layout.sums(change.sum(1, keepdim=True) * layout.step)
 
 
 def gpfq_by_residuals(weight, columns, step, low, high):
@@ -105,7 +90,7 @@ def gpfq_by_residuals(weight, columns, step, low, high):
             target = target + (quantized @ residual.mT).view(groups, -1, alphabets, rows)
         z = (target / step).contiguous().flatten(2)
         found = torch.empty_like(z)
-        _solve(z, found, gram, _inverse_energy(gram), low, high, 0, stop - start, 32)
+        solve(z, found, gram, reciprocal_diagonal(gram), nearest(low, high), 0, stop - start, 32)
         decoded = found.view(groups, -1, alphabets, rows) * step
         wanted = here[:, :, None].expand_as(decoded)
         # One product with both kinds of columns reads and writes the residuals, the largest tensor, once.
@@ -117,49 +102,6 @@ def gpfq_by_residuals(weight, columns, step, low, high):
     codes = torch.cat(codes, 1).view(groups, start, alphabets, rows).permute(2, 0, 3, 1)
     errors = residual.norm(dim=-1).square().view(groups, alphabets, rows).movedim(1, 0)
     return codes, errors, outputs.norm(dim=-1).double().square()
-
-
-def _inverse_energy(gram):
-    """1 / H_tt, and 0 for a dead input, whose z is then exactly 0 at every step."""
-    energy = gram.diagonal(dim1=-2, dim2=-1)
-    return torch.where(energy > 0, 1 / energy, 0.0)
-
-
-def _triangle_product(matrix, right, upper=False, block=256):
-    """tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, and no copy of the (d, d) matrix."""
-    product = torch.empty_like(right, memory_format=torch.contiguous_format)
-    for start in range(0, matrix.shape[-1], block):
-        stop = min(start + block, matrix.shape[-1])
-        rows = matrix[:, start:stop]
-        corner, rest = rows[..., start:stop], slice(stop, None) if upper else slice(0, start)
-        product[:, start:stop] = (corner.triu(1) if upper else corner.tril()) @ right[:, start:stop]
-        product[:, start:stop].baddbmm_(rows[..., rest], right[:, rest])
-    return product
-
-
-def _solve(z, codes, gram, inverse, low, high, start, stop, block):
-    """Write the codes c_t of inputs ``start`` to ``stop``; ``z`` has H_tt z_t without those before, becomes z_t + 1/2.
-
-    The first half is solved, corrects the second half in one matrix product, and the second half is solved:
-
-        codes[start:middle]  <- solve
-        z[middle:stop]       -= gram[middle:stop, start:middle] @ codes[start:middle]
-        codes[middle:stop]   <- solve
-    """
-    if stop - start > block:
-        middle = (start + stop) // 2
-        _solve(z, codes, gram, inverse, low, high, start, middle, block)
-        z[:, middle:stop].baddbmm_(gram[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
-        _solve(z, codes, gram, inverse, low, high, middle, stop, block)
-        return
-    # All of the block is z + 1/2 from here on: two operations fewer for every single column.
-    scale = inverse[:, start:stop, None]
-    panel, found = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
-    lower = gram[:, start:stop, start:stop] * scale
-    for column, (here, code, row) in enumerate(zip(*(rows.split(1, 1) for rows in (panel, found, lower)), strict=True)):
-        if column:
-            here.baddbmm_(row[..., :column], found[:, :column], alpha=-1)
-        torch.floor(here, out=code).clamp_(low, high)
 
 
 gpfq.by_residuals = gpfq_by_residuals

@@ -1,17 +1,29 @@
-"""Quantization of a network: one forward pass in all, every layer quantized when the calibration images reach it."""
+"""Quantization of a network: one forward pass in all, every layer quantized when the calibration images reach it.
+
+The float network and every copy of it that is to be quantized take the images side by side, in lock-step: at a layer
+all of them stop. Each copy's layer is quantized on what reaches it in both networks, and all pass on their outputs. So
+no layer runs twice on the same images, and several bit-widths share the float network's work.
+"""
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.quantize import bias
 from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.batchnorm import reestimate
-from kdq.quantize.calibration import Calibration, relative_error, rows, weight_matrix
+from kdq.quantize.calibration import Calibration, RelativeError, rows, weight_matrix
+from kdq.quantize.chunks import Chunks
+from kdq.quantize.keys import Quantizer
+from kdq.quantize.lockstep import Lockstep, Pass, side_by_side
 from kdq.quantize.scale import choose
+from kdq.quantize.survey import later_inputs, survey
 
 
 @dataclass(frozen=True)
@@ -44,75 +56,236 @@ def decode(codes: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
     return codes.float() * step.view(-1, *[1] * (codes.dim() - 1))
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a copy of a network is to be quantized.
+
+    ``quantizer`` is a function like :func:`kdq.quantize.gpfq.gpfq`; ``bits`` are those of each layer by name, where not
+    all have the same.
+    """
+
+    quantizer: Callable
+    parameters: Quantizer
+    log: Callable[[str], None] = print
+    bits: Mapping[str, int] | None = None
+
+    def alphabet(self, layer: str) -> Alphabet:
+        """The codes of a layer, by its name."""
+        return Alphabet(self.bits[layer] if self.bits else self.parameters.bits, self.parameters.levels)
+
+
+@dataclass
+class Copy:
+    """A copy of a network by a plan: its quantized ``layers`` in order of execution, or the ``error`` that ended it.
+
+    Where the plan corrects biases, ``holders`` are the tensors that hold the corrections, ``shifts``, of each layer.
+    """
+
+    network: nn.Module
+    plan: Plan
+    layers: dict[str, QuantizedLayer] = field(default_factory=dict)
+    error: UserError | None = None
+    holders: dict[str, tuple[torch.Tensor, int]] = field(default_factory=dict)
+    shifts: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def ended_by_errors(self) -> Iterator[None]:
+        """A UserError of the block ends this copy alone."""
+        try:
+            yield
+        except UserError as error:
+            self.error = error
+
+
 def quantize(
-    model: nn.Module, images: torch.Tensor, quantizer: Callable, parameters, seed: int = 0, device=None, log=print
+    model: nn.Module,
+    images: torch.Tensor,
+    quantizer: Callable,
+    parameters: Quantizer,
+    seed: int = 0,
+    device=None,
+    log=print,
+    bits: Mapping[str, int] | None = None,
 ) -> dict[str, QuantizedLayer]:
     """Quantize every nn.Conv2d and nn.Linear of a float network in place; returns the layers in order of execution.
 
     ``model`` takes float images in [0, 1] and treats each on its own; ``images`` uint8 (M, C, H, W), the calibration
-    images; ``quantizer`` a function like :func:`kdq.quantize.gpfq.gpfq`; ``parameters`` a
-    :class:`kdq.quantize.keys.Quantizer`. The model is left in evaluation mode and computes with the decoded weights.
-    Raises UserError for a layer that runs twice, never, on other samples or with numbers that are not finite.
+    images; the other arguments are those of a :class:`Plan`. The model is left in evaluation mode and computes with the
+    decoded weights. Raises UserError for a layer that never runs, on other samples or with numbers that are not finite.
 
-    The images pass once, side by side: as the float network sees them, and as the quantized one does. A layer sees
-    both halves of its input, is quantized, and passes on the float and the quantized output. No layer runs again.
+    A layer that runs more than once is quantized at its first call, on the inputs of all calls. Those of the later
+    calls depend on its own codes; in their place the float network's stand on both sides.
     """
+    one = Copy(model, Plan(quantizer, parameters, log, bits))
+    _quantize_copies(copy.deepcopy(model), images, [one], seed, device)
+    if one.error:
+        raise one.error
+    return one.layers
+
+
+def quantize_each(
+    model: nn.Module, images: torch.Tensor, plans: Sequence[Plan], seed: int = 0, device=None
+) -> list[Copy]:
+    """Quantize a copy of a float network by each of the ``plans``, all in one pass.
+
+    Every copy has the codes that :func:`quantize` finds alone. A UserError of one copy ends it, and not the others. The
+    model itself stays float and is left in evaluation mode.
+    """
+    copies = [Copy(copy.deepcopy(model), plan) for plan in plans]
+    _quantize_copies(model, images, copies, seed, device)
+    return copies
+
+
+@torch.no_grad()
+def _quantize_copies(model, images, copies, seed, device) -> None:
+    """Quantize the networks of ``copies``, all equal to ``model``, which stays float."""
     device = device or next(model.parameters()).device
-    model.to(device).eval()
-    layers = _layers(model)
-    images = images.to(device).float() / 255
-    alphabet = Alphabet(parameters.bits, parameters.levels)
-    done: dict[str, QuantizedLayer] = {}
-
-    def arrive(name, module, pair):
-        _check_arrival(name, pair, len(images), done)
-        analog, quantized = pair.chunk(2)
-        calibration = Calibration(module, analog, quantized, parameters.patches, seed + len(done))
-        float_weight = weight_matrix(module)
-        if not (calibration.finite() and float_weight.isfinite().all()):
-            raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
-        choice = choose(float_weight, calibration, quantizer, alphabet, parameters)
-        codes = choice.codes.reshape(module.weight.shape)
-        step = choice.step.flatten()[: None if parameters.granularity == "channel" else 1]
-        analog_output = type(module).forward(module, analog)
-        module.weight.data = decode(codes, step).to(module.weight)
-        quantized_output = type(module).forward(module, quantized)
-        error = _relative_error(calibration, choice, float_weight, analog_output, quantized_output)
-        done[name] = layer = QuantizedLayer(
-            codes=codes.cpu(),
-            step=step.cpu(),
-            bits=alphabet.bits,
-            levels=alphabet.levels,
-            low=alphabet.low,
-            high=alphabet.high,
-            relative_error=error,
-            scale=float(choice.scale.mean()),
-        )
-        log(f"{name}: scale {layer.scale:.3f}, relative error {layer.relative_error:.4f}")
-        return torch.cat([analog_output, quantized_output])
-
-    with _redirected(layers, arrive), torch.no_grad():
-        model(torch.cat([images, images]))
-    if missing := [name for name in layers if name not in done]:
-        raise UserError(f"{missing[0]}: never called in a forward pass, expected every Conv2d and Linear to take part")
-    if parameters.batchnorm == "reestimate":
-        reestimate(model, images)
-    return done
+    networks = [network.to(device).eval() for network in (model, *(one.network for one in copies))]
+    stops = [(network, quantizable_layers(network)) for network in networks]
+    images = images.to(device)
+    for one, (network, layers) in zip(copies, stops[1:], strict=True):
+        if one.plan.parameters.bias == "correct":
+            with one.ended_by_errors():
+                one.holders = bias.holders(network, layers, images[:1].float() / 255)
+    order, image_bytes = survey(*stops[0], images[:1])
+    later = later_inputs(*stops[0], order, images)
+    limit_bytes = min(one.plan.parameters.memory for one in copies) * 2**30
+    with side_by_side(stops, images, image_bytes, limit_bytes) as (analog, *others):
+        going = [(one, passes) for one, passes in zip(copies, others, strict=True) if not one.error]
+        for index, name in enumerate(order):
+            inputs, first = analog.arrived(name), name not in order[:index]
+            for one, passes in going:
+                with one.ended_by_errors():
+                    quantized = passes.arrived(name)
+                    if first:
+                        _arrive(one, name, inputs, quantized, later.get(name, ()), seed)
+            going = [(one, passes) for one, passes in going if not one.error]
+            if not going:
+                return
+            _pass_on(model.get_submodule(name), name, analog, going, first)
+    for one, _ in going:
+        with one.ended_by_errors():
+            bias.store(one.holders, one.shifts)
+            if one.plan.parameters.batchnorm == "reestimate":
+                reestimate(one.network, images.float() / 255)
 
 
-def _relative_error(calibration, choice, float_weight, analog_output, quantized_output) -> float:
+def _arrive(one: Copy, name: str, analog: Chunks, quantized: Chunks, later: Sequence[torch.Tensor], seed: int) -> None:
+    """Quantize a layer of one copy, where its first call has come; ``later`` are the inputs of the other calls."""
+    if other := [tuple(inputs.shape) for inputs in later if inputs.shape[1:] != analog.shape[1:]]:
+        raise UserError(f"{name}: runs on inputs of shape {analog.shape}, then {other[0]}, expected one shape")
+    kinds = (_with_later(inputs, later) for inputs in (analog, quantized))
+    calibration = Calibration(
+        one.network.get_submodule(name), *kinds, one.plan.parameters.patches, seed + len(one.layers), not later
+    )
+    alphabet = one.plan.alphabet(name)
+    one.layers[name] = quantize_layer(name, calibration, one.plan.quantizer, alphabet, one.plan.parameters)
+
+
+def _with_later(inputs: Chunks, later: Sequence[torch.Tensor]) -> Chunks:
+    if not later:
+        return inputs
+    shapes = *inputs.shapes, *(more.shape for more in later)
+    return Chunks(shapes, lambda: itertools.chain(inputs, later), inputs.resident)
+
+
+def _pass_on(
+    float_layer: nn.Module, name: str, analog: Lockstep, going: list[tuple[Copy, Lockstep]], first: bool
+) -> None:
+    """Every network goes on with its own output of the layer; at its ``first`` call the copies' errors are measured."""
+    errors = [RelativeError() for _ in going]
+    for one, passes in going:
+        if name in one.holders and first:
+            one.shifts[name] = _mean_difference(float_layer, one.network.get_submodule(name), analog, passes)
+    for index, own in enumerate(analog.passes):
+        expected = [_output(float_layer, own)]  # in a list, to be handed over: what is held here stays in memory
+        for (one, passes), error in zip(going, errors, strict=True):
+            output = [_output(one.network.get_submodule(name), passes.passes[index])]
+            if one.layers[name].relative_error is None:
+                error.add(*(_without_bias(float_layer, outputs[0]) for outputs in (expected, output)))
+            if name in one.shifts:
+                output.append(bias.shifted(float_layer, output.pop(), one.shifts[name]))
+            passes.passes[index].advance(output.pop())
+        own.advance(expected.pop())
+    for (one, _), error in zip(going if first else (), errors, strict=first):
+        if one.layers[name].relative_error is None:
+            one.layers[name] = replace(one.layers[name], relative_error=float(error))
+        one.plan.log(describe(name, one.layers[name]))
+
+
+def _mean_difference(float_layer: nn.Module, own_layer: nn.Module, analog: Lockstep, passes: Lockstep) -> torch.Tensor:
+    """:func:`kdq.quantize.bias.mean_difference` over all chunks, whose outputs are computed for it alone."""
+    total, samples = 0, 0
+    for own, other in zip(analog.passes, passes.passes, strict=True):
+        outputs = _output(float_layer, own), _output(own_layer, other)
+        total = total + len(outputs[0]) * bias.mean_difference(float_layer, *outputs)
+        samples += len(outputs[0])
+    return total / samples
+
+
+def _output(module: nn.Module, one: Pass) -> torch.Tensor:
+    with one.loaded() as given:
+        return type(module).forward(module, given)
+
+
+def _without_bias(module: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+    if module.bias is None:
+        return outputs
+    return outputs - module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
+
+
+def quantize_layer(
+    name: str, calibration: Calibration, quantizer: Callable, alphabet: Alphabet, parameters: Quantizer
+) -> QuantizedLayer:
+    """Quantize one layer in place. Its relative error is left None where it is that of the outputs on all inputs.
+
+    Raises UserError, which begins with ``name``, for numbers that are not finite.
+    """
+    module, float_weight = calibration.module, weight_matrix(calibration.module)
+    if not (calibration.finite() and float_weight.sum().isfinite()):
+        raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
+    choice = choose(float_weight, calibration, quantizer, alphabet, parameters)
+    codes = choice.codes.reshape(module.weight.shape)
+    step = choice.step.flatten()[: None if parameters.granularity == "channel" else 1]
+    module.weight.data = decode(codes, step).to(module.weight)
+    error = choice.relative_error
+    if error is None and not calibration.of_outputs:
+        error = _error_on_rows(calibration, float_weight)
+    return QuantizedLayer(
+        codes=codes.cpu(),
+        step=step.cpu(),
+        bits=alphabet.bits,
+        levels=alphabet.levels,
+        low=alphabet.low,
+        high=alphabet.high,
+        scale=float(choice.scale.mean()),
+        relative_error=error,
+    )
+
+
+def with_error(layer: QuantizedLayer, float_layer: nn.Module, own_layer: nn.Module, analog, quantized):
+    """``layer`` with its relative error on inputs that are tensors, where that was left None."""
+    if layer.relative_error is not None:
+        return layer
+    error, pairs = RelativeError(), ((float_layer, analog), (own_layer, quantized))
+    error.add(*(_without_bias(module, type(module).forward(module, inputs)) for module, inputs in pairs))
+    return replace(layer, relative_error=float(error))
+
+
+def _error_on_rows(calibration: Calibration, float_weight: torch.Tensor) -> float:
     """||X W' - X~ Q'|| / ||X W'|| of a layer whose weight is decoded codes by now."""
-    if choice.relative_error is not None:
-        return choice.relative_error
-    module = calibration.module
-    if calibration.sampling == "all":
-        bias = 0 if module.bias is None else module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
-        return relative_error([(analog_output - bias, quantized_output - bias)])
-    weights = float_weight.mT, weight_matrix(module).mT
-    return relative_error((x @ weights[0], xq @ weights[1]) for x, xq in rows(*calibration.inputs))
+    error, weights = RelativeError(), (float_weight.mT, weight_matrix(calibration.module).mT)
+    for x, xq in rows(*calibration.inputs):
+        error.add(x @ weights[0], xq @ weights[1])
+    return float(error)
 
 
-def _layers(model) -> dict[str, nn.Module]:
+def describe(name: str, layer: QuantizedLayer) -> str:
+    """A quantized layer as one line of a log."""
+    return f"{name}: {layer.bits} bits, scale {layer.scale:.3f}, relative error {layer.relative_error:.4f}"
+
+
+def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers to quantize by name; refuses those whose weight is not their own or whose forward is another."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     owners: dict[int, str] = {}
@@ -127,24 +300,3 @@ def _layers(model) -> dict[str, nn.Module]:
     if not layers:
         raise UserError(f"{type(model).__name__}: no Conv2d or Linear found, expected at least one to quantize")
     return layers
-
-
-def _check_arrival(name, pair, samples, done) -> None:
-    if name in done:
-        raise UserError(f"{name}: runs twice in one forward pass, expected a layer with inputs of one kind")
-    if pair.dim() < 2 or pair.shape[0] % 2 or pair.shape[0] % (2 * samples):
-        raise UserError(
-            f"{name}: input of shape {tuple(pair.shape)}, expected the {2 * samples} samples in dimension 0"
-        )
-
-
-@contextlib.contextmanager
-def _redirected(layers, arrive):
-    """Within the block, calling a layer calls ``arrive(name, layer, input)`` instead of its forward."""
-    for name, module in layers.items():
-        module.forward = lambda pair, name=name, module=module: arrive(name, module, pair)
-    try:
-        yield
-    finally:
-        for module in layers.values():
-            del module.forward

@@ -17,15 +17,27 @@ def patches(module, inputs, stride=None) -> torch.Tensor:
     return windows(module, pad(module, inputs), stride)
 
 
+def positions(module, shape, stride=None) -> tuple[int, int, int]:
+    """How many patches :func:`patches` finds in inputs of ``shape``: (samples, rows, columns)."""
+    if isinstance(module, nn.Linear):
+        return shape[0], math.prod(shape[1:-1]), 1
+    padded = [size + sum(border) for size, border in zip(shape[2:], borders(module), strict=True)]
+    return shape[0], *_grid(module, padded, stride)
+
+
+def _grid(module, padded, stride) -> list[int]:
+    """Rows and columns of patches in images of ``padded`` rows and columns, their border included."""
+    sides = zip(padded, module.kernel_size, module.dilation, stride or module.stride, strict=True)
+    return [(size - dilation * (kernel - 1) - 1) // step + 1 for size, kernel, dilation, step in sides]
+
+
 def windows(module: nn.Conv2d, padded, stride=None) -> torch.Tensor:
     """The patches of images (M, C, H, W) that have their border already, as a view like that of :func:`patches`."""
-    (height, width), (down, right) = padded.shape[2:], module.dilation
-    kernel, (step_down, step_right) = module.kernel_size, stride or module.stride
-    rows = (height - down * (kernel[0] - 1) - 1) // step_down + 1
-    columns = (width - right * (kernel[1] - 1) - 1) // step_right + 1
+    samples, channels, *size = padded.shape
+    (step_down, step_right), (down, right) = stride or module.stride, module.dilation
     of_sample, of_channel, of_row, of_column = padded.stride()
     return padded.as_strided(
-        (padded.shape[0], rows, columns, padded.shape[1], *kernel),
+        (samples, *_grid(module, size, stride), channels, *module.kernel_size),
         (of_sample, step_down * of_row, step_right * of_column, of_channel, down * of_row, right * of_column),
     )
 

@@ -49,6 +49,51 @@ def radius(weight, percentile, granularity) -> torch.Tensor:
     return quantile if granularity == "channel" else quantile.mean().expand_as(quantile)
 
 
+def candidates(weight, reach, alphabet, parameters) -> torch.Tensor:
+    """The scales C (K, g, N) to quantize with: one of every row, or for ``search`` all of :func:`grid`.
+
+    ``weight`` (g, N, d), ``reach`` (g, N) its :func:`radius`.
+    """
+    if parameters.scale == "mse":
+        return smallest_weight_error(weight, reach, alphabet, parameters.granularity)
+    if parameters.scale == "minmax":
+        return unclipped(weight, reach, alphabet, parameters)
+    scales = weight.new_tensor(grid(alphabet) if parameters.scale == "search" else (parameters.scale,))
+    return scales[:, None, None].expand(-1, *reach.shape)
+
+
+def steps(scales, reach, alphabet) -> torch.Tensor:
+    """The steps C R / 2^(b-1), float32, and 1 for zero weights: they need one to divide by, and all codes are 0."""
+    step = (scales * reach / alphabet.max_code).float()
+    return torch.where(step > torch.finfo(torch.float32).tiny, step, 1.0)
+
+
+def smallest_weight_error(weight, reach, alphabet, granularity) -> torch.Tensor:
+    """The C (1, g, N) of :func:`grid` with the smallest ||w - q||^2 of the nearest levels, a row's or all rows'."""
+    scales = weight.new_tensor(grid(alphabet))
+    errors = []
+    for step in steps(scales[:, None, None], reach, alphabet).double()[..., None]:
+        codes = (weight / step).add_(0.5).floor_().clamp_(alphabet.low, alphabet.high)
+        errors.append((weight - codes * step).square().sum(-1))
+    errors = torch.stack(errors)
+    if granularity == "layer":
+        errors = errors.sum((1, 2), keepdim=True).expand_as(errors)
+    return scales[errors.argmin(0)][None]
+
+
+def unclipped(weight, reach, alphabet, parameters) -> torch.Tensor:
+    """The C (1, g, N) of the smallest step whose levels span all weights within the percentile, on both sides of 0.
+
+    An alphabet with a level more below 0 than above has a smaller step where the largest |w| is negative.
+    """
+    within = radius(weight, parameters.percentile, "channel")
+    above, below = (torch.minimum(side.amax(-1), within).clamp(min=0) for side in (weight, -weight))
+    step = torch.maximum(above / alphabet.high, below / -alphabet.low)
+    if parameters.granularity == "layer":
+        step = step.amax().expand_as(step)
+    return torch.where(reach > 0, step * alphabet.max_code / reach, 1.0)[None]
+
+
 def excess(weight, codes, step, cross, gram, block=512) -> torch.Tensor:
     """||X w - X~ q||^2 - ||(X - X~) w||^2 of every row, (..., g, N): the squared error but for what no code can change.
 
@@ -75,7 +120,7 @@ def prefers_residuals(weight, calibration, scales) -> bool:
     by_residuals = patches * inputs * (3 * scales * rows + 2 * _columns_at_once(rows * scales))
     # Half of (d, d) times the rows for the target; half for the codes of every scale, and a quarter for their errors.
     by_gram = calibration.gram_multiplications + rows * inputs**2 * (0.5 + scales * (0.5 if scales == 1 else 0.75))
-    return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS
+    return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS and calibration.resident
 
 
 def _columns_at_once(rows) -> int:
@@ -84,7 +129,7 @@ def _columns_at_once(rows) -> int:
 
 
 def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
-    """Quantize ``weight`` (g, N, d) with the given scale, or that of :func:`grid` which leaves the smallest error.
+    """Quantize ``weight`` (g, N, d) with the scale of :func:`candidates` that leaves the smallest error.
 
     ``calibration`` is a :class:`kdq.quantize.calibration.Calibration`; ``quantizer`` a function of Gram matrices. Where
     it has a function ``by_residuals`` as well, the cheaper of the two is called: their codes are the same.
@@ -92,11 +137,9 @@ def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
     All scales are quantized in one call. With granularity ``channel`` every row takes its own best scale, which can
     only be better than one for all; with ``layer`` the rows share a step, and the smallest sum of errors decides.
     """
-    scales = weight.new_tensor(grid(alphabet) if parameters.scale == "search" else (parameters.scale,))
     reach = radius(weight, parameters.percentile, parameters.granularity)
-    step = (scales[:, None, None] * reach / alphabet.max_code).float()
-    # Zero weights have no radius, but need a step to divide by; with it all their codes are 0.
-    step = torch.where(step > torch.finfo(torch.float32).tiny, step, 1.0)
+    scales = candidates(weight, reach, alphabet, parameters)
+    step = steps(scales, reach, alphabet)
     by_residuals = getattr(quantizer, "by_residuals", None)
     exact = by_residuals is not None and prefers_residuals(weight, calibration, len(scales))
     if exact:
@@ -117,7 +160,7 @@ def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
     if exact:
         energy = float(energies.sum())
         relative_error = (float(of_best(errors).sum()) / energy) ** 0.5 if energy > 0 else 0.0
-    return Choice(kept, of_best(step), scales[best], relative_error)
+    return Choice(kept, of_best(step), of_best(scales), relative_error)
 
 
 def _by_gram(weight, calibration, quantizer, alphabet, step):

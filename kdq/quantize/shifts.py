@@ -1,14 +1,15 @@
-"""Gram matrices of a convolution at vertical stride 1, from products of image rows instead of products of patches.
+"""Gram matrices of a convolution at stride 1, from products of shifted images instead of products of patches.
 
-The entry of the Gram matrix for the kernel's rows k and k' sums x[p + k] x'[p + k'] over the output's rows p, which is
-x[r] x'[r + k' - k] over a window of image rows r = p + k. Pairs (k, k') with the same difference sum the same products,
-over windows that differ by a row or two at the border. So each difference is multiplied once, in pieces cut where a
-window begins or ends, and a piece is added to every pair whose window holds it: for a kernel of 3 rows 5 products
-instead of 9, and 3 for the symmetric matrix. Nothing is subtracted. Rows of zero padding are left out, and only the
-kernel's columns are written out side by side, a third of the patches' memory.
+The entry of the Gram matrix for the kernel's taps k and l sums x[p + k] x'[p + l] over the outputs' pixels p, which is
+x[r] x'[r + l - k] over a window of image pixels r = p + k. Pairs (k, l) with the same difference sum the same products,
+over windows that differ by a row or a column at the border. So each difference is multiplied once, in pieces cut where
+a window begins or ends, and a piece is added to every pair whose window holds it: for a kernel of 3 x 3 taps 25
+products of images instead of 81, and 13 for the symmetric matrix. Nothing is subtracted. Pixels of zero padding are
+left out, and no patch is ever written out.
 """
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -18,76 +19,116 @@ from kdq.quantize.patches import borders, pad
 
 def apply_to(module) -> bool:
     """Whether a layer is a convolution for which this way is exact and saves anything."""
-    return isinstance(module, nn.Conv2d) and module.stride[0] == 1 and module.groups == 1 and module.kernel_size[0] > 1
+    return isinstance(module, nn.Conv2d) and module.stride == (1, 1) and module.groups == 1 and _taps(module) > 1
 
 
-def gram_matrices(module, analog, quantized, same, chunk_bytes):
-    """(cross, gram) = (X~'X, X~'X~), each (1, d, d) in float64, for inputs (M, C, H, W); one tensor where ``same``."""
-    (taps, columns), channels = module.kernel_size, module.in_channels
-    shape = taps, taps, channels * columns, channels * columns
-    gram = torch.zeros(shape, dtype=torch.float64, device=analog.device)
-    cross = gram if same else torch.zeros_like(gram)
-    height = analog.shape[2] + sum(borders(module)[0])
-    zeros = borders(module)[0] if module.padding_mode == "zeros" else (0, 0)
-    pieces = _pieces(height, taps, module.dilation[0], zeros)
-    images = max(1, chunk_bytes // (8 * columns * analog[0].numel()))
-    for x, xq in zip(analog.split(images), quantized.split(images), strict=True):
-        xq = _rows(module, xq)
-        _accumulate(gram, xq, xq, pieces, symmetric=True)
-        if not same:
-            _accumulate(cross, xq, _rows(module, x), pieces, symmetric=False)
-    gram = _by_channel(gram, channels)
-    return (gram if same else _by_channel(cross, channels)), gram
+def share(module) -> float:
+    """Multiplications of both Gram matrices together, over those of products of patches, the borders left aside."""
+    differences = _differences(module)
+    return (differences + (differences + 1) / 2) / (2 * _taps(module) ** 2)
 
 
-def _rows(module, inputs):
-    """Per row of the padded images everything the kernel's columns see, (H, M * output width, C * kernel width)."""
-    padded = pad(module, inputs).permute(2, 0, 3, 1)
-    height, samples, width, channels = padded.shape
-    columns, dilation, stride = module.kernel_size[1], module.dilation[1], module.stride[1]
-    places = (width - dilation * (columns - 1) - 1) // stride + 1
-    of_row, of_sample, of_column, of_channel = padded.stride()
-    view = padded.as_strided(
-        (height, samples, places, channels, columns),
-        (of_row, of_sample, stride * of_column, of_channel, dilation * of_column),
-    )
-    return view.double().reshape(height, samples * places, channels * columns)
+def gram_matrices(module, pairs, same, chunk_bytes):
+    """(cross, gram) = (X~'X, X~'X~), each (1, d, d) in float64; one tensor where ``same``.
 
-
-def _pieces(height, taps, dilation, zeros) -> list:
-    """[(kernel rows k' - k, shift in image rows, start, stop, the k whose windows hold the image rows start .. stop)].
-
-    ``zeros``: the rows of zeros at the top and at the bottom; their products are left out.
+    ``pairs`` yields the inputs of the same samples in both networks, two (M, C, H, W) at a time.
     """
-    window = height - dilation * (taps - 1)
+    cross = gram = None
+    for analog, quantized in pairs:
+        if gram is None:
+            size = [length + sum(border) for length, border in zip(analog.shape[2:], borders(module), strict=True)]
+            gram = _Sums(module, size, analog.device, symmetric=True)
+            cross = None if same else _Sums(module, size, analog.device, symmetric=False)
+        images = max(1, chunk_bytes // (8 * size[0] * size[1] * analog.shape[1]))
+        for x, xq in zip(analog.split(images), quantized.split(images), strict=True):
+            xq = _by_pixel(module, xq)
+            gram.add(xq, xq)
+            if cross:
+                cross.add(xq, _by_pixel(module, x))
+    gram = gram.matrix()
+    return (cross.matrix() if cross else gram), gram
+
+
+def _taps(module) -> int:
+    return module.kernel_size[0] * module.kernel_size[1]
+
+
+def _differences(module) -> int:
+    return (2 * module.kernel_size[0] - 1) * (2 * module.kernel_size[1] - 1)
+
+
+def _by_pixel(module, inputs):
+    """The padded images as (H, W, M, C) in float64: what a run of pixels in a row holds is one matrix."""
+    return pad(module, inputs).permute(2, 3, 0, 1).to(torch.float64, memory_format=torch.contiguous_format)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Pixels ``start .. stop`` along one side that the windows of the taps ``firsts`` hold, for l - k = ``difference``.
+
+    ``shift`` is the difference in pixels.
+    """
+
+    difference: int
+    shift: int
+    start: int
+    stop: int
+    firsts: tuple[int, ...]
+
+
+def _pieces(size, taps, dilation, zeros) -> list[_Piece]:
+    """The pieces along one side of ``size`` pixels; the products of ``zeros`` = (before, behind) are left out."""
+    window = size - dilation * (taps - 1)
     pieces = []
     for difference in range(1 - taps, taps):
         shift = difference * dilation
         firsts = range(max(0, -difference), taps - max(0, difference))
         edges = sorted({tap * dilation + end for tap in firsts for end in (0, window)})
+        inside = max(zeros[0], zeros[0] - shift), min(size - zeros[1], size - zeros[1] - shift)
+        edges = sorted({min(max(edge, inside[0]), inside[1]) for edge in edges})
         for start, stop in itertools.pairwise(edges):
-            holding = [tap for tap in firsts if tap * dilation <= start and stop <= tap * dilation + window]
-            start = max(start, zeros[0], zeros[0] - shift)
-            stop = min(stop, height - zeros[1], height - zeros[1] - shift)
-            if start < stop and holding:
-                pieces.append((difference, shift, start, stop, holding))
+            holding = tuple(tap for tap in firsts if tap * dilation <= start and stop <= tap * dilation + window)
+            if holding:
+                pieces.append(_Piece(difference, shift, start, stop, holding))
     return pieces
 
 
-def _accumulate(total, left, right, pieces, symmetric) -> None:
-    """Add the products of two stacks of rows (H, places, width) to total (k, k, width, width)."""
-    for difference, shift, start, stop, holding in pieces:
-        if symmetric and difference < 0:
-            continue
-        product = left[start:stop].flatten(0, 1).mT @ right[start + shift : stop + shift].flatten(0, 1)
-        for tap in holding:
-            total[tap, tap + difference] += product
-            if symmetric and difference:
-                total[tap + difference, tap] += product.mT
+class _Sums:
+    """The sums of all pieces, (C, C) each, for images of ``size`` with their border; a symmetric matrix needs half."""
+
+    def __init__(self, module, size, device, symmetric):
+        self.module, self.symmetric = module, symmetric
+        zeros = borders(module) if module.padding_mode == "zeros" else [(0, 0), (0, 0)]
+        sides = [_pieces(*of_side) for of_side in zip(size, module.kernel_size, module.dilation, zeros, strict=True)]
+        pairs = itertools.product(*sides)
+        self.pieces = [pair for pair in pairs if not symmetric or _not_mirrored(*pair)]
+        channels = module.in_channels
+        self.sums = torch.zeros(len(self.pieces), channels, channels, dtype=torch.float64, device=device)
+
+    def add(self, left, right) -> None:
+        """Add the products of two stacks of images (H, W, M, C)."""
+        for total, (down, across) in zip(self.sums, self.pieces, strict=True):
+            columns = slice(across.start, across.stop)
+            shifted = slice(across.start + across.shift, across.stop + across.shift)
+            for row in range(down.start, down.stop):
+                here, there = left[row, columns], right[row + down.shift, shifted]
+                total.addmm_(here.flatten(0, 1).mT, there.flatten(0, 1))
+
+    def matrix(self):
+        """The sums as (1, d, d), inputs in the order of a weight: channel, row, column."""
+        (rows, columns), channels = self.module.kernel_size, self.module.in_channels
+        shape = rows, columns, rows, columns, channels, channels
+        gram = torch.zeros(shape, dtype=torch.float64, device=self.sums.device)
+        for total, (down, across) in zip(self.sums, self.pieces, strict=True):
+            mirrored = self.symmetric and (down.difference, across.difference) != (0, 0)
+            for row, column in itertools.product(down.firsts, across.firsts):
+                other = row + down.difference, column + across.difference
+                gram[row, column][other] += total
+                if mirrored:
+                    gram[other][row, column] += total.mT
+        return gram.permute(4, 0, 1, 5, 2, 3).reshape(1, channels * rows * columns, -1)
 
 
-def _by_channel(total, channels):
-    """(k, k, C * columns, C * columns) to (1, d, d), inputs in the order of a weight: channel, row, column."""
-    taps, width = total.shape[0], total.shape[2]
-    total = total.view(taps, taps, channels, width // channels, channels, width // channels)
-    return total.permute(2, 0, 3, 4, 1, 5).reshape(1, taps * width, taps * width)
+def _not_mirrored(down, across) -> bool:
+    """Whether a piece of a symmetric matrix is to be multiplied: of two opposite differences, one is."""
+    return (down.difference, across.difference) >= (0, 0)

@@ -1,5 +1,9 @@
 """Figure: test accuracy against bits a weight, one panel a network, all others behind it in grey."""
 
+import math
+
+import numpy as np
+
 from kdq.report import style
 
 FLOAT = 32
@@ -11,7 +15,7 @@ def draw(summary: list[dict], dataset: str):
     quantized = [row for row in rows if row["quantizer"] != "none"]
     networks = style.in_order({row["network"] for row in quantized})
     quantizers = sorted({row["quantizer"] for row in quantized})
-    places = {bits: place for place, bits in enumerate(sorted({row["bits"] for row in quantized} | {FLOAT}))}
+    places = _places(row["bits"] for row in quantized)
     lines = {
         (network, quantizer): sorted(
             (row for row in rows if row["network"] == network and row["quantizer"] == quantizer),
@@ -39,6 +43,12 @@ def draw(summary: list[dict], dataset: str):
     return figure
 
 
+def _places(widths) -> dict[int, int]:
+    """Where whole bits stand on the axis, one beside the next; a mean stands between the two that it lies between."""
+    whole = {end(bits) for bits in widths for end in (math.floor, math.ceil)}
+    return {bits: place for place, bits in enumerate(sorted(whole | {FLOAT}))}
+
+
 def _draw_others(panel, lines: dict, network: str, places: dict) -> None:
     for (other, quantizer), rows in lines.items():
         if other != network and quantizer != "none":
@@ -62,7 +72,8 @@ def _draw_network(panel, lines: dict, network: str, quantizers: list[str], place
 
 
 def _coordinates(rows: list[dict], places: dict) -> tuple[list, list]:
-    return [places[row["bits"]] for row in rows], [100 * row["test_top1_mean"] for row in rows]
+    x = np.interp([row["bits"] for row in rows], list(places), list(places.values()))
+    return list(x), [100 * row["test_top1_mean"] for row in rows]
 
 
 def _set_axes(panels, count: int, columns: int, places: dict) -> None:

@@ -83,7 +83,7 @@ def _keys(networks: list[str], quantizers: list[str], names: dict, with_bits: se
 def _front_keys(rows: list[dict], names: dict) -> list:
     keys = [style.key("\nPareto front:", color="black", linewidth=0.9)]
     for number, row in enumerate(rows, 1):
-        how = "float" if row["quantizer"] == "none" else f"{row['quantizer']}, {row['bits']} bits"
+        how = "float" if row["quantizer"] == "none" else f"{row['quantizer']}, {row['bits']:.3g} bits"
         text = style.wrapped(f"{number}  {names[row['network']]}: {how}".replace(",", ", ").replace("  ", " "), 30)
         keys.append(style.key(text, linestyle="none"))
     return keys

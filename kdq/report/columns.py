@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.report import comparisons, layers, summary, table
+from kdq.report import comparisons, layers, sensitivities, sequences, summary, table
 
 
 def documentation() -> str:
@@ -27,9 +27,19 @@ def documentation() -> str:
         "",
         *_column_table(layers.COLUMNS),
         "",
+        "## `results/sensitivity.csv`: one row a layer and bit-width, where a budget or `order=greedy` asks for it",
+        "",
+        "Six significant digits. `results/<dataset>/seed=<n>/<recipe>/sensitivity.csv` has the rows of one network.",
+        "",
+        *_column_table(sensitivities.COLUMNS),
+        "",
         "## `results/comparisons.csv`: one row a data set and pair of recipes",
         "",
         *_column_table(comparisons.COLUMNS),
+        "",
+        "## `results/sequences.csv`: at each number of bits the best sequence of stages against each other one",
+        "",
+        *_column_table(sequences.COLUMNS),
     ]
     return "\n".join(lines) + "\n"
 

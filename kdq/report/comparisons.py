@@ -5,11 +5,11 @@ from itertools import groupby
 import numpy as np
 
 from kdq.data.prepared import read as read_data
-from kdq.errors import UserError
+from kdq.errors import UserError, shown
+from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.significance import Outcome, bootstrap_images, holm, paired, welch
-from kdq.evaluate.stage import PREDICTIONS_FORMAT
-from kdq.files import read_tensors
 from kdq.report import pairs
+from kdq.report.bits import nearest_tenth
 
 SIGNIFICANT = 0.05
 COLUMNS = {
@@ -19,7 +19,7 @@ COLUMNS = {
     f"Of more than {pairs.ALL_PAIRS_UP_TO} models that could be compared, each is with the first alone",
     "recipe": "the model",
     "other": "the model that it is compared with",
-    "bits": "bits a weight of both; 32 for float models",
+    "bits": "bits a weight of both, to a tenth; 32 for float models",
     "design": "`own teacher`: under each seed a teacher of its own; `shared teacher`: one for all seeds "
     "(`teacher,seed=0/...`), so that nothing is said of other teachers; `own and shared teacher`: one of each",
     "seeds": "number of seeds that both have",
@@ -40,6 +40,7 @@ COLUMNS = {
     "where no test over seeds is possible",
     "note": "what limits the row: a single seed, one difference under all seeds, one model under all seeds",
 }
+OF_THE_PAIR = ("dataset", "family", "recipe", "other", "bits")  # all other columns are statistics of its difference
 SINGLE_SEED = "single seed: the bootstrap speaks of other test images alone, nothing of other seeds"
 
 Cell = tuple[str, int, str]
@@ -53,12 +54,12 @@ def read_correct(data_files: list, prediction_files: list) -> dict[Cell, np.ndar
         labels[prepared.dataset] = prepared.test.labels.numpy()
     correct = {}
     for path in prediction_files:
-        header, tensors = read_tensors(path, PREDICTIONS_FORMAT)
-        dataset, seed, recipe = (header.get(key) for key in ("dataset", "seed", "recipe"))
-        classes = tensors["test_class"].numpy()
-        if dataset not in labels or classes.shape != labels[dataset].shape:
-            raise UserError(f"{path}: {len(classes)} test images of {dataset!r}, which fit no data file")
-        correct[dataset, seed, recipe] = classes == labels[dataset]
+        header, tensors = predictions_file.read(path)
+        cell = tuple(header.get(key) for key in ("dataset", "seed", "recipe"))
+        if not all(isinstance(name, str | int) for name in cell) or cell[0] not in labels:
+            raise UserError(f"{path}: of the data set {shown(cell[0])}, expected one of {', '.join(labels)}")
+        of_cell = labels[cell[0]]
+        correct[cell] = predictions_file.classes(path, tensors, "test", len(of_cell)).numpy() == of_cell
     return correct
 
 
@@ -74,17 +75,22 @@ def rows(table: list[dict], kinds: dict[str, str], correct: dict[Cell, np.ndarra
         for family, model, other in pairs.choose(list(models.values())):
             common = sorted(seeds[model["recipe"]] & seeds[other["recipe"]])
             if common:
-                found.append(_row(dataset, family, model, other, kinds, common, correct))
-    return _corrected(found)
+                pair = {"dataset": dataset, "family": family, "recipe": model["recipe"], "other": other["recipe"]}
+                found.append(pair | {"bits": nearest_tenth(model["bits"])} | difference(pair, kinds, common, correct))
+    return corrected(found, ("dataset", "family"), COLUMNS)
 
 
 def _cell(row: dict) -> tuple:
     return row["dataset"], row["recipe"], row["seed"]
 
 
-def _row(dataset: str, family: str, model: dict, other: dict, kinds: dict, seeds: list[int], correct: dict) -> dict:
-    recipe, against = model["recipe"], other["recipe"]
-    answers, others = (np.stack([correct[dataset, seed, path] for seed in seeds]) for path in (recipe, against))
+def difference(pair: dict, kinds: dict[str, str], seeds: list[int], correct: dict[Cell, np.ndarray]) -> dict:
+    """The statistics of the recipes ``recipe`` and ``other`` of a ``dataset``, under the seeds that both have.
+
+    p-values are not corrected yet, and there is no verdict: :func:`corrected` does both.
+    """
+    recipe, against = pair["recipe"], pair["other"]
+    answers, others = (_answers(correct, pair["dataset"], seeds, path) for path in (recipe, against))
     images = answers.shape[1]
     counts, other_counts = answers.sum(1), others.sum(1)  # whole numbers: equal accuracies have exactly no spread
     by_welch, by_pairs = welch(counts, other_counts), paired(counts, other_counts)
@@ -92,11 +98,6 @@ def _row(dataset: str, family: str, model: dict, other: dict, kinds: dict, seeds
     over_seeds = by_pairs if test == "paired" else by_welch
     over_images = bootstrap_images(answers, others)
     return {
-        "dataset": dataset,
-        "family": family,
-        "recipe": recipe,
-        "other": against,
-        "bits": model["bits"],
         "design": design(recipe, against, kinds),
         "seeds": len(seeds),
         "test_images": images,
@@ -113,6 +114,13 @@ def _row(dataset: str, family: str, model: dict, other: dict, kinds: dict, seeds
         "p_images_holm": over_images.p,
         "note": _note(recipe, against, len(seeds), over_seeds),
     }
+
+
+def _answers(correct: dict[Cell, np.ndarray], dataset: str, seeds: list[int], recipe: str) -> np.ndarray:
+    """Whether each test image is classified right under each seed, boolean (S, M)."""
+    if missing := [seed for seed in seeds if (dataset, seed, recipe) not in correct]:
+        raise UserError(f"no predictions of {dataset} seed {missing[0]}: {recipe}, which the table has")
+    return np.stack([correct[dataset, seed, recipe] for seed in seeds])
 
 
 def share_a_model(recipe: str, other: str) -> bool:
@@ -155,11 +163,14 @@ def _note(recipe: str, other: str, seeds: int, over_seeds: Outcome) -> str | Non
     return "; ".join(notes) or None
 
 
-def _corrected(found: list[dict]) -> list[dict]:
-    """The rows with Holm's corrections and the verdict, in the order of the columns."""
+def corrected(found: list[dict], family_columns: tuple[str, ...], columns) -> list[dict]:
+    """The rows with Holm's corrections and the verdict, in the order of ``columns``.
+
+    A family, whose comparisons are corrected for one another, are the rows that agree in ``family_columns``.
+    """
     families: dict[tuple, list[dict]] = {}
     for row in found:
-        families.setdefault((row["dataset"], row["family"]), []).append(row)
+        families.setdefault(tuple(row[column] for column in family_columns), []).append(row)
     for family in families.values():
         for column in ("p_holm", "p_images_holm"):
             for row, p in zip(family, holm([row[column] for row in family]), strict=True):
@@ -167,4 +178,4 @@ def _corrected(found: list[dict]) -> list[dict]:
     for row in found:
         both = (row["p_holm"], row["p_images_holm"])
         row["within_noise"] = None if row["p_holm"] is None else not all(p < SIGNIFICANT for p in both)
-    return [{column: row[column] for column in COLUMNS} for row in found]
+    return [{column: row[column] for column in columns} for row in found]

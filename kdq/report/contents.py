@@ -3,20 +3,24 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from kdq.quantize.measured import measured_recipe
 from kdq.recipe import Recipe, Stage
 from kdq.report import pairs
-from kdq.stages import TRAINS
+from kdq.stages import FLOAT_KINDS, TRAINS
 
 FIGURES = (
     "accuracy_vs_bits",
     "accuracy_vs_bytes",
     "comparisons",
+    "sequences",
     "training_curves",
     "dkd_curves",
     "dkd_heatmap",
     "layer_errors",
+    "sensitivity",
 )
 MOST_STUDENTS = 60  # rows of the figure of comparisons; more are in its table alone
+FEW_RETRAINED = 8  # every bit-width has retrained models of its own; of more no training curve is drawn
 FEW_POINTS = 3  # a grid over alpha and beta of more points is left out of the training curves: it has its own figure
 
 
@@ -54,26 +58,63 @@ class Contents:
 
     @cached_property
     def quantized(self) -> list[str]:
+        """The recipes of quantized models, retrained ones too."""
+        return [recipe.path for recipe in self.shown if recipe.last.kind in ("quantize", "retrain")]
+
+    @cached_property
+    def with_layer_errors(self) -> list[str]:
         """The recipes whose last stage quantizes: their metrics have errors of layers."""
         return [recipe.path for recipe in self.shown if recipe.last.kind == "quantize"]
 
     @cached_property
+    def measured(self) -> list[str]:
+        """The recipes whose folders hold what each layer costs alone, for the stages that ask for it."""
+        return sorted({measured_recipe(recipe) for recipe in self.shown if self._needs_measurement(recipe.last)})
+
+    def _needs_measurement(self, stage: Stage) -> bool:
+        return stage.kind == "quantize" and stage.type.keys.needs_measurement(self.grammar.resolve(stage))
+
+    @cached_property
     def quantized_networks(self) -> list[str]:
         """The float networks that are quantized, as the table's column ``network`` names them."""
-        return sorted({_network(recipe) for recipe in self.shown if recipe.last.kind == "quantize"})
+        return sorted({recipe.network.path for recipe in self.shown if recipe.last.kind in ("quantize", "retrain")})
+
+    @cached_property
+    def sequences(self) -> list[str]:
+        """The quantized models, where some of them are trained after a quantization: then orders can be compared."""
+        trained_after = [recipe for recipe in self.shown if self._trains_after_quantization(recipe)]
+        return self.quantized if trained_after else []
+
+    @staticmethod
+    def _trains_after_quantization(recipe: Recipe) -> bool:
+        kinds = [stage.kind for stage in recipe.stages]
+        return "quantize" in kinds and any(kind != "quantize" for kind in kinds[kinds.index("quantize") :])
+
+    @cached_property
+    def epochs(self) -> dict[str, int]:
+        """For how many epochs the network of a recipe has been trained: its float network, and since."""
+        return {recipe.path: sum(map(self._epochs_of, recipe.stages_of_network)) for recipe in self.shown}
+
+    def _epochs_of(self, stage: Stage) -> int:
+        return self.grammar.resolve(stage)["epochs"] if self._trains(stage) else 0
 
     @cached_property
     def students(self) -> list[str]:
         """The float networks that the figure of comparisons holds against the baseline."""
-        floats = [recipe.path for recipe in self.shown if recipe.last.kind in ("root", "distill")]
+        floats = [recipe.path for recipe in self.shown if recipe.last.kind in FLOAT_KINDS]
         found = pairs.students(floats)
         return found if len(found) <= MOST_STUDENTS else []
 
     @cached_property
     def trained(self) -> list[str]:
-        """The recipes with a history, without the points of a large grid over DKD's weights that nothing builds on."""
+        """The recipes whose curves are drawn: those with a history.
+
+        Left out are the points of a large grid over DKD's weights that nothing builds on, and many retrained models.
+        """
         grid = {point.recipe for point in self.dkd_grid}
         hidden = grid - self.parents if len(grid) > FEW_POINTS else set()
+        retrained = {recipe.path for recipe in self.shown if recipe.last.kind == "retrain"}
+        hidden |= retrained if len(retrained) > FEW_RETRAINED else set()
         return [recipe.path for recipe in self.shown if self._trains(recipe.last) and recipe.path not in hidden]
 
     def _trains(self, stage: Stage) -> bool:
@@ -104,13 +145,9 @@ class Contents:
             "comparisons": self.students,
             "dkd_curves": self.dkd_grid,
             "dkd_heatmap": self.dkd_grid,
-            "layer_errors": self.quantized,
+            "layer_errors": self.with_layer_errors,
+            "sensitivity": self.measured,
+            "sequences": self.sequences,
             "training_curves": self.trained,
         }
         return [figure for figure in FIGURES if shows.get(figure, self.shown)]
-
-
-def _network(recipe: Recipe) -> str:
-    """The path up to the last stage that makes a float network."""
-    length = max(index for index, stage in enumerate(recipe.stages, 1) if stage.kind in ("root", "distill"))
-    return Recipe(recipe.stages[:length]).path

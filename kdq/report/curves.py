@@ -3,19 +3,27 @@
 import csv
 from statistics import fmean
 
+from kdq.errors import UserError
+
 FEWEST_FOR_LINE_ONLY = 12  # curves of fewer epochs also mark each one
 
 
 def read_history(path) -> dict[str, list[float]]:
-    """Columns of a history by name: ``epoch``, ``validation_accuracy`` and, summed, ``loss``."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    terms = [name for name in (rows[0] if rows else ()) if name.startswith("loss_")]
-    return {
-        "epoch": [int(row["epoch"]) for row in rows],
-        "loss": [sum(float(row[term]) for term in terms) for row in rows],
-        "validation_accuracy": [float(row["validation_accuracy"]) for row in rows],
-    }
+    """Columns of a history by name: ``epoch``, ``validation_accuracy`` and, summed, ``loss``.
+
+    Raises UserError for a file that is not the history of a training.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        terms = [name for name in (rows[0] if rows else ()) if name.startswith("loss_")]
+        return {
+            "epoch": [int(row["epoch"]) for row in rows],
+            "loss": [sum(float(row[term]) for term in terms) for row in rows],
+            "validation_accuracy": [float(row["validation_accuracy"]) for row in rows],
+        }
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not readable as the history of a training ({error})") from None
 
 
 def read_grouped(files: list, keys: list) -> dict:

@@ -2,6 +2,8 @@
 
 from statistics import fmean
 
+from kdq.errors import UserError
+
 Point = tuple[float, float]
 
 
@@ -9,6 +11,8 @@ def by_weights(cells: list[dict]) -> dict[Point, list[dict]]:
     """Metrics of DKD's cells by their (alpha, beta)."""
     found: dict[Point, list[dict]] = {}
     for metrics in cells:
+        if not {"alpha", "beta"} <= metrics["keys"].keys():
+            raise UserError(f"metrics of {metrics['recipe']!r}: no alpha and beta, expected the keys of dkd")
         found.setdefault((metrics["keys"]["alpha"], metrics["keys"]["beta"]), []).append(metrics)
     return found
 

@@ -7,6 +7,7 @@ from statistics import fmean
 from matplotlib.ticker import MaxNLocator
 
 from kdq.report import style
+from kdq.report.bits import mean_bits, nearest_tenth, without_bits
 
 LAYER = re.compile(r"layer(\d+)\.(\d+)\.(?:(downsample)|conv(\d+))")
 
@@ -27,21 +28,20 @@ def in_order_of_execution(layers: list[dict]) -> list[dict]:
     return sorted(layers, key=order)
 
 
-def series(table: list[dict]) -> dict[tuple[str, int, str], list[float]]:
-    """For each (parent, bits, quantizer) the errors of its layers in order, each the mean over the seeds."""
+def series(table: list[dict]) -> dict[tuple[str, float, str], list[float]]:
+    """For each (parent, mean bits, quantizer) the errors of its layers in order, each the mean over the seeds."""
     errors: dict[tuple, list[list[float]]] = {}
     for (recipe, _), rows in groupby(table, lambda row: (row["recipe"], row["seed"])):
         parent, stage = recipe.rsplit("/", 1)
-        quantizer = ",".join(pair for pair in stage.split(",") if not pair.startswith("bits="))
         layers = in_order_of_execution(list(rows))
-        group = parent, max(layer["bits"] for layer in layers), quantizer
+        group = parent, nearest_tenth(mean_bits(layers)), without_bits(stage)
         errors.setdefault(group, []).append([layer["relative_error"] for layer in layers])
     return {group: [fmean(layer) for layer in zip(*runs, strict=True)] for group, runs in errors.items()}
 
 
 def draw(table: list[dict], dataset: str):
-    """The figure of one data set's rows of the table of layers, of all seeds."""
-    table = [row for row in table if row["dataset"] == dataset]
+    """The figure of one data set's rows of the table of layers, of all seeds; retrained models have no such errors."""
+    table = [row for row in table if row["dataset"] == dataset and row["relative_error"] is not None]
     lines = series(table)
     parents = style.in_order({parent for parent, _, _ in lines})
     widths = sorted({bits for _, bits, _ in lines})
@@ -73,7 +73,7 @@ def _look(index: int) -> dict:
     }
 
 
-def _draw_panel(panel, lines: dict, parent: str, bits: int, quantizers: list[str]) -> None:
+def _draw_panel(panel, lines: dict, parent: str, bits: float, quantizers: list[str]) -> None:
     panel.set_yscale("log")
     panel.minorticks_off()
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
@@ -83,7 +83,7 @@ def _draw_panel(panel, lines: dict, parent: str, bits: int, quantizers: list[str
             panel.plot(range(1, len(errors) + 1), errors, **_look(index))
 
 
-def _label(panels, parents: list[str], widths: list[int]) -> None:
+def _label(panels, parents: list[str], widths: list[float]) -> None:
     names = style.labels(parents)
     for panel, bits in zip(panels[0], widths, strict=True):
         panel.set_title(f"{bits} bits")

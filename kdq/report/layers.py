@@ -6,10 +6,12 @@ COLUMNS = {
     "recipe": "path of the model: its stages, joined by `/`",
     "layer": "name of the layer in the network",
     "weights": "weights of the layer",
-    "bits": "bits a weight of the layer's alphabet",
-    "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`)",
-    "scale": "the C of the steps: the largest code times the step is C times the weights' radius; mean over the rows",
-    "relative_error": "||X W' - X~ Q'|| / ||X W'|| (Frobenius) of the layer's outputs on the calibration images",
+    "bits": "bits a weight of the layer's alphabet; empty for a random layer of `ntklc`",
+    "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`), or `ternary` for a random layer",
+    "scale": "the C of the steps: the largest code times the step is C times the weights' radius; mean over the rows; "
+    "empty where the steps were trained afterwards",
+    "relative_error": "||X W' - X~ Q'|| / ||X W'|| (Frobenius) of the layer's outputs on the calibration images; "
+    "empty where the codes were trained afterwards",
 }
 
 

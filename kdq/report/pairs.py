@@ -2,6 +2,8 @@
 
 from itertools import combinations
 
+from kdq.report.bits import nearest_tenth
+
 ALL_PAIRS_UP_TO = 16  # models of a group; in a larger one each is compared with the group's first alone
 
 
@@ -35,13 +37,14 @@ def choose(models: list[dict]) -> list[tuple[str, dict, dict]]:
 
     ``models`` are rows of the table, one a recipe. The families: ``baseline``, float networks against the baseline;
     ``float``, float networks among themselves; ``networks``, quantized ones of different float networks by the same
-    quantizer at the same bits; ``quantizers``, different quantizers of the same float network at the same bits.
+    quantizer at the same bits; ``quantizers``, different quantizers of the same float network at the same bits. Bits
+    are the same where they are to a tenth.
     """
     by_recipe = {row["recipe"]: row for row in models}
     floats = [row["recipe"] for row in models if row["quantizer"] == "none"]
     first = baseline(floats)
     found = [("baseline" if first in pair else "float", pair) for pair in of_group(_first(floats, first))]
-    quantized = [row for row in models if row["quantizer"] != "none"]
+    quantized = [row | {"bits": nearest_tenth(row["bits"])} for row in models if row["quantizer"] != "none"]
     for group in _groups(quantized, ("quantizer", "bits")):
         by_network = {row["network"]: row["recipe"] for row in group}
         ordered = [by_network[network] for network in _first(by_network, first)]

@@ -10,7 +10,9 @@ def places(folder) -> list[str]:
         *folder.glob("table.csv"),
         *folder.glob("summary.csv"),
         *folder.glob("layers.csv"),
+        *folder.glob("sensitivity.csv"),
         *folder.glob("comparisons.csv"),
+        *folder.glob("sequences.csv"),
         *sorted(folder.glob("*/figures")),
     ]
     return [str(path) for path in found]

@@ -32,6 +32,7 @@ MEASURES = (
     "test_agreement_parent",
     "test_agreement_root",
     "file_bytes",
+    "entropy_bytes",
     "mean_relative_layer_error",
 )
 SINGLE_SEED = "single seed"
@@ -67,6 +68,8 @@ def _summarize(rows: list[dict]) -> dict:
     note = f"mean of {len(rows)} seeds"
     if summary["kind"] == "root" and shares_root(summary["recipe"]):
         rows, note = rows[:1], f"one model for {len(rows)} seeds"
+    if len({row["bits"] for row in rows}) > 1:  # under a budget each seed's network has its own
+        summary["bits"] = fmean(row["bits"] for row in rows)
     summary["seeds"] = len(rows)
     summary["note"] = SINGLE_SEED if note == "mean of 1 seeds" else note
     for measure in MEASURES:

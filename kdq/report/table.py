@@ -2,15 +2,17 @@
 
 import csv
 import io
-import json
-from pathlib import Path
 
 from kdq.errors import UserError
-from kdq.files import atomic
+from kdq.files import atomic, checked, read_json
 from kdq.report import dkd_choice
+from kdq.report.bits import mean_bits, without_bits
+from kdq.report.metrics import Metrics
+from kdq.stages import FLOAT_KINDS
 
 MEASURES = ("top1", "top5", "cross_entropy", "expected_calibration_error", "agreement_parent", "agreement_root")
 PARTS = ("validation", "test")
+SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "quantized_weights")
 
 COLUMNS = {
     "dataset": "data set",
@@ -25,10 +27,12 @@ COLUMNS = {
     "beta": "weight of the other classes where `method_name` is `dkd`, else empty",
     "chosen": "`true` for the cell of the grid over `alpha` and `beta` with the best mean validation accuracy (of "
     "equal ones, the least validation cross entropy), `false` for its others; empty for what is not of the grid",
-    "quantizer": "the stages after `network`, joined by `+`, without their bits; `none` for a float model",
+    "quantizer": "the stages after `network`, joined by `+`, without their bits, of a budget the word alone; `none` "
+    "for a float model",
     "quantizer_name": "the names in `quantizer`",
-    "bits": "bits a weight of the alphabet; 32 for a float model",
-    "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a float model",
+    "bits": "bits a weight of the alphabet, their mean over the weights where layers differ; 32 for a float model, "
+    "also with the random head of `ntklc`",
+    "levels": "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty where `bits` is 32",
     "validation_images": "images of the validation part",
     "validation_top1": "accuracy on the validation part, share of 1",
     "validation_top5": "label among the five likeliest classes, validation part, share of 1",
@@ -44,11 +48,12 @@ COLUMNS = {
     "test_agreement_parent": "same class as the parent predicts, test part, share of 1; empty for a root",
     "test_agreement_root": "same class as the root predicts, test part, share of 1; empty for a root",
     "file_bytes": "size of the model's file, bytes",
+    "entropy_bytes": "size of the file's archive, in which the codes are entropy coded, bytes; empty for a float model",
     "nominal_bits": "mean over the quantized weights of log2 of their alphabet's levels, bits; 32 for a float model",
     "parameters": "parameters of the network",
     "quantized_weights": "weights that are stored as codes; 0 for a float model",
     "mean_relative_layer_error": "mean over the quantized layers of each one's relative output error on the "
-    "calibration images; empty for a float model",
+    "calibration images; empty for a float model and for one that was trained after it was quantized",
 }
 COUNTS = (
     "seed",
@@ -57,9 +62,15 @@ COUNTS = (
     "validation_images",
     "test_images",
     "file_bytes",
+    "entropy_bytes",
     "parameters",
     "quantized_weights",
     "weights",
+    "other_bits",
+    "other_parameters",
+    "epochs",
+    "other_epochs",
+    "steps",
 )
 TEXTS = (
     "dataset",
@@ -76,22 +87,18 @@ TEXTS = (
     "note",
     "family",
     "other",
+    "question",
+    "sequence",
+    "other_sequence",
     "design",
     "test",
 )
 TRUTHS = ("chosen", "within_noise")
-FLOAT_KINDS = ("root", "distill")
 
 
 def read_metrics(path) -> dict:
     """A cell's metrics; raises UserError where the file is not the JSON object that ``evaluate`` writes."""
-    try:
-        metrics = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(metrics, dict) or "recipe" not in metrics:
-        raise UserError(f"{path}: no metrics of a cell, expected an object with the key 'recipe'")
-    return metrics
+    return checked(path, Metrics, read_json(path)).model_dump(exclude_unset=True)
 
 
 def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> list[dict]:
@@ -100,6 +107,9 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> list[dict]:
     ``kinds`` gives the kind of every stage's name, ``dkd_grid`` the recipes of the grid over DKD's weights.
     """
     by_cell = {(cell["dataset"], cell["seed"], cell["recipe"]): cell for cell in cells}
+    for recipe in {recipe for _, _, recipe in by_cell}:
+        if unknown := {stage.split(",")[0] for stage in recipe.split("/")} - kinds.keys():
+            raise UserError(f"metrics of {recipe!r}: the stage {min(unknown)!r} is none of the study's")
     found = [_row(cell, by_cell, kinds) for cell in by_cell.values()]
     dkd_grid = set(dkd_grid)
     of_grid = [cell for cell in by_cell.values() if cell["recipe"] in dkd_grid]
@@ -120,6 +130,7 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
     made_by = by_cell.get((cell["dataset"], cell["seed"], network), {}).get("keys", {})
     of_dkd = made_by if names[length - 1] == "dkd" else {}
     layers = cell["layers"]
+    alphabets = [layer for layer in layers if "bits" in layer]  # which the ternary layers of a random head have not
     row = {
         "dataset": cell["dataset"],
         "seed": cell["seed"],
@@ -132,46 +143,55 @@ def _row(cell: dict, by_cell: dict, kinds: dict[str, str]) -> dict:
         "alpha": of_dkd.get("alpha"),
         "beta": of_dkd.get("beta"),
         "chosen": None,
-        "quantizer": "+".join(map(_without_bits, stages[length:])) or "none",
+        "quantizer": "+".join(map(without_bits, stages[length:])) or "none",
         "quantizer_name": "+".join(names[length:]) or "none",
-        "bits": max((layer["bits"] for layer in layers), default=32),
-        "levels": layers[0]["levels"] if layers else None,
-        **{name: cell[name] for name in ("file_bytes", "nominal_bits", "parameters", "quantized_weights")},
-        "mean_relative_layer_error": (
-            sum(layer["relative_error"] for layer in layers) / len(layers) if layers else None
-        ),
+        "bits": mean_bits(alphabets) if alphabets else 32,
+        "levels": alphabets[0]["levels"] if alphabets else None,
+        **{name: cell[name] for name in SIZES},
+        "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
     }
     for part in PARTS:
         row |= {f"{part}_{measure}": cell[part].get(measure) for measure in ("images", *MEASURES)}
     return {column: row[column] for column in COLUMNS}
 
 
-def _without_bits(stage: str) -> str:
-    return ",".join(pair for pair in stage.split(",") if not pair.startswith("bits="))
+def _mean(values: list) -> float | None:
+    """None where there are no values or one is not known."""
+    return None if not values or None in values else sum(values) / len(values)
 
 
-def write(path, columns, table: list[dict]) -> None:
-    """Write rows as CSV: six decimals, an empty field for None; the same rows give the same bytes."""
+def write(path, columns, table: list[dict], number: str = ".6f") -> None:
+    """Write rows as CSV: an empty field for None, numbers that are no counts in the format ``number``, six decimals.
+
+    The same rows give the same bytes.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _field(row[column]) for column in columns} for row in table)
+    writer.writerows({column: _field(row[column], number) for column in columns} for row in table)
     with atomic(path) as aside:
         aside.write_text(text.getvalue())
 
 
-def _field(value) -> str:
+def _field(value, number: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
+    return format(value, number) if isinstance(value, float) else str(value)
 
 
 def read(path) -> list[dict]:
-    """The rows of a table that :func:`write` wrote, with numbers as numbers and None for an empty field."""
-    with open(path, newline="") as file:
-        return [{column: _value(column, field) for column, field in row.items()} for row in csv.DictReader(file)]
+    """The rows of a table that :func:`write` wrote, with numbers as numbers and None for an empty field.
+
+    Raises UserError for a file that is no such table.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        return [{column: _value(column, field) for column, field in row.items()} for row in rows]
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not readable as a table of this workflow ({error})") from None
 
 
 def _value(column: str, field: str):
@@ -181,4 +201,4 @@ def _value(column: str, field: str):
         return field
     if column in TRUTHS:
         return field == "true"
-    return int(field) if column in COUNTS else float(field)
+    return int(field) if column in COUNTS and "." not in field else float(field)  # bits may be a mean

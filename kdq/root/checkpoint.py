@@ -3,12 +3,12 @@
 Its parameters have torchvision's names, as timm's have. Nothing but the tensors is taken from the repository.
 """
 
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from kdq.data import download
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.models import resnet
@@ -58,15 +58,14 @@ def statistics(keys: dict, channels: int) -> dict[str, list[float]]:
 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, or of a file that torch wrote, of which nothing but tensors is loaded."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path}: not readable as weights ({' '.join(str(error).split())[:200]})") from None
+    except Exception as error:  # of many kinds, whatever the bytes of a damaged file happen to mean
+        raise UserError(f"{path}: not readable as weights ({download.reason(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: no state dict, expected tensors by name")
     return state

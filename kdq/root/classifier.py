@@ -13,7 +13,7 @@ from torch import nn
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.models.pretrained import Pretrained
+from kdq.models.pretrained import Pretrained, check_kernels
 from kdq.root.fetch import fetch
 from kdq.root.keys import WEIGHTS
 
@@ -34,6 +34,7 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
         raise UserError(f"{weights.parent}: for images of {expected} channels, the data set's have {channels}")
     preprocessing = read_preprocessing(processor, prepared.train.images)
     network = Pretrained(read_weights(weights, config), **preprocessing).eval()
+    check_own_tensors(weights, network.network)
     check_preprocessing(network, processor, prepared.train.images[:CHECKED_IMAGES])
     described = json.loads(network.network.config.to_json_string(use_diff=False))
     described.pop("_name_or_path", None)  # a path of this machine
@@ -52,6 +53,7 @@ def read_description(folder: Path):
 
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
+        check_kernels(json.loads((folder / "config.json").read_text()))
         return AutoConfig.from_pretrained(folder, **local), AutoImageProcessor.from_pretrained(folder, **local)
     except Exception as error:  # of many kinds, and all say that the files are not such descriptions
         raise UserError(
@@ -83,6 +85,15 @@ def read_weights(path: Path, config) -> nn.Module:
                 f"{path}: the tensor {names[0]} is {kind} ({len(names)} in all are), of {config.model_type}"
             )
     return network
+
+
+def check_own_tensors(path: Path, network: nn.Module) -> None:
+    """Raise UserError where two of a network's tensors are one in memory (tied), which no model file here can say."""
+    owners: dict[int, str] = {}
+    for name, tensor in network.state_dict().items():
+        other = owners.setdefault(tensor.data_ptr(), name)
+        if other != name and tensor.numel():
+            raise UserError(f"{path}: the tensors {other} and {name} are one (tied), expected a model without such")
 
 
 def check_classes(folder: Path, config, classes: list[str], labels: str, log) -> None:

@@ -1,7 +1,7 @@
-"""Keys of the roots: which one it is, and where its network comes from."""
+"""Keys of the roots: which one it is, and where its network comes from; and those of any file of weights."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import AfterValidator
 
@@ -9,13 +9,8 @@ from kdq.errors import UserError
 from kdq.parameters import Annotated, Base, Field, Literal, NonNegativeInt, Positive
 from kdq.train.settings import Network
 
-IMPORTS = ("source", "repository", "revision", "folder", "file", "sha256")
 WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors"}
 DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json")}
-READS = {
-    "hub": {*IMPORTS, "mean", "std", *Network.model_fields},
-    "transformers": {*IMPORTS, "labels"},
-}
 
 
 def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
@@ -29,6 +24,26 @@ def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _name_of_file(text: str) -> str:
+    """Nothing, or the relative path of a file that lies nowhere above."""
+    path = PurePosixPath(text)
+    if not text.isprintable() or path.is_absolute() or ".." in path.parts or str(path) != (text or "."):
+        raise ValueError("the name of a file in the repository or folder")
+    return text
+
+
+def _repository(text: str) -> str:
+    if text and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text, re.ASCII):
+        raise ValueError("a repository of the hub, owner/name")
+    return text
+
+
+def _path(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a path of printable letters")
+    return text
+
+
 class Shared(Base):
     """Which root it is, not how it is made: only a recipe may say it, and it is no part of the resolved keys."""
 
@@ -38,8 +53,57 @@ class Shared(Base):
     ] = None
 
 
-class Source(Base):
-    """Where a root's network comes from."""
+class Fetched(Base):
+    """Where files of a network from outside are: in a hub's repository at a commit, or in a local folder."""
+
+    repository: Annotated[
+        str, AfterValidator(_repository), Field(description="a repository of the hub, `owner/name`")
+    ] = ""
+    revision: Annotated[
+        str,
+        _hexadecimal(40, "a commit: branches and tags move"),
+        Field(description="the repository's commit, 40 hexadecimal digits"),
+    ] = ""
+    folder: Annotated[
+        str, AfterValidator(_path), Field(description="a local folder with the files, instead of a repository")
+    ] = ""
+    file: Annotated[
+        str,
+        AfterValidator(_name_of_file),
+        Field(
+            description="the file of weights; empty is `pytorch_model.bin`, or `model.safetensors` for `source` "
+            "`transformers`"
+        ),
+    ] = ""
+    sha256: Annotated[
+        str, _hexadecimal(64, "the file's SHA-256"), Field(description="SHA-256 of the file of weights")
+    ] = ""
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        if not values.get("folder"):
+            return {}
+        return dict.fromkeys(("repository", "revision"), "a local folder is given, which has none")
+
+    @classmethod
+    def required(cls, values: dict) -> dict[str, str]:
+        if values.get("folder"):
+            return {}
+        return {
+            "repository": "a repository of the hub such as edadaltocg/resnet50_cifar10, or the key folder",
+            "revision": "a commit of the repository, 40 hexadecimal digits",
+            "sha256": "the SHA-256 of the file of weights, 64 hexadecimal digits",
+        }
+
+
+READS = {
+    "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields},
+    "transformers": {"source", *Fetched.model_fields, "labels"},
+}
+
+
+class Source(Fetched):
+    """Where a root's network comes from; what is fetched is what a source other than `train` reads."""
 
     source: Annotated[
         Literal["train", "hub", "transformers"],
@@ -49,27 +113,6 @@ class Source(Base):
             "`AutoModelForImageClassification`"
         ),
     ] = "train"
-    repository: Annotated[str, Field(description="`hub`, `transformers`: the hub's repository, `owner/name`")] = ""
-    revision: Annotated[
-        str,
-        _hexadecimal(40, "a commit: branches and tags move"),
-        Field(description="`hub`, `transformers`: the repository's commit, 40 hexadecimal digits"),
-    ] = ""
-    folder: Annotated[
-        str, Field(description="`hub`, `transformers`: a local folder with the files, instead of a repository")
-    ] = ""
-    file: Annotated[
-        str,
-        Field(
-            description="`hub`, `transformers`: the file of weights; empty is `pytorch_model.bin` for `hub`, "
-            "`model.safetensors` for `transformers`"
-        ),
-    ] = ""
-    sha256: Annotated[
-        str,
-        _hexadecimal(64, "the file's SHA-256"),
-        Field(description="`hub`, `transformers`: SHA-256 of the file of weights; may be left out for a local folder"),
-    ] = ""
     mean: Annotated[
         list[Annotated[float, Field(allow_inf_nan=False)]],
         Field(
@@ -92,19 +135,11 @@ class Source(Base):
         imports = set().union(*READS.values()) - set(Network.model_fields) - {"source"}
         reads = READS.get(source, set(cls.model_fields) - imports)
         reasons = {key: f"source={source} does not read this key" for key in cls.model_fields if key not in reads}
-        if source in READS and values.get("folder"):
-            reasons |= dict.fromkeys(("repository", "revision"), "a local folder is given, which has none")
-        return reasons
+        return reasons | (super().unread(values) if source in READS else {})
 
     @classmethod
     def required(cls, values: dict) -> dict[str, str]:
-        if values.get("source", "train") == "train" or values.get("folder"):
-            return {}
-        return {
-            "repository": "a repository of the hub such as edadaltocg/resnet50_cifar10, or the key folder",
-            "revision": "a commit of the repository, 40 hexadecimal digits",
-            "sha256": "the SHA-256 of the file of weights, 64 hexadecimal digits",
-        }
+        return {} if values.get("source", "train") == "train" else super().required(values)
 
 
 def files(keys: dict) -> tuple[str, ...]:

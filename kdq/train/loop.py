@@ -103,6 +103,7 @@ class Run:
                 check_finite(names, terms[-CHECK_EVERY_STEPS:], epoch, index - CHECK_EVERY_STEPS)
         check_finite(names, terms, epoch, 0)
         seconds = time.perf_counter() - started
+        self.task.before_validation(self.evaluated)
         accuracies = {name: self.validate(network) for name, network in self.evaluated.items()}
         row = {
             "epoch": epoch,

@@ -1,34 +1,31 @@
 """What every stage that trains does, and the plainest one: a root, trained from labels."""
 
-import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from kdq.data.batches import TrainingBatches
 from kdq.data.prepared import Prepared, Split
-from kdq.files import atomic
 from kdq.models import file as model_file
 from kdq.models import resnet
+from kdq.train import history
 from kdq.train.device import prepare
 from kdq.train.loop import fit
 from kdq.train.settings import Network, Training
 from kdq.train.task import Classification, Task
 
-# of a network that was not trained here: the table is empty, but it is one
-HISTORY_COLUMNS = (
-    *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy"),
-    *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
-)
-
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, the arguments that build it, and a dict an epoch of how its training went, if it was trained here."""
+    """A network, the arguments that build it, and a dict an epoch of how its training went, if it was trained here.
+
+    ``codes`` are those of its quantized layers by layer name, none for a float network.
+    """
 
     network: torch.nn.Module
     architecture: dict
     history: list[dict]
+    codes: dict[str, model_file.Codes] = field(default_factory=dict)
 
 
 def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, checkpoint, identity: str, log) -> Trained:
@@ -40,27 +37,37 @@ def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, check
     return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
 
 
-def train(
-    prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, checkpoint, identity: str, log
-) -> Trained:
+def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, **places) -> Trained:
     """Train a fresh network on the training part of ``prepared``.
 
     ``keys`` are the resolved keys of a stage, those of ``Network`` and ``Training`` among them; ``make_task`` gives the
-    task for ``(network, device)``; ``checkpoint``, ``identity`` and ``log`` as in :func:`kdq.train.loop.fit`.
+    task for ``(network, device)``; ``places`` are ``checkpoint``, ``identity`` and ``log`` as in
+    :func:`kdq.train.loop.fit`.
     """
     device = prepare(threads)
-    network_keys = {key: keys[key] for key in Network.model_fields}
-    settings = Training(**{key: keys[key] for key in Training.model_fields})
-    channels = prepared.train.images.shape[1]
     architecture = {
-        **network_keys,
+        **{key: keys[key] for key in Network.model_fields},
         "classes": len(prepared.classes),
-        "channels": channels,
+        "channels": prepared.train.images.shape[1],
         "mean": prepared.mean,
         "std": prepared.std,
     }
     torch.manual_seed(seed)  # the same first weights for every method of a seed: what differs is the method
     network = resnet.build(**architecture).to(device, memory_format=torch.channels_last)
+    task = make_task(network, device)
+    epochs = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
+    return Trained(task.network, architecture, epochs)
+
+
+def train_task(
+    task: Task, prepared: Prepared, keys: dict, *, seed: int, threads: int, device: torch.device, log, **places
+) -> list[dict]:
+    """Train ``task``, which is on ``device``, on the training part of ``prepared``; returns the history.
+
+    ``keys`` are the resolved keys of a stage, those of ``Training`` among them; ``log`` and ``places`` (``checkpoint``
+    and ``identity``) as in :func:`kdq.train.loop.fit`, which leaves the selected weights in the task's network.
+    """
+    settings = Training(**{key: keys[key] for key in Training.model_fields})
     images, labels = prepared.train.images.to(device), prepared.train.labels.to(device)
     batches = TrainingBatches(
         images,
@@ -72,19 +79,12 @@ def train(
         fill=prepared.mean,
     )
     validation = Split(prepared.validation.images.to(device), prepared.validation.labels.to(device))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    log(
-        f"{keys['architecture']}, {parameters:,} parameters, {len(labels):,} images, device {device}, {threads} threads"
-    )
-    task = make_task(network, device)
-    history = fit(task, batches, validation, settings, seed=seed, checkpoint=checkpoint, identity=identity, log=log)
-    return Trained(task.network, architecture, history)
+    parameters = sum(parameter.numel() for parameter in task.network.parameters())
+    log(f"{parameters:,} parameters, {len(labels):,} images, device {device}, {threads} threads")
+    return fit(task, batches, validation, settings, seed=seed, log=log, **places)
 
 
 def save(model_path, history_path, trained: Trained, **header) -> None:
-    """Write the history, then the model: where there is a model, there is its history."""
-    with atomic(history_path) as aside, open(aside, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(trained.history[0]) if trained.history else HISTORY_COLUMNS)
-        writer.writeheader()
-        writer.writerows(trained.history)
-    model_file.save(model_path, trained.network, trained.architecture, {}, **header)
+    """Write the history, then the model, which holds the history's digest: where there is a model, there is both."""
+    written = history.write(history_path, trained.history)
+    model_file.save(model_path, trained.network, trained.architecture, trained.codes, history=written, **header)

@@ -34,6 +34,9 @@ class Task(nn.Module):
         """The networks that validation looks at, by name: ``network``, and any that learns beside it."""
         return {"network": self.network}
 
+    def before_validation(self, networks: dict[str, nn.Module]) -> None:
+        """Called after each epoch with the networks that are evaluated next, and of which one may be saved."""
+
     def forward(self, batch: Batch) -> Step:
         raise NotImplementedError
 

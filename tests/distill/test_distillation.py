@@ -224,3 +224,11 @@ class TestOptions:
         grammar = Grammar(find_stages(package), {"teacher": {}, "student": {}}, {})
         with pytest.raises(UserError, match="mixup: found .*: (DKD splits|this method mixes)"):
             grammar.parse(f"teacher/{stage}")
+
+    def test_labels_that_are_not_used_are_not_smoothed(self):
+        package = Path(kdq.__file__).parent
+        grammar = Grammar(find_stages(package), {"teacher": {}, "student": {}}, {})
+        recipe = grammar.parse("teacher/mixup,label_smoothing=0.1")
+        with pytest.raises(UserError, match="label_smoothing: found 0.1 beside labels=none, expected labels=mixed"):
+            grammar.resolve(recipe.last)
+        assert grammar.resolve(grammar.parse("teacher/mixup,label_smoothing=0.1,labels=mixed").last)

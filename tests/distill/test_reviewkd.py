@@ -128,6 +128,17 @@ def batch(epoch=1, rows=8) -> Batch:
     return Batch(torch.rand(rows, 1, 8, 8, generator=generator), LABELS[:rows], torch.arange(rows), epoch)
 
 
+def both_maps(task, images) -> list[list[torch.Tensor]]:
+    """The student's maps after a stage's last activation, the teacher's before it, and both embeddings, of a task."""
+    taps = ("layer1", "layer2", "layer3", "layer4")
+    features = [task._outputs(network, images).features for network in (task.network, task.teacher)]
+    chosen = [taps, [f"{tap}.preactivation" for tap in taps]]
+    return [
+        [side[tap] for tap in names] + [side["embedding"][:, :, None, None]]
+        for side, names in zip(features, chosen, strict=True)
+    ]
+
+
 @pytest.fixture
 def make(build):
     """A student of one eighth width that learns from a teacher by the method."""
@@ -159,7 +170,7 @@ class TestMethod:
 
     def test_no_middle_wider_than_512(self):
         def outputs(width):
-            taps = {tap: torch.zeros(2, width, 1, 1) for tap in reviewkd.ReviewKD.features[:-1]}
+            taps = {tap: torch.zeros(2, width, 1, 1) for tap in reviewkd.ReviewKD.features}
             return Outputs(torch.zeros(2, 10), {**taps, "embedding": torch.zeros(2, width)})
 
         method = reviewkd.ReviewKD(reviewkd.Parameters())
@@ -172,7 +183,7 @@ class TestMethod:
         method = reviewkd.ReviewKD(reviewkd.Parameters())
         images = torch.rand(4, 1, 32, 24)
         task = Distillation(student, teacher, method, images[:2], LABELS, seed=0)
-        sides = [method._maps(task._outputs(network, images)) for network in (student, task.teacher)]
+        sides = both_maps(task, images)
         shapes = [feature.shape for feature in sides[1]]
         assert [feature.shape for feature in method.review(*sides)] == shapes
         assert shapes[-1] == (4, 128, 1, 1) and sides[0][0].shape[2:] != shapes[0][2:]
@@ -181,9 +192,9 @@ class TestMethod:
     def test_grows_in_its_warmup_and_weights_its_terms(self, make, warmup, epoch, growth):
         task = make(warmup=warmup, weight=5.0, label_weight=0.7)
         terms = task(batch(epoch)).terms
-        student, teacher = (task._outputs(network, batch().images) for network in (task.network, task.teacher))
-        method = task.method
-        whole = losses.hcl(method.review(method._maps(student), method._maps(teacher)), method._maps(teacher))
+        student = task._outputs(task.network, batch().images)
+        maps, targets = both_maps(task, batch().images)
+        whole = losses.hcl(task.method.review(maps, targets), targets)
         torch.testing.assert_close(terms["review"], growth * 5.0 * whole)
         torch.testing.assert_close(terms["cross_entropy"], 0.7 * F.cross_entropy(student.logits, batch().labels))
 

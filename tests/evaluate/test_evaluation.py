@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import cross_entropy, top_k_accuracy
-from kdq.evaluate.stage import PREDICTIONS_FORMAT, describe, evaluate, predict, read_predictions
+from kdq.evaluate.stage import describe, evaluate, predict
 from kdq.files import write_tensors
+from kdq.models import archive
 from kdq.models import file as model_file
 from kdq.models.file import Codes
 
@@ -46,7 +48,7 @@ def measure(path, data, parent=None):
 
 
 def keep(predictions, path):
-    write_tensors(path, predictions, {"format": PREDICTIONS_FORMAT})
+    write_tensors(path, predictions, {"format": predictions_file.FORMAT})
     return path
 
 
@@ -102,7 +104,7 @@ class TestRelatives:
 
     def test_a_file_that_holds_no_predictions(self, write):
         with pytest.raises(UserError, match="format 'kdq-model/1', expected 'kdq-predictions/1'"):
-            read_predictions(write())
+            predictions_file.read(write())
 
 
 class TestSizes:
@@ -110,7 +112,12 @@ class TestSizes:
         path = write()
         metrics = measure(path, few)[0]
         assert metrics["file_bytes"] == path.stat().st_size
-        assert metrics["quantized_weights"] == 0 and metrics["nominal_bits"] == 32.0 and metrics["layers"] == []
+        assert (
+            metrics["quantized_weights"] == 0
+            and metrics["nominal_bits"] == 32.0
+            and metrics["entropy_bytes"] is None
+            and metrics["layers"] == []
+        )
         assert metrics["parameters"] == sum(p.numel() for p in model_file.load(path).parameters())
 
     @pytest.mark.parametrize("bits", [2, 3, 8])
@@ -120,6 +127,8 @@ class TestSizes:
         layers = [m for m in model_file.load(path).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         assert metrics["quantized_weights"] == sum(layer.weight.numel() for layer in layers)
         assert metrics["nominal_bits"] == bits
+        archive.pack(path, path.with_name("archive"))
+        assert metrics["entropy_bytes"] == path.with_name("archive").stat().st_size
         assert metrics["parameters"] == measure(write(), few)[0]["parameters"]
         assert len(metrics["layers"]) == len(layers)
         assert all(layer["relative_error"] == 0.5 and layer["bits"] == bits for layer in metrics["layers"])

@@ -5,7 +5,7 @@ import torch
 
 from kdq.errors import UserError
 from kdq.models import resnet
-from kdq.models.resnet import TAPS
+from kdq.models.resnet import LAYERS, PREACTIVATIONS, TAPS
 
 NAMES = ("resnet18", "resnet34", "resnet50")
 IDENTITY = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
@@ -32,6 +32,16 @@ class TestTorchvision:
         with torch.no_grad():
             torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
         theirs.load_state_dict(ours.state_dict(), strict=True)
+        seen = {}
+        for layer in LAYERS:  # the last call of a block's ReLU, which it uses twice or three times, and in place
+            relu = getattr(theirs, layer)[-1].relu
+            relu.register_forward_pre_hook(lambda _, given, layer=layer: seen.update({layer: given[0].clone()}))
+        with torch.no_grad():
+            theirs(images)
+            found = ours(images, taps=PREACTIVATIONS)[1]
+        for layer, tap in zip(LAYERS, PREACTIVATIONS, strict=True):
+            assert found[tap].min() < 0
+            torch.testing.assert_close(found[tap], seen[layer], rtol=1e-4, atol=1e-4)
 
 
 class TestSizes:
@@ -81,9 +91,12 @@ class TestForward:
         expected = {
             tap: (2, channel, size, size) for tap, channel, size in zip(TAPS, channels, sizes, strict=False)
         } | {"embedding": (2, 32 * expansion)}
+        expected |= {tap: expected[layer] for tap, layer in zip(PREACTIVATIONS, LAYERS, strict=True)}
         assert shapes == expected
         assert torch.equal(logits, network(images))
-        assert all(feature.min() >= 0 for feature in features.values())  # after the activation
+        for tap, before in zip(LAYERS, PREACTIVATIONS, strict=True):
+            assert torch.equal(features[tap], features[before].relu())
+        assert features["stem"].min() >= 0
         torch.testing.assert_close(network.fc(features["embedding"]), logits)
 
     def test_taps_come_in_the_order_asked(self, build):

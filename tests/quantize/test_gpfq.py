@@ -1,9 +1,7 @@
 """GPFQ against the published code's values, and against the loop that its formula says."""
 
 import doctest
-from pathlib import Path
 
-import numpy
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,51 +10,26 @@ from hypothesis import strategies as st
 from kdq.quantize import gpfq as module
 from kdq.quantize.gpfq import gpfq
 from kdq.quantize.rtn import rtn
-
-GOLDEN = Path(__file__).parent.parent / "golden" / "gpfq.npz"
+from tests.quantize.problems import golden, gram_matrices, path, problem
 
 
 def sequential(weight, analog, quantized, step, low, high):
-    """The published loop over columns, in float64, with activations: weight (N, d), inputs (m, d), step (N,)."""
-    codes = torch.zeros_like(weight)
-    residual = weight.new_zeros(weight.shape[0], analog.shape[0])
-    for t in range(weight.shape[1]):
-        residual += weight[:, t, None] * analog[:, t]
-        length = quantized[:, t] @ quantized[:, t]
-        if length > 0:
-            codes[:, t] = (residual @ quantized[:, t] / length / step + 0.5).floor().clamp(low, high)
-        residual -= (codes[:, t] * step)[:, None] * quantized[:, t]
-    return codes.to(torch.int16)
-
-
-def problem(seed, rows, inputs, samples, drift=0.1, dead=()):
-    generator = torch.Generator().manual_seed(seed)
-    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
-    analog = (normal(samples, inputs) + 0.3).relu()
-    quantized = (analog + drift * normal(samples, inputs)).relu()
-    quantized[:, list(dead)] = 0
-    return normal(rows, inputs), analog, quantized
+    """The published loop over columns, rounding to the nearest level."""
+    return path(weight, analog, quantized, step, lambda z: (z + 0.5).floor().clamp(low, high)).to(torch.int16)
 
 
 @pytest.mark.parametrize("case", range(4))
 def test_equals_the_published_code(case):
-    every, prefix = numpy.load(GOLDEN), f"case{case}/"
-    golden = {name.removeprefix(prefix): every[name] for name in every if name.startswith(prefix)}
-    assert str(golden["regularizer"]) == "None"
-    groups, high, percentile = int(golden["groups"]), int(golden["max_code"]), float(golden["percentile"])
-    weight = torch.tensor(golden["weight"])
-    step = float(golden["scalar"]) * weight.abs().quantile(percentile, dim=1).mean() / high
-    analog, quantized = (
-        torch.tensor(golden[name]).unflatten(1, (groups, -1)).movedim(1, 0)
-        for name in ("analog_input", "quantized_input")
-    )
-    grouped = weight.unflatten(0, (groups, -1))
-    codes = gpfq(grouped, quantized.mT @ analog, quantized.mT @ quantized, step, -high, high)
+    values = golden(case)
+    assert values.regularizer == "None"
+    step, high = values.scalar * values.radius / values.max_code, values.max_code
+    codes = gpfq(values.weight, *gram_matrices(*values.inputs), step, -high, high)
     decoded = codes.double() * step
-    assert (decoded.flatten(0, 1) - torch.tensor(golden["expected"])).abs().max() < 1e-9
+    assert (decoded - values.expected).abs().max() < 1e-9
     # The published error of a grouped layer is the mean over its groups.
-    error = (analog @ grouped.mT - quantized @ decoded.mT).norm(dim=(1, 2)).mean()
-    assert abs(error - float(golden["error"])) < 1e-9
+    analog, quantized = values.inputs
+    error = (analog @ values.weight.mT - quantized @ decoded.mT).norm(dim=(1, 2)).mean()
+    assert abs(error - values.error) < 1e-9
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,6 +1,8 @@
 """The quantized network against a plain implementation with two full forwards a layer, and what must not change."""
 
 import copy
+import functools
+import importlib
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ from torch.nn import functional
 from kdq.errors import UserError
 from kdq.quantize import calibration, gpfq, rtn, scale, shifts
 from kdq.quantize.alphabet import Alphabet
-from kdq.quantize.network import decode, quantize
+from kdq.quantize.configured import quantizer_of
+from kdq.quantize.network import Plan, decode, quantize, quantize_each
 
 QUANTIZERS = {"gpfq": gpfq, "rtn": rtn}
 
@@ -112,6 +115,22 @@ def test_equals_two_forwards_a_layer(name):
         assert result.relative_error == pytest.approx(errors[layer], rel=1e-4)
     batch = images().float() / 255
     assert torch.allclose(model(batch), reference(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["spfq", "sparse", "gptq", "qronos", "adaround"])
+def test_the_others_of_the_family_quantize_a_network(name):
+    module = importlib.import_module(f"kdq.quantize.{name}")
+    short = {"iterations": 20} if name == "adaround" else {}
+    parameters = module.Parameters(bits=4, bias="correct", **short)
+
+    def once(model):
+        return quantize(model, images(), quantizer_of(module, parameters, seed=3), parameters, seed=3, log=silent)
+
+    first, second = once(model := network()), once(network())
+    for layer, result in first.items():
+        assert result.codes.equal(second[layer].codes), layer
+        assert model.get_submodule(layer).weight.equal(decode(result.codes, result.step))
+        assert 0 < result.relative_error < 0.3
 
 
 @pytest.mark.parametrize("granularity", ["layer", "channel"])
@@ -328,7 +347,6 @@ def shared():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: Calls(lambda layers, x: layers["a"](layers["a"](x)), a=conv()), "layers.a: runs twice"),
         (lambda: Calls(lambda layers, x: layers["a"](x), a=conv(), b=conv()), "layers.b: never called"),
         (lambda: Calls(lambda layers, x: layers["a"](x[:3]), a=conv()), "layers.a: input of shape"),
         (lambda: Calls(lambda layers, x: layers["a"](x / 0 * 0), a=conv()), "layers.a: infinite or NaN"),
@@ -341,6 +359,81 @@ def test_what_cannot_be_quantized_is_refused_in_one_line(model, message):
     with pytest.raises(UserError, match=message) as caught:
         run(model())
     assert "\n" not in str(caught.value)
+
+
+def test_a_layer_that_runs_twice_is_quantized_on_the_inputs_of_both_calls():
+    model = Calls(lambda layers, x: layers["a"](layers["a"](x).relu()), a=conv())
+    layer, batch = copy.deepcopy(model.layers["a"]), images().float() / 255
+    inputs = torch.cat([batch, layer(batch).relu()]).detach()
+    found = run(model, bits=3, scale=0.9, granularity="layer")["layers.a"]
+    x = unfolded(layer, inputs)
+    expected = gpfq.gpfq(
+        layer.weight.detach().double().flatten(1)[None], x.mT @ x, x.mT @ x, found.step.double(), -4, 3
+    )
+    assert found.codes.equal(expected.view_as(found.codes))
+    decoded = decode(found.codes, found.step)
+    assert torch.allclose(
+        model(batch),
+        functional.conv2d(functional.conv2d(batch, decoded, layer.bias).relu(), decoded, layer.bias),
+        atol=1e-6,
+    )
+
+
+def test_several_bit_widths_in_one_pass_have_the_codes_that_each_has_alone():
+    model, plans = network(), [Plan(gpfq.gpfq, gpfq.Parameters(bits=bits), silent) for bits in (2, 3, 4, 8)]
+    plans.append(Plan(rtn.rtn, rtn.Parameters(bits=3, bias="correct"), silent))
+    before = copy.deepcopy(model.state_dict())
+    for one in quantize_each(model, images(), plans):
+        alone = network()
+        module = gpfq if one.plan.quantizer is gpfq.gpfq else rtn
+        expected = quantize(alone, images(), module.quantizer, one.plan.parameters, log=silent)
+        assert one.error is None and list(one.layers) == list(expected)
+        for name, layer in one.layers.items():
+            assert layer.codes.equal(expected[name].codes) and layer.step.equal(expected[name].step)
+            assert layer.relative_error == expected[name].relative_error
+        assert all(value.equal(alone.state_dict()[key]) for key, value in one.network.state_dict().items())
+    assert all(value.equal(before[key]) for key, value in model.state_dict().items())
+
+
+def test_an_error_of_one_copy_leaves_the_others():
+    refused = Plan(gpfq.gpfq, gpfq.Parameters(bias="correct"), silent)
+    model = Calls(lambda layers, x: layers["a"](x), a=nn.Conv2d(3, 3, 1, bias=False))
+    failed, whole = quantize_each(model, images(), [refused, Plan(gpfq.gpfq, gpfq.Parameters(), silent)])
+    assert "no bias and no BatchNorm" in str(failed.error) and not failed.layers
+    assert whole.error is None and list(whole.layers) == ["layers.a"]
+
+
+@pytest.mark.parametrize("keys", [{}, {"patches": "paper"}, {"bias": "correct", "scale": 0.9}])
+def test_chunks_on_disk_change_nothing(keys):
+    # 16 kB of activations: some images at a time, and all that waits is written out
+    whole, spilled = network(), network()
+    expected = run(whole, pictures=images(40), bits=3, **keys)
+    found = run(spilled, pictures=images(40), bits=3, memory=2**-16, **keys)
+    for name, layer in found.items():
+        assert layer.codes.equal(expected[name].codes), name
+        assert layer.relative_error == pytest.approx(expected[name].relative_error, rel=1e-5)
+    batch = images().float() / 255
+    assert torch.allclose(spilled(batch), whole(batch), atol=1e-5)
+
+
+def test_a_vision_transformer():
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = ViTConfig(image_size=10, patch_size=5, num_labels=4, **sizes)
+    torch.manual_seed(0)
+    model = ViTForImageClassification(config).eval()
+    model.forward = functools.partial(_logits, type(model).forward, model)
+    before = copy.deepcopy(model)
+    layers = run(model, bits=4)
+    assert set(layers) == {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+    assert all(0 < layer.relative_error < 0.5 for layer in layers.values())
+    batch = images().float() / 255
+    assert (model(batch) - before(batch)).norm() < 0.5 * before(batch).norm()
+
+
+def _logits(forward, model, images):
+    return forward(model, pixel_values=images).logits
 
 
 def test_a_module_under_two_names_that_runs_once_is_one_layer():

@@ -4,12 +4,13 @@ KINDS = {"teacher": "root", "kd": "distill", "dkd": "distill", "rtn": "quantize"
 LAYERS = ("conv1", "fc", "layer1.0.conv1", "layer1.0.conv2")
 
 
-def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), dataset="digits", validation=None):
-    """One cell's metrics; ``errors`` are its layers' relative errors, none for a float model."""
+def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), dataset="digits", validation=None, widths=()):
+    """One cell's metrics; ``errors`` are its layers' relative errors, none for a float model, ``widths`` their bits."""
     bits = (keys or {}).get("bits", 4)
+    widths = widths or [bits] * len(errors)
     layers = [
-        {"name": name, "weights": 10, "bits": bits, "levels": "2^b", "relative_error": error}
-        for name, error in zip(LAYERS, errors, strict=False)
+        {"name": name, "weights": 10, "bits": width, "levels": "2^b", "relative_error": error}
+        for name, error, width in zip(LAYERS, errors, widths, strict=False)
     ]
     part = {"images": 100, "top1": top1, "top5": 1.0, "cross_entropy": 1 - top1, "expected_calibration_error": 0.05}
     if "/" in recipe:
@@ -20,7 +21,8 @@ def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), datase
         "recipe": recipe,
         "keys": keys or {},
         "file_bytes": file_bytes,
-        "nominal_bits": float(bits) if layers else 32.0,
+        "entropy_bytes": file_bytes * 3 // 4 if layers else None,
+        "nominal_bits": sum(widths) / len(widths) if layers else 32.0,
         "parameters": 40,
         "quantized_weights": 10 * len(layers),
         "layers": layers,
@@ -45,3 +47,8 @@ def study(seeds=(0, 1)):
                     recipe = f"{parent}/{quantizer},bits={bits}"
                     cells.append(cell(recipe, seed, top1, {"bits": bits}, size * bits // 32, errors))
     return cells
+
+
+def budgeted(network="teacher", seed=0, widths=(2, 8, 3, 3), budget=4):
+    """A cell whose layers have bits of their own, in the order of ``LAYERS``."""
+    return cell(f"{network}/gpfq,budget={budget}", seed, 0.92, errors=[0.1] * len(widths), widths=widths)

@@ -12,8 +12,8 @@ from scipy import stats
 
 from kdq.data.prepared import write as write_data
 from kdq.errors import UserError
+from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.significance import bootstrap_images, holm, paired, welch
-from kdq.evaluate.stage import PREDICTIONS_FORMAT
 from kdq.files import write_tensors
 from kdq.report import comparisons, forest_plot, pairs, table
 
@@ -187,6 +187,16 @@ class TestPairs:
             ("quantizers", "teacher/kd/gpfq,bits=2", "teacher/kd/rtn,bits=2"),
         ]
 
+    def test_a_budget_that_is_met_to_a_tenth_has_the_same_bits(self):
+        shares = {"teacher/gpfq,bits=3": 3, "teacher/gpfq,budget=3": 2.96, "teacher/gpfq,budget=3.2": 3.19}
+        rows = [
+            {"recipe": path, "network": "teacher", "bits": bits, "quantizer": path.split("/")[1].rsplit("=", 1)[0]}
+            for path, bits in shares.items()
+        ]
+        floats = {"recipe": "teacher", "network": "teacher", "bits": 32, "quantizer": "none"}
+        found = [(family, one["recipe"], other["recipe"]) for family, one, other in pairs.choose([floats, *rows])]
+        assert found == [("quantizers", "teacher/gpfq,budget=3", "teacher/gpfq,bits=3")]
+
     def test_a_large_group_is_compared_with_its_first_alone(self):
         students = [f"teacher/dkd,alpha={alpha}" for alpha in range(40)]
         found = chosen(["hard", "teacher", *students])
@@ -317,7 +327,7 @@ class TestFiles:
         classes = few.test.labels.to(torch.int16)
         classes[0] = (classes[0] + 1) % 10
         path = tmp_path / "predictions.safetensors"
-        header = {"format": PREDICTIONS_FORMAT, "dataset": few.dataset, "seed": 3, "recipe": "hard"}
+        header = {"format": predictions_file.FORMAT, "dataset": few.dataset, "seed": 3, "recipe": "hard"}
         write_tensors(path, {"test_class": classes}, header)
         ((key, correct),) = comparisons.read_correct([data], [path]).items()
         assert key == (few.dataset, 3, "hard") and list(correct) == [False] + [True] * (len(classes) - 1)
@@ -325,7 +335,7 @@ class TestFiles:
     def test_predictions_of_other_data_are_refused(self, few, tmp_path):
         data, path = tmp_path / "data.safetensors", tmp_path / "predictions.safetensors"
         write_data(data, few)
-        header = {"format": PREDICTIONS_FORMAT, "dataset": few.dataset, "seed": 3, "recipe": "hard"}
+        header = {"format": predictions_file.FORMAT, "dataset": few.dataset, "seed": 3, "recipe": "hard"}
         write_tensors(path, {"test_class": torch.zeros(5, dtype=torch.int16)}, header)
         with pytest.raises(UserError, match="predictions.safetensors: 5 test images"):
             comparisons.read_correct([data], [path])

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from kdq.config import read_study
 from kdq.report.contents import FIGURES, Contents
 from kdq.report.places import places
@@ -25,7 +27,50 @@ def test_a_figure_with_nothing_to_show_is_no_target():
     assert contents("teacher", "hard").figures == ["accuracy_vs_bytes", "comparisons", "training_curves"]
     found = contents("teacher/dkd").figures  # one point is no grid
     assert found == ["accuracy_vs_bytes", "comparisons", "training_curves"]
-    assert set(contents("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}").figures) == set(FIGURES)
+    grid = ("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}")
+    assert set(contents(*grid).figures) == set(FIGURES) - {"sequences", "sensitivity"}
+    assert set(contents(*grid, "teacher/dkd,alpha=1/rtn,order=greedy/qat").figures) == set(FIGURES)
+
+
+def test_retrained_models_are_quantized_ones_but_for_the_errors_of_layers():
+    found = contents("teacher/kd/rtn/qat")
+    assert found.quantized == ["teacher/kd/rtn", "teacher/kd/rtn/qat"]
+    assert found.with_layer_errors == ["teacher/kd/rtn"] and found.quantized_networks == ["teacher/kd"]
+    assert contents("hard/ntklc").quantized == ["hard/ntklc"] and not contents("hard/ntklc").with_layer_errors
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("teacher/kd/rtn", False),
+        ("teacher/rtn,bits=8/rtn,bits=2", False),
+        ("teacher/rtn/kd", True),
+        ("teacher/rtn/kd/rtn", True),
+        ("teacher/rtn/qat", True),
+        ("teacher/kd/ntklc", False),
+    ],
+)
+def test_orders_are_compared_where_training_follows_a_quantization(recipe, expected):
+    assert bool(contents(recipe).sequences) == expected
+
+
+def test_the_epochs_of_a_network_are_its_own():
+    found = contents("teacher,epochs=7/rtn/kd,epochs=5/rtn/qat,epochs=3/qkd,epochs=2").epochs
+    assert list(found.values()) == [7, 7, 5, 5, 8, 10]
+    pinned = {"source": "transformers", "folder": "somewhere"}
+    assert contents("teacher/rtn/qat,epochs=3", teacher=pinned).epochs["teacher/rtn/qat,epochs=3"] == 3
+
+
+def test_of_many_retrained_models_no_training_curve_is_drawn():
+    assert len(contents("hard/rtn/qat,epochs={1..8}").trained) == 9
+    assert contents("hard/rtn/qat,epochs={1..9}").trained == ["hard"]
+
+
+def test_what_is_measured_is_asked_for_by_budgets_and_the_greedy_order():
+    found = contents("teacher/gpfq,bits={2,3}", "hard/gpfq,budget={2.5,3}", "hard/rtn,images=64,order=greedy/kd/rtn")
+    assert found.measured == ["hard/gpfq", "hard/rtn,images=64"]
+    assert "sensitivity" in found.figures and "sensitivity" not in contents("teacher/gpfq,bits={2,3}").figures
+    assert contents("hard/gpfq", gpfq={"budget": 3.0}).measured == ["hard/gpfq"]
 
 
 def test_the_figure_of_comparisons_is_left_out_where_it_would_be_too_long():

@@ -1,5 +1,5 @@
 import pytest
-from cells import KINDS, cell, study
+from cells import KINDS, LAYERS, budgeted, cell, study
 
 from kdq.report import (
     accuracy_vs_bits,
@@ -11,6 +11,7 @@ from kdq.report import (
     forest_plot,
     layer_errors,
     layers,
+    sensitivity,
     style,
     summary,
     table,
@@ -48,6 +49,17 @@ def differences():
     return rows
 
 
+def alone():
+    """What the layers of two networks cost alone, of two seeds."""
+    return [
+        {"dataset": "digits", "seed": seed, "recipe": recipe, "layer": layer, "bits": bits, "kl": scale * 4.0**-bits}
+        for recipe, scale in (("teacher/gpfq", 1.0), ("teacher/kd/rtn", 0.5))
+        for seed in (0, 1)
+        for layer in LAYERS
+        for bits in (2, 3, 4)
+    ]
+
+
 FIGURES = {
     "accuracy_vs_bits": lambda: accuracy_vs_bits.draw(rows(), "digits"),
     "accuracy_vs_bytes": lambda: accuracy_vs_bytes.draw(rows(), "digits"),
@@ -58,6 +70,7 @@ FIGURES = {
     "dkd_curves": lambda: dkd_curves.draw({point: [history(0.5, 0.9)] * 2 for point in POINTS}, "digits"),
     "dkd_heatmap": lambda: dkd_heatmap.draw(dkd_choice.by_weights(dkd_cells()), "digits"),
     "layer_errors": lambda: layer_errors.draw(layers.rows(study()), "digits"),
+    "sensitivity": lambda: sensitivity.draw(alone(), "digits"),
 }
 
 
@@ -99,6 +112,16 @@ def test_accuracy_vs_bits_holds_every_quantized_accuracy_in_its_networks_panel()
         expected = {round(100 * row["test_top1_mean"], 6) for row in data if row["network"] == network}
         assert expected <= heights(panels[title])
     assert "dkd, alpha=2" not in panels  # never quantized
+
+
+def test_accuracy_vs_bits_places_a_mean_between_whole_bits():
+    cells = [cell("teacher"), cell("teacher/gpfq,bits=2", keys={"bits": 2}, errors=[0.1] * 4)]
+    cells += [budgeted(widths=(2, 3, 2, 3), budget=2.5), budgeted(widths=(4, 4, 5, 4), budget=4.3)]
+    panel = accuracy_vs_bits.draw(summary.summarize(table.rows(cells, KINDS)), "digits").axes[0]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["2", "3", "4", "5", "float"]
+    drawn = {round(float(x), 3) for line in panel.lines for x in line.get_xdata()}
+    aside = 0.045  # of two quantizers one stands a little to the left, one to the right
+    assert {round(place, 3) for place in (-aside, 0.5 + aside, 2.25 + aside)} <= drawn
 
 
 def test_accuracy_vs_bytes_draws_every_recipe_and_names_the_front():
@@ -174,6 +197,29 @@ def test_layer_errors_are_means_over_seeds_of_what_the_metrics_say():
     assert layer_errors.series(table) == {("teacher", 2, "rtn"): [0.5, 0.5]}
     (panel,) = layer_errors.draw([*table, {"dataset": "cifar10"}], "digits").axes
     assert list(panel.lines[0].get_ydata()) == [0.5, 0.5]
+
+
+def test_layer_errors_of_a_budget_have_a_column_of_their_mean_bits():
+    table = layers.rows([budgeted(widths=(2, 3, 2, 3), budget=2.5), budgeted(seed=1, widths=(3, 2, 3, 2), budget=2.5)])
+    assert list(layer_errors.series(table)) == [("teacher", 2.5, "gpfq,budget")]
+    assert layer_errors.draw(table, "digits").axes[0].get_title() == "2.5 bits"
+
+
+def test_sensitivity_is_the_mean_over_seeds_a_panel_a_network_and_quantizer():
+    table = [row | {"kl": row["kl"] * (1 + row["seed"])} for row in alone()]
+    grids = sensitivity.grids(table)
+    layers, bits, grid = grids["teacher/kd/rtn"]
+    assert (list(grids), layers, bits) == (["teacher/gpfq", "teacher/kd/rtn"], list(LAYERS), [2, 3, 4])
+    assert grid.tolist() == [[0.75 * 4.0**-b] * 4 for b in bits]
+    panels = sensitivity.draw(table, "digits").axes[:2]
+    assert [panel.get_title() for panel in panels] == ["teacher, each layer by gpfq", "teacher/kd, each layer by rtn"]
+    assert len({(panel.images[0].norm.vmin, panel.images[0].norm.vmax) for panel in panels}) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-3])
+def test_sensitivity_is_drawn_where_nothing_differs(value):
+    figure = sensitivity.draw([row | {"kl": value} for row in alone()], "digits")
+    assert all(not panel.images[0].get_array().mask.any() for panel in figure.axes[:2])
 
 
 def test_labels_are_short_where_that_is_clear():

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from cells import KINDS, cell, study
+from cells import KINDS, budgeted, cell, study
 
 from kdq.errors import UserError
-from kdq.report import columns, layers, summary, table
+from kdq.report import columns, layer_errors, layers, summary, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "table.md"
 
@@ -34,6 +34,28 @@ def test_a_float_model_has_32_bits_and_no_quantizer():
     row = row_of("teacher", study())
     assert (row["bits"], row["quantizer"], row["levels"], row["mean_relative_layer_error"]) == (32, "none", None, None)
     assert row["test_agreement_parent"] is None
+
+
+def test_bits_of_a_budget_are_their_mean_and_the_quantizer_says_so(tmp_path):
+    rows = table.rows([*study((0,)), budgeted()], KINDS)
+    (row,) = (row for row in rows if row["recipe"] == "teacher/gpfq,budget=4")
+    assert (row["bits"], row["quantizer"]) == (4, "gpfq,budget") and isinstance(row["bits"], float)
+    assert [other["bits"] for other in rows if other["quantizer"] == "gpfq"] == [2, 4, 2, 4]
+    table.write(tmp_path / "table.csv", table.COLUMNS, rows)
+    read = table.read(tmp_path / "table.csv")
+    assert [(one["bits"], type(one["bits"])) for one in read] == [(one["bits"], type(one["bits"])) for one in rows]
+
+
+def test_bits_of_a_budget_may_differ_from_seed_to_seed():
+    cells = [cell("teacher"), cell("teacher", 1), budgeted(), budgeted(seed=1, widths=(2, 2, 3, 8))]
+    rows = {row["recipe"]: row for row in summary.summarize(table.rows(cells, KINDS))}
+    assert rows["teacher/gpfq,budget=4"]["bits"] == (16 / 4 + 15 / 4) / 2
+
+
+def test_the_archive_is_of_quantized_models():
+    rows = {row["recipe"]: row for row in summary.summarize(table.rows(study((0,)), KINDS))}
+    assert rows["teacher"]["entropy_bytes_mean"] is None
+    assert rows["teacher/rtn,bits=2"]["entropy_bytes_mean"] == 8000 * 2 // 32 * 3 // 4
 
 
 def test_what_follows_dkd_inherits_its_weights_and_other_rows_have_none():
@@ -144,3 +166,25 @@ def test_the_table_of_layers_has_each_layer_of_each_quantized_cell(tmp_path):
     assert [(row["layer"], row["bits"], row["relative_error"]) for row in last] == [("conv1", 3, 0.5), ("fc", 3, 0.25)]
     table.write(tmp_path / "layers.csv", layers.COLUMNS, rows)
     assert table.read(tmp_path / "layers.csv") == rows
+
+
+def test_a_retrained_model_has_bits_and_no_errors_of_layers():
+    cells = study()
+    retrained = cell("teacher/kd/gpfq,bits=2/qat,epochs=3", keys={"epochs": 3}, errors=[0.1] * 4)
+    retrained["layers"] = [
+        {key: value for key, value in layer.items() if key != "relative_error"} | {"bits": 2}
+        for layer in retrained["layers"]
+    ]
+    row = row_of("teacher/kd/gpfq,bits=2/qat,epochs=3", [*cells, retrained])
+    found = {column: row[column] for column in ("kind", "network", "quantizer", "quantizer_name", "bits")}
+    assert found == {
+        "kind": "retrain",
+        "network": "teacher/kd",
+        "quantizer": "gpfq+qat,epochs=3",
+        "quantizer_name": "gpfq+qat",
+        "bits": 2,
+    }
+    assert row["mean_relative_layer_error"] is None
+    assert {layer["relative_error"] for layer in layers.rows([retrained])} == {None}
+    figures = [layer_errors.draw(layers.rows(which), "digits") for which in (cells, [*cells, retrained])]
+    assert len({len(figure.axes) for figure in figures}) == 1

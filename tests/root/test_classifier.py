@@ -17,6 +17,7 @@ from kdq.models import file as model_file
 from kdq.models.pretrained import preprocess
 from kdq.quantize import gpfq
 from kdq.quantize.stage import quantize_stage
+from kdq.root import classifier
 from kdq.root.teacher import importer
 from tests.root.hub import COMMIT
 
@@ -240,6 +241,20 @@ class TestTensors:
         saved(
             lambda state: state.update({"classifier.bias": torch.zeros(7)}), "do not fit config.json (of other shapes)"
         )
+
+    def test_tied_ones_are_refused(self, photos, folder, monkeypatch):
+        """They would end in a traceback when the model is saved, and in a weight that can't be quantized."""
+        read = classifier.read_weights
+
+        def tied(*arguments):
+            network = read(*arguments)
+            first, second = network.vit.layers[:2]
+            second.mlp.fc1.weight = first.mlp.fc1.weight
+            return network
+
+        vit(folder)
+        monkeypatch.setattr(classifier, "read_weights", tied)
+        refused(photos, local(folder), "vit.layers.0.mlp.fc1.weight and vit.layers.1.mlp.fc1.weight are one (tied)")
 
     def test_no_weights_at_all(self, photos, folder):
         vit(folder)

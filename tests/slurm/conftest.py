@@ -1,5 +1,7 @@
 """The tests of a real SLURM run where they are asked for: `make slurm-test`, or `pytest tests/slurm --slurm small`."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.slurm.cluster import cluster as started
@@ -17,7 +19,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     study = config.getoption("--slurm", None)
-    for item in items:
+    here = Path(__file__).parent
+    for item in (item for item in items if here in item.path.parents):  # pytest hands over all items that there are
         if not study:
             item.add_marker(pytest.mark.skip(reason="make slurm-test starts a cluster of one node for it"))
         elif study == "small" and item.get_closest_marker("minutes"):

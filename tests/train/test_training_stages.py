@@ -122,7 +122,7 @@ class TestFiles:
     def test_the_log_says_what_is_trained_and_every_epoch(self, run):
         lines = []
         run("hard", log=lines.append)
-        assert lines[0].startswith("resnet18, ") and "160 images, device cpu, 1 threads" in lines[0]
+        assert lines[0] == "44,550 parameters, 160 images, device cpu, 1 threads"
         assert [line[:11] for line in lines[1:3]] == ["epoch   1/2", "epoch   2/2"]
         assert all("\n" not in line for line in lines)
 

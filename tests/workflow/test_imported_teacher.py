@@ -1,4 +1,4 @@
-"""A teacher from a hub in the real workflow: made, used, and made again when its revision changes, and only then."""
+"""A teacher from outside in the real workflow: made, used, and made again when what it is made from changes."""
 
 import hashlib
 import io
@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from kdq import models
+from kdq.data.prepared import read as read_data
+from kdq.files import sha256
 from tests.root.hub import COMMIT, OTHER_COMMIT, Hub
 from tests.workflow.test_reruns import files, made
 
@@ -59,10 +61,49 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
     assert fresh.plan(*targets) == set()
     configure(OTHER_COMMIT)
     expected = made(["teacher", "teacher/kd"], ["teacher/rtn,bits=4"])
-    tables = {f"results/{name}.csv" for name in ("table", "summary", "layers")}
+    tables = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
     assert fresh.plan(*targets) == expected | tables
 
     configure("f" * 40)  # which the hub has not
     done = fresh.run("--cores", "1", f"{FOLDER}/model.safetensors")
     assert done.returncode != 0
     assert "error: owner/name, commit ffffffffffff, file pytorch_model.bin: not to be downloaded (404" in done.stderr
+
+
+def test_a_vision_transformer_is_evaluated_distilled_from_and_quantized(fresh):
+    transformers = pytest.importorskip("transformers")
+    from tests.root.test_classifier import labels, vit
+
+    published = fresh.folder / "published"
+    processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16}, image_mean=[0.3], image_std=[0.4])
+    vit(published, processor, num_channels=1, **labels(map(str, range(10))))
+    fresh.configure(
+        {
+            "recipes": ["hard", *CHILDREN],
+            "student": {"epochs": 1, "width": 0.0625},
+            "stages": {"teacher": {"source": "transformers", "folder": "published"}},
+        }
+    )
+    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/table.csv"]
+    done = fresh.run("--cores", "1", *targets)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+    place = fresh.folder / FOLDER
+    images = read_data(fresh.folder / "results/digits/data/split=0.safetensors").test.images
+    theirs = transformers.AutoModelForImageClassification.from_pretrained(published).eval()
+    with torch.no_grad():
+        expected = theirs(processor(list(images), return_tensors="pt")["pixel_values"]).logits.argmax(1)
+        found, quantized = (
+            models.load(file)(images.float() / 255).argmax(1)
+            for file in (place / "model.safetensors", place / "rtn,bits=4/model.safetensors")
+        )
+    assert (found == expected).double().mean() > 0.98
+    metrics, child = (json.loads((folder / "metrics.json").read_text()) for folder in (place, place / "rtn,bits=4"))
+    assert metrics["provenance"]["inputs"]["weights"] == sha256(published / "model.safetensors")
+    assert child["test"]["agreement_parent"] == pytest.approx((found == quantized).double().mean().item(), abs=0.005)
+    assert child["file_bytes"] < metrics["file_bytes"] and child["nominal_bits"] == 4
+    loss = (place / "kd/history.csv").read_text().splitlines()[0].split(",").index("loss_distillation")
+    assert float((place / "kd/history.csv").read_text().splitlines()[1].split(",")[loss]) > 0
+    assert fresh.plan(*targets) == set()
+    with fresh.edited("published/preprocessor_config.json", lambda text: f"{text}\n"):
+        assert {f"{FOLDER}/model.safetensors", f"{FOLDER}/kd/model.safetensors"} <= fresh.plan(*targets)

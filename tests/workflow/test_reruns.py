@@ -11,10 +11,11 @@ from tests.workflow.study import touch
 
 FIGURES = "results/digits/figures"
 TABLES = {f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")}
+TABLES |= {f"results/{name}.json" for name in ("table", "comparisons")}  # what they were made from
 
 
 def figures(*names) -> set[str]:
-    return {f"{FIGURES}/{name}.{form}" for name in names for form in ("png", "svg")}
+    return {f"{FIGURES}/{name}.{form}" for name in names for form in ("png", "svg", "json")}
 
 
 # the tables and what is drawn from them: behind every metrics.json
@@ -127,7 +128,7 @@ def test_an_edit_of_the_metrics_reruns_no_training(finished):
         assert finished.plan() == expected
 
 
-COMPARISONS = {"results/comparisons.csv"} | figures("comparisons")
+COMPARISONS = {"results/comparisons.csv", "results/comparisons.json"} | figures("comparisons")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""What a model predicts for each image: the file that its evaluation leaves for its children and for comparisons."""
+
+from torch import Tensor
+
+from kdq.errors import UserError
+from kdq.files import read_tensors
+from kdq.formats import PREDICTIONS as FORMAT
+
+
+def read(path) -> tuple[dict, dict[str, Tensor]]:
+    """The header, and for each part the predicted classes int16 (M,), by the model and, unless it is one, by its root.
+
+    Beside them stand the labels' log-likelihoods float32 (M,). Raises UserError for a file that is something else.
+    """
+    header, tensors = read_tensors(path, FORMAT)
+    for name, tensor in tensors.items():
+        expected = "torch.int16" if name.endswith("_class") else "torch.float32"
+        if str(tensor.dtype) != expected or tensor.dim() != 1:
+            found = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise UserError(f"{path}: {name} is {found}, expected {expected} of one value an image")
+    return header, tensors
+
+
+def classes(path, tensors: dict[str, Tensor], part: str, images: int) -> Tensor:
+    """The classes int16 (images,) predicted for a part; raises UserError where they are not there or not as many."""
+    found = tensors.get(f"{part}_class")
+    if found is None or len(found) != images:
+        has = "no classes" if found is None else f"{len(found)} {part} images"
+        raise UserError(f"{path}: {has}, expected the classes of {images} images of the {part} part")
+    return found

@@ -1,0 +1,136 @@
+"""The tensors of a forward pass that waits, on disk for a while.
+
+The passes that a limit leaves no room for give the memory of their tensors back whenever they stop, and get it again
+before they go on. The tensors themselves stay where the model's code holds them, in variables and lists; only their
+storage is emptied and filled again.
+"""
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# Smaller tensors stay: they are not worth a read, and constants that a model keeps for later passes are among them.
+SMALLEST_BYTES = 2**16
+
+
+class Room:
+    """``limit_bytes`` of memory that passes share."""
+
+    def __init__(self, limit_bytes: float):
+        self.limit_bytes, self.taken_bytes = limit_bytes, 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Whether there is room for so many bytes more; if so they are taken."""
+        fits = self.taken_bytes + size_bytes <= self.limit_bytes
+        self.taken_bytes += size_bytes * fits
+        return fits
+
+    def give(self, size_bytes: int) -> None:
+        self.taken_bytes -= size_bytes
+
+
+class Spill:
+    """What one pass of ``model`` has in memory between two layers; in ``file``, where the ``room`` is too small.
+
+    ``size_bytes`` is how much that was when the pass last stopped, tensors of less than ``smallest_bytes`` left aside;
+    ``away``, whether it is on disk.
+    """
+
+    def __init__(self, model: nn.Module, room: Room, file: Path, smallest_bytes: int = SMALLEST_BYTES):
+        self.away = False
+        self.size_bytes = 0
+        self._model, self._room, self._file, self._smallest_bytes = model, room, file, smallest_bytes
+        self._made: dict[int, weakref.ref] = {}
+        self._storages: list[torch.UntypedStorage] = []
+        self._sizes: list[int] = []
+
+    def watch(self) -> TorchDispatchMode:
+        """A context in which the results of all operations of this thread are noted."""
+        return _Watch(self.note)
+
+    def note(self, tensor: torch.Tensor) -> None:
+        """Remember a tensor, as long as something else holds it."""
+        self._made[id(tensor)] = weakref.ref(tensor)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Everything is in memory in the block, in which the pass goes on; what it holds afterwards may go."""
+        if self.away:
+            self._fill()
+            self.away = False
+        else:
+            self._room.give(self.size_bytes)
+        yield
+        self._storages = self._live()
+        self._sizes = [storage.nbytes() for storage in self._storages]
+        self.size_bytes = sum(self._sizes)
+        if not self._room.take(self.size_bytes):
+            for content, storage in zip(self._contents(), self._storages, strict=True):
+                content.copy_(_bytes_of(storage))
+            self._empty()
+            self.away = True
+
+    @contextlib.contextmanager
+    def loaded(self) -> Iterator[None]:
+        """Everything is in memory in the block, in which nothing is changed."""
+        if not self.away:
+            yield
+            return
+        self._fill()
+        try:
+            yield
+        finally:
+            self._empty()
+
+    def _contents(self) -> Iterator[torch.Tensor]:
+        """Each storage's place on disk as uint8, one mapped to memory at a time."""
+        for number, size in enumerate(self._sizes):
+            yield torch.from_file(f"{self._file}.{number}", shared=True, size=size, dtype=torch.uint8)
+
+    def _fill(self) -> None:
+        for content, storage in zip(self._contents(), self._storages, strict=True):
+            storage.resize_(len(content))
+            _bytes_of(storage).copy_(content)
+
+    def _empty(self) -> None:
+        for storage in self._storages:
+            storage.resize_(0)
+
+    def _live(self) -> list[torch.UntypedStorage]:
+        """The storages of the tensors that are still held, each once, but for small ones and those of the model."""
+        held = {key: tensor for key, reference in self._made.items() if (tensor := reference()) is not None}
+        self._made = {key: self._made[key] for key in held}
+        # A view of a weight is a tensor that the pass made, but its storage is not.
+        own = [*self._model.parameters(), *self._model.buffers()]
+        addresses = {tensor.untyped_storage().data_ptr() for tensor in own}
+        found = []
+        for storage in (tensor.untyped_storage() for tensor in held.values()):
+            large = storage.resizable() and storage.nbytes() >= self._smallest_bytes
+            if large and storage.data_ptr() not in addresses:
+                addresses.add(storage.data_ptr())
+                found.append(storage)
+        return found
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self, note):
+        super().__init__()
+        self._note = note
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._note(leaf)
+        return result
+
+
+def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
+    """The content as uint8, without a copy."""
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)

@@ -1,0 +1,109 @@
+"""Learned step size quantization (LSQ): weights on a grid of codes, trained together with the grid's steps.
+
+Source: Esser et al., Learned Step Size Quantization, ICLR 2020, arXiv:1902.08153. Each quantized layer keeps float
+weights; the network computes with them rounded to the grid, and gradients pass through the rounding as if it were not
+there.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from kdq.models.file import Codes
+from kdq.retrain.method import Model
+
+KEPT_FACTS = ("bits", "levels")  # the others of a layer's facts speak of the codes that it had before
+INSIDE = 0.49  # of a step: how far from its code a float weight may start
+
+
+class _Quantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+        ctx.save_for_backward(weight, step)
+        ctx.low, ctx.high = low, high
+        return rounded(weight, step, low, high) * step
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        weight, step = ctx.saved_tensors
+        ratio = weight / step
+        inside = (ratio >= ctx.low) & (ratio <= ctx.high)
+        codes = ratio.clamp(ctx.low, ctx.high).round()
+        of_step = gradient * torch.where(inside, codes - ratio, codes)
+        scale = (step.numel() / (weight.numel() * ctx.high)) ** 0.5
+        return gradient * inside, scale * of_step.sum_to_size(step.shape), None, None
+
+
+def rounded(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """The codes of a float weight, as floats: round(clip(weight / step, low, high))."""
+    return (weight / step).clamp(low, high).round()
+
+
+def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """code * step with code = round(clip(weight / step, low, high)), of ``weight``'s shape.
+
+    ``step`` broadcasts with ``weight``: one element, or one a row. Gradients: to the weight the
+    incoming one where weight / step is within low .. high, else 0; to the step the sum over its weights of the
+    incoming one times code - weight / step within, code outside, scaled by 1 / sqrt(weights of the step * high).
+    """
+    return _Quantize.apply(weight, step, low, high)
+
+
+class LearnedStep(nn.Module):
+    """The quantizer of one layer's weight: a parametrization with the steps as parameters."""
+
+    def __init__(self, codes: Codes, device: torch.device):
+        super().__init__()
+        ones = [1] * (codes.codes.dim() - 1)
+        self.step = nn.Parameter(codes.step.to(device).view(-1, *ones).clone())
+        self.low, self.high = codes.low, codes.high
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return lsq(weight, self.step, self.low, self.high)
+
+
+def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
+    """The model's network, in place, with LSQ on every quantized layer: the same function, to the last bit.
+
+    The float weights are the decoded ones, or with ``floats`` those of the layers of its names where the shapes agree,
+    moved to within 0.49 steps of the code; beyond the first and the last code they stay as they are.
+    """
+    modules = dict(model.network.named_modules())
+    others = dict(floats.named_modules()) if floats is not None else {}
+    for name, codes in model.codes.items():
+        module = modules[name]
+        quantizer = LearnedStep(codes, module.weight.device)
+        with torch.no_grad():
+            module.weight.copy_(_start(module.weight, quantizer, getattr(others.get(name), "weight", None)))
+        parametrize.register_parametrization(module, "weight", quantizer)
+    return model.network
+
+
+def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Tensor:
+    step, low, high = quantizer.step, quantizer.low, quantizer.high
+    codes = rounded(decoded, step, low, high)
+    if weight is not None and weight.shape == decoded.shape:
+        least = torch.where(codes > low, codes - INSIDE, -torch.inf)
+        most = torch.where(codes < high, codes + INSIDE, torch.inf)
+        return (weight / step).clamp(least, most) * step
+    # rounding errors must not put a weight beyond the last code, where it would get no gradient
+    beyond = (decoded / step).clamp(low, high) != decoded / step
+    return torch.where(beyond, decoded.nextafter(torch.zeros_like(decoded)), decoded)
+
+
+def detach(network: nn.Module, before: dict[str, Codes]) -> dict[str, Codes]:
+    """Undo :func:`attach` in place: weights are the decoded ones again; returns the codes now.
+
+    Alphabet and bits are those of the codes ``before``; of their facts the bits and the name of the alphabet are kept.
+    """
+    modules = dict(network.named_modules())
+    found = {}
+    for name, codes in before.items():
+        module = modules[name]
+        quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original
+        now = rounded(weight.detach(), quantizer.step.detach(), codes.low, codes.high).to(torch.int16)
+        facts = {key: codes.facts[key] for key in KEPT_FACTS if key in codes.facts}
+        step = quantizer.step.detach().flatten().cpu()
+        found[name] = Codes(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
+        parametrize.remove_parametrizations(module, "weight")
+    return found

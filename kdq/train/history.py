@@ -1,0 +1,42 @@
+"""The history of a training: a CSV file, a row an epoch, and the digest by which its model knows it."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+from kdq.errors import UserError
+from kdq.files import atomic
+
+# of a network that was not trained here: the table is empty, but it is one
+COLUMNS = (
+    *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy"),
+    *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
+)
+MEASURED = ("images_per_second", "peak_memory_bytes")  # other in every run, where all else is the same
+
+
+def write(path, rows: list[dict]) -> str:
+    """Write ``rows``, one an epoch, and return their digest."""
+    with atomic(path) as aside:
+        with open(aside, "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        return digest(aside)
+
+
+def digest(path) -> str:
+    """SHA-256 of a history with its measured fields left blank: equal runs have equal ones.
+
+    Raises UserError for a file without a history's columns, or whose measured fields hold no numbers.
+    """
+    try:
+        names, *rows = (line.split(",") for line in Path(path).read_bytes().decode().split("\r\n"))
+        measured = [names.index(name) for name in MEASURED]
+        for row in rows[:-1]:  # behind the last line end stands nothing
+            for place in measured:
+                float(row[place])
+                row[place] = ""
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(f"{path}: not readable as the history of a training ({error})") from None
+    return hashlib.sha256("\r\n".join(map(",".join, [names, *rows])).encode()).hexdigest()

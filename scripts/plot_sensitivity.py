@@ -1,0 +1,12 @@
+"""Draw what each layer costs alone at each bit-width."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq.report import record, sensitivity, style, table
+
+    job = snakemake.params.job
+    check_code(job["code"], "scripts/plot_sensitivity.py")
+    figure = sensitivity.draw(table.read(snakemake.input.sensitivities), snakemake.wildcards.dataset)
+    style.save(figure, snakemake.output.png, snakemake.output.svg)
+    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)

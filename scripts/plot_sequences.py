@@ -1,0 +1,12 @@
+"""Draw which sequence of stages wins at which bits."""
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq.report import record, sequences_plot, style, table
+
+    job = snakemake.params.job
+    check_code(job["code"], "scripts/plot_sequences.py")
+    figure = sequences_plot.draw(table.read(snakemake.input.sequences), snakemake.wildcards.dataset)
+    style.save(figure, snakemake.output.png, snakemake.output.svg)
+    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)

@@ -1,0 +1,42 @@
+"""Train the parent model further on its quantized weights."""
+
+from pathlib import Path
+
+from kdq.job import check_code, running
+
+with running(snakemake.log[0]) as log:
+    from kdq import provenance
+    from kdq.data.prepared import read
+    from kdq.retrain.stage import retrain
+    from kdq.train.device import device_name, prepare
+    from kdq.train.stage import save
+
+    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
+    check_code(job["code"], "scripts/retrain.py", job["file"])
+    inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent", "teacher")}
+    device = device_name(prepare(threads))
+    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
+    checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
+    trained = retrain(
+        read(inputs["data"]),
+        inputs["parent"],
+        inputs["teacher"],
+        job["module"],
+        job["keys"],
+        seed=int(wildcards.seed),
+        threads=threads,
+        checkpoint=checkpoint,
+        identity=provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by),
+        log=log,
+    )
+    save(
+        snakemake.output.model,
+        snakemake.output.history,
+        trained,
+        recipe=f"{wildcards.parent}/{wildcards.stage}",
+        dataset=wildcards.dataset,
+        seed=int(wildcards.seed),
+        keys=job["keys"],
+        provenance=made_by,
+    )
+    checkpoint.unlink()

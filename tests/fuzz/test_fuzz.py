@@ -1,0 +1,102 @@
+"""Whatever is read, it is read, or refused in one line. Many more inputs: ``python -m benchmarks.fuzz``."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdq.errors import UserError
+from tests.fuzz.guard import GROWTH_BYTES, Escape, guarded
+from tests.fuzz.subjects import HOME, of_texts, read_guarded, subjects
+
+INPUTS = 15  # of each subject
+NAMES = (
+    *("recipe", "config", "model", "data", "metrics", "predictions", "compared predictions", "history", "tables"),
+    *("views", "checkpoint", "weights.bin", "weights.safetensors", "cifar batch", "cifar batch of the right MD5"),
+    *("cifar archive", "cifar archive of the right MD5", "cifar parquet", "results", "image"),
+)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return subjects(tmp_path_factory.mktemp("real"))
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return of_texts()
+
+
+def test_all_subjects_are_here(found):
+    assert set(NAMES) == found.keys()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_changed_in_bytes_and_values(found, name, tmp_path):
+    for number in range(INPUTS):
+        read_guarded(found[name], number, name, tmp_path)
+
+
+recipes = st.text(alphabet="abdehkrt0123456789,=/.-^{}'\";$ \n\0é", max_size=60)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+KEYS = ("datasets", "seeds", "recipes", "data", "teacher", "student", "stages", "threads")
+
+
+@settings(max_examples=200)
+@given(recipes | st.builds("{}{}".format, st.sampled_from(["teacher/kd,", "hard,", "teacher/rtn,bits="]), recipes))
+def test_any_recipe(texts, tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "recipe"
+    path.write_text(text)
+    with guarded(path.parent):
+        texts["recipe"].read(path)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.sampled_from(KEYS), values), st.dictionaries(st.sampled_from(KEYS[3:7]), values))
+def test_any_config(texts, tmp_path_factory, wild, tame):
+    path = tmp_path_factory.getbasetemp() / "config.yaml"
+    base = {"datasets": ["digits"], "seeds": [0], "recipes": ["teacher/kd/rtn"]}
+    for config in (wild, base | tame):
+        path.write_text(json.dumps(config))
+        with guarded(path.parent):
+            texts["config"].read(path)
+
+
+class TestGuard:
+    """What the guard is for is caught by it."""
+
+    @pytest.mark.parametrize(
+        "escape",
+        [
+            lambda: (HOME / "written").write_text(""),
+            lambda: os.mkdir("/tmp/kdq-folder"),
+            lambda: subprocess.run(["true"]),
+            lambda: os.system("true"),
+        ],
+        ids=["write", "folder", "process", "shell"],
+    )
+    def test_an_escape(self, tmp_path, escape):
+        with pytest.raises(Escape), guarded(tmp_path):
+            escape()
+        assert not (HOME / "written").exists() and not Path("/tmp/kdq-folder").exists()
+
+    def test_memory(self, tmp_path):
+        with pytest.raises(AssertionError, match="took"), guarded(tmp_path):
+            bytearray(b"\1") * (GROWTH_BYTES + 2**26)
+        with pytest.raises(MemoryError), guarded(tmp_path):
+            bytearray(2**33)
+
+    def test_a_long_message_or_a_traceback(self, tmp_path):
+        with guarded(tmp_path):
+            raise UserError("in one\nline")
+        with pytest.raises(ZeroDivisionError), guarded(tmp_path):
+            raise ZeroDivisionError

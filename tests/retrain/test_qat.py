@@ -1,0 +1,95 @@
+"""Quantization-aware training: what it minimises, what it reads, and that it learns on the parent's bits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdq.distill.losses import kd
+from kdq.errors import UserError
+from kdq.models import file as model_file
+from kdq.retrain import qat
+from kdq.retrain.method import Model
+from kdq.stages import check, find_stages
+from kdq.train.stage import save
+from tests.distill.samples import batches, killed_at
+
+HEADER = {"recipe": "hard/rtn,bits=2/qat", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
+
+
+@pytest.fixture
+def make(build, quantized, few):
+    def make(**keys):
+        parent, teacher = quantized(build(), bits=2), build(seed=1).eval()
+        method = qat.QAT(qat.Parameters(**keys))
+        model = Model(teacher, teacher.architecture)
+        return method.task(parent, model, few, seed=0, device=torch.device("cpu")), teacher
+
+    return make
+
+
+class TestLosses:
+    def test_labels_alone_by_default_and_no_look_at_the_teacher(self, make):
+        task, _ = make()
+        task.teacher = None
+        batch = next(batches())
+        step = task(batch)
+        assert step.terms.keys() == {"cross_entropy"}
+        torch.testing.assert_close(step.terms["cross_entropy"], F.cross_entropy(step.logits, batch.labels))
+
+    def test_with_a_teacher(self, make):
+        task, teacher = make(label_weight=0.0, distillation_weight=0.7, temperature=3.0)
+        batch = next(batches())
+        step = task(batch)
+        expected = 0.7 * kd(step.logits, teacher(batch.images), 3.0)
+        assert step.terms.keys() == {"distillation"}
+        torch.testing.assert_close(step.terms["distillation"], expected, rtol=1e-4, atol=1e-5)
+
+    def test_the_teacher_is_no_part_of_the_task(self, make):
+        task, teacher = make(distillation_weight=1.0)
+        before = {name: value.clone() for name, value in teacher.state_dict().items()}
+        sum(task.train()(next(batches())).terms.values()).backward()
+        assert all(parameter.grad is None for parameter in teacher.parameters())
+        assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+        assert not any("teacher" in name for name in task.state_dict())
+
+    @pytest.mark.parametrize(
+        ("keys", "match"),
+        [
+            ({"label_weight": 0.0}, "label_weight: found 0 beside distillation_weight=0"),
+            ({"start": "float", "teacher": "root"}, "start: found 'float' beside teacher='root'"),
+        ],
+    )
+    def test_keys_that_contradict_each_other(self, home, keys, match):
+        with pytest.raises(UserError, match=match):
+            check(find_stages(home / "kdq")["qat"].keys, keys, "recipe")
+
+
+class TestLearning:
+    def test_wins_back_what_rounding_lost_on_the_same_bits(self, run, files, few, accuracy, tmp_path):
+        trained = run("qat", epochs=8, learning_rate=0.02)
+        save(tmp_path / "model.safetensors", tmp_path / "history.csv", trained, **HEADER)
+        found, parent = (model_file.read(path) for path in (tmp_path / "model.safetensors", files["rtn"]))
+        assert found.header["layers"].keys() == parent.header["layers"].keys()
+        for layer, facts in found.header["layers"].items():
+            kept = {key: facts[key] for key in ("shape", "low", "high", "storage_bits", "bits", "levels")}
+            assert kept == {key: parent.header["layers"][layer][key] for key in kept} and facts == kept
+        # as many bytes but for the notes of the quantizer in the header
+        assert 0 <= files["rtn"].stat().st_size - (tmp_path / "model.safetensors").stat().st_size < 2500
+        before, after = (accuracy(model_file.to_network(file), few.validation) for file in (parent, found))
+        assert after >= before + 0.1
+        assert after == max(row["validation_accuracy"] for row in trained.history)
+
+    def test_killed_it_ends_with_the_bytes_of_the_uninterrupted_run(self, run, tmp_path):
+        changes = {"epochs": 3, "averaging": 0.5, "schedule": "onecycle", "start": "float", "distillation_weight": 1.0}
+        whole = run("qat", "whole", **changes)
+        with killed_at(12):
+            run("qat", "killed", **changes)
+        lines = []
+        torch.manual_seed(99)
+        again = run("qat", "killed", log=lines.append, **changes)
+        assert any("going on after epoch 2" in line for line in lines)
+        contents = []
+        for name, trained in (("whole", whole), ("again", again)):
+            save(tmp_path / name, tmp_path / "history.csv", trained, **HEADER)
+            contents.append((tmp_path / name).read_bytes())
+        assert contents[0] == contents[1]

@@ -1,0 +1,58 @@
+"""The digest of a history: the same for equal runs, another for whatever else is changed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdq.errors import UserError
+from kdq.train import history
+
+ROWS = [
+    {"epoch": epoch, "loss_cross_entropy": 1 / epoch, "images_per_second": 1e3 / 7, "peak_memory_bytes": 512}
+    for epoch in (1, 2, 3)
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("history") / "history.csv"
+
+
+@given(st.floats(1e-3, 1e9), st.integers(0, 2**40))
+def test_what_was_measured_does_not_count(path, speed, memory):
+    expected = history.write(path, ROWS)
+    measured = {"images_per_second": speed, "peak_memory_bytes": memory}
+    assert history.write(path, [{**row, **measured} for row in ROWS]) == history.digest(path) == expected
+
+
+@pytest.mark.parametrize("rows", [ROWS, []], ids=["trained", "imported"])
+def test_every_other_byte_counts(path, rows):
+    expected = history.write(path, rows)
+    content = path.read_bytes()
+    undetected = set()
+    for index in range(len(content)):
+        changed = bytearray(content)
+        changed[index] ^= 1
+        path.write_bytes(changed)
+        try:
+            if history.digest(path) == expected:
+                undetected.add(chr(content[index]))
+        except UserError:
+            continue
+    assert undetected <= set("0123456789.")
+    assert len(undetected) == 0 or rows
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"epoch\r\n1\r\n", b"\xff\xfe", b"images_per_second,peak_memory_bytes\r\n1\r\n"]
+)
+def test_what_is_no_history(path, content):
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{path}: not readable as the history of a training") as error:
+        history.digest(path)
+    assert "\n" not in str(error.value)
+
+
+def test_of_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="nothing.csv: not readable"):
+        history.digest(tmp_path / "nothing.csv")
