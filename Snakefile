@@ -20,6 +20,10 @@ include: "rules/report.smk"
 include: "rules/remote.smk"
 
 
+onstart:
+    prepare_folder()
+
+
 rule all:
     default_target: True
     input:

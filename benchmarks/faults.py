@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*", default=[""])
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
     folder = Path(tempfile.mkdtemp(prefix="kdq-faults-"))
     lost = 0
     try:
@@ -44,16 +45,18 @@ def trials(kind: str, each: int) -> int:
 def many(study: Study, kind: str, seeds: range) -> int:
     """Trials of one kind, a line of the table for them, and below it what was wrong and what was said."""
     if reason := unavailable(kind, study.folder.parent / "mount"):
-        print(f"{kind:28} skipped: {reason}", flush=True)
+        print(f"{kind:28} skipped: {reason}")
         return 0
     done = [run(study, kind, seed) for seed in seeds]
     wrong = [trial for trial in done if trial.problems]
     resumed, seconds = sum(trial.resumed for trial in done), sum(trial.seconds for trial in done) / len(done)
-    print(f"{kind:28} {len(done):4} trials, {len(wrong)} with a loss, {resumed} resumed, {seconds:.1f} s each")
+    print(
+        f"{kind:28} {len(done):4} trials, {len(wrong)} with a loss, {resumed} resumed, {seconds:.1f} s each", flush=True
+    )
     for trial in wrong:
         print(f"    seed {trial.seed}: {'; '.join(trial.problems)}")
     for error, count in Counter(error for trial in done for error in trial.errors).most_common(5):
-        print(f"    {count} x {error}", flush=True)
+        print(f"    {count} x {error}")
     return len(wrong)
 
 

@@ -1,15 +1,19 @@
 """Files that are whole or absent: written aside, synced to disk, renamed."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
+import re
 import uuid
 from pathlib import Path
 
 from kdq import seal
 from kdq.errors import UserError, shown
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextlib.contextmanager
@@ -19,15 +23,15 @@ def atomic(path, *, alone: bool = True):
     A reader sees the old file or the new one, never a part, even after a power cut: the data is on disk before the
     name is. When the block raises, ``path`` stays as it was and the file aside is removed; one that a killed job left
     is removed by the next, as jobs that make the same file exclude each other. Not so where they may write it at the
-    same time: then it is not ``alone``.
+    same time: then it is not ``alone``. Raises UserError where the disk is full, or can't be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if alone:
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            left.unlink(missing_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid() if alone else uuid.uuid4().hex}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if alone:
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+                left.unlink(missing_ok=True)
         yield aside
         with open(aside, "rb") as file:
             os.fchmod(file.fileno(), 0o666 & ~_umask())  # safetensors writes for the owner alone; results are shared
@@ -38,8 +42,24 @@ def atomic(path, *, alone: bool = True):
             os.fsync(folder)
         finally:
             os.close(folder)
+    except Exception as error:
+        if reason := _of_the_disk(error):
+            raise UserError(f"{path}: can't be written ({reason}); see to that and start again") from None
+        raise
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _of_the_disk(error: BaseException | None) -> str:
+    """What the system says where a disk refused; libraries wrap its error in theirs, or only quote its number."""
+    while error is not None:
+        quoted = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
+        if number in REFUSALS:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _umask() -> int:

@@ -40,21 +40,23 @@ def running(log_file):
         def log(message) -> None:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 
+        def end(message: str, code: int = 1) -> None:
+            print(f"error: {message}", file=terminal)
+            with contextlib.suppress(OSError):  # a full disk may be the very reason
+                log(f"error: {message}")
+            sys.exit(code)
+
         try:
             yield log
             log("done")
         except UserError as error:
-            log(f"error: {error}")
-            print(f"error: {error}", file=terminal)
-            sys.exit(1)
+            end(str(error))
         except Stopped as stop:
-            log(stop)
-            print(f"error: {stop}; the log is {log_file}", file=terminal)
-            sys.exit(128 + signal.SIGTERM)
+            end(f"{stop}; the log is {log_file}", 128 + signal.SIGTERM)
         except Exception as error:
-            traceback.print_exc()
-            print(f"error: {type(error).__name__}: {error}; the traceback is in {log_file}", file=terminal)
-            sys.exit(1)
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+            end(f"{type(error).__name__}: {error}; the traceback is in {log_file}")
 
 
 def _stop(number, frame) -> None:
@@ -65,15 +67,23 @@ def _stop(number, frame) -> None:
 @contextlib.contextmanager
 def locked(log_file):
     """Open a log for writing, empty, under a lock that ends with this process; the job ends where another has it."""
-    with open(log_file, "a", buffering=1) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"error: {log_file}: another process writes it, and makes the same files; wait for it or stop it")
-        except OSError:
-            pass  # a file system without locks
+    try:
+        file = open(log_file, "a", buffering=1)  # noqa: SIM115
+    except OSError as error:
+        sys.exit(f"error: {log_file}: can't be written ({error.strerror})")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"error: {log_file}: another process writes it, and makes the same files; wait for it or stop it")
+    except OSError:
+        pass  # a file system without locks
+    with contextlib.suppress(OSError):  # a device has nothing to empty
         file.truncate(0)
+    try:
         yield file
+    finally:
+        with contextlib.suppress(OSError):  # what could not be written is tried again at the end
+            file.close()
 
 
 def check_code(planned: str, *files) -> None:

@@ -48,7 +48,11 @@ def main(arguments: list[str]) -> int:
     if len(answer) < 4:
         sys.stderr.write("error: the launcher of the jobs ended before this one; start snakemake again\n")
         return 1
-    return struct.unpack("!i", answer)[0]
+    code = struct.unpack("!i", answer)[0]
+    if code < 0:
+        name = signal.Signals(-code).name
+        sys.stderr.write(f"error: the job was killed, by {name} (too little memory?); start snakemake again\n")
+    return code if code >= 0 else 128 - code  # as a shell tells of a signal
 
 
 def answered(connection: socket.socket) -> bytes:
@@ -202,7 +206,7 @@ class Launcher:
         with contextlib.suppress(KeyError):
             self.selector.unregister(connection)
         with contextlib.suppress(OSError):
-            connection.sendall(struct.pack("!i", code if code >= 0 else 128 - code))  # as a shell tells of a signal
+            connection.sendall(struct.pack("!i", code))
         connection.close()
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, HOME)
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
-from kdq import stale_lock
+from kdq import stale_lock, working_folder
 from kdq.config import DATASETS, read_study, typed
 from kdq.data.folder_digest import folder_digest
 from kdq.environment import import_from
@@ -34,6 +34,12 @@ def or_stop(function, *arguments):
 
 if workflow.is_main_process and stale_lock.remove(Path(".snakemake")):
     sys.stderr.write("The lock of a run that was killed is removed.\n")
+
+
+def prepare_folder():
+    for line in or_stop(working_folder.prepare, Path("results"), Path("logs")):
+        sys.stderr.write(f"{line}\n")
+
 
 import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 

@@ -1,5 +1,6 @@
 """Files are whole or absent, and readable by whoever may."""
 
+import errno
 import json
 import math
 import os
@@ -145,3 +146,29 @@ def test_writers_of_the_same_file_at_the_same_time_do_not_meet(tmp_path):
         first.write_text("the same")
         second.write_text("the same")
     assert path.read_text() == "the same" and list(tmp_path.iterdir()) == [path]
+
+
+def wrapped() -> RuntimeError:
+    """As torch gives the error of a file that it writes to."""
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    except OSError as error:
+        wrapping = RuntimeError("unexpected position")
+        wrapping.__context__ = error
+        return wrapping
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EDQUOT, "quota"), wrapped(), ValueError("I/O error: No space left on device (os error 28)")],
+    ids=["python", "torch", "safetensors"],
+)
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, error):
+    with pytest.raises(UserError, match=r"file: can't be written \((No space|Disk quota)"), atomic(tmp_path / "file"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_in_the_block_are_left_as_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "file") as aside:
+        aside.with_name("missing").read_text()

@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from kdq.errors import UserError
 from kdq.job import running
 
 WAITS = """
@@ -47,3 +49,18 @@ def test_nobody_makes_the_same_files_at_the_same_time(job, tmp_path):
     with running(tmp_path / "job.log") as log:
         log("again")
     assert "begun" not in (tmp_path / "job.log").read_text()
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="error: .*: can't be written") as refused, running(tmp_path / "no/folder/log"):
+        pytest.fail("the job must not run")
+    assert "\n" not in refused.value.code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("error", [UserError("of the user"), ValueError("of ours")])
+def test_where_no_log_can_be_written_the_error_is_still_one_line(error, capsys):
+    """A disk that is full from the beginning."""
+    with pytest.raises(SystemExit), running("/dev/full"):
+        raise error
+    assert len(capsys.readouterr().err.splitlines()) == 1

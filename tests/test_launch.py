@@ -101,7 +101,8 @@ def waiting(workplace):
     """A job that waits, as (command, process of the job)."""
     folder, environment = workplace
     (folder / "pid").unlink(missing_ok=True)
-    job = subprocess.Popen(command(folder, WAITS), cwd=folder, env=environment)
+    pipes = {"stderr": subprocess.PIPE, "text": True}
+    job = subprocess.Popen(command(folder, WAITS), cwd=folder, env=environment, **pipes)
     until(lambda: (folder / "pid").is_file() and (folder / "pid").read_text())
     return job, int((folder / "pid").read_text())
 
@@ -144,10 +145,11 @@ def test_a_killed_snakemake_takes_its_jobs_with_it(workplace):
     until(lambda: gone(int((folder / "pid").read_text())))
 
 
-def test_a_killed_job_is_told_as_a_shell_tells_it(workplace):
+def test_a_killed_job_is_told_as_a_shell_tells_it_and_in_one_line(workplace):
     job, process = waiting(workplace)
     os.kill(process, signal.SIGKILL)
     assert job.wait(60) == 128 + signal.SIGKILL
+    assert job.stderr.read() == "error: the job was killed, by SIGKILL (too little memory?); start snakemake again\n"
 
 
 def test_a_killed_launcher_takes_its_jobs_with_it_and_the_next_job_starts_another(workplace):

@@ -77,9 +77,13 @@ class Study:
         return self.workflow.run("--cores", "2", *self.targets)
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of every file of the results by its path, of a history without its times."""
+        """SHA-256 of every file of the results by its path, of a history without its times.
+
+        Left out is ``code/``, where every code that ever made a result is noted.
+        """
         results = self.folder / "results"
-        return {str(path.relative_to(results)): digest(path) for path in sorted(results.rglob("*")) if path.is_file()}
+        files = {path.relative_to(results): path for path in sorted(results.rglob("*")) if path.is_file()}
+        return {str(name): digest(path) for name, path in files.items() if name.parts[0] != "code"}
 
     def differences(self) -> list[str]:
         """Files of the results that are not those of the undisturbed run: missing, other, or too many."""

@@ -166,19 +166,23 @@ def remove_named(study: Study, said: str) -> str:
     return everything
 
 
+# pages that the run needs for what it writes to a part of the working folder, at most, and what is taken away before
+PAGES = {"results": 160, "logs": 5, ".snakemake": 4}
+TAKEN = {"results": [TEACHER], "logs": [TEACHER, "logs/distill", "logs/root"], ".snakemake": [TEACHER]}
+
+
 def disk_full(part: str):
     """A file system of its own for a part of the working folder, with too little space for the run."""
 
     @contextlib.contextmanager
     def fault(study: Study, random: Random):
-        study.restore(TEACHER)
+        study.restore(*TAKEN[part])
         place = study.folder / part
         with mounted(place, "-t", "tmpfs", "-o", "size=1g", "tmpfs"):
             shutil.copytree(place.parent / f"{place.name}.aside", place, dirs_exist_ok=True)
-            missing = sum(path.stat().st_size for path in (study.kept / part).rglob("*") if path.is_file())
-            used = sum(path.stat().st_blocks * 512 for path in place.rglob("*"))
-            pages = (used + random.uniform(0.02, 1) * missing) // 4096
-            subprocess.run(["mount", "-o", f"remount,size={int(pages) * 4096}", place], check=True)
+            system = os.statvfs(place)
+            pages = system.f_blocks - system.f_bfree + random.randrange(PAGES[part])
+            subprocess.run(["mount", "-o", f"remount,size={pages * system.f_frsize}", place], check=True)
             said = end(study.start())
             subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
             yield said

@@ -32,13 +32,19 @@ def run(study: Study, kind: str, seed: int) -> Trial:
         log = study.folder / "logs/distill"
         trial.resumed = any("going on after" in path.read_text() for path in log.rglob("*.log"))
         trial.problems += [f"differs: {path}" for path in study.differences()]
-    trial.errors = sorted(set(re.findall(r"^error: .*", said, re.MULTILINE)))
+    trial.errors = errors_of(said)
     if done.returncode:
-        trial.problems.append(f"the run after it fails: {said_last(done.stdout + done.stderr)}")
+        again = done.stdout + done.stderr
+        trial.problems.append(f"the run after it fails: {errors_of(again)} {said_last(again)}")
     trial.problems += [f"a traceback: {said_last(text)}" for text in (said, done.stderr) if "Traceback" in text]
     trial.problems += [error for error in trial.errors if "called fresh" in error]
     trial.seconds = time.monotonic() - started
     return trial
+
+
+def errors_of(text: str) -> list[str]:
+    """The one-line errors of jobs, each once."""
+    return sorted(set(re.findall(r"^error: .*", text, re.MULTILINE)))
 
 
 def said_last(text: str) -> str:

@@ -1,5 +1,9 @@
 """A study on SLURM gives the bytes that it gives here."""
 
+import re
+
+import pytest
+
 from tests.slurm.submission import end
 from tests.workflow.study import Workflow
 
@@ -25,22 +29,21 @@ def test_every_model_is_the_locally_built_one_byte_for_byte(submitted, overlay, 
     assert (here.folder / "results/table.csv").read_bytes() == (submitted.folder / "results/table.csv").read_bytes()
 
 
+@pytest.mark.minutes
 def test_jobs_ask_for_what_they_need(submitted):
     """Memory and time of every job; a GPU in the GPU partition for what trains; more at the next attempt."""
     submitted.configure({"recipes": ["hard,epochs=100000"]})
     run = submitted.start("--retries", "1")
     number = submitted.running("root", run)
     asked = submitted.cluster.run("scontrol", "show", "job", number)
-    assert "Partition=gpu" in asked and "gres/gpu=1" in asked
+    assert "Partition=gpu" in asked and re.search("gres[:/]gpu[:=]1", asked)
     submitted.cluster.run("scancel", number)
     again = submitted.running("root", run)
     while again == number:
         again = submitted.running("root", run)
     more = submitted.cluster.run("scontrol", "show", "job", again)
-    assert [field(more, "TimeLimit"), field(more, "MinMemoryNode")] != [
-        field(asked, "TimeLimit"),
-        field(asked, "MinMemoryNode"),
-    ]
+    limits = [field(asked, name) for name in ("TimeLimit", "MinMemoryNode")]
+    assert all(before != field(more, name) for before, name in zip(limits, ("TimeLimit", "MinMemoryNode"), strict=True))
     run.terminate()
     submitted.cluster.run("scancel", again)
     end(run)

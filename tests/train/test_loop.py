@@ -329,8 +329,16 @@ class TestCheckpoint:
 
     @pytest.mark.parametrize("state", [[], {}, {"epoch": 1}, "text", 3, None], ids=str)
     def test_something_else(self, run_fit, tmp_path, state):
-        torch.save(state, tmp_path / "checkpoint.pt")
+        checkpoints.save(tmp_path / "checkpoint.pt", state)
         assert "starting over" in run_fit().log[0]
+
+    def test_one_with_a_single_bit_turned(self, run_fit, tmp_path):
+        run_fit()
+        path = tmp_path / "checkpoint.pt"
+        whole = path.read_bytes()
+        for place in range(0, len(whole), len(whole) // 25):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+            assert checkpoints.load(path, "this run", lambda line: None) is None
 
     def test_another_runs_is_not_used_and_the_log_says_so(self, run_fit):
         run_fit(identity="another")
@@ -343,7 +351,7 @@ class TestCheckpoint:
             def __reduce__(self):
                 return (open, (str(tmp_path / "trapped"), "w"))
 
-        torch.save({"identity": "this run", "trap": Trap()}, tmp_path / "checkpoint.pt")
+        checkpoints.save(tmp_path / "checkpoint.pt", {"identity": "this run", "trap": Trap()})
         assert "starting over" in run_fit().log[0]
         assert not (tmp_path / "trapped").exists()
 

@@ -9,7 +9,7 @@ from tests.slurm.submission import Submitted, end
 from tests.workflow.study import Workflow
 
 # long enough to be disturbed when it trains, on a fast machine too
-RECIPE = "hard,epochs=150,select=last"
+RECIPE = "hard,epochs=80,select=last"
 MODEL = f"results/digits/seed=0/{RECIPE}/model.safetensors"
 
 
@@ -44,11 +44,12 @@ def test_cancelled_it_is_submitted_again(submitted, undisturbed):
 
 def test_stopped_by_sigterm_as_at_a_time_limit(submitted, undisturbed):
     said = train(submitted, lambda number: submitted.cluster.run("scancel", "--signal=TERM", number))
-    assert re.search(r"error: stopped by SIGTERM in epoch \d+ of 150; started again it goes on after epoch \d+", said)
+    assert re.search(r"error: stopped by SIGTERM in epoch \d+ of 80; started again it goes on after epoch \d+", said)
     assert re.search(r"going on after epoch \d+", submitted.log("root"))
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
 
 
+@pytest.mark.minutes
 def test_requeued_by_the_cluster(submitted, undisturbed):
     said = train(submitted, lambda number: submitted.cluster.run("scontrol", "requeue", number))
     assert "Trying to restart" not in said

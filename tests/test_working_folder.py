@@ -1,0 +1,30 @@
+"""Before the jobs begin: folders that can't be written to, and files of a time to come."""
+
+import os
+import time
+
+import pytest
+
+from kdq import working_folder
+from kdq.errors import UserError
+
+
+def test_files_of_a_time_to_come_are_of_now_and_others_stay_as_they_are(tmp_path):
+    now = time.time()
+    times = {"past": now - 1000, "future": now + 1000}
+    for name, moment in times.items():
+        (tmp_path / "below").mkdir(exist_ok=True)
+        (tmp_path / "below" / name).write_text("")
+        os.utime(tmp_path / "below" / name, (moment, moment))
+    lines = working_folder.prepare(tmp_path, tmp_path / "missing")
+    assert len(lines) == 1 and "1 files" in lines[0]
+    assert (tmp_path / "below/past").stat().st_mtime == pytest.approx(now - 1000)
+    assert now <= (tmp_path / "below/future").stat().st_mtime <= time.time()
+    assert working_folder.prepare(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(UserError, match="can't be written to") as refused:
+        working_folder.prepare(tmp_path)
+    assert "\n" not in str(refused.value)
