@@ -52,7 +52,7 @@ def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) ->
         check_preprocessing(network, processor, images)
         with torch.no_grad():
             network(to_float(images))
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = download.reason(error)
         raise UserError(f"{folder}: model and image processor do not fit together ({reason})") from None
     return network, preprocessing

@@ -39,6 +39,7 @@ def touch(paths: list[str], configfiles: list[str]) -> None:
     from snakemake.settings.types import (
         ConfigSettings,
         DAGSettings,
+        ExecutionSettings,
         OutputSettings,
         Quietness,
         ResourceSettings,
@@ -53,7 +54,12 @@ def touch(paths: list[str], configfiles: list[str]) -> None:
             snakefile=study.HOME / "Snakefile",
         )
         dag = workflow.dag(DAGSettings(targets=set(paths), forceall=True))
-        dag.execute_workflow(executor="touch", scheduling_settings=SchedulingSettings(scheduler="greedy"))
+        dag.execute_workflow(
+            executor="touch",
+            # what a job finished after its Snakemake was killed is marked as incomplete, and is whole all the same
+            execution_settings=ExecutionSettings(ignore_incomplete=True),
+            scheduling_settings=SchedulingSettings(scheduler="greedy"),
+        )
 
 
 def adopt(rows: list[Row], configfiles: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from kdq.data.folder import load
-from kdq.data.folder_digest import folder_digest
+from kdq.data.folder_digest import counts, folder_digest
 from kdq.data.sources import prepare
 from kdq.errors import UserError
 
@@ -182,6 +182,14 @@ def test_digest_notices_what_happens_to_a_file(both):
     assert folder_digest(settings(both)) == removed
     (both / "train/cat/broken.png").symlink_to("nothing")
     assert folder_digest(settings(both)) != removed
+
+
+def test_counts_are_those_of_the_images_that_are_read(both):
+    raw = load(settings(both))
+    images = len(raw.train_labels) + len(raw.test_labels)
+    assert counts(settings(both)) == (images, len(raw.classes))
+    with pytest.raises(UserError, match="image_folder: missing"):
+        counts(settings(""))
 
 
 def test_digest_of_a_folder_that_holds_itself_ends(both):

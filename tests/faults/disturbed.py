@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -53,9 +54,20 @@ class Study:
 
     def seconds_of(self, output: str) -> float:
         """How long the job that made a file of the finished study took, as Snakemake recorded it."""
-        name = base64.urlsafe_b64encode(output.encode()).decode()
-        record = json.loads((self.kept / ".snakemake/metadata" / name).read_text())
+        record = json.loads((self.kept / ".snakemake/metadata" / record_name(output)).read_text())
         return record["endtime"] - record["starttime"]
+
+    def mark_incomplete(self, output: str) -> None:
+        """Snakemake's mark of a file whose job has begun on a cluster."""
+        folder = self.folder / ".snakemake/incomplete"
+        folder.mkdir(exist_ok=True)
+        (folder / record_name(output)).write_text('{"external_jobid": "1"}')
+
+    def adopt(self) -> str:
+        """`make adopt`, as its Makefile runs it."""
+        words = [sys.executable, "-m", "kdq.verify.adopt", "--configfile", str(self.workflow.overlay)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.run(words, cwd=self.folder, env=self.workflow.environment, **pipes).stdout
 
     def restore(self, *lost: str) -> None:
         """The finished study again, but for the files and folders ``lost``."""
@@ -100,6 +112,11 @@ class Study:
                 return found[0]
             time.sleep(0.01)
         return None
+
+
+def record_name(output: str) -> str:
+    """The name of Snakemake's records on a file, if it is not too long."""
+    return base64.urlsafe_b64encode(output.encode()).decode()
 
 
 def digest(path: Path) -> str:

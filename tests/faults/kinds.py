@@ -251,7 +251,19 @@ def edit(study: Study, random: Random):
     with study.workflow.edited("kdq/distill/kd.py", lambda text: f"{text}\n\nEDITED = 1\n"):
         said = end(run)
         if f"{STUDENT}/model.safetensors" not in study.workflow.plan(*study.targets):
-            said += "\nerror: what was made with the code before the edit is called fresh"
+            said += "\nlost: what was made with the code before the edit is called fresh"
+    yield said
+
+
+@contextlib.contextmanager
+def outlived(study: Study, random: Random):
+    """Jobs of a cluster end after their Snakemake was killed: whole, and marked as begun; `make adopt` takes them."""
+    study.restore()
+    for path in random.sample(sorted(READ), 3):
+        study.mark_incomplete(path)
+    said = study.adopt()
+    if left := study.workflow.plan(*study.targets):
+        said += f"\nlost: made again, although it was whole: {', '.join(sorted(left))}"
     yield said
 
 
@@ -267,4 +279,5 @@ KINDS = {
     "two Snakemakes": two_at_once,
     "clock set back": clock_set_back,
     "edit during a job": edit,
+    "jobs outlive Snakemake": outlived,
 }

@@ -37,7 +37,7 @@ def run(study: Study, kind: str, seed: int) -> Trial:
         again = done.stdout + done.stderr
         trial.problems.append(f"the run after it fails: {errors_of(again)} {said_last(again)}")
     trial.problems += [f"a traceback: {said_last(text)}" for text in (said, done.stderr) if "Traceback" in text]
-    trial.problems += [error for error in trial.errors if "called fresh" in error]
+    trial.problems += re.findall(r"^lost: .*", said, re.MULTILINE)
     trial.seconds = time.monotonic() - started
     return trial
 

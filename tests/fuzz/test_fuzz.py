@@ -17,7 +17,7 @@ from kdq.root import checkpoint as hub_checkpoint
 from kdq.train import checkpoint
 from tests.fuzz.evil import TRACE, Evil
 from tests.fuzz.guard import GROWTH_BYTES, Escape, guarded
-from tests.fuzz.hub import Published
+from tests.fuzz.published import Published
 from tests.fuzz.subjects import HOME, of_texts, read_guarded, subjects
 
 INPUTS = 15  # of each subject
