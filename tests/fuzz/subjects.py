@@ -36,8 +36,8 @@ from kdq.verify.results import verify
 from tests.data.conftest import Tiny
 from tests.fuzz.evil import Evil
 from tests.fuzz.guard import guarded
-from tests.fuzz.published import Published
 from tests.fuzz.mutate import mutated_bytes, mutated_value
+from tests.fuzz.published import Published
 from tests.fuzz.real import CPU, KINDS, VIEWS, Real
 
 HOME = Path(__file__).resolve().parents[2]
