@@ -58,15 +58,17 @@ class Spill:
         """Remember a tensor, as long as something else holds it."""
         self._made[id(tensor)] = weakref.ref(tensor)
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Everything is in memory in the block, in which the pass goes on; what it holds afterwards may go."""
+    def resume(self) -> None:
+        """Have everything in memory: the pass goes on."""
         if self.away:
             self._fill()
             self.away = False
         else:
             self._room.give(self.size_bytes)
-        yield
+            self.size_bytes = 0
+
+    def suspend(self) -> None:
+        """The pass has stopped: what it holds now goes to disk, unless there is room for it."""
         self._storages = self._live()
         self._sizes = [storage.nbytes() for storage in self._storages]
         self.size_bytes = sum(self._sizes)
