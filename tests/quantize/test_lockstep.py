@@ -97,7 +97,7 @@ def test_what_is_on_disk_is_not_in_memory(model, tmp_path):
         "first": 2 * picture + 12,
         "second": 3 * picture + 12,
         "third": 4 * picture + 12,
-        "fc": 3 * picture + 12 + 72,
+        "fc": 4 * picture + 12 + 72,
     }
 
 
