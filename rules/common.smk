@@ -19,6 +19,7 @@ from kdq.job import Job
 from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
+from kdq.together import to_make_together
 
 
 def or_stop(function, *arguments):
@@ -58,7 +59,7 @@ def command(script, **named):
     words = [PYTHON, "-m kdq.job", shlex.quote(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
-    return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])
+    return " ".join([*words, "--threads {threads} --log {log[0]:q} --job {params.job:q}"])
 
 
 def any_of(words):
@@ -108,6 +109,26 @@ def imported_files(wildcards):
 
 def job_of_stage(script):
     return lambda wildcards: stage_job(wildcards.stage, script)
+
+
+@cache
+def quantize_job(stage):
+    """As stage_job, without the bits that a stage itself spells out: those of cells made together are in their paths."""
+    job, spelled = stage_job(stage, "scripts/quantize.py"), or_stop(GRAMMAR.parse_stage, stage).keys
+    keys = {key: value for key, value in job["keys"].items() if key != "bits" or key not in spelled}
+    return Job(job | {"keys": keys})
+
+
+def quantized_together():
+    """Sets of cells to be quantized by one job each: only where that leaves no core without work.
+
+    On a cluster the bit-widths run side by side, and where files are asked for, nothing else is made.
+    """
+    local = workflow.is_main_process and workflow.resource_settings.nodes is None
+    if not local or any(word.startswith("results/") or word == "quantize" for word in sys.argv[1:]):
+        return []
+    sets = to_make_together(STUDY)
+    return sets if len(sets) * STUDY.config.threads >= (workflow.resource_settings.cores or 1) else []
 
 
 def teacher_views(wildcards):

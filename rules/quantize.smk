@@ -12,8 +12,34 @@ rule quantize:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     params:
-        job=job_of_stage("scripts/quantize.py"),
+        job=lambda wildcards: quantize_job(wildcards.stage),
     message:
         "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command("scripts/quantize.py", input="data parent", output="model", wildcards="dataset seed parent stage")
+        command("scripts/quantize.py", input="data parent", output="model", wildcards="dataset seed parent")
+
+
+# Where a file has such a rule, with no wildcard, it is preferred. Its params are those of the rule above, so that the
+# next plan, without it, finds nothing that has changed.
+for TOGETHER in quantized_together():
+
+    rule:
+        name:
+            f"quantize {TOGETHER.dataset} seed={TOGETHER.seed}: {TOGETHER.recipe}"
+        input:
+            data=DATA_FILE.format(dataset=TOGETHER.dataset),
+            parent=f"{PARENT}/model.safetensors".format(**vars(TOGETHER)),
+        output:
+            **TOGETHER.models,
+        log:
+            TOGETHER.logs,
+        conda:
+            "../envs/kdq.yaml"
+        threads: STUDY.config.threads
+        params:
+            job=quantize_job(next(iter(TOGETHER.stages.values()))),
+        message:
+            f"Quantizing {TOGETHER.dataset} seed {TOGETHER.seed}: {TOGETHER.recipe}"
+        shell:
+            command("scripts/quantize.py", input="data parent", output=" ".join(TOGETHER.models))
+            + f" --wildcards dataset={TOGETHER.dataset} seed={TOGETHER.seed} parent={shlex.quote(TOGETHER.parent)}"

@@ -1,12 +1,18 @@
-"""Quantize the parent model's weights."""
+"""Quantize the parent model's weights: by one stage, or in one pass by several that differ in their bits alone."""
+
+import contextlib
+from functools import partial
+from pathlib import Path
 
 from kdq.job import check_code, running, stage_module
 
 with running(snakemake.log[0]) as log:
     from kdq import provenance
     from kdq.data.prepared import read as read_data
+    from kdq.errors import UserError
     from kdq.models import file as model_file
-    from kdq.quantize.stage import quantize_stage
+    from kdq.quantize.network import Plan
+    from kdq.quantize.stage import codes_of, keys_of, quantize_stage, quantize_stages
     from kdq.train.device import device_name, prepare
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
@@ -17,16 +23,42 @@ with running(snakemake.log[0]) as log:
     inputs = {"data": snakemake.input.data, "parent": snakemake.input.parent}
     parent = model_file.read(snakemake.input.parent)
     network = model_file.to_network(parent, snakemake.input.parent)
-    keys, prepared = module.Parameters(**job["keys"]), read_data(snakemake.input.data)
-    codes = quantize_stage(network, prepared, module.quantizer, keys, seed=seed, device=device, log=log)
-    model_file.save(
-        snakemake.output.model,
-        network,
-        parent.header["architecture"],
-        codes,
-        recipe=f"{wildcards.parent}/{wildcards.stage}",
-        dataset=wildcards.dataset,
-        seed=seed,
-        keys=job["keys"],
-        provenance=provenance.describe(job["code"], inputs, threads=threads, device=device_name(device)),
-    )
+    prepared = read_data(snakemake.input.data)
+    models = {Path(path).parent.name: path for path in vars(snakemake.output).values()}
+    keys = {stage: keys_of(stage, job["keys"]) for stage in models}
+
+    def save(stage, quantized, codes):
+        model_file.save(
+            models[stage],
+            quantized,
+            parent.header["architecture"],
+            codes,
+            recipe=f"{wildcards.parent}/{stage}",
+            dataset=wildcards.dataset,
+            seed=seed,
+            keys=keys[stage],
+            provenance=provenance.describe(job["code"], inputs, threads=threads, device=device_name(device)),
+        )
+
+    def save_each():
+        """Every stage has a log of its own beside the job's, and fails alone."""
+        with contextlib.ExitStack() as logs:
+            plans = []
+            for stage in models:
+                own = logs.enter_context(open(Path(snakemake.log[0]).with_name(f"{stage}.log"), "w", buffering=1))
+                plans.append(Plan(module.quantizer, module.Parameters(**keys[stage]), partial(print, file=own)))
+            copies = dict(zip(models, quantize_stages(network, prepared, plans, seed=seed, device=device), strict=True))
+            for stage, done in copies.items():
+                done.plan.log(f"error: {done.error}" if done.error else "done")
+                if not done.error:
+                    save(stage, done.network, codes_of(done.layers))
+        if failed := [f"{stage}: {done.error}" for stage, done in copies.items() if done.error]:
+            raise UserError("; ".join(failed))
+
+    if len(models) > 1:
+        save_each()
+    else:
+        stage = next(iter(models))
+        settings = {"seed": seed, "device": device, "log": log}
+        codes = quantize_stage(network, prepared, module.quantizer, module.Parameters(**keys[stage]), **settings)
+        save(stage, network, codes)
