@@ -16,11 +16,11 @@ rule quantize:
     message:
         "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command("scripts/quantize.py", input="data parent", output="model", wildcards="dataset seed parent")
+        command("scripts/quantize.py", input="data parent", output="model")
 
 
-# Where a file has such a rule, with no wildcard, it is preferred. Its params are those of the rule above, so that the
-# next plan, without it, finds nothing that has changed.
+# Where a file has such a rule, with no wildcard, it is preferred. Its params are those of the rule above (what is derived
+# from outputs is not recorded), so that the next plan, without it, finds nothing that has changed.
 for TOGETHER in quantized_together():
 
     rule:
@@ -38,8 +38,8 @@ for TOGETHER in quantized_together():
         threads: STUDY.config.threads
         params:
             job=quantize_job(next(iter(TOGETHER.stages.values()))),
+            models=lambda wildcards, output: [f"{name}={path}" for name, path in output.items()],
         message:
             f"Quantizing {TOGETHER.dataset} seed {TOGETHER.seed}: {TOGETHER.recipe}"
         shell:
-            command("scripts/quantize.py", input="data parent", output=" ".join(TOGETHER.models))
-            + f" --wildcards dataset={TOGETHER.dataset} seed={TOGETHER.seed} parent={shlex.quote(TOGETHER.parent)}"
+            command("scripts/quantize.py", input="data parent") + " --output {params.models:q}"

@@ -12,11 +12,10 @@ with running(snakemake.log[0]) as log:
     from kdq.errors import UserError
     from kdq.models import file as model_file
     from kdq.quantize.network import Plan
-    from kdq.quantize.stage import codes_of, keys_of, quantize_stage, quantize_stages
+    from kdq.quantize.stage import cell_of, codes_of, keys_of, quantize_stage, quantize_stages
     from kdq.train.device import device_name, prepare
 
-    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
-    seed = int(wildcards.seed)
+    job, threads = snakemake.params.job, snakemake.threads
     module = stage_module("quantize", job["name"])
     check_code(job["code"], "scripts/quantize.py", job["file"])
     device = prepare(threads)
@@ -25,6 +24,7 @@ with running(snakemake.log[0]) as log:
     network = model_file.to_network(parent, snakemake.input.parent)
     prepared = read_data(snakemake.input.data)
     models = {Path(path).parent.name: path for path in vars(snakemake.output).values()}
+    dataset, seed, parent_recipe = cell_of(snakemake.input.parent)
     keys = {stage: keys_of(stage, job["keys"]) for stage in models}
 
     def save(stage, quantized, codes):
@@ -33,8 +33,8 @@ with running(snakemake.log[0]) as log:
             quantized,
             parent.header["architecture"],
             codes,
-            recipe=f"{wildcards.parent}/{stage}",
-            dataset=wildcards.dataset,
+            recipe=f"{parent_recipe}/{stage}",
+            dataset=dataset,
             seed=seed,
             keys=keys[stage],
             provenance=provenance.describe(job["code"], inputs, threads=threads, device=device_name(device)),

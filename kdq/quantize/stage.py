@@ -1,6 +1,7 @@
 """Quantize a model as the workflow does: choose the calibration images, quantize, give the codes to save."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -14,6 +15,12 @@ def calibration_images(prepared: Prepared, count: int, seed: int) -> torch.Tenso
     images = prepared.train.images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images[order[:count]]
+
+
+def cell_of(model_path: str) -> tuple[str, int, str]:
+    """Data set, seed and recipe of ``results/<dataset>/seed=<n>/<recipe>/model.safetensors``."""
+    _, dataset, seed, *stages = Path(model_path).parent.parts
+    return dataset, int(seed.removeprefix("seed=")), "/".join(stages)
 
 
 def keys_of(stage: str, keys: dict) -> dict:
