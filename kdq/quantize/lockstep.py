@@ -68,7 +68,7 @@ class Pass(threading.Thread):
     @contextlib.contextmanager
     def loaded(self) -> Iterator[torch.Tensor]:
         """The input of the layer that the pass has stopped at, in memory within the block."""
-        with self._spill.loaded() if self._spill else contextlib.nullcontext():
+        with self._spill.loaded(self.input) if self._spill else contextlib.nullcontext():
             yield self.input
 
     @property

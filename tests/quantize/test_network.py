@@ -437,8 +437,8 @@ def test_an_error_ends_one_copy_and_not_the_others():
 @pytest.mark.parametrize("keys", [{}, {"patches": 500, "scale": 0.8}, {"batchnorm": "reestimate"}], ids=str)
 def test_what_waits_on_disk_does_not_matter(monkeypatch, name, keys):
     spilled = []
-    rooms = spill.Spill._contents
-    monkeypatch.setattr(spill.Spill, "_contents", lambda self: spilled.append(self) or rooms(self))
+    content = spill.Spill._content
+    monkeypatch.setattr(spill.Spill, "_content", lambda self, number: spilled.append(number) or content(self, number))
     pictures, module = images(count=160), QUANTIZERS[name]
     unlimited = run(network(), module, pictures, **keys)
     assert not spilled
