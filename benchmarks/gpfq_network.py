@@ -111,6 +111,23 @@ def measured(function, repeat):
     return seconds, processor, memory.peak
 
 
+def network(architecture="resnet18", width=1.0):
+    """A network at CIFAR size with the weights that training starts from."""
+    torch.manual_seed(0)
+    arguments = {"classes": 10, "channels": 3, "stem": "cifar", "mean": [0.5] * 3, "std": [0.25] * 3}
+    return resnet.build(architecture, width=width, **arguments).eval()
+
+
+def pictures(count, size=32):
+    """Smooth pictures, uint8, so that neighbouring patches are as alike as in photographs."""
+    images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return (functional.interpolate(images, size=size, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+
+
+def silent(line):
+    """A log that nobody reads."""
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=128)
@@ -118,12 +135,7 @@ def main():
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--bits", type=int, default=4)
     options = parser.parse_args()
-    torch.manual_seed(0)
-    arguments = {"classes": 10, "channels": 3, "stem": "cifar", "mean": [0.5] * 3, "std": [0.25] * 3}
-    model = resnet.build("resnet18", width=options.width, **arguments).eval()
-    # Smooth pictures, so that neighbouring patches are as alike as in photographs.
-    images = functional.interpolate(torch.rand(options.images, 3, 8, 8), size=32, mode="bicubic").clamp(0, 1)
-    images = (images * 255).to(torch.uint8)
+    model, images = network(width=options.width), pictures(options.images)
     fixed = {"scale": 1.16, "granularity": "layer"}
     settings = {
         "gpfq, patches paper, C = 1.16 a layer": (gpfq, {"patches": "paper", **fixed}),
@@ -139,7 +151,7 @@ def main():
     for name, (module, keys) in settings.items():
         parameters = module.Parameters(bits=options.bits, **keys)
         runs[name] = lambda module=module, parameters=parameters: quantize(
-            copy.deepcopy(model), images, module.quantizer, parameters, log=lambda line: None
+            copy.deepcopy(model), images, module.quantizer, parameters, log=silent
         )
     for name, function in runs.items():
         seconds, processor, peak = measured(function, options.repeat)

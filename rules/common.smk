@@ -21,6 +21,7 @@ from kdq.quantize import measured
 from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
+from kdq.together import to_make_together
 
 
 def or_stop(function, *arguments):
@@ -80,7 +81,7 @@ def command(script, **named):
     words = ["exec", PYTHON, LAUNCH, literal(f"{HOME}/{script}")]
     for group, names in named.items():
         words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
-    return " ".join([*words, "--threads {threads} --log {log:q} --job {params.job:q}"])
+    return " ".join([*words, "--threads {threads} --log {log[0]:q} --job {params.job:q}"])
 
 
 def any_of(words):
@@ -139,6 +140,26 @@ def teacher_model(wildcards):
     parent, stage = or_stop(GRAMMAR.parse, wildcards.parent), or_stop(GRAMMAR.parse_stage, wildcards.stage)
     teacher = or_stop(GRAMMAR.teacher, parent, stage)
     return f"results/{wildcards.dataset}/seed={wildcards.seed}/{teacher.path}/model.safetensors"
+
+
+@cache
+def quantize_job(stage):
+    """As stage_job, without the bits that a stage itself spells out: those of cells made together are in their paths."""
+    job, spelled = stage_job(stage, "scripts/quantize.py"), or_stop(GRAMMAR.parse_stage, stage).keys
+    keys = {key: value for key, value in job["keys"].items() if key != "bits" or key not in spelled}
+    return Job(job | {"keys": keys})
+
+
+def quantized_together():
+    """Sets of cells to be quantized by one job each: only where that leaves no core without work.
+
+    On a cluster the bit-widths run side by side, and where files are asked for, nothing else is made.
+    """
+    local = workflow.is_main_process and workflow.resource_settings.nodes is None
+    if not local or any(word.startswith("results/") or word == "quantize" for word in sys.argv[1:]):
+        return []
+    sets = to_make_together(STUDY)
+    return sets if len(sets) * STUDY.config.threads >= (workflow.resource_settings.cores or 1) else []
 
 
 def teacher_views(wildcards):

@@ -49,23 +49,26 @@ class Pass(threading.Thread):
 
     def advance(self, output: torch.Tensor | None = None) -> None:
         """Go on with the layer's ``output`` to the next layer or to the end; raises what the model raises."""
-        if self._spill and output is not None:
-            self._spill.note(output)
-        with self._spill.in_use() if self._spill else contextlib.nullcontext():
-            self._output, self.layer, self.input = output, None, None
-            del output  # what is held here would count as held by the pass
-            if not self._going:
-                self.start()
-                self._going = True
-            self._go.release()
-            self._stopped.acquire()
-            if self._error:
-                raise self._error
+        if self._spill:
+            self._spill.resume()
+            if output is not None:
+                self._spill.note(output)
+        self._output, self.layer, self.input = output, None, None
+        del output  # what is held here would count as held by the pass
+        if not self._going:
+            self.start()
+            self._going = True
+        self._go.release()
+        self._stopped.acquire()
+        if self._error:
+            raise self._error
+        if self._spill and self.layer:
+            self._spill.suspend()
 
     @contextlib.contextmanager
     def loaded(self) -> Iterator[torch.Tensor]:
         """The input of the layer that the pass has stopped at, in memory within the block."""
-        with self._spill.loaded() if self._spill else contextlib.nullcontext():
+        with self._spill.loaded(self.input) if self._spill else contextlib.nullcontext():
             yield self.input
 
     @property

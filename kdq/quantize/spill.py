@@ -58,49 +58,48 @@ class Spill:
         """Remember a tensor, as long as something else holds it."""
         self._made[id(tensor)] = weakref.ref(tensor)
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Everything is in memory in the block, in which the pass goes on; what it holds afterwards may go."""
+    def resume(self) -> None:
+        """Have everything in memory: the pass goes on."""
         if self.away:
-            self._fill()
+            self._fill(*range(len(self._storages)))
             self.away = False
         else:
             self._room.give(self.size_bytes)
-        yield
+            self.size_bytes = 0
+
+    def suspend(self) -> None:
+        """The pass has stopped: what it holds now goes to disk, unless there is room for it."""
         self._storages = self._live()
         self._sizes = [storage.nbytes() for storage in self._storages]
         self.size_bytes = sum(self._sizes)
         if not self._room.take(self.size_bytes):
-            for content, storage in zip(self._contents(), self._storages, strict=True):
-                content.copy_(_bytes_of(storage))
-            self._empty()
+            for number, storage in enumerate(self._storages):
+                self._content(number).copy_(_bytes_of(storage))
+                storage.resize_(0)
             self.away = True
 
     @contextlib.contextmanager
-    def loaded(self) -> Iterator[None]:
-        """Everything is in memory in the block, in which nothing is changed."""
-        if not self.away:
+    def loaded(self, tensor: torch.Tensor) -> Iterator[None]:
+        """A tensor that the pass holds is in memory in the block, in which it is not changed."""
+        address = tensor.untyped_storage()._cdata
+        numbers = [number for number, storage in enumerate(self._storages) if storage._cdata == address]
+        if not self.away or not numbers:
             yield
             return
-        self._fill()
+        self._fill(*numbers)
         try:
             yield
         finally:
-            self._empty()
+            self._storages[numbers[0]].resize_(0)
 
-    def _contents(self) -> Iterator[torch.Tensor]:
-        """Each storage's place on disk as uint8, one mapped to memory at a time."""
-        for number, size in enumerate(self._sizes):
-            yield torch.from_file(f"{self._file}.{number}", shared=True, size=size, dtype=torch.uint8)
+    def _content(self, number: int) -> torch.Tensor:
+        """A storage's place on disk, mapped to memory as uint8."""
+        return torch.from_file(f"{self._file}.{number}", shared=True, size=self._sizes[number], dtype=torch.uint8)
 
-    def _fill(self) -> None:
-        for content, storage in zip(self._contents(), self._storages, strict=True):
-            storage.resize_(len(content))
-            _bytes_of(storage).copy_(content)
-
-    def _empty(self) -> None:
-        for storage in self._storages:
-            storage.resize_(0)
+    def _fill(self, *numbers: int) -> None:
+        for number in numbers:
+            self._storages[number].resize_(self._sizes[number])
+            _bytes_of(self._storages[number]).copy_(self._content(number))
 
     def _live(self) -> list[torch.UntypedStorage]:
         """The storages of the tensors that are still held, each once, but for small ones and those of the model."""

@@ -1,5 +1,6 @@
 """Quantize a model as the workflow does: choose images, bits and order, quantize, give the codes to save."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdq.data.prepared import Prepared
@@ -8,7 +9,21 @@ from kdq.quantize.budget import bits_under_budget, by_rising_cost
 from kdq.quantize.calibration_images import calibration_images
 from kdq.quantize.greedy import quantize_in_order
 from kdq.quantize.measurements import read
-from kdq.quantize.network import quantize
+from kdq.quantize.network import Copy, Plan, QuantizedLayer, quantize, quantize_each
+
+
+def cell_of(model_path: str) -> tuple[str, int, str]:
+    """Data set, seed and recipe of ``results/<dataset>/seed=<n>/<recipe>/model.safetensors``."""
+    _, dataset, seed, *stages = Path(model_path).parent.parts
+    return dataset, int(seed.removeprefix("seed=")), "/".join(stages)
+
+
+def keys_of(stage: str, keys: dict) -> dict:
+    """A stage's keys in order, with the bits that its text spells out, ``gpfq,bits=4``, where the keys have none."""
+    spelled = dict(pair.split("=") for pair in stage.split(",")[1:])
+    if "bits" in spelled:
+        keys = {"bits": int(spelled["bits"]), **keys}
+    return dict(sorted(keys.items()))
 
 
 def quantize_stage(
@@ -26,9 +41,18 @@ def quantize_stage(
     arguments, settings = (network, images, quantizer, keys), {"seed": seed, "device": device, "log": log}
     if keys.order == "greedy":
         order = by_rising_cost(measured, bits, keys.cost)
-        layers = quantize_in_order(*arguments, order, bits, **settings)
-    else:
-        layers = quantize(*arguments, bits=bits, **settings)
+        return codes_of(quantize_in_order(*arguments, order, bits, **settings))
+    return codes_of(quantize(*arguments, bits=bits, **settings))
+
+
+def quantize_stages(network, prepared: Prepared, plans: Sequence[Plan], *, seed: int, device) -> list[Copy]:
+    """Quantize a copy of ``network`` by each of the plans, whose keys differ in their bits alone, all in one pass."""
+    images = calibration_images(prepared, plans[0].parameters.images, seed).images
+    return quantize_each(network, images, plans, seed, device)
+
+
+def codes_of(layers: dict[str, QuantizedLayer]) -> dict[str, Codes]:
+    """What a model file holds of quantized layers."""
     return {
         name: Codes(
             layer.codes,

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from kdq.errors import UserError
-from kdq.quantize import calibration, gpfq, rtn, scale, shifts
+from kdq.quantize import calibration, gpfq, lockstep, rtn, scale, shifts, spill
 from kdq.quantize.alphabet import Alphabet
 from kdq.quantize.configured import quantizer_of
 from kdq.quantize.network import Plan, decode, quantize, quantize_each
@@ -86,11 +86,14 @@ def seen(model, layer, batch):
     return caught[0]
 
 
-def naive(model, pictures, quantizer, bits, factor):
+ORDER = ("stem", "depthwise", "grouped", "strided", "shortcut", "last", "fc")
+
+
+def naive(model, pictures, quantizer, bits, factor, order=ORDER):
     """Per layer two full forwards, patches written out, one step a layer; codes by layer, errors by layer."""
     analog_model, quantized_model = model, copy.deepcopy(model)
     batch, codes, errors = pictures.float() / 255, {}, {}
-    for name in ("stem", "depthwise", "grouped", "strided", "shortcut", "last", "fc"):
+    for name in order:
         layer, twin = analog_model.get_submodule(name), quantized_model.get_submodule(name)
         x, xq = unfolded(layer, seen(analog_model, layer, batch)), unfolded(twin, seen(quantized_model, twin, batch))
         weight = layer.weight.detach().double().reshape(len(x), -1, x.shape[2])
@@ -347,6 +350,10 @@ def shared():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (
+            lambda: Calls(lambda layers, x: layers["a"](layers["a"](x)[..., :6]), a=conv()),
+            r"layers.a: runs on inputs of shape \(12, 3, 10, 10\), then \(12, 3, 10, 6\)",
+        ),
         (lambda: Calls(lambda layers, x: layers["a"](x), a=conv(), b=conv()), "layers.b: never called"),
         (lambda: Calls(lambda layers, x: layers["a"](x[:3]), a=conv()), "layers.a: input of shape"),
         (lambda: Calls(lambda layers, x: layers["a"](x / 0 * 0), a=conv()), "layers.a: infinite or NaN"),
@@ -359,24 +366,6 @@ def test_what_cannot_be_quantized_is_refused_in_one_line(model, message):
     with pytest.raises(UserError, match=message) as caught:
         run(model())
     assert "\n" not in str(caught.value)
-
-
-def test_a_layer_that_runs_twice_is_quantized_on_the_inputs_of_both_calls():
-    model = Calls(lambda layers, x: layers["a"](layers["a"](x).relu()), a=conv())
-    layer, batch = copy.deepcopy(model.layers["a"]), images().float() / 255
-    inputs = torch.cat([batch, layer(batch).relu()]).detach()
-    found = run(model, bits=3, scale=0.9, granularity="layer")["layers.a"]
-    x = unfolded(layer, inputs)
-    expected = gpfq.gpfq(
-        layer.weight.detach().double().flatten(1)[None], x.mT @ x, x.mT @ x, found.step.double(), -4, 3
-    )
-    assert found.codes.equal(expected.view_as(found.codes))
-    decoded = decode(found.codes, found.step)
-    assert torch.allclose(
-        model(batch),
-        functional.conv2d(functional.conv2d(batch, decoded, layer.bias).relu(), decoded, layer.bias),
-        atol=1e-6,
-    )
 
 
 def test_several_bit_widths_in_one_pass_have_the_codes_that_each_has_alone():
@@ -439,6 +428,131 @@ def _logits(forward, model, images):
 def test_a_module_under_two_names_that_runs_once_is_one_layer():
     layer = conv()
     assert list(run(Calls(lambda layers, x: layers["a"](x), a=layer, b=layer))) == ["layers.a"]
+
+
+def test_the_order_of_layers_must_be_that_of_all_images(monkeypatch):
+    monkeypatch.setattr(lockstep, "IMAGES", 6)
+
+    def order(layers, x):
+        first, second = ("a", "b") if x.mean() < 0.5 else ("b", "a")
+        return layers[second](layers[first](x))
+
+    pictures = images()
+    pictures[6:] = 255 - pictures[:6] // 2
+    with pytest.raises(UserError, match=r"layers.a: not called .* expected one order"):
+        run(Calls(order, a=conv(), b=conv()), pictures=pictures // 2 * 2)
+
+
+def test_a_layer_that_runs_twice_is_quantized_on_the_inputs_of_both_calls():
+    """The second call's inputs depend on the codes that are looked for: the float network's stand for them."""
+    torch.manual_seed(3)
+    model = Calls(lambda layers, x: layers["b"](layers["a"](layers["a"](x).relu()).relu()), a=conv(), b=conv())
+    float_layer, batch = copy.deepcopy(model.layers["a"]), images().float() / 255
+    with torch.no_grad():
+        x = torch.cat([unfolded(float_layer, inputs) for inputs in (batch, float_layer(batch).relu())], 1)
+    weight = float_layer.weight.detach().double().reshape(1, 3, 3)
+    step = (weight.abs().amax(-1).mean() * 0.9 / 4).float()
+    expected = gpfq.gpfq(weight, x.mT @ x, x.mT @ x, step, -4, 3)
+    results = []
+    for patches in ("all", 10**6):
+        layers = run(again := copy.deepcopy(model), bits=3, scale=0.9, granularity="layer", patches=patches)
+        assert list(layers) == ["layers.a", "layers.b"]
+        assert layers["layers.a"].codes.equal(expected.reshape(3, 3, 1, 1))
+        error = (x @ weight.mT - x @ (expected * step.double()).mT).norm() / (x @ weight.mT).norm()
+        assert layers["layers.a"].relative_error == pytest.approx(float(error), rel=1e-4)
+        results.append((layers["layers.b"].codes, again(batch)))
+    assert results[0][0].equal(results[1][0]) and results[0][1].equal(results[1][1])
+
+
+ALPHABETS = [{"bits": bits} for bits in (2, 3, 8)] + [{"bits": 3, "levels": "paper", "granularity": "layer"}]
+
+
+@pytest.mark.parametrize("keys", [{}, {"patches": "paper", "scale": 0.8}, {"batchnorm": "reestimate"}], ids=str)
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_several_alphabets_in_one_pass_equal_separate_passes(name, keys):
+    module, model, pictures = QUANTIZERS[name], network(), images(count=40)
+    plans = [Plan(module.quantizer, module.Parameters(**{**keys, **own}), silent) for own in ALPHABETS]
+    before = copy.deepcopy(model.state_dict())
+    for own, together in zip(ALPHABETS, quantize_each(model, pictures, plans), strict=True):
+        alone = run(again := network(), module, pictures, **{**keys, **own})
+        assert together.error is None and list(together.layers) == list(alone)
+        for layer, expected in alone.items():
+            found = together.layers[layer]
+            assert found.codes.equal(expected.codes) and found.step.equal(expected.step), layer
+            assert found.relative_error == expected.relative_error and found.bits == expected.bits == own["bits"]
+        assert all(value.equal(again.state_dict()[key]) for key, value in together.network.state_dict().items())
+    assert all(value.equal(before[key]) for key, value in model.state_dict().items())
+
+
+def test_bits_of_each_layer():
+    bits = dict(zip(ORDER, (8, 2, 3, 4, 5, 6, 7), strict=True))
+    layers = quantize(network(), images(), gpfq.quantizer, gpfq.Parameters(), log=silent, bits=bits)
+    assert {name: layer.bits for name, layer in layers.items()} == bits
+    assert layers["stem"].codes.equal(run(network(), bits=8)["stem"].codes)
+
+
+def test_an_error_ends_one_copy_and_not_the_others():
+    def fails(weight, cross, gram, step, low, high):
+        if weight.shape[-1] == 36:  # the layer "grouped"
+            raise UserError("too large")
+        return rtn.rtn(weight, cross, gram, step, low, high)
+
+    parameters = rtn.Parameters(bits=3)
+    plans = [Plan(quantizer, parameters, silent) for quantizer in (rtn.rtn, fails, rtn.rtn)]
+    first, failed, last = quantize_each(network(), images(), plans)
+    assert str(failed.error) == "too large" and list(failed.layers) == ["stem", "depthwise"]
+    alone = run(network(), rtn, bits=3)
+    for done in (first, last):
+        assert done.error is None
+        assert all(done.layers[name].codes.equal(layer.codes) for name, layer in alone.items())
+    with pytest.raises(UserError, match="too large"):
+        quantize(network(), images(), fails, parameters, log=silent)
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("keys", [{}, {"patches": 500, "scale": 0.8}, {"batchnorm": "reestimate"}], ids=str)
+def test_what_waits_on_disk_does_not_matter(monkeypatch, name, keys):
+    spilled = []
+    content = spill.Spill._content
+    monkeypatch.setattr(spill.Spill, "_content", lambda self, number: spilled.append(number) or content(self, number))
+    pictures, module = images(count=160), QUANTIZERS[name]
+    unlimited = run(network(), module, pictures, **keys)
+    assert not spilled
+    limited = run(network(), module, pictures, memory=0.0019, **keys)
+    assert spilled
+    for layer, expected in unlimited.items():
+        assert limited[layer].codes.equal(expected.codes) and limited[layer].step.equal(expected.step), layer
+        assert limited[layer].relative_error == pytest.approx(expected.relative_error, rel=1e-5)
+
+
+def test_however_small_the_memory():
+    unlimited, limited = (run(network(), pictures=images(count=24), memory=memory) for memory in (4, 1e-9))
+    for layer, expected in unlimited.items():
+        assert limited[layer].relative_error == pytest.approx(expected.relative_error, rel=0.02), layer
+
+
+def vit():
+    """A small ViT of transformers, as a model file builds it."""
+    from kdq.models import pretrained
+
+    torch.manual_seed(0)
+    config = {"model_type": "vit", "image_size": 8, "patch_size": 4, "hidden_size": 12, "num_hidden_layers": 2}
+    config |= {"num_attention_heads": 2, "intermediate_size": 20, "num_labels": 5}
+    seen_as = {"size": [8, 8], "resample": "bilinear", "crop": [8, 8], "mean": [0.5] * 3, "std": [0.25] * 3}
+    return pretrained.build(architecture="transformers", config=config, preprocessing=seen_as).eval()
+
+
+def test_a_vision_transformer_equals_two_forwards_a_layer():
+    pictures = images(count=40)
+    layers = run(model := vit(), bits=4, scale=0.9, granularity="layer", pictures=pictures)
+    codes, errors, reference = naive(vit(), pictures, gpfq.quantizer, bits=4, factor=0.9, order=list(layers))
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    assert len(layers) == 14 and {*linear} < layers.keys() and list(layers)[0].endswith("projection")
+    for name, layer in layers.items():
+        assert layer.codes.equal(codes[name]), name
+        assert layer.relative_error == pytest.approx(errors[name], rel=1e-4)
+    batch = pictures.float() / 255
+    assert torch.allclose(model(batch), reference(batch), atol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [{"bits": 1}, {"bits": 9}, {"scale": "best"}, {"scale": 0}, {"patches": 0}, {"c": 1}])

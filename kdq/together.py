@@ -1,0 +1,88 @@
+"""Quantized cells that one job makes together: one stage at several bit-widths, on one parent, none of them tried yet.
+
+The job shares what does not depend on the bits; every cell keeps its own file, and whether it has to be made again is
+decided for it alone.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kdq.config import Study
+from kdq.recipe import Recipe, folder, spell
+
+SHARED = "bits"
+
+
+@dataclass(frozen=True)
+class Together:
+    """Cells of one data set, seed and parent; ``stages`` are their last stages by bits, ``stage`` the same without."""
+
+    dataset: str
+    seed: int
+    parent: str
+    stage: str
+    stages: dict[int, str]
+
+    @property
+    def recipe(self) -> str:
+        """All cells as one recipe, to name the job by."""
+        return f"{self.parent}/{self.stage},{SHARED}={'+'.join(map(str, self.stages))}"
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The model file of every cell, each with a name of its own."""
+        return {f"{SHARED}{bits}": self.model(stage) for bits, stage in self.stages.items()}
+
+    @property
+    def logs(self) -> list[str]:
+        """The log of the job, and one of every cell."""
+        return [self._log(self.recipe), *(self._log(f"{self.parent}/{stage}") for stage in self.stages.values())]
+
+    def untried(self) -> "Together":
+        """Those of the cells that have neither a model nor a log."""
+        new = {
+            bits: stage
+            for bits, stage in self.stages.items()
+            if not Path(self.model(stage)).exists() and not Path(self._log(f"{self.parent}/{stage}")).exists()
+        }
+        return replace(self, stages=new)
+
+    def model(self, stage: str) -> str:
+        """The model file of the cell with this last stage."""
+        return f"{folder(self.dataset, self.seed, f'{self.parent}/{stage}')}/model.safetensors"
+
+    def _log(self, recipe: str) -> str:
+        return f"logs/quantize/{self.dataset}/seed={self.seed}/{recipe}.log"
+
+
+def to_make_together(study: Study) -> list[Together]:
+    """The sets of two cells or more of a study that can be made together, in the order of the study.
+
+    A cell that was tried before, as its log tells, is left to a job of its own: whatever failed fails alone then.
+    """
+    return [cells for cells in (alike.untried() for alike in _alike(study)) if len(cells.stages) > 1]
+
+
+def _alike(study: Study) -> list[Together]:
+    """All quantized cells and quantized networks that cells are built on, those together that the bits tell apart."""
+    sets: dict[tuple, Together] = {}
+    for dataset, seed, cell in study.cells():
+        for recipe in (*cell.ancestors, cell):
+            if _is_shared(study, recipe):
+                stage = _without_bits(recipe)
+                alike = Together(dataset, seed, recipe.parent.path, stage, {})
+                alike = sets.setdefault((dataset, seed, recipe.parent.path, stage), alike)
+                alike.stages[recipe.last.keys[SHARED]] = recipe.last.text
+    return list(sets.values())
+
+
+def _is_shared(study: Study, recipe: Recipe) -> bool:
+    """Does it end with a stage that spells out its bits, and asks for no measurement of its layers?"""
+    last = recipe.last
+    if last.kind != "quantize" or SHARED not in last.keys:
+        return False
+    return not last.type.keys.needs_measurement(study.grammar.resolve(last))
+
+
+def _without_bits(recipe: Recipe) -> str:
+    return spell(recipe.last.name, {key: value for key, value in recipe.last.keys.items() if key != SHARED})
