@@ -144,7 +144,7 @@ class TestMessages:
             ("teacher/kd,temperature=2.0", r"stage 'kd,temperature=2.0' is spelled 'kd,temperature=2'$"),
             ("teacher/kd,temperature=02", r"is spelled 'kd,temperature=2'$"),
             ("teacher/kd,temperature=1e3", r"is spelled 'kd,temperature=1000'$"),
-            ("teacher/kd,temperature= 2", "temperature: found ' 2', expected letters, digits"),
+            ("teacher/kd,temperature= 2", r"stage 'kd,temperature= 2' is spelled 'kd,temperature=2'$"),
             ("teacher/kd,temperature=2,loss=ce", r"is spelled 'kd,loss=ce,temperature=2'$"),
             ("teacher/rtn,bits=4,bits=4", "the key 'bits' is given twice"),
             ("teacher/rtn,bits", "found 'bits', expected key=value"),
