@@ -132,11 +132,12 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
         places.append(_pixels(module, images[0], taken, stride))
     channels, taps = pixels[0][0].shape[1], len(places[0][0])
     # Two kinds, and besides the 4 bytes a number here a copy of 8 where they are multiplied.
-    step = max(1, min(size // taps, COLUMN_BYTES // (24 * count * sum(where.numel() for where, _ in places))))
-    for start in range(0, channels, step):
-        some = slice(start, start + step)
-        blocks = [_block(kinds, *where, some) for kinds, where in zip(pixels, places, strict=True)]
-        yield blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
+    gathered = max(1, COLUMN_BYTES // (24 * count * sum(where.numel() for where, _ in places)))
+    for start in range(0, channels, gathered):
+        some = slice(start, start + gathered)
+        parts = [_block(kinds, *where, some) for kinds, where in zip(pixels, places, strict=True)]
+        together = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        yield from together.split(max(1, size // taps) * taps, 2)
 
 
 class RelativeError:

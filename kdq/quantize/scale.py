@@ -128,7 +128,7 @@ def prefers_residuals(weight, calibration, scales) -> bool:
 
 def _columns_at_once(rows) -> int:
     """A block of columns has its own small Gram matrices, which should stay cheap beside the rows' products."""
-    return min(72, max(36, rows // 4))
+    return min(108, max(54, rows // 3))
 
 
 def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
