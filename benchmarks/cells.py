@@ -8,13 +8,15 @@ its own below the system's temporary folder, which is removed.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 HOME = Path(__file__).resolve().parent.parent
 PARENT = "hard,epochs=1"
@@ -27,12 +29,18 @@ def grid(cells: int) -> str:
     return "\n".join(["datasets: [digits]", "seeds: [0]", "recipes:", *(f"  - {recipe}" for recipe in recipes)])
 
 
-def snakemake(folder: Path, *arguments, **environment) -> float:
-    """Seconds that a command took."""
-    started = time.perf_counter()
+def snakemake(folder: Path, *arguments, **environment) -> tuple[float, float]:
+    """Seconds that a command took, and the processor seconds of Snakemake itself, without its jobs."""
+    started, own = time.perf_counter(), 0.0
     words = [sys.executable, "-m", "snakemake", *arguments, "--quiet", "all"]
-    subprocess.run(words, cwd=folder, env={**os.environ, **environment}, check=True)
-    return time.perf_counter() - started
+    process = psutil.Popen(words, cwd=folder, env={**os.environ, **environment})
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):  # it may have ended just now
+            own = sum(process.cpu_times()[:2])
+        time.sleep(0.05)
+    if process.returncode:
+        sys.exit(f"snakemake ended with {process.returncode}")
+    return time.perf_counter() - started, own
 
 
 def main() -> None:
@@ -49,13 +57,16 @@ def main() -> None:
         place = f"results/digits/seed=0/{PARENT}"
         snakemake(folder, f"{place}/predictions.safetensors", "--cores", options.cores)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.cores} used")
-        planning = snakemake(folder, "--dry-run", "--configfile", "grid.yaml")
+        planning, _ = snakemake(folder, "--dry-run", "--configfile", "grid.yaml")
         environment = {"KDQ_LAUNCHER": "off"} if options.without_launcher else {}
         targets = [line.strip(" -") for line in (folder / "grid.yaml").read_text().splitlines()[3:]]
         files = [f"results/digits/seed=0/{recipe}/metrics.json" for recipe in targets]
-        seconds = snakemake(folder, *files, "--cores", options.cores, "--configfile", "grid.yaml", **environment)
+        seconds, own = snakemake(folder, *files, "--cores", options.cores, "--configfile", "grid.yaml", **environment)
         a_cell = seconds / options.cells
-        print(f"{options.cells} cells: {seconds:.1f} s, {a_cell:.3f} s a cell; planned in {planning:.1f} s")
+        print(
+            f"{options.cells} cells: {seconds:.1f} s, {a_cell:.3f} s a cell; planned in {planning:.1f} s; Snakemake itself "
+            f"{own:.1f} processor seconds, {own / seconds:.0%} of one core"
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

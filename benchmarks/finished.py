@@ -1,0 +1,86 @@
+"""A finished grid of many cells: seconds and memory to verify it, to take it over, and to plan that nothing is left.
+
+    python -m benchmarks.finished [--cells 10000] [--width 0.125]
+
+The results are made here without training: ResNet-18 of that width under the headers, metrics and digests that a
+study of digits would have, a students' grid over temperatures, each at seven bit-widths by two quantizers.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+from benchmarks.planning import grid
+from kdq.verify import study
+from tests.verify.made_up import Results
+
+PYTHON = (sys.executable, "-m")
+# a small process between: the memory of a child counts from that of its parent on
+MEASURED = (
+    *(sys.executable, "-S", "-c"),
+    "import subprocess, sys; code = subprocess.call(sys.argv[1:], stderr=subprocess.STDOUT); "
+    "import resource; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)",
+)
+
+
+def make_up(folder: Path, cells: int, width: float) -> Path:
+    """Write the results below ``folder``; returns the study's config, which stands there too."""
+    config = folder / "study.yaml"
+    config.write_text(grid(cells))
+    workflow = study.workflow([config])
+    results = Results(workflow, folder, width)
+    with patch("os.fsync"):  # nothing is lost where it is made again
+        os.chdir(folder)
+        results.data("digits")
+        for cell in sorted(workflow.study.cells(), key=lambda cell: len(cell[2].stages)):
+            results.cell(*cell)
+        results.table()
+    return config
+
+
+def timed(folder: Path, *command) -> tuple[float, float]:
+    """Seconds of a command, and its largest memory in MiB; prints the last line that it says."""
+    started = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(study.HOME)}
+    done = subprocess.run([*MEASURED, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    seconds, (*said, memory) = time.perf_counter() - started, (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode:
+        sys.exit("\n".join(said[-20:]))
+    print(f"    {said[-1]}")
+    return seconds, int(memory) / 1024
+
+
+def finished(cells: int, width: float = 0.125) -> dict[str, tuple[float, float]]:
+    """(seconds, MiB) of verifying, adopting and planning a grid of so many cells, all of which are made."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            config = make_up(folder, cells, width)
+        finally:
+            os.chdir(before)
+        plan = ("snakemake", "--snakefile", f"{study.HOME}/Snakefile", "--dry-run", "--configfile", str(config))
+        measured = {
+            "verify": timed(folder, *PYTHON, "kdq.verify", "results", "--quiet", "--configfile", str(config)),
+            "adopt": timed(folder, *PYTHON, "kdq.verify.adopt", "--configfile", str(config)),
+            "finished": timed(folder, *PYTHON, *plan, "--quiet", "rules"),
+        }
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--width", type=float, default=0.125)
+    given = parser.parse_args()
+    for what, (seconds, memory) in finished(given.cells, given.width).items():
+        print(f"{what:9} {seconds:7.1f} s {memory:7.0f} MiB, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()
