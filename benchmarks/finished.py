@@ -51,8 +51,14 @@ def timed(folder: Path, *command) -> tuple[float, float]:
     seconds, (*said, memory) = time.perf_counter() - started, (done.stdout + done.stderr).strip().splitlines()
     if done.returncode:
         sys.exit("\n".join(said[-20:]))
-    print(f"    {said[-1]}")
+    print(f"    {said[-1] if said else 'nothing said'}")
     return seconds, int(memory) / 1024
+
+
+def plan(config: Path) -> tuple[str, ...]:
+    """The command that plans a study."""
+    command = ("snakemake", "--snakefile", f"{study.HOME}/Snakefile", "--dry-run", "--quiet", "all")
+    return *PYTHON, *command, "--configfile", str(config)
 
 
 def finished(cells: int, width: float = 0.125) -> dict[str, tuple[float, float]]:
@@ -64,11 +70,10 @@ def finished(cells: int, width: float = 0.125) -> dict[str, tuple[float, float]]
             config = make_up(folder, cells, width)
         finally:
             os.chdir(before)
-        plan = ("snakemake", "--snakefile", f"{study.HOME}/Snakefile", "--dry-run", "--configfile", str(config))
         measured = {
             "verify": timed(folder, *PYTHON, "kdq.verify", "results", "--quiet", "--configfile", str(config)),
             "adopt": timed(folder, *PYTHON, "kdq.verify.adopt", "--configfile", str(config)),
-            "finished": timed(folder, *PYTHON, *plan, "--quiet", "rules"),
+            "finished": timed(folder, *plan(config)),
         }
     return measured
 

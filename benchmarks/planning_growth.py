@@ -14,8 +14,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.finished import finished
-from benchmarks.planning import grid, timed
+from benchmarks.finished import finished, plan, timed
+from benchmarks.planning import grid
 from kdq.report import style
 
 COLUMNS = ("what", "cells", "seconds", "memory_mib", "load")
@@ -32,8 +32,7 @@ def planned(cells: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "study.yaml")
         config.write_text(grid(cells))
-        seconds, memory = timed("--dry-run", "--quiet", "--configfile", str(config))
-    return row("new", cells, seconds, memory)
+        return row("new", cells, *timed(Path(folder), *plan(config)))
 
 
 def row(what: str, cells: int, seconds: float, memory: float) -> dict:

@@ -4,6 +4,7 @@ The job shares what does not depend on the bits; every cell keeps its own file, 
 decided for it alone.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from kdq.config import Study
 from kdq.recipe import Recipe, folder, spell
 
 SHARED = "bits"
+# Each set is a rule of its own, and with every rule the planning of each job takes longer; further cells are made alone.
+MOST = 200
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ class Together:
 
 
 def to_make_together(study: Study) -> list[Together]:
-    """The sets of two cells or more of a study that can be made together, in the order of the study.
+    """The first sets of two cells or more of a study that can be made together, in the order of the study.
 
     A cell that was tried before, as its log tells, is left to a job of its own: whatever failed fails alone then.
     """
-    return [cells for cells in (alike.untried() for alike in _alike(study)) if len(cells.stages) > 1]
+    sets = (cells for cells in (alike.untried() for alike in _alike(study)) if len(cells.stages) > 1)
+    return list(itertools.islice(sets, MOST))
 
 
 def _alike(study: Study) -> list[Together]:

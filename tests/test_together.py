@@ -55,3 +55,8 @@ def test_each_has_a_file_and_a_log_of_its_own(home, tmp_path, monkeypatch):
         "logs/quantize/digits/seed=0/hard/rtn,images=64,bits=3+8.log",
         *(f"logs/quantize/digits/seed=0/hard/rtn,bits={bits},images=64.log" for bits in (3, 8)),
     ]
+
+
+def test_so_many_at_most(sets, monkeypatch):
+    monkeypatch.setattr("kdq.together.MOST", 2)
+    assert sets() == [(0, "hard", "gpfq", [2, 3, 4]), (0, "hard", "rtn,images=64", [3, 8])]
