@@ -12,7 +12,7 @@ from kdq.config import Study
 from kdq.recipe import Recipe, folder, spell
 
 SHARED = "bits"
-# Each set is a rule of its own, and with every rule the planning of each job takes longer; further cells are made alone.
+# Each set is a rule of its own, and with every rule the planning of each job takes longer: further cells are made alone
 MOST = 200
 
 
