@@ -101,6 +101,11 @@ def check_code(planned: str, *files) -> None:
     ledger.note(planned, code.digests(*files))
 
 
+def is_planned(job: dict, script: str) -> bool:
+    """Is the code of another job, as ``check_code`` has it, that with which the job was planned?"""
+    return Fingerprints(HOME).of(script, job["file"]) == job["code"]
+
+
 def stage_module(kind: str, name: str):
     """The module of a stage, ``kdq.<kind>.<name>``."""
     return importlib.import_module(f"kdq.{kind}.{name}")
@@ -132,9 +137,10 @@ def request(arguments: list[str]) -> tuple[str, SimpleNamespace]:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--log", required=True)
     parser.add_argument("--job", type=json.loads, required=True, help="what the job was planned with, JSON")
+    parser.add_argument("--beside", type=json.loads, default=None, help="other jobs that this one may advance, JSON")
     given = parser.parse_args(arguments)
     named = {name: SimpleNamespace(**dict(getattr(given, name))) for name in ("input", "output", "wildcards")}
-    params = SimpleNamespace(job=given.job)
+    params = SimpleNamespace(job=given.job, beside=given.beside)
     return given.script, SimpleNamespace(**named, params=params, threads=given.threads, log=[given.log])
 
 

@@ -90,3 +90,26 @@ def _is_shared(study: Study, recipe: Recipe) -> bool:
 
 def _without_bits(recipe: Recipe) -> str:
     return spell(recipe.last.name, {key: value for key, value in recipe.last.keys.items() if key != SHARED})
+
+
+# what the images depend on that a teacher is asked about, and how it answers
+HEARD = ("batch_size", "crop", "cutout", "flip", "precision", "mixup", "teacher_cache")
+
+
+def missing_students(study: Study) -> dict[tuple, list[str]]:
+    """Last stages of the students that have no model, by :func:`of_one_teacher`, in the order of the study."""
+    found: dict[tuple, dict[str, None]] = {}
+    for dataset, seed, cell in study.cells():
+        for recipe in (*cell.ancestors, cell):
+            if (
+                recipe.last.kind == "distill"
+                and not Path(folder(dataset, seed, recipe.path), "model.safetensors").exists()
+            ):
+                found.setdefault(of_one_teacher(study, dataset, seed, recipe), {})[recipe.last.text] = None
+    return {key: list(stages) for key, stages in found.items()}
+
+
+def of_one_teacher(study: Study, dataset: str, seed: int, recipe: Recipe) -> tuple:
+    """Equal for the students that hear the same from one teacher, as long as their methods leave the images alone."""
+    keys = study.grammar.resolve(recipe.last)
+    return dataset, seed, recipe.parent.path, *(keys[key] for key in HEARD)

@@ -1,4 +1,5 @@
 import gc
+import json
 import shlex
 import sys
 from functools import cache
@@ -21,7 +22,7 @@ from kdq.quantize import measured
 from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
-from kdq.together import to_make_together
+from kdq.together import missing_students, of_one_teacher, to_make_together
 
 
 def or_stop(function, *arguments):
@@ -150,16 +151,43 @@ def quantize_job(stage):
     return Job(job | {"keys": keys})
 
 
+def makes_all_here():
+    """Does this run make the whole study, on this machine? Where files or a rule are asked for, nothing else is made."""
+    local = workflow.is_main_process and workflow.resource_settings.nodes is None
+    return local and not any(word.startswith("results/") or word in ("distill", "quantize") for word in sys.argv[1:])
+
+
+def jobs_at_once():
+    """How many jobs with the study's threads run side by side."""
+    return max(1, (workflow.resource_settings.cores or 1) // STUDY.config.threads)
+
+
 def quantized_together():
     """Sets of cells to be quantized by one job each: only where that leaves no core without work.
 
-    On a cluster the bit-widths run side by side, and where files are asked for, nothing else is made.
+    On a cluster the bit-widths run side by side.
     """
-    local = workflow.is_main_process and workflow.resource_settings.nodes is None
-    if not local or any(word.startswith("results/") or word == "quantize" for word in sys.argv[1:]):
-        return []
-    sets = to_make_together(STUDY)
-    return sets if len(sets) * STUDY.config.threads >= (workflow.resource_settings.cores or 1) else []
+    sets = to_make_together(STUDY) if makes_all_here() else []
+    return sets if len(sets) >= jobs_at_once() else []
+
+
+@cache
+def students_alike():
+    """The students that are to be trained, those together that hear the same from one teacher."""
+    return missing_students(STUDY) if makes_all_here() else {}
+
+
+def students_beside(wildcards, output):
+    """What a job may train beside its own student, and how many in all, so that every core has as many."""
+    recipe = or_stop(GRAMMAR.parse, f"{wildcards.parent}/{wildcards.stage}")
+    stages = students_alike().get(of_one_teacher(STUDY, wildcards.dataset, int(wildcards.seed), recipe), [])
+    students = -(-len(stages) // jobs_at_once())
+    if students < 2 or wildcards.stage not in stages:
+        return "null"
+    place = stages.index(wildcards.stage)
+    others = (stages[place + 1 :] + stages[:place])[: 2 * students]
+    jobs = [stage_job(stage, "scripts/distill.py") | {"stage": stage} for stage in others]
+    return json.dumps({"students": students, "jobs": jobs})
 
 
 def teacher_views(wildcards):

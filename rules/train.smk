@@ -98,6 +98,7 @@ rule distill:
         runtime=minutes(needs_of_distill),
     params:
         job=job_of_stage("scripts/distill.py"),
+        beside=students_beside,  # derived from the output, so no part of what is recorded
     message:
         "Distilling {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
@@ -107,6 +108,7 @@ rule distill:
             output="model history",
             wildcards="dataset seed parent stage",
         )
+        + " --beside {params.beside:q}"
 
 
 rule retrain:

@@ -1,6 +1,7 @@
 """What a method of distillation is: the contract between one file a method and the training loop."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -92,6 +93,7 @@ class Distillation(Task):
         training_labels: Tensor,
         seed: int,
         cached: CachedLogits | None = None,
+        teacher_forward: Callable | None = None,
     ):
         super().__init__(student)
         self.method = method
@@ -102,6 +104,8 @@ class Distillation(Task):
         # for the one size of batches, not for the example; on a CPU the import alone costs seconds a job
         compiled = example.is_cuda and not method.teacher_learns
         self._teacher_forward = [torch.compile(teacher, dynamic=False) if compiled else teacher]
+        if teacher_forward:
+            self._teacher_forward = [teacher_forward]
         self._cached = cached
         # apart from the generator of the batches, so that a method with a view sees the same crops as one without
         self._generator = torch.Generator().manual_seed(seed)

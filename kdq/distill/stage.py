@@ -27,6 +27,7 @@ def distill(
     identity: str,
     log,
     teacher_logits: torch.Tensor | None = None,
+    teacher_forward=None,
 ) -> Trained:
     """Train a fresh student from ``teacher`` by the method in the module ``module`` (``kdq.distill.NAME``).
 
@@ -47,6 +48,6 @@ def distill(
         other = method.peer(teacher) if method.teacher_learns else fold_batchnorm(teacher)
         other = other.to(device, memory_format=torch.channels_last)
         cached = None if teacher_logits is None else CachedLogits(teacher_logits.to(device))
-        return Distillation(network, other, method, example, prepared.train.labels, seed, cached)
+        return Distillation(network, other, method, example, prepared.train.labels, seed, cached, teacher_forward)
 
     return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)

@@ -36,6 +36,8 @@ def fit(
     state = checkpoints.load(checkpoint, identity, log)
     if state is not None:
         run.load_state_dict(state)
+        for row in run.history:  # whoever trained them may have written another log
+            log(describe(row, settings.epochs))
     for epoch in range(run.epoch + 1, settings.epochs + 1):
         try:
             row = run.train_epoch(epoch)
