@@ -17,7 +17,6 @@ from torch import nn
 
 from kdq.distill.method import Method
 from kdq.distill.shared_teacher import SharedTeacher, Turns
-from kdq.errors import Stopped
 from kdq.models.fold import fold_batchnorm
 from kdq.models.resnet import TAPS
 from kdq.train.declared import declared_class
@@ -66,11 +65,13 @@ def train_with(students: list, others: dict, parent: Path, teacher, device, trai
 def train_each(students: Sequence[tuple[dict, Path]], teacher: nn.Module, device: torch.device, train, log) -> None:
     """Call ``train(job, folder, log, teacher_forward=...)`` for every (job, folder), side by side.
 
-    What ends one of them is logged and left to its own job. Raises Stopped where this process is to end.
+    What ends one of them is logged and left to its own job.
     """
     log(f"{len(students)} students side by side: {', '.join(folder.name for _, folder in students)}")
     turns = Turns()
     network = fold_batchnorm(teacher).to(device, memory_format=torch.channels_last).requires_grad_(False)
+    if device.type == "cuda":
+        network = torch.compile(network, dynamic=False)
     listens = any(declared_class(job["module"], Method).features for job, _ in students)
     shared = SharedTeacher(network, TAPS if listens else (), turns)
 
@@ -78,7 +79,5 @@ def train_each(students: Sequence[tuple[dict, Path]], teacher: nn.Module, device
         return train(job, folder, lambda line: log(f"{folder.name}: {line}"), teacher_forward=shared)
 
     for (_, folder), end in zip(students, turns.run([partial(start, *student) for student in students]), strict=True):
-        if isinstance(end, Stopped):
-            raise end
         if isinstance(end, BaseException):
             log(f"{folder.name}: {type(end).__name__}: {end}")

@@ -22,7 +22,11 @@ class Turns:
         self._end: BaseException | None = None
 
     def run(self, functions: Sequence[Callable[[], object]]) -> list[object]:
-        """What each function returns, or the exception that ended it; an exception of the caller ends them all."""
+        """What each function returns, or the exception that ended it.
+
+        An exception of the caller, of a signal, ends them all where they pass their turns on; as the first that it
+        ended says it, it is raised here.
+        """
         results: list[object] = [None] * len(functions)
         threads = [
             threading.Thread(target=self._run_one, args=(results, index, function), daemon=True)
@@ -34,10 +38,11 @@ class Turns:
         try:
             for thread in threads:
                 thread.join()
-        except BaseException as error:  # of a signal
+        except BaseException as error:
             self._end = error
             for thread in threads:
                 thread.join()
+            raise next((end for end in results if isinstance(end, type(error))), error) from None
         return results
 
     def pass_on(self) -> None:

@@ -1,6 +1,9 @@
 """Students side by side: the bytes of each alone, one forward pass of the teacher, and nobody waits for ever."""
 
 import multiprocessing
+import os
+import signal
+import time
 from functools import partial
 
 import pytest
@@ -50,6 +53,12 @@ def together(train, names, **changes):
     return turns.run(functions), shared.computed
 
 
+def shared_alone(train):
+    turns = Turns()
+    turns.pass_on = lambda: None
+    return SharedTeacher(train.teacher.eval(), TAPS, turns)
+
+
 def equal(one, other):
     pairs = zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True)
     return all(mine.equal(its) for mine, its in pairs)
@@ -86,22 +95,28 @@ def test_students_of_different_epochs_ask_each_for_itself(train):
     assert equal(trained[1], together(train, ["rkd"])[0][0])
 
 
-def test_a_signal_ends_all_of_them_and_says_where_they_go_on(train, monkeypatch):
-    turns = Turns()
+def test_a_signal_ends_all_of_them_and_says_where_they_go_on(train):
+    turns, asked = Turns(), []
     shared = SharedTeacher(train.teacher.eval(), TAPS, turns)
-    asked = []
 
-    def stop_later(images, taps=()):
+    def stop(number, frame):
+        raise Stopped("stopped by SIGTERM")
+
+    def stopped_in_the_second_epoch(images, taps=()):
         asked.append(images)
-        if len(asked) == 14:  # in the second epoch
-            turns._end = Stopped("stopped by SIGTERM")
+        if len(asked) == 14:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not turns._end:
+                time.sleep(0.01)
         return shared(images, taps)
 
-    ends = turns.run([partial(train, name, teacher_forward=stop_later) for name in ("kd", "rkd")])
-    assert [str(end) for end in ends] == [
-        "stopped by SIGTERM in epoch 2 of 2; started again it goes on after epoch 1"
-    ] * 2
-    assert all(isinstance(end, Stopped) for end in ends)
+    signal.signal(signal.SIGTERM, stop)
+    functions = [partial(train, name, teacher_forward=stopped_in_the_second_epoch) for name in ("kd", "rkd")]
+    with pytest.raises(Stopped, match="^stopped by SIGTERM in epoch 2 of 2; started again it goes on after epoch 1$"):
+        turns.run(functions)
+    lines = []
+    assert equal(train("kd", lines.append, shared_alone(train)), together(train, ["kd"])[0][0])
+    assert any("going on after epoch 1" in line for line in lines)
 
 
 @pytest.mark.parametrize(("module", "expected"), [("kd", True), ("at", True), ("dml", False), ("mixup", False)])
