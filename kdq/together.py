@@ -93,18 +93,21 @@ def _without_bits(recipe: Recipe) -> str:
 
 
 # what the images depend on that a teacher is asked about, and how it answers
-HEARD = ("batch_size", "crop", "cutout", "flip", "precision", "mixup", "teacher_cache")
+HEARD = ("batch_size", "crop", "cutout", "flip", "mixup", "precision")
+# Students of one job: each takes memory, and their jobs stand in the command of each.
+MOST_STUDENTS = 12
 
 
 def missing_students(study: Study) -> dict[tuple, list[str]]:
-    """Last stages of the students that have no model, by :func:`of_one_teacher`, in the order of the study."""
+    """Last stages of the students that have no model, by :func:`of_one_teacher`, in the order of the study.
+
+    Those that read their teacher's logits from a file do not ask it.
+    """
     found: dict[tuple, dict[str, None]] = {}
     for dataset, seed, cell in study.cells():
         for recipe in (*cell.ancestors, cell):
-            if (
-                recipe.last.kind == "distill"
-                and not Path(folder(dataset, seed, recipe.path), "model.safetensors").exists()
-            ):
+            asks = recipe.last.kind == "distill" and not study.grammar.resolve(recipe.last)["teacher_cache"]
+            if asks and not Path(folder(dataset, seed, recipe.path), "model.safetensors").exists():
                 found.setdefault(of_one_teacher(study, dataset, seed, recipe), {})[recipe.last.text] = None
     return {key: list(stages) for key, stages in found.items()}
 
@@ -113,3 +116,20 @@ def of_one_teacher(study: Study, dataset: str, seed: int, recipe: Recipe) -> tup
     """Equal for the students that hear the same from one teacher, as long as their methods leave the images alone."""
     keys = study.grammar.resolve(recipe.last)
     return dataset, seed, recipe.parent.path, *(keys[key] for key in HEARD)
+
+
+def beside(stages: list[str], stage: str, jobs_at_once: int) -> tuple[int, list[str]]:
+    """How many of the ``stages`` one job trains, so that every job has as many; and which, after ``stage``, in turn.
+
+    There are more of the second, since other jobs take some.
+
+    >>> beside(["kd", "at", "rkd", "sp"], "at", jobs_at_once=2)
+    (2, ['rkd', 'sp', 'kd'])
+    >>> beside(["kd", "at"], "at", jobs_at_once=2)
+    (1, [])
+    """
+    students = min(-(-len(stages) // jobs_at_once), MOST_STUDENTS)
+    if students < 2 or stage not in stages:
+        return 1, []
+    place = stages.index(stage)
+    return students, (stages[place + 1 :] + stages[:place])[: 2 * students]

@@ -22,7 +22,7 @@ from kdq.quantize import measured
 from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
-from kdq.together import missing_students, of_one_teacher, to_make_together
+from kdq.together import beside, missing_students, of_one_teacher, to_make_together
 
 
 def or_stop(function, *arguments):
@@ -178,16 +178,12 @@ def students_alike():
 
 
 def students_beside(wildcards, output):
-    """What a job may train beside its own student, and how many in all, so that every core has as many."""
+    """What a job may train beside its own student, and how many in all, as JSON; null where it is to train one."""
     recipe = or_stop(GRAMMAR.parse, f"{wildcards.parent}/{wildcards.stage}")
-    stages = students_alike().get(of_one_teacher(STUDY, wildcards.dataset, int(wildcards.seed), recipe), [])
-    students = -(-len(stages) // jobs_at_once())
-    if students < 2 or wildcards.stage not in stages:
-        return "null"
-    place = stages.index(wildcards.stage)
-    others = (stages[place + 1 :] + stages[:place])[: 2 * students]
+    alike = students_alike().get(of_one_teacher(STUDY, wildcards.dataset, int(wildcards.seed), recipe), [])
+    students, others = beside(alike, wildcards.stage, jobs_at_once())
     jobs = [stage_job(stage, "scripts/distill.py") | {"stage": stage} for stage in others]
-    return json.dumps({"students": students, "jobs": jobs})
+    return json.dumps({"students": students, "jobs": jobs} if jobs else None)
 
 
 def teacher_views(wildcards):

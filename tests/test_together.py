@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kdq.config import read_study
-from kdq.together import to_make_together
+from kdq.together import missing_students, to_make_together
 
 RECIPES = [
     "hard/gpfq,bits={2..4}",
@@ -60,3 +60,26 @@ def test_each_has_a_file_and_a_log_of_its_own(home, tmp_path, monkeypatch):
 def test_so_many_at_most(sets, monkeypatch):
     monkeypatch.setattr("kdq.together.MOST", 2)
     assert sets() == [(0, "hard", "gpfq", [2, 3, 4]), (0, "hard", "rtn,images=64", [3, 8])]
+
+
+def test_students_that_hear_the_same_from_one_teacher(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipes = [
+        "teacher/{kd,at}",
+        "teacher/kd/gpfq,bits=2",
+        "teacher/kd,crop=2",
+        "hard/dml",
+        "teacher/kd,teacher_cache=true",
+    ]
+    study = read_study({"datasets": ["digits"], "seeds": [0, 1], "recipes": recipes}, home / "kdq")
+    Path("results/digits/seed=1/teacher/at").mkdir(parents=True)
+    Path("results/digits/seed=1/teacher/at/model.safetensors").touch()
+    found = [(key[1], key[2], stages) for key, stages in missing_students(study).items()]
+    assert found == [
+        (0, "teacher", ["kd", "at"]),
+        (0, "teacher", ["kd,crop=2"]),
+        (0, "hard", ["dml"]),
+        (1, "teacher", ["kd"]),
+        (1, "teacher", ["kd,crop=2"]),
+        (1, "hard", ["dml"]),
+    ]
