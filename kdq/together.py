@@ -13,7 +13,7 @@ from kdq.recipe import Recipe, folder, spell
 
 SHARED = "bits"
 # Each set is a rule of its own, and with every rule the planning of each job takes longer: further cells are made alone
-MOST = 200
+MOST = 100
 
 
 @dataclass(frozen=True)
