@@ -5,6 +5,7 @@ decided for it alone.
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,14 +71,23 @@ def to_make_together(study: Study) -> list[Together]:
 def _alike(study: Study) -> list[Together]:
     """All quantized cells and quantized networks that cells are built on, those together that the bits tell apart."""
     sets: dict[tuple, Together] = {}
+    for dataset, seed, recipe in _networks(study):
+        if _is_shared(study, recipe):
+            stage = _without_bits(recipe)
+            alike = Together(dataset, seed, recipe.parent.path, stage, {})
+            alike = sets.setdefault((dataset, seed, recipe.parent.path, stage), alike)
+            alike.stages[recipe.last.keys[SHARED]] = recipe.last.text
+    return list(sets.values())
+
+
+def _networks(study: Study) -> Iterator[tuple[str, int, Recipe]]:
+    """Every network that a study makes, once: its cells, and what they are built on."""
+    seen = set()
     for dataset, seed, cell in study.cells():
         for recipe in (*cell.ancestors, cell):
-            if _is_shared(study, recipe):
-                stage = _without_bits(recipe)
-                alike = Together(dataset, seed, recipe.parent.path, stage, {})
-                alike = sets.setdefault((dataset, seed, recipe.parent.path, stage), alike)
-                alike.stages[recipe.last.keys[SHARED]] = recipe.last.text
-    return list(sets.values())
+            if (network := (dataset, seed, recipe.path)) not in seen:
+                seen.add(network)
+                yield dataset, seed, recipe
 
 
 def _is_shared(study: Study, recipe: Recipe) -> bool:
@@ -103,13 +113,12 @@ def missing_students(study: Study) -> dict[tuple, list[str]]:
 
     Those that read their teacher's logits from a file do not ask it.
     """
-    found: dict[tuple, dict[str, None]] = {}
-    for dataset, seed, cell in study.cells():
-        for recipe in (*cell.ancestors, cell):
-            asks = recipe.last.kind == "distill" and not study.grammar.resolve(recipe.last)["teacher_cache"]
-            if asks and not Path(folder(dataset, seed, recipe.path), "model.safetensors").exists():
-                found.setdefault(of_one_teacher(study, dataset, seed, recipe), {})[recipe.last.text] = None
-    return {key: list(stages) for key, stages in found.items()}
+    found: dict[tuple, list[str]] = {}
+    for dataset, seed, recipe in _networks(study):
+        asks = recipe.last.kind == "distill" and not study.grammar.resolve(recipe.last)["teacher_cache"]
+        if asks and not Path(folder(dataset, seed, recipe.path), "model.safetensors").exists():
+            found.setdefault(of_one_teacher(study, dataset, seed, recipe), []).append(recipe.last.text)
+    return found
 
 
 def of_one_teacher(study: Study, dataset: str, seed: int, recipe: Recipe) -> tuple:
