@@ -30,10 +30,12 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def average_pool(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Adaptive average pooling of maps (B, C, H, W) to ``size``, as two products, in their own precision.
+    """Adaptive average pooling of maps (B, C, H, W) to ``size``, in their own precision.
 
-    On CUDA torch's own has no reproducible gradient.
+    On CUDA torch's own has no reproducible gradient: windows of one size are pooled as such, others are two products.
     """
+    if all(length % count == 0 for length, count in zip(maps.shape[2:], size, strict=True)):
+        return F.avg_pool2d(maps, [length // count for length, count in zip(maps.shape[2:], size, strict=True)])
     rows, columns = (
         F.adaptive_avg_pool1d(torch.eye(length, dtype=maps.dtype, device=maps.device), count)
         for length, count in zip(maps.shape[2:], size, strict=True)

@@ -41,13 +41,17 @@ def hcl(student_features: list[Tensor], teacher_features: list[Tensor]) -> Tenso
 
 def _context(student: Tensor, teacher: Tensor) -> Tensor:
     wide = torch.promote_types(student.dtype, torch.float32)
-    difference = student.to(wide) - teacher.to(wide)  # pooling is linear: the difference is pooled, once for both
-    loss, weight, total = difference.square().mean(), 1.0, 1.0
+    student, teacher = student.to(wide), teacher.to(wide)
+    loss, weight, total = F.mse_loss(student, teacher), 1.0, 1.0
+    finest = student - teacher  # pooling is linear: the difference is pooled, once for both
     for level in LEVELS:
-        if level < min(difference.shape[2:]):
+        if level < min(student.shape[2:]):
             weight /= 2
-            loss = loss + weight * average_pool(difference, (level, level)).square().mean()
+            pooled = average_pool(finest, (level, level))
+            loss = loss + weight * pooled.square().mean()
             total += weight
+            if all(side % level == 0 for side in finest.shape[2:]):
+                finest = pooled  # the means of its windows are those of the map's
     return loss / total
 
 
