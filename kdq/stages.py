@@ -96,10 +96,10 @@ def _all_keys(own: type[Base], kind: str, file: Path) -> type[Base]:
             raise UserError(f"{file}: the key {min(twice)!r} is one of every stage of kind {kind}; choose another name")
     if not shared:
         return own
-    refuses = own.refuses
-    if kind == "distill" and not own.logits_only:
-        refuses = {"teacher_cache": "the method needs more of the teacher than its logits of crops and flips"} | refuses
-    return type("Parameters", (own, *shared), {"__module__": __name__, "refuses": refuses})
+    further = {}
+    if kind == "distill" and not own.logits_only and "teacher_cache" not in own.refuses:
+        further = {"teacher_cache": "the method needs more of the teacher than its logits of crops and flips"}
+    return type("Parameters", (own, *shared), {"__module__": __name__, "refuses": further})
 
 
 def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) -> dict:
@@ -117,10 +117,10 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error)}") from None
     changed = {key: value for key, value in checked if value != keys.model_fields[key].default}
-    for key, reason in keys.refuses.items():
+    for key, reason in _of_all_bases(keys, "refuses").items():
         if key in changed:
             raise UserError(f"{where}: {key}: found {shown(changed[key])}: {reason}")
-    for (key, other), reason in keys.conflicts.items():
+    for (key, other), reason in _of_all_bases(keys, "conflicts").items():
         if {key, other} <= changed.keys():
             raise UserError(
                 f"{where}: {key}: found {shown(changed[key])} beside {other}={shown(changed[other])}: {reason}"
@@ -128,6 +128,14 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
     if not partial and (wrong := checked.inconsistency()):  # of keys together, so only where all are known
         raise UserError(f"{where}: {wrong}")
     return checked.model_dump(include=set(values) if partial else None)
+
+
+def _of_all_bases(keys: type[Base], name: str) -> dict:
+    """What the class and those that it is made of say, each of its own keys; of two words on one, the nearer."""
+    said = {}
+    for base in reversed(keys.__mro__):
+        said |= vars(base).get(name, {})
+    return said
 
 
 def settle(keys: type[Base], role: dict, own: dict, where: str) -> dict:

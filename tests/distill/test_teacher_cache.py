@@ -200,3 +200,14 @@ class TestRefusals:
         (tmp_path / "distill/hint.py").write_text("class Parameters(Base):\n    pass\n")
         with pytest.raises(UserError, match="teacher_cache: found True: the method needs more of the teacher"):
             self.grammar(tmp_path).parse("teacher/hint,teacher_cache=true")
+
+    def test_a_method_with_conflicts_of_its_own(self, tmp_path):
+        shutil.copytree(Path(kdq.__file__).parent / "root", tmp_path / "root")
+        (tmp_path / "distill").mkdir()
+        (tmp_path / "distill/hint.py").write_text(
+            "class Parameters(Base):\n    logits_only: ClassVar = True\n    weight: Positive = 1.0\n"
+            "    conflicts: ClassVar = {('weight', 'mixup'): 'hints of mixed images are not weighed'}\n"
+        )
+        for pair, reason in {("weight=2", "mixup=1"): "not weighed", ("mixup=1", "teacher_cache=true"): "mixed"}.items():
+            with pytest.raises(UserError, match=reason):
+                self.grammar(tmp_path).parse(f"teacher/hint,{','.join(pair)}")
