@@ -1,4 +1,7 @@
-"""Figure: test accuracy against bits a weight, one panel a network, all others behind it in grey."""
+"""Figure: test accuracy against bits a weight, one panel a network, all others behind it in grey.
+
+A panel's title names its network, so where lines alone can't tell the quantizers apart the colours are theirs.
+"""
 
 import math
 
@@ -7,6 +10,8 @@ import numpy as np
 from kdq.report import style
 
 FLOAT = 32
+ASIDE = 0.09  # from one quantizer's point to the next one's, in places of the axis
+WIDEST = 0.5  # from the first one's to the last one's
 
 
 def draw(summary: list[dict], dataset: str):
@@ -24,18 +29,21 @@ def draw(summary: list[dict], dataset: str):
         for network in networks
         for quantizer in ("none", *quantizers)
     }
+    look_of = style.of_curve if len(quantizers) > len(style.LINES) else style.of_quantizer
+    looks = {quantizer: look_of(index) for index, quantizer in enumerate(quantizers)}
     columns = min(3, len(networks) + 1)
     panel_rows = -(-(len(networks) + 1) // columns)  # the last panel holds the legend
     with style.styled():
-        figure = style.new_figure(style.WIDTH_INCHES, 0.7 + 1.95 * panel_rows)
+        height = max(1.95, 0.19 * (len(looks) + 2))  # the legend's, and all panels'
+        figure = style.new_figure(style.WIDTH_INCHES, 0.7 + height * panel_rows)
         panels = figure.subplots(panel_rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
         names = style.labels(networks)
         for index, (panel, network) in enumerate(zip(panels, networks, strict=False)):
             _draw_others(panel, lines, network, places)
-            _draw_network(panel, lines, network, quantizers, places, style.of_network(index))
+            _draw_network(panel, lines, network, looks, places, style.of_network(index))
             panel.set_title(style.wrapped(names[network], 32))
         _set_axes(panels, len(networks), columns, places)
-        _draw_legend(panels[len(networks)], quantizers, alone=len(networks) == 1)
+        _draw_legend(panels[len(networks)], looks, alone=len(networks) == 1)
         for panel in panels[len(networks) :]:
             panel.axis("off")
         seeds = max(row["seeds"] for row in rows)
@@ -56,18 +64,20 @@ def _draw_others(panel, lines: dict, network: str, places: dict) -> None:
             panel.plot(x, y, color="#d6d6d6", linewidth=0.8, zorder=1)
 
 
-def _draw_network(panel, lines: dict, network: str, quantizers: list[str], places: dict, look: dict) -> None:
+def _draw_network(panel, lines: dict, network: str, looks: dict, places: dict, look: dict) -> None:
     for row in lines[network, "none"]:
         accuracy = 100 * row["test_top1_mean"]
         panel.axhline(accuracy, color=look["color"], linewidth=0.7, zorder=1.5)
         panel.errorbar(places[FLOAT], accuracy, 100 * (row["test_top1_std"] or 0), capsize=2, **look)
-    for index, quantizer in enumerate(quantizers):
+    last = len(looks) - 1
+    aside = min(ASIDE, WIDEST / max(last, 1))
+    for index, (quantizer, own) in enumerate(looks.items()):
         rows = lines[network, quantizer]
         x, y = _coordinates(rows, places)
         deviations = [100 * (row["test_top1_std"] or 0) for row in rows]
         # a little to the side, so that neither error bar hides the other
-        x = [place + 0.09 * (index - (len(quantizers) - 1) / 2) for place in x]
-        container = panel.errorbar(x, y, deviations, capsize=2, elinewidth=0.8, **look, **style.of_quantizer(index))
+        x = [place + aside * (index - last / 2) for place in x]
+        container = panel.errorbar(x, y, deviations, capsize=2, elinewidth=0.8, **{**look, **own})
         container.lines[0].set_zorder(3)
 
 
@@ -88,11 +98,11 @@ def _set_axes(panels, count: int, columns: int, places: dict) -> None:
             panel.set_ylabel("test accuracy (%)")
 
 
-def _draw_legend(panel, quantizers: list[str], alone: bool) -> None:
+def _draw_legend(panel, looks: dict, alone: bool) -> None:
     look = {"color": "black", "marker": "o"}
     keys = [
-        style.key(style.wrapped(quantizer.replace(",", ", "), 30), **look, **style.of_quantizer(index))
-        for index, quantizer in enumerate(quantizers)
+        style.key(style.wrapped(quantizer.replace(",", ", "), 30), **{**look, **own})
+        for quantizer, own in looks.items()
     ]
     keys.append(style.key("float network", color="black", marker="o", linewidth=0.7))
     if not alone:
