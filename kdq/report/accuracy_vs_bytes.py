@@ -13,6 +13,7 @@ def draw(summary: list[dict], dataset: str):
     with_bits = {row["network"] for row in rows if row["quantizer"] != "none"}
     networks = style.in_order({row["network"] for row in rows}, with_bits)
     quantizers = sorted({row["quantizer"] for row in rows} - {"none"})
+    looks = _quantizer_looks(quantizers, alone=len(with_bits) == 1)
     points = [(row["file_bytes_mean"] / 1000, 100 * row["test_top1_mean"]) for row in rows]
     front = pareto.front(points, SAME_SIZE)
     names = style.labels(networks)
@@ -20,7 +21,7 @@ def draw(summary: list[dict], dataset: str):
         figure = style.new_figure(style.WIDTH_INCHES, 4.2)
         panel = figure.subplots()
         for row, point in zip(rows, points, strict=True):
-            _draw_point(panel, row, point, _look(row, networks, quantizers, with_bits))
+            _draw_point(panel, row, point, _look(row, networks, looks, with_bits))
         _draw_front(panel, [points[index] for index in front])
         style.accuracy_axis([panel])
         panel.set_xscale("log")
@@ -31,20 +32,30 @@ def draw(summary: list[dict], dataset: str):
         panel.set_ylabel("test accuracy (%)")
         seeds = max(row["seeds"] for row in rows)
         panel.set_title(f"{dataset}: test accuracy against size ({style.seeds_text(seeds)})", fontsize=10)
-        keys = _keys(networks, quantizers, names, with_bits)
+        keys = _keys(networks, looks, names, with_bits)
         keys += _front_keys([rows[index] for index in front], names)
         figure.legend(handles=keys, loc="outside right upper", fontsize=7, handlelength=1.8, labelspacing=0.35)
     return figure
 
 
-def _look(row: dict, networks: list[str], quantizers: list[str], with_bits: set) -> dict:
+def _quantizer_looks(quantizers: list[str], alone: bool) -> dict[str, dict]:
+    """Fillings; where these would repeat and there is but one network, colours and markers, which it can do without."""
+    if alone and len(quantizers) > len(style.FILLINGS):
+        return {quantizer: style.of_network(index) for index, quantizer in enumerate(quantizers)}
+    fillings = (style.of_quantizer(index)["fillstyle"] for index in range(len(quantizers)))
+    return {
+        quantizer: {"fillstyle": filling, "markerfacecoloralt": "white"}
+        for quantizer, filling in zip(quantizers, fillings, strict=True)
+    }
+
+
+def _look(row: dict, networks: list[str], looks: dict[str, dict], with_bits: set) -> dict:
     if row["network"] not in with_bits:
         return {"color": style.GREY, "marker": "x", "markersize": 5, "zorder": 3}
     look = style.of_network(networks.index(row["network"]))
     if row["quantizer"] == "none":
         return {**look, "markersize": 7, "markeredgecolor": "black"}
-    filling = style.of_quantizer(quantizers.index(row["quantizer"]))
-    return {**look, "fillstyle": filling["fillstyle"], "markerfacecoloralt": "white"}
+    return {**look, **looks[row["quantizer"]]}
 
 
 def _draw_point(panel, row: dict, point: tuple, look: dict) -> None:
@@ -61,7 +72,7 @@ def _draw_front(panel, points: list[tuple]) -> None:
         )
 
 
-def _keys(networks: list[str], quantizers: list[str], names: dict, with_bits: set) -> list:
+def _keys(networks: list[str], looks: dict[str, dict], names: dict, with_bits: set) -> list:
     look = {"color": "black", "marker": "o", "linestyle": "none"}
     keys = [style.key("Network:", linestyle="none")]
     keys += [
@@ -73,10 +84,9 @@ def _keys(networks: list[str], quantizers: list[str], names: dict, with_bits: se
         keys.append(style.key("other float networks", color=style.GREY, marker="x", linestyle="none"))
     keys.append(style.key("\nWeights:", linestyle="none"))
     keys.append(style.key("float", **look, markersize=7))
-    for index, quantizer in enumerate(quantizers):
-        filling = style.of_quantizer(index)["fillstyle"]
+    for quantizer, own in looks.items():
         text = style.wrapped(quantizer.replace(",", ", "), 28)
-        keys.append(style.key(text, **look, fillstyle=filling, markerfacecoloralt="white"))
+        keys.append(style.key(text, **{**look, **own}))
     return keys
 
 
