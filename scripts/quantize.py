@@ -27,6 +27,7 @@ with running(snakemake.log[0]) as log:
     parent = model_file.read(snakemake.input.parent)
     network = model_file.to_network(parent, snakemake.input.parent)
     prepared = read_data(snakemake.input.data)
+    settings = {"seed": cell_of(snakemake.input.parent)[1], "device": device, "trained_by": parent.header["keys"]}
     models = {Path(path).parent.name: path for path in vars(snakemake.output).values()}
     dataset, seed, parent_recipe = cell_of(snakemake.input.parent)
     keys = {stage: keys_of(stage, job["keys"]) for stage in models}
@@ -52,7 +53,7 @@ with running(snakemake.log[0]) as log:
                 own = logs.enter_context(open(Path(snakemake.log[0]).with_name(f"{stage}.log"), "w", buffering=1))
                 own_keys = module.Parameters(**keys[stage])
                 plans.append(Plan(quantizer_of(module, own_keys, seed), own_keys, partial(print, file=own)))
-            copies = dict(zip(models, quantize_stages(network, prepared, plans, seed=seed, device=device), strict=True))
+            copies = dict(zip(models, quantize_stages(network, prepared, plans, **settings), strict=True))
             for stage, done in copies.items():
                 done.plan.log(f"error: {done.error}" if done.error else "done")
                 if not done.error:
@@ -65,6 +66,6 @@ with running(snakemake.log[0]) as log:
     else:
         stage = next(iter(models))
         own_keys = module.Parameters(**keys[stage])
-        settings = {"seed": seed, "device": device, "log": log, "sensitivity": sensitivity}
-        codes = quantize_stage(network, prepared, quantizer_of(module, own_keys, seed), own_keys, **settings)
+        quantizer = quantizer_of(module, own_keys, seed)
+        codes = quantize_stage(network, prepared, quantizer, own_keys, log=log, sensitivity=sensitivity, **settings)
         save(stage, network, codes)

@@ -1,7 +1,10 @@
 """The calibration images: drawn from the training part, the same for all quantizers of a seed."""
 
+from collections.abc import Mapping
+
 import torch
 
+from kdq.data.batches import TrainingBatches
 from kdq.data.prepared import Prepared, Split
 
 
@@ -10,3 +13,15 @@ def calibration_images(prepared: Prepared, count: int, seed: int) -> Split:
     images, labels = prepared.train.images, prepared.train.labels
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
     return Split(images[chosen], labels[chosen])
+
+
+def as_in_training(images: torch.Tensor, keys: Mapping, seed: int) -> torch.Tensor:
+    """uint8 ``images`` (M, C, H, W), each cropped and mirrored at random as by the ``keys`` of a stage that trains.
+
+    For statistics of BatchNorm, which are those of such images after training: on CIFAR-10 those of the images as they
+    are lose a point even of the float network. Keys that a stage does not have change nothing.
+    """
+    labels = torch.zeros(len(images), dtype=torch.long)
+    augmented = {"crop": keys.get("crop", 0), "flip": keys.get("flip", False), "cutout": 0, "fill": [0.0]}
+    batches = TrainingBatches(images, labels, batch_size=len(images), **augmented)
+    return batches.augment(torch.arange(len(images)), torch.Generator().manual_seed(seed))[0]

@@ -24,6 +24,7 @@ def quantize_in_order(
     seed: int = 0,
     device=None,
     log=print,
+    views: torch.Tensor | None = None,
 ) -> dict[str, QuantizedLayer]:
     """Quantize the layers named in ``order`` one after the other, in place; returns them in order of execution.
 
@@ -34,6 +35,7 @@ def quantize_in_order(
     """
     device = device or next(model.parameters()).device
     model.to(device).eval()
+    views = (images if views is None else views).to(device).float() / 255
     images = images.to(device).float() / 255
     executed, analog = execution_order(model, images[:1]), copy.deepcopy(model)
     if sorted(order) != sorted(executed):
@@ -49,5 +51,5 @@ def quantize_in_order(
         done[name] = with_error(layer, *modules, *inputs)
         log(describe(name, done[name]))
     if parameters.batchnorm == "reestimate":
-        reestimate(model, images)
+        reestimate(model, views)
     return {name: done[name] for name in executed}

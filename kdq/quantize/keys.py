@@ -62,7 +62,11 @@ class Quantizer(Base):
         Positive, Field(description="GiB of activations in memory; what is more waits on disk, in the temporary folder")
     ] = 4
     batchnorm: Annotated[
-        Literal["keep", "reestimate"], Field(description="running statistics: the float network's, or measured again")
+        Literal["keep", "reestimate"],
+        Field(
+            description="running statistics: the float network's, or measured again on the calibration images, cropped "
+            "and mirrored as its training did"
+        ),
     ] = "keep"
     bias: Annotated[
         Literal["keep", "correct"],

@@ -106,25 +106,28 @@ def quantize(
     device=None,
     log=print,
     bits: Mapping[str, int] | None = None,
+    views: torch.Tensor | None = None,
 ) -> dict[str, QuantizedLayer]:
     """Quantize every nn.Conv2d and nn.Linear of a float network in place; returns the layers in order of execution.
 
     ``model`` takes float images in [0, 1] and treats each on its own; ``images`` uint8 (M, C, H, W), the calibration
-    images; the other arguments are those of a :class:`Plan`. The model is left in evaluation mode and computes with the
-    decoded weights. Raises UserError for a layer that never runs, on other samples or with numbers that are not finite.
+    images, ``views`` those from which the statistics of BatchNorm are measured again where the parameters ask for it,
+    by default the same; the other arguments are those of a :class:`Plan`. The model is left in evaluation mode and
+    computes with the decoded weights. Raises UserError for a layer that never runs, on other samples or with numbers
+    that are not finite.
 
     A layer that runs more than once is quantized at its first call, on the inputs of all calls. Those of the later
     calls depend on its own codes; in their place the float network's stand on both sides.
     """
     one = Copy(model, Plan(quantizer, parameters, log, bits))
-    _quantize_copies(copy.deepcopy(model), images, [one], seed, device)
+    _quantize_copies(copy.deepcopy(model), images, views, [one], seed, device)
     if one.error:
         raise one.error
     return one.layers
 
 
 def quantize_each(
-    model: nn.Module, images: torch.Tensor, plans: Sequence[Plan], seed: int = 0, device=None
+    model: nn.Module, images: torch.Tensor, plans: Sequence[Plan], seed: int = 0, device=None, views=None
 ) -> list[Copy]:
     """Quantize a copy of a float network by each of the ``plans``, all in one pass.
 
@@ -132,17 +135,18 @@ def quantize_each(
     model itself stays float and is left in evaluation mode.
     """
     copies = [Copy(copy.deepcopy(model), plan) for plan in plans]
-    _quantize_copies(model, images, copies, seed, device)
+    _quantize_copies(model, images, views, copies, seed, device)
     return copies
 
 
 @torch.no_grad()
-def _quantize_copies(model, images, copies, seed, device) -> None:
+def _quantize_copies(model, images, views, copies, seed, device) -> None:
     """Quantize the networks of ``copies``, all equal to ``model``, which stays float."""
     device = device or next(model.parameters()).device
     networks = [network.to(device).eval() for network in (model, *(one.network for one in copies))]
     stops = [(network, quantizable_layers(network)) for network in networks]
     images = images.to(device)
+    views = images if views is None else views.to(device)
     for one, (network, layers) in zip(copies, stops[1:], strict=True):
         if one.plan.parameters.bias == "correct":
             with one.ended_by_errors():
@@ -167,7 +171,7 @@ def _quantize_copies(model, images, copies, seed, device) -> None:
         with one.ended_by_errors():
             bias.store(one.holders, one.shifts)
             if one.plan.parameters.batchnorm == "reestimate":
-                reestimate(one.network, images.float() / 255)
+                reestimate(one.network, views.float() / 255)
 
 
 def _arrive(one: Copy, name: str, analog: Chunks, quantized: Chunks, later: Sequence[torch.Tensor], seed: int) -> None:

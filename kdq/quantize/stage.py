@@ -1,12 +1,12 @@
 """Quantize a model as the workflow does: choose images, bits and order, quantize, give the codes to save."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kdq.data.prepared import Prepared
 from kdq.models.file import Codes
 from kdq.quantize.budget import bits_under_budget, by_rising_cost
-from kdq.quantize.calibration_images import calibration_images
+from kdq.quantize.calibration_images import as_in_training, calibration_images
 from kdq.quantize.greedy import quantize_in_order
 from kdq.quantize.measurements import read
 from kdq.quantize.network import Copy, Plan, QuantizedLayer, quantize, quantize_each
@@ -27,28 +27,41 @@ def keys_of(stage: str, keys: dict) -> dict:
 
 
 def quantize_stage(
-    network, prepared: Prepared, quantizer, keys, *, seed: int, device, log, sensitivity: Path | None = None
+    network,
+    prepared: Prepared,
+    quantizer,
+    keys,
+    *,
+    seed: int,
+    device,
+    log,
+    sensitivity: Path | None = None,
+    trained_by: Mapping | None = None,
 ) -> dict[str, Codes]:
     """Quantize ``network`` in place by ``quantizer`` with the keys of its stage; the codes by layer, in order.
 
-    ``sensitivity`` is the file of what each layer costs alone, for keys that ask for it.
+    ``sensitivity`` is the file of what each layer costs alone, for keys that ask for it; ``trained_by`` are the keys of
+    the stage that made the network, which say how it saw its images.
     """
     images = calibration_images(prepared, keys.images, seed).images
     measured = read(sensitivity) if sensitivity else []
     bits = dict.fromkeys((row.layer for row in measured), keys.bits)
     if keys.budget:
         bits = bits_under_budget(measured, keys.budget, keys.cost, keys.levels)
-    arguments, settings = (network, images, quantizer, keys), {"seed": seed, "device": device, "log": log}
+    arguments = network, images, quantizer, keys
+    settings = {"seed": seed, "device": device, "log": log, "views": as_in_training(images, trained_by or {}, seed)}
     if keys.order == "greedy":
         order = by_rising_cost(measured, bits, keys.cost)
         return codes_of(quantize_in_order(*arguments, order, bits, **settings))
     return codes_of(quantize(*arguments, bits=bits, **settings))
 
 
-def quantize_stages(network, prepared: Prepared, plans: Sequence[Plan], *, seed: int, device) -> list[Copy]:
+def quantize_stages(
+    network, prepared: Prepared, plans: Sequence[Plan], *, seed: int, device, trained_by: Mapping | None = None
+) -> list[Copy]:
     """Quantize a copy of ``network`` by each of the plans, whose keys differ in their bits alone, all in one pass."""
     images = calibration_images(prepared, plans[0].parameters.images, seed).images
-    return quantize_each(network, images, plans, seed, device)
+    return quantize_each(network, images, plans, seed, device, as_in_training(images, trained_by or {}, seed))
 
 
 def codes_of(layers: dict[str, QuantizedLayer]) -> dict[str, Codes]:

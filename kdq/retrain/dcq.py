@@ -8,7 +8,7 @@ what it is to give, so that one learning rate suits all, and the losses of the l
 import torch
 from torch import Tensor, nn
 
-from kdq.data.batches import Batch, to_float
+from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.models.fold import fold_batchnorm
@@ -36,7 +36,10 @@ class Parameters(Quantized):
     ] = 0.0
     images: Annotated[
         PositiveInt,
-        Field(description="training images from which `inputs=teacher` estimates BatchNorm after stitching"),
+        Field(
+            description="training images from which `inputs=teacher` estimates BatchNorm after stitching: the last of "
+            "the epoch, cropped and mirrored as it saw them"
+        ),
     ] = 256
 
 
@@ -46,9 +49,7 @@ class DCQ(Retraining):
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
         check_alike(parent, teacher)
         network = attach(parent, teacher.network if self.keys.start == "float" else None)
-        order = torch.randperm(len(prepared.train.images), generator=torch.Generator().manual_seed(seed))
-        images = to_float(prepared.train.images[order[: self.keys.images]].to(device))
-        return SectionalTraining(network, teacher.network, self.keys, self.epochs, images)
+        return SectionalTraining(network, teacher.network, self.keys, self.epochs)
 
     def model(self, task: Task, parent: Model) -> Model:
         return Model(task.network, parent.architecture, detach(task.network, parent.codes))
@@ -71,11 +72,11 @@ def check_alike(parent: Model, teacher: Model) -> None:
 class SectionalTraining(Task):
     """The sections' terms are ``section_1``, ..., without the last; 0 in the epochs of joint training."""
 
-    def __init__(self, network: nn.Module, teacher: ResNet, keys: Parameters, epochs: int, images: Tensor):
+    def __init__(self, network: nn.Module, teacher: ResNet, keys: Parameters, epochs: int):
         super().__init__(network)
         self.keys = keys
         self.sectional_epochs = epochs - round(keys.joint * epochs)
-        self.images, self.epoch = images, 0
+        self.epoch, self.seen = 0, torch.empty(0)
         # functions of a copy without gradient, and no submodule
         self._teacher_sections = sections(fold_batchnorm(teacher).requires_grad_(False), keys.sections)
 
@@ -83,7 +84,7 @@ class SectionalTraining(Task):
         """The statistics are those of the teacher's features; stitched, a section is given others."""
         if self.epoch <= self.sectional_epochs and self.keys.inputs == "teacher" and self.keys.sections > 1:
             for network in networks.values():
-                reestimate(network.eval(), self.images)
+                reestimate(network.eval(), self.seen)
 
     @torch.no_grad()
     def _teacher_outputs(self, images: Tensor) -> list[Tensor]:
@@ -94,7 +95,8 @@ class SectionalTraining(Task):
         return outputs[1:]
 
     def forward(self, batch: Batch) -> Step:
-        self.epoch = batch.epoch
+        self.epoch, images = batch.epoch, batch.images[-self.keys.images :]
+        self.seen = torch.cat([self.seen.to(images), images])[-self.keys.images :] if len(self.seen) else images
         alone = batch.epoch <= self.sectional_epochs
         *features, teacher_logits = self._teacher_outputs(batch.images)
         terms, x = {}, batch.images

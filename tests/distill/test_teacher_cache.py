@@ -208,6 +208,9 @@ class TestRefusals:
             "class Parameters(Base):\n    logits_only: ClassVar = True\n    weight: Positive = 1.0\n"
             "    conflicts: ClassVar = {('weight', 'mixup'): 'hints of mixed images are not weighed'}\n"
         )
-        for pair, reason in {("weight=2", "mixup=1"): "not weighed", ("mixup=1", "teacher_cache=true"): "mixed"}.items():
+        for pair, reason in {
+            ("weight=2", "mixup=1"): "not weighed",
+            ("mixup=1", "teacher_cache=true"): "mixed",
+        }.items():
             with pytest.raises(UserError, match=reason):
                 self.grammar(tmp_path).parse(f"teacher/hint,{','.join(pair)}")
