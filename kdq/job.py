@@ -65,6 +65,22 @@ def _stop(number, frame) -> None:
 
 
 @contextlib.contextmanager
+def stopped_later():
+    """A SIGTERM that comes within the block stops the job behind it: compiled code may not bear to be ended amidst."""
+    if signal.getsignal(signal.SIGTERM) is not _stop:  # in no job, or in one that is stopping
+        yield
+        return
+    come = []
+    signal.signal(signal.SIGTERM, lambda number, frame: come.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, _stop)
+    if come:
+        _stop(come[0], None)
+
+
+@contextlib.contextmanager
 def locked(log_file):
     """Open a log for writing, empty, under a lock that ends with this process; the job ends where another has it."""
     try:
@@ -93,7 +109,7 @@ def check_code(planned: str, *files) -> None:
     noted beside the results, so that they can tell which file changed since.
     """
     code = Fingerprints(HOME)
-    if code.of(*files) != planned:
+    if _of(code, *files) != planned:
         raise UserError(
             f"the code of {files[-1]} or of what it imports changed after this run was planned; "
             "start snakemake again, it will plan with the code as it is now"
@@ -103,7 +119,12 @@ def check_code(planned: str, *files) -> None:
 
 def is_planned(job: dict, script: str) -> bool:
     """Is the code of another job, as ``check_code`` has it, that with which the job was planned?"""
-    return Fingerprints(HOME).of(script, job["file"]) == job["code"]
+    return _of(Fingerprints(HOME), script, job["file"]) == job["code"]
+
+
+def _of(code: Fingerprints, *files) -> str:
+    with stopped_later():  # the scan for imports panics where a signal's handler raises
+        return code.of(*files)
 
 
 def stage_module(kind: str, name: str):

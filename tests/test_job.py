@@ -1,5 +1,6 @@
 """Around the work of a job: its log, its lock, and one line for who stops it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kdq.errors import UserError
-from kdq.job import running
+from kdq.fingerprint import Fingerprints
+from kdq.job import check_code, running
 
 WAITS = """
 import sys, time
@@ -37,6 +39,25 @@ def test_a_stopped_job_says_so_in_one_line(job, tmp_path):
     assert job.communicate(timeout=60)[1] == "error: stopped by SIGTERM; the log is job.log\n"
     assert job.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in (tmp_path / "job.log").read_text()
+
+
+def test_stopped_while_its_code_is_checked_it_stops_behind_that(monkeypatch, tmp_path, capsys):
+    checked = []
+
+    def of(self, *files):
+        os.kill(os.getpid(), signal.SIGTERM)
+        checked.append(files)
+        return "planned"
+
+    monkeypatch.setattr(Fingerprints, "of", of)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end, running(tmp_path / "job.log"):
+            check_code("planned", "scripts/a.py")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert checked and end.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == f"error: stopped by SIGTERM; the log is {tmp_path / 'job.log'}\n"
 
 
 def test_nobody_makes_the_same_files_at_the_same_time(job, tmp_path):
