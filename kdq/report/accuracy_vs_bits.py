@@ -11,6 +11,7 @@ from kdq.report import style
 
 FLOAT = 32
 ASIDE = 0.09  # from one quantizer's point to the next one's, in places of the axis
+LEGEND_COLUMNS = 3
 WIDEST = 0.5  # from the first one's to the last one's
 
 
@@ -29,13 +30,16 @@ def draw(summary: list[dict], dataset: str):
         for network in networks
         for quantizer in ("none", *quantizers)
     }
-    look_of = style.of_curve if len(quantizers) > len(style.LINES) else style.of_quantizer
-    looks = {quantizer: look_of(index) for index, quantizer in enumerate(quantizers)}
-    columns = min(3, len(networks) + 1)
-    panel_rows = -(-(len(networks) + 1) // columns)  # the last panel holds the legend
+    many = len(quantizers) > len(style.LINES)  # their legend stands below the panels, else it takes the place of one
+    looks = {
+        quantizer: (style.of_curve if many else style.of_quantizer)(index) for index, quantizer in enumerate(quantizers)
+    }
+    places_of_panels = len(networks) + (not many)
+    columns = min(3, places_of_panels)
+    panel_rows = -(-places_of_panels // columns)
     with style.styled():
-        height = max(1.95, 0.19 * (len(looks) + 2))  # the legend's, and all panels'
-        figure = style.new_figure(style.WIDTH_INCHES, 0.7 + height * panel_rows)
+        legend_lines = -(-(len(looks) + 2) // LEGEND_COLUMNS) if many else 0
+        figure = style.new_figure(style.WIDTH_INCHES, 0.7 + 1.95 * panel_rows + 0.2 * legend_lines + many)
         panels = figure.subplots(panel_rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
         names = style.labels(networks)
         for index, (panel, network) in enumerate(zip(panels, networks, strict=False)):
@@ -43,7 +47,11 @@ def draw(summary: list[dict], dataset: str):
             _draw_network(panel, lines, network, looks, places, style.of_network(index))
             panel.set_title(style.wrapped(names[network], 32))
         _set_axes(panels, len(networks), columns, places)
-        _draw_legend(panels[len(networks)], looks, alone=len(networks) == 1)
+        keys = _legend_keys(looks, alone=len(networks) == 1)
+        if many:
+            figure.legend(handles=keys, loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=3.2)
+        else:
+            panels[len(networks)].legend(handles=keys, loc="center", handlelength=3.2)
         for panel in panels[len(networks) :]:
             panel.axis("off")
         seeds = max(row["seeds"] for row in rows)
@@ -98,7 +106,7 @@ def _set_axes(panels, count: int, columns: int, places: dict) -> None:
             panel.set_ylabel("test accuracy (%)")
 
 
-def _draw_legend(panel, looks: dict, alone: bool) -> None:
+def _legend_keys(looks: dict, alone: bool) -> list:
     look = {"color": "black", "marker": "o"}
     keys = [
         style.key(style.wrapped(quantizer.replace(",", ", "), 30), **{**look, **own})
@@ -107,4 +115,4 @@ def _draw_legend(panel, looks: dict, alone: bool) -> None:
     keys.append(style.key("float network", color="black", marker="o", linewidth=0.7))
     if not alone:
         keys.append(style.key("the other networks", color="#d6d6d6", linewidth=0.8))
-    panel.legend(handles=keys, loc="center", handlelength=3.2)
+    return keys

@@ -18,7 +18,10 @@ def draw(summary: list[dict], dataset: str):
     front = pareto.front(points, SAME_SIZE)
     names = style.labels(networks)
     with style.styled():
-        figure = style.new_figure(style.WIDTH_INCHES, 4.2)
+        keys = _keys(networks, looks, names, with_bits)
+        keys += _front_keys([rows[index] for index in front], names)
+        lines = sum(key.get_label().count("\n") + 1 for key in keys)
+        figure = style.new_figure(style.WIDTH_INCHES, max(4.2, 0.13 * lines + 0.2))
         panel = figure.subplots()
         for row, point in zip(rows, points, strict=True):
             _draw_point(panel, row, point, _look(row, networks, looks, with_bits))
@@ -32,16 +35,14 @@ def draw(summary: list[dict], dataset: str):
         panel.set_ylabel("test accuracy (%)")
         seeds = max(row["seeds"] for row in rows)
         panel.set_title(f"{dataset}: test accuracy against size ({style.seeds_text(seeds)})", fontsize=10)
-        keys = _keys(networks, looks, names, with_bits)
-        keys += _front_keys([rows[index] for index in front], names)
         figure.legend(handles=keys, loc="outside right upper", fontsize=7, handlelength=1.8, labelspacing=0.35)
     return figure
 
 
 def _quantizer_looks(quantizers: list[str], alone: bool) -> dict[str, dict]:
-    """Fillings; where these would repeat and there is but one network, colours and markers, which it can do without."""
-    if alone and len(quantizers) > len(style.FILLINGS):
-        return {quantizer: style.of_network(index) for index, quantizer in enumerate(quantizers)}
+    """Fillings; where these would repeat, colours and markers of the one network, which can do without, or none."""
+    if len(quantizers) > len(style.FILLINGS):
+        return {quantizer: style.of_network(index) for index, quantizer in enumerate(quantizers)} if alone else {}
     fillings = (style.of_quantizer(index)["fillstyle"] for index in range(len(quantizers)))
     return {
         quantizer: {"fillstyle": filling, "markerfacecoloralt": "white"}
@@ -55,7 +56,7 @@ def _look(row: dict, networks: list[str], looks: dict[str, dict], with_bits: set
     look = style.of_network(networks.index(row["network"]))
     if row["quantizer"] == "none":
         return {**look, "markersize": 7, "markeredgecolor": "black"}
-    return {**look, **looks[row["quantizer"]]}
+    return {**look, **looks.get(row["quantizer"], {"fillstyle": "none"})}
 
 
 def _draw_point(panel, row: dict, point: tuple, look: dict) -> None:
@@ -87,6 +88,8 @@ def _keys(networks: list[str], looks: dict[str, dict], names: dict, with_bits: s
     for quantizer, own in looks.items():
         text = style.wrapped(quantizer.replace(",", ", "), 28)
         keys.append(style.key(text, **{**look, **own}))
+    if not looks:
+        keys.append(style.key("quantized", **look, fillstyle="none"))
     return keys
 
 

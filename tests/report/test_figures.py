@@ -241,3 +241,37 @@ def test_the_axis_of_accuracy_has_ticks_whatever_the_range():
         bottom, top = panel.get_ylim()
         assert bottom <= low and top >= high - 1e-9
         assert sum(bottom <= tick <= top for tick in panel.get_yticks()) >= 3
+
+
+def many_quantizers(networks=("teacher", "teacher/kd"), count=14):
+    """A study with more quantizers than there are lines or fillings."""
+    cells = study((0,))
+    for network in networks:
+        for shares in range(count):
+            for bits in (2, 3, 4):
+                recipe = f"{network}/gpfq,bits={bits},images={shares + 1}"
+                keys = {"bits": bits, "images": shares + 1}
+                cells.append(cell(recipe, 0, 0.5 + 0.1 * bits - 0.01 * shares, keys, 400 + shares, [0.1] * 4))
+    return summary.summarize(table.rows(cells, KINDS))
+
+
+@pytest.mark.parametrize("networks", [("teacher",), ("teacher", "teacher/kd")])
+@pytest.mark.parametrize("module", [accuracy_vs_bits, accuracy_vs_bytes])
+def test_the_legend_of_many_quantizers_is_whole(module, networks):
+    figure = module.draw(many_quantizers(networks), "digits")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    found, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= found.x0 and found.x1 <= whole.x1 and whole.y0 <= found.y0 and found.y1 <= whole.y1
+
+
+def test_the_points_of_many_quantizers_stay_at_their_bits_and_look_unlike():
+    panel = accuracy_vs_bits.draw(many_quantizers(("teacher",)), "digits").axes[0]
+    ticks = {label.get_text(): place for label, place in zip(panel.get_xticklabels(), panel.get_xticks(), strict=True)}
+    lines = [line for line in panel.lines if len(line.get_xdata()) == 3 and line.get_marker() in style.MARKERS]
+    assert len(lines) == 14
+    for line in lines:
+        for bits, x in zip("234", line.get_xdata(), strict=True):
+            assert abs(x - ticks[bits]) < 0.3
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+    assert len(looks) == len(lines)
