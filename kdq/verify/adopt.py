@@ -49,7 +49,7 @@ def touch(paths: list[str], configfiles: list[str]) -> None:
     Executor.SLEEPING_TIME = 0  # it waits as long before each job, for file systems that keep times to the second
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=1),
+            resource_settings=ResourceSettings(cores=max(len(paths), 1)),  # a choice for all jobs, not one before each
             config_settings=ConfigSettings(configfiles=[Path(file) for file in configfiles]),
             snakefile=study.HOME / "Snakefile",
         )
