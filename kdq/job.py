@@ -132,6 +132,16 @@ def stage_module(kind: str, name: str):
     return importlib.import_module(f"kdq.{kind}.{name}")
 
 
+def cell(wildcards) -> dict:
+    """What the file of a job's model says of its cell, of the ``wildcards`` of the rule; a root has no parent.
+
+    >>> cell(SimpleNamespace(dataset="digits", seed="0", parent="teacher", stage="kd"))
+    {'recipe': 'teacher/kd', 'dataset': 'digits', 'seed': 0}
+    """
+    stages = (getattr(wildcards, "parent", ""), wildcards.stage)
+    return {"recipe": "/".join(filter(None, stages)), "dataset": wildcards.dataset, "seed": int(wildcards.seed)}
+
+
 class Job(dict):
     """What a job depends on besides its input files, plain values; as a text, in the job's command, it is JSON."""
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.job import check_code, is_planned, running
+from kdq.job import cell, check_code, is_planned, running
 
 with running(snakemake.log[0]) as log:
     from kdq import models, provenance
@@ -70,14 +70,6 @@ with running(snakemake.log[0]) as log:
             log("another job trains this student beside its own; waiting for it")
             claim(folder, wait=True)
         trained = train(job, folder, log, teacher_logits=teacher_logits)
-        save(
-            snakemake.output.model,
-            snakemake.output.history,
-            trained,
-            recipe=f"{wildcards.parent}/{wildcards.stage}",
-            dataset=wildcards.dataset,
-            seed=int(wildcards.seed),
-            keys=keys,
-            provenance=made_by,
-        )
+        outputs = snakemake.output.model, snakemake.output.history
+        save(*outputs, trained, **cell(wildcards), keys=keys, provenance=made_by)
         (folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.job import check_code, running
+from kdq.job import cell, check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq import provenance
@@ -29,14 +29,6 @@ with running(snakemake.log[0]) as log:
         identity=provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by),
         log=log,
     )
-    save(
-        snakemake.output.model,
-        snakemake.output.history,
-        trained,
-        recipe=f"{wildcards.parent}/{wildcards.stage}",
-        dataset=wildcards.dataset,
-        seed=int(wildcards.seed),
-        keys=job["keys"],
-        provenance=made_by,
-    )
+    outputs = snakemake.output.model, snakemake.output.history
+    save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=made_by)
     checkpoint.unlink()
