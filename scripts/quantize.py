@@ -27,9 +27,9 @@ with running(snakemake.log[0]) as log:
     parent = model_file.read(snakemake.input.parent)
     network = model_file.to_network(parent, snakemake.input.parent)
     prepared = read_data(snakemake.input.data)
-    settings = {"seed": cell_of(snakemake.input.parent)[1], "device": device, "trained_by": parent.header["keys"]}
     models = {Path(path).parent.name: path for path in vars(snakemake.output).values()}
     dataset, seed, parent_recipe = cell_of(snakemake.input.parent)
+    settings = {"seed": seed, "device": device, "trained_by": parent.header["keys"]}
     keys = {stage: keys_of(stage, job["keys"]) for stage in models}
 
     def save(stage, quantized, codes):

@@ -34,10 +34,10 @@ def average_pool(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
     On CUDA torch's own has no reproducible gradient: windows of one size are pooled as such, others are two products.
     """
-    if all(length % count == 0 for length, count in zip(maps.shape[2:], size, strict=True)):
-        return F.avg_pool2d(maps, [length // count for length, count in zip(maps.shape[2:], size, strict=True)])
+    sides = list(zip(maps.shape[2:], size, strict=True))
+    if all(length % count == 0 for length, count in sides):
+        return F.avg_pool2d(maps, [length // count for length, count in sides])
     rows, columns = (
-        F.adaptive_avg_pool1d(torch.eye(length, dtype=maps.dtype, device=maps.device), count)
-        for length, count in zip(maps.shape[2:], size, strict=True)
+        F.adaptive_avg_pool1d(torch.eye(length, dtype=maps.dtype, device=maps.device), count) for length, count in sides
     )
     return product(product(rows.mT, maps), columns)

@@ -49,7 +49,7 @@ def quantize_stage(
     if keys.budget:
         bits = bits_under_budget(measured, keys.budget, keys.cost, keys.levels)
     arguments = network, images, quantizer, keys
-    settings = {"seed": seed, "device": device, "log": log, "views": as_in_training(images, trained_by or {}, seed)}
+    settings = {"seed": seed, "device": device, "log": log, "views": _views(images, keys, trained_by, seed)}
     if keys.order == "greedy":
         order = by_rising_cost(measured, bits, keys.cost)
         return codes_of(quantize_in_order(*arguments, order, bits, **settings))
@@ -61,7 +61,12 @@ def quantize_stages(
 ) -> list[Copy]:
     """Quantize a copy of ``network`` by each of the plans, whose keys differ in their bits alone, all in one pass."""
     images = calibration_images(prepared, plans[0].parameters.images, seed).images
-    return quantize_each(network, images, plans, seed, device, as_in_training(images, trained_by or {}, seed))
+    return quantize_each(network, images, plans, seed, device, _views(images, plans[0].parameters, trained_by, seed))
+
+
+def _views(images, keys, trained_by: Mapping | None, seed: int):
+    """The images from which BatchNorm is measured again; None where it is not."""
+    return as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
 
 
 def codes_of(layers: dict[str, QuantizedLayer]) -> dict[str, Codes]:
