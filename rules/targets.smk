@@ -26,8 +26,13 @@ def figures():
 
 
 def all_targets():
-    """Every cell too: where a cell is missing and the table is not, the cell is made again."""
+    """Every model and its metrics too: what is missing is made again, also where the tables and the metrics stand."""
     tables = ["table", "summary", "layers", "comparisons"]
     tables += ["sequences"] if REPORT.contents.sequences else []
     tables += ["sensitivity"] if REPORT.contents.measured else []
-    return [*cells("metrics.json"), *(f"results/{name}.csv" for name in tables), *figures()]
+    return [
+        *cells("model.safetensors"),
+        *cells("metrics.json"),
+        *(f"results/{name}.csv" for name in tables),
+        *figures(),
+    ]

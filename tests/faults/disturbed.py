@@ -34,7 +34,10 @@ SECONDS = 600  # no run of this study takes so long, on a busy machine either
 class Study:
     """The study in ``folder``, finished once; every trial begins with that state again."""
 
-    targets = ("results/table.csv", *(f"{cell}/metrics.json" for cell in (TEACHER, STUDENT, QUANTIZED)))
+    targets = (
+        "results/table.csv",
+        *(f"{cell}/{name}" for cell in (TEACHER, STUDENT, QUANTIZED) for name in ("model.safetensors", "metrics.json")),
+    )
 
     def __init__(self, folder: Path):
         self.folder = folder / "study"

@@ -237,12 +237,18 @@ def quantizer(weight, cross, gram, step, low, high):
     assert [(folder / model.format(bits)).exists() for bits in (2, 3, 4)] == [False, True, True]
 
 
-def test_a_lost_cell_is_made_again(finished):
-    lost = finished.folder / "results/digits/seed=0/hard/rtn,bits=4/metrics.json"
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("metrics.json", evaluated(["hard/rtn,bits=4"]) | OVERVIEW),
+        ("model.safetensors", made(others=["hard/rtn,bits=4"]) | OVERVIEW),
+    ],
+)
+def test_a_lost_file_is_made_again(finished, name, expected):
+    lost = finished.folder / "results/digits/seed=0/hard/rtn,bits=4" / name
     aside = lost.with_suffix(".aside")
     lost.rename(aside)
     try:
-        expected = evaluated(["hard/rtn,bits=4"]) | OVERVIEW
         assert finished.plan() == expected
     finally:
         aside.rename(lost)
