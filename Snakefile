@@ -22,6 +22,7 @@ include: "rules/remote.smk"
 
 onstart:
     prepare_folder()
+    one_at_a_time(workflow.scheduler)
 
 
 rule all:

@@ -23,6 +23,7 @@ from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
 from kdq.together import beside, missing_students, of_one_teacher, to_make_together
+from kdq.wakeups import one_at_a_time
 
 
 def or_stop(function, *arguments):

@@ -122,6 +122,11 @@ class _Watch(TorchDispatchMode):
         super().__init__()
         self._note = note
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nothing here is compiled, and to skip the compiler it is imported, most of a second in every job."""
+        return False
+
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         result = function(*arguments, **(keywords or {}))
         for leaf in tree_leaves(result):
