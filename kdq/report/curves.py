@@ -4,6 +4,7 @@ import csv
 from statistics import fmean
 
 from kdq.errors import UserError
+from kdq.train.history import check
 
 FEWEST_FOR_LINE_ONLY = 12  # curves of fewer epochs also mark each one
 
@@ -11,8 +12,9 @@ FEWEST_FOR_LINE_ONLY = 12  # curves of fewer epochs also mark each one
 def read_history(path) -> dict[str, list[float]]:
     """Columns of a history by name: ``epoch``, ``validation_accuracy`` and, summed, ``loss``.
 
-    Raises UserError for a file that is not the history of a training.
+    Raises UserError for a file that is not the history of a training, or not that of the model beside it.
     """
+    check(path)
     try:
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file, strict=True))

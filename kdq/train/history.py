@@ -4,8 +4,9 @@ import csv
 import hashlib
 from pathlib import Path
 
+from kdq import formats
 from kdq.errors import UserError
-from kdq.files import atomic
+from kdq.files import atomic, read_header
 
 # of a network that was not trained here: the table is empty, but it is one
 COLUMNS = (
@@ -40,3 +41,10 @@ def digest(path) -> str:
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{path}: not readable as the history of a training ({error})") from None
     return hashlib.sha256("\r\n".join(map(",".join, [names, *rows])).encode()).hexdigest()
+
+
+def check(path) -> None:
+    """Raise UserError where the model beside a history was saved with another one: rows are missing, or changed."""
+    model = Path(path).with_name("model.safetensors")
+    if model.is_file() and read_header(model, formats.MODEL).get("history") != digest(path):
+        raise UserError(f"{path}: not the history that {model} was saved with; remove it, and both are made again")

@@ -36,6 +36,7 @@ class Study:
 
     targets = (
         "results/table.csv",
+        "results/digits/figures/training_curves.svg",
         *(f"{cell}/{name}" for cell in (TEACHER, STUDENT, QUANTIZED) for name in ("model.safetensors", "metrics.json")),
     )
 

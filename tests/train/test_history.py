@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdq import formats
 from kdq.errors import UserError
+from kdq.files import write_tensors
 from kdq.train import history
 
 ROWS = [
@@ -56,3 +58,26 @@ def test_what_is_no_history(path, content):
 def test_of_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="nothing.csv: not readable"):
         history.digest(tmp_path / "nothing.csv")
+
+
+class TestBesideAModel:
+    @pytest.fixture
+    def saved(self, tmp_path):
+        digest = history.write(tmp_path / "history.csv", ROWS)
+        write_tensors(tmp_path / "model.safetensors", {}, {"format": formats.MODEL, "history": digest})
+        return tmp_path / "history.csv"
+
+    def test_its_own_is_well(self, saved):
+        history.check(saved)
+
+    def test_a_row_less_is_told(self, saved):
+        lines = saved.read_bytes().splitlines(keepends=True)
+        saved.write_bytes(b"".join(lines[:-1]))
+        with pytest.raises(
+            UserError, match=f"^{saved}: not the history that .*model.safetensors was saved with; remove"
+        ):
+            history.check(saved)
+
+    def test_without_a_model_there_is_nothing_to_compare(self, saved):
+        saved.with_name("model.safetensors").unlink()
+        history.check(saved)
