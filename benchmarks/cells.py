@@ -1,10 +1,11 @@
 """Seconds a cell of a grid of short cells, with the launcher of the jobs and without.
 
-    python -m benchmarks.cells [--cells 1000] [--cores 2] [--without-launcher]
+    python -m benchmarks.cells [--cells 1000] [--cores 2] [--without-launcher] [--slurm]
 
 The grid: one ResNet-18 trained for an epoch on the digits, quantized by rounding with many percentiles and bits. Its
 model is made first; what is timed is `snakemake --cores 2`: every cell, quantized and evaluated, tables and figures. In
-a folder of its own below the system's temporary folder, which is removed.
+a folder of its own below the system's temporary folder, which is removed. With ``--slurm`` Snakemake runs in an
+allocation of the one-node SLURM of ``tests/slurm``, and the wait for the allocation is timed too.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.slurm.cluster import cluster
+
 HOME = Path(__file__).resolve().parent.parent
 PARENT = "hard,epochs=1"
 CODE = ("Snakefile", "config.yaml", "envs", "kdq", "docs", "profiles", "rules", "scripts")
@@ -29,10 +32,13 @@ def grid(cells: int) -> str:
     return "\n".join(["datasets: [digits]", "seeds: [0]", "recipes:", *(f"  - {recipe}" for recipe in recipes)])
 
 
-def snakemake(folder: Path, *arguments, **environment) -> tuple[float, float]:
-    """Seconds that a command took, and the processor seconds of Snakemake itself, without its jobs."""
+def snakemake(folder: Path, *arguments, within=(), **environment) -> tuple[float, float]:
+    """Seconds that a command took, and the processor seconds of Snakemake itself, without its jobs.
+
+    The latter are those of another command, where it runs ``within`` one.
+    """
     started, own = time.perf_counter(), 0.0
-    words = [sys.executable, "-m", "snakemake", *arguments, "--quiet", "all"]
+    words = [*within, sys.executable, "-m", "snakemake", *arguments, "--quiet", "all"]
     with open(folder / "said.log", "a") as said:
         process = psutil.Popen(words, cwd=folder, env={**os.environ, **environment}, stdout=said, stderr=said)
     while process.poll() is None:
@@ -49,6 +55,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--cores", default="2")
     parser.add_argument("--without-launcher", action="store_true")
+    parser.add_argument("--slurm", action="store_true")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kdq-cells-"))
     try:
@@ -60,10 +67,15 @@ def main() -> None:
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.cores} used")
         planning, _ = snakemake(folder, "--dry-run", "--configfile", "grid.yaml")
         environment = {"KDQ_LAUNCHER": "off"} if options.without_launcher else {}
-        seconds, own = snakemake(folder, "--cores", options.cores, "--configfile", "grid.yaml", **environment)
+        with cluster() if options.slurm else contextlib.nullcontext() as slurm:
+            allocation = ("srun", "--ntasks=1", f"--cpus-per-task={options.cores}", "--mem=8G") if slurm else ()
+            environment |= slurm.environment if slurm else {}
+            command = ("--cores", options.cores, "--configfile", "grid.yaml")
+            seconds, own = snakemake(folder, *command, within=allocation, **environment)
         a_cell = seconds / options.cells
         print(f"{options.cells} cells: {seconds:.1f} s, {a_cell:.3f} s a cell; planned in {planning:.1f} s")
-        print(f"Snakemake itself: {own:.1f} processor seconds, {own / seconds:.0%} of one core")
+        if not slurm:
+            print(f"Snakemake itself: {own:.1f} processor seconds, {own / seconds:.0%} of one core")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
