@@ -116,7 +116,8 @@ def _draw_winner(panel, places: dict[Lane, int], rows: list[dict]) -> None:
 
 def _against(row: dict) -> str:
     bits = "float" if row["other_bits"] == 32 else f"{row['other_bits']} bits"
-    sizes = " / ".join(f"{row[f'{side}file_bytes_mean'] / 1000:,.3g}" for side in ("", "other_"))
+    kilobytes = (row[f"{side}file_bytes_mean"] / 1000 for side in ("", "other_"))
+    sizes = " / ".join(f"{size:,.0f}" if size >= 100 else f"{size:.3g}" for size in kilobytes)
     return f"{row['bits']} bits / {bits}\n{sizes} kB"
 
 

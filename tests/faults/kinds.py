@@ -166,9 +166,19 @@ def remove_named(study: Study, said: str) -> str:
     return everything
 
 
-# pages that the run needs for what it writes to a part of the working folder, at most, and what is taken away before
-PAGES = {"results": 160, "logs": 5, ".snakemake": 4}
-TAKEN = {"results": [TEACHER], "logs": [TEACHER, "logs/distill", "logs/root"], ".snakemake": [TEACHER]}
+# for a part of the working folder: what is taken away, and the pages that the run then writes there at most
+WRITES = {
+    "results": [
+        ([TEACHER], 450),
+        ([STUDENT], 400),
+        ([VIEWS, f"{STUDENT}/model.safetensors"], 450),
+        ([QUANTIZED], 12),
+        ([f"{STUDENT}/{name}" for name in EVALUATION], 4),
+        (["results/table.csv"], 4),
+    ],
+    "logs": [([TEACHER, "logs/distill", "logs/root"], 5)],
+    ".snakemake": [([TEACHER], 4)],
+}
 
 
 def disk_full(part: str):
@@ -176,12 +186,13 @@ def disk_full(part: str):
 
     @contextlib.contextmanager
     def fault(study: Study, random: Random):
-        study.restore(*TAKEN[part])
+        lost, most = random.choice(WRITES[part])
+        study.restore(*lost)
         place = study.folder / part
         with mounted(place, "-t", "tmpfs", "-o", "size=1g", "tmpfs"):
             shutil.copytree(place.parent / f"{place.name}.aside", place, dirs_exist_ok=True)
             system = os.statvfs(place)
-            pages = system.f_blocks - system.f_bfree + random.randrange(PAGES[part])
+            pages = system.f_blocks - system.f_bfree + random.randrange(most)
             subprocess.run(["mount", "-o", f"remount,size={pages * system.f_frsize}", place], check=True)
             said = end(study.start())
             subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
