@@ -43,7 +43,7 @@ def atomic(path, *, alone: bool = True):
         finally:
             os.close(folder)
     except Exception as error:
-        if reason := _of_the_disk(error):
+        if reason := refusal(error):
             raise UserError(f"{path}: can't be written ({reason}); see to that and start again") from None
         raise
     finally:
@@ -51,8 +51,11 @@ def atomic(path, *, alone: bool = True):
             aside.unlink(missing_ok=True)
 
 
-def _of_the_disk(error: BaseException | None) -> str:
-    """What the system says where a disk refused; libraries wrap its error in theirs, or only quote its number."""
+def refusal(error: BaseException | None) -> str:
+    """What the system says where a disk refused to be written to, else empty.
+
+    Libraries wrap the system's error in theirs, or only quote its number.
+    """
     while error is not None:
         quoted = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import kdq
 from kdq import ledger
 from kdq.errors import Stopped, UserError
+from kdq.files import refusal
 from kdq.fingerprint import Fingerprints
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -54,6 +55,8 @@ def running(log_file):
         except Stopped as stop:
             end(f"{stop}; the log is {log_file}", 128 + signal.SIGTERM)
         except Exception as error:
+            if reason := refusal(error):  # what else is written says so itself
+                end(f"{log_file}: can't be written ({reason}); see to that and start again")
             with contextlib.suppress(OSError):
                 traceback.print_exc()
             end(f"{type(error).__name__}: {error}; the traceback is in {log_file}")

@@ -35,8 +35,10 @@ def or_stop(function, *arguments):
         raise SystemExit(1) from None
 
 
-if workflow.is_main_process and stale_lock.remove(Path(".snakemake")):
-    sys.stderr.write("The lock of a run that was killed is removed.\n")
+if workflow.is_main_process:
+    if stale_lock.remove(Path(".snakemake")):
+        sys.stderr.write("The lock of a run that was killed is removed.\n")
+    or_stop(working_folder.look_for_room, Path(".snakemake"))
 
 
 def prepare_folder():

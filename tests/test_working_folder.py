@@ -1,5 +1,6 @@
 """Before the jobs begin: folders that can't be written to, and files of a time to come."""
 
+import errno
 import os
 import time
 
@@ -28,3 +29,22 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="can't be written to") as refused:
         working_folder.prepare(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+class TestRoom:
+    def test_a_full_disk_is_one_line_and_nothing_is_left_there(self, tmp_path, monkeypatch):
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=f"^{tmp_path}: can't be written .No space left on device.; make room"):
+            working_folder.look_for_room(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_with_room_nothing_happens(self, tmp_path):
+        working_folder.look_for_room(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_is_not_there_is_none_to_look_at(self, tmp_path):
+        working_folder.look_for_room(tmp_path / "missing")
+        assert not (tmp_path / "missing").exists()
