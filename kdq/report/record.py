@@ -1,9 +1,19 @@
 """What a table or a figure was made from: a file beside it."""
 
+from pathlib import Path
+
 from kdq.files import sha256, write_json
+from kdq.train import history
 
 
 def write(path, job: dict, inputs: list[str], outputs: list[str]) -> None:
-    """Write the record of what ``job`` made: the job, and the SHA-256 of each of its input and output files."""
+    """Write the record of what ``job`` made: the job, and the SHA-256 of each of its input and output files.
+
+    Of a history it is the digest of what is reproducible: another run of the same training makes the same figure.
+    """
     made = {str(file): sha256(file) for file in outputs if str(file) != str(path)}
-    write_json(path, {"job": job, "inputs": {str(file): sha256(file) for file in inputs}, "outputs": made})
+    write_json(path, {"job": job, "inputs": {str(file): _digest(file) for file in inputs}, "outputs": made})
+
+
+def _digest(file) -> str:
+    return history.digest(file) if Path(file).name == "history.csv" else sha256(file)

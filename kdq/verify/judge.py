@@ -111,7 +111,7 @@ class Judge:
                 continue
             if path not in self.contents:
                 reasons.append(f"{name} is missing")
-            elif self.contents[path].sha256 != digest:
+            elif self.contents[path].known_as != digest:
                 reasons.append(f"{name} has another digest")
             elif product.inputs and role not in product.inputs and "/seed=" in role:
                 reasons.append(f"{name} is no longer among its inputs")
