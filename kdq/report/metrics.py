@@ -44,7 +44,7 @@ class Metrics(Open):
     validation: Part
     test: Part
     file_bytes: int
-    entropy_bytes: int | None = None
+    entropy_bytes: int | None
     nominal_bits: FiniteFloat
     parameters: int
     quantized_weights: int

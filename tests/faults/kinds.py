@@ -136,7 +136,10 @@ def damage_checkpoint(study: Study, random: Random):
 
 @contextlib.contextmanager
 def power_cut(study: Study, random: Random):
-    """Everything ends at once, and files that were just renamed, and Snakemake's records, lack what was not synced."""
+    """Everything ends at once, and files that were just renamed, and Snakemake's records, lack what was not synced.
+
+    Afterwards what errors name is removed, and `make adopt` looks for what nobody read, as docs/slurm.md says.
+    """
     study.restore(TEACHER)
     before = time.time()
     run = study.start()
@@ -148,7 +151,8 @@ def power_cut(study: Study, random: Random):
         for file in (study.folder / part).rglob("*"):
             if file.is_file() and file.stat().st_mtime >= before and file.stat().st_size and random.random() < 0.3:
                 os.truncate(file, random.choice([0, random.randrange(file.stat().st_size)]))
-    yield remove_named(study, end(study.start()))
+    said = remove_named(study, end(study.start()))
+    yield said + study.adopt()
 
 
 def remove_named(study: Study, said: str) -> str:
