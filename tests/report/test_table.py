@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,14 @@ def test_metrics_that_are_none_are_named(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match="metrics.json"):
             table.read_metrics(path)
+
+
+@pytest.mark.parametrize("column", table.SIZES)
+def test_metrics_without_a_size_are_named(tmp_path, column):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({key: value for key, value in cell("hard").items() if key != column}))
+    with pytest.raises(UserError, match=f"^{path}: .*{column}"):
+        table.read_metrics(path)
 
 
 def test_summary_by_hand():
