@@ -5,17 +5,12 @@ import sys
 from functools import cache
 from pathlib import Path
 
-HOME = workflow.basedir
-sys.path.insert(0, HOME)
-
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
-from kdq import stale_lock, working_folder
 from kdq.config import DATASETS, read_study, typed
 from kdq.data.folder_digest import folder_digest
 from kdq.environment import import_from
-from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints
 from kdq.job import Job
 from kdq.quantize import measured
@@ -23,28 +18,6 @@ from kdq.recipe import spell
 from kdq.root.keys import local_files
 from kdq.targets import check as check_target
 from kdq.together import beside, missing_students, of_one_teacher, to_make_together
-from kdq.wakeups import one_at_a_time
-
-
-def or_stop(function, *arguments):
-    """The function's result; what a user got wrong is said in one line, and Snakemake stops before it plans."""
-    try:
-        return function(*arguments)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(1) from None
-
-
-if workflow.is_main_process:
-    if stale_lock.remove(Path(".snakemake")):
-        sys.stderr.write("The lock of a run that was killed is removed.\n")
-    or_stop(working_folder.look_for_room, Path(".snakemake"))
-
-
-def prepare_folder():
-    for line in or_stop(working_folder.prepare, Path("results"), Path("logs")):
-        sys.stderr.write(f"{line}\n")
-
 
 import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 

@@ -1,0 +1,30 @@
+# Included before anything is said: with no room for Snakemake's log every line of it would come with a traceback.
+import sys
+from pathlib import Path
+
+HOME = workflow.basedir
+sys.path.insert(0, HOME)
+
+from kdq import stale_lock, working_folder
+from kdq.errors import UserError
+from kdq.wakeups import one_at_a_time
+
+
+def or_stop(function, *arguments):
+    """The function's result; what a user got wrong is said in one line, and Snakemake stops before it plans."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(1) from None
+
+
+if workflow.is_main_process:
+    if stale_lock.remove(Path(".snakemake")):
+        sys.stderr.write("The lock of a run that was killed is removed.\n")
+    or_stop(working_folder.look_for_room, Path(".snakemake"))
+
+
+def prepare_folder():
+    for line in or_stop(working_folder.prepare, Path("results"), Path("logs")):
+        sys.stderr.write(f"{line}\n")
