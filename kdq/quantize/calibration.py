@@ -104,16 +104,16 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
     return cross, gram
 
 
-def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
-    """Yield pairs of float64 (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
+def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES, dtype=torch.float64):
+    """Yield pairs (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
     analog, quantized = chunked(analog), chunked(quantized)
     shape, stride, chosen = _selection(module, analog, sampling, seed)
     count, width = groups(module), module.weight[0].numel()
-    size = max(1, chunk_bytes // (8 * count * width))
+    size = max(1, chunk_bytes // (dtype.itemsize * count * width))
     for x, xq, taken in zip(analog, quantized, _by_chunk(chosen, shape, analog), strict=True):
         views = patches(module, x, stride), patches(module, xq, stride)
         for part in _parts(views[0].shape[:3], taken, size, x.device):
-            yield tuple(_rows(view, part, count) for view in views)
+            yield tuple(_rows(view, part, count, dtype) for view in views)
 
 
 def columns(module, analog, quantized, sampling="all", seed=0, size=36):
@@ -252,7 +252,7 @@ def _parts(shape, chosen, size, device):
         yield _indices(part, shape)
 
 
-def _rows(view, part, count) -> torch.Tensor:
-    """The patches ``part`` of a view as float64 (groups, patches, inputs of an output)."""
-    chunk = view[part].double().flatten(0, -4)
+def _rows(view, part, count, dtype) -> torch.Tensor:
+    """The patches ``part`` of a view as (groups, patches, inputs of an output)."""
+    chunk = view[part].to(dtype).flatten(0, -4)
     return chunk.reshape(len(chunk), count, -1).movedim(1, 0)

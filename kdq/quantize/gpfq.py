@@ -19,7 +19,7 @@ a time is written out as above, on top of <X~_t, u> for the u before the block: 
 import torch
 
 from kdq.quantize.keys import Quantizer
-from kdq.quantize.substitution import Layout, nearest, reciprocal_diagonal, solve, substitute, triangle_product
+from kdq.quantize.substitution import Layout, Nearest, solve, substitute, triangle_product
 
 
 class Parameters(Quantizer):
@@ -55,7 +55,7 @@ def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True
     layout = Layout(weight, step)
     weight, cross, gram = layout.matrices(weight, cross, gram)
     target = triangle_product(cross, weight.mT)
-    codes, z = substitute(target, gram, layout, nearest(*layout.bounds(low, high)), block=block)
+    codes, z = substitute(target, gram, layout, Nearest(*layout.bounds(low, high)), block=block)
     found = layout.codes(codes)
     if not errors:
         return found, None
@@ -90,7 +90,7 @@ def gpfq_by_residuals(weight, columns, step, low, high):
             target = target + (quantized @ residual.mT).view(groups, -1, alphabets, rows)
         z = (target / step).contiguous().flatten(2)
         found = torch.empty_like(z)
-        solve(z, found, gram, reciprocal_diagonal(gram), nearest(low, high), 0, stop - start, 32)
+        solve(z, found, gram, Nearest(low, high), weight[0].numel())
         decoded = found.view(groups, -1, alphabets, rows) * step
         wanted = here[:, :, None].expand_as(decoded)
         # One product with both kinds of columns reads and writes the residuals, the largest tensor, once.

@@ -20,7 +20,7 @@ import torch
 
 from kdq.quantize.hessian import input_order, reordered, ridge, upper_factor
 from kdq.quantize.keys import LookingAhead
-from kdq.quantize.substitution import Layout, nearest, substitute, triangle_product
+from kdq.quantize.substitution import Layout, Nearest, substitute, triangle_product
 
 
 class Parameters(LookingAhead):
@@ -47,7 +47,7 @@ def gptq(weight, cross, gram, step, low, high, damping=0.01, order="natural", bl
     alive = gram.diagonal(dim1=-2, dim2=-1) > 0
     triangle = upper_factor(reordered(gram + ridge(gram, damping).diag_embed(), order)).mT
     target = triangle_product(triangle, (weight * alive[:, None]).mT.take_along_dim(order[:, :, None], 1))
-    codes, _ = substitute(target, triangle, layout, nearest(*layout.bounds(low, high)), block=block)
+    codes, _ = substitute(target, triangle, layout, Nearest(*layout.bounds(low, high)), block=block)
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 

@@ -249,7 +249,7 @@ def quantize_layer(
     if not (calibration.finite() and float_weight.sum().isfinite()):
         raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
     choice = choose(float_weight, calibration, quantizer, alphabet, parameters)
-    codes = choice.codes.reshape(module.weight.shape)
+    codes = choice.codes.contiguous().reshape(module.weight.shape)
     step = choice.step.flatten()[: None if parameters.granularity == "channel" else 1]
     module.weight.data = decode(codes, step).to(module.weight)
     error = choice.relative_error
@@ -278,8 +278,9 @@ def with_error(layer: QuantizedLayer, float_layer: nn.Module, own_layer: nn.Modu
 
 def _error_on_rows(calibration: Calibration, float_weight: torch.Tensor) -> float:
     """||X W' - X~ Q'|| / ||X W'|| of a layer whose weight is decoded codes by now."""
-    error, weights = RelativeError(), (float_weight.mT, weight_matrix(calibration.module).mT)
-    for x, xq in rows(*calibration.inputs):
+    weights = (weight.mT.float() for weight in (float_weight, weight_matrix(calibration.module)))
+    error, weights = RelativeError(), tuple(weights)
+    for x, xq in rows(*calibration.inputs, dtype=torch.float32):
         error.add(x @ weights[0], xq @ weights[1])
     return float(error)
 

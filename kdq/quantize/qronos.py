@@ -22,7 +22,7 @@ import torch
 
 from kdq.quantize.hessian import input_order, reordered, ridge, upper_factor
 from kdq.quantize.keys import LookingAhead
-from kdq.quantize.substitution import Layout, nearest, substitute
+from kdq.quantize.substitution import Layout, Nearest, substitute
 
 
 class Parameters(LookingAhead):
@@ -46,7 +46,7 @@ def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", 
     target = torch.linalg.solve_triangular(factor, wanted, upper=True)
     first = wanted[:, :1] - hessian[:, :1, 1:] @ weight[:, 1:]
     target[:, :1] = first * factor[:, :1, :1] / hessian[:, :1, :1]
-    codes, _ = substitute(target, factor.mT, layout, nearest(*layout.bounds(low, high)), block=block)
+    codes, _ = substitute(target, factor.mT, layout, Nearest(*layout.bounds(low, high)), block=block)
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 

@@ -41,7 +41,8 @@ def radius(weight, percentile, granularity) -> torch.Tensor:
 
     A row whose quantile is 0 gives its largest |w|.
     """
-    quantile = largest = weight.abs().amax(-1)
+    smallest, largest = weight.aminmax(dim=-1)
+    quantile = largest = torch.maximum(-smallest, largest)
     if percentile < 1:
         ascending = weight.abs().sort(-1).values
         position = percentile * (ascending.shape[-1] - 1)
@@ -158,7 +159,8 @@ def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
     def of_best(candidates):
         return candidates.gather(0, best[None])[0]
 
-    kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0]
+    several = len(scales) > 1
+    kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0] if several else codes[0]
     relative_error = None
     if exact:
         energy = float(energies.sum())

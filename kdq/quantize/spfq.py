@@ -19,7 +19,7 @@ import torch
 
 from kdq.parameters import Annotated, Field, NonNegativeInt
 from kdq.quantize.keys import Quantizer
-from kdq.quantize.substitution import Layout, nearest, reciprocal_diagonal, substitute, triangle_product
+from kdq.quantize.substitution import Layout, Nearest, reciprocal_diagonal, substitute, triangle_product
 
 
 class Parameters(Quantizer):
@@ -46,7 +46,7 @@ def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32)
     groups, rows, inputs = weight.shape
     uniform = torch.rand(rows, groups, inputs, dtype=torch.float64, generator=generator).to(weight.device)
     target = triangle_product(gram, aligned(weight, cross, gram, alignment).mT)
-    rounding = nearest(*layout.bounds(low, high))
+    rounding = Nearest(*layout.bounds(low, high))
     return layout.codes(substitute(target, gram, layout, rounding, uniform.permute(1, 2, 0) - 0.5, block)[0])
 
 

@@ -7,10 +7,12 @@ Such a quantizer says of every layer a lower triangle L and a target r, and its 
 so that every code makes up for the errors that those before it made. L is X~'X~ where the codes follow the path of
 the outputs (GPFQ and its kin), or the factor R' of X~'X~ = R R' where each step also looks ahead to the best that all
 later weights could still do (GPTQ, Qronos). The sums over codes are done by halves, so that nearly all of the work is
-matrix products.
+matrix products; what is left goes column by column, compiled where the layer is large.
 """
 
 import torch
+
+from kdq.quantize import compiled
 
 
 class Layout:
@@ -51,13 +53,14 @@ class Layout:
         return values.movedim(2, 0).reshape(self._step.shape)
 
 
-def nearest(low, high):
-    """The rounding c = clip(floor(z + 1/2), low, high)."""
+class Nearest:
+    """The rounding c = clip(floor(z + 1/2), low, high); bounds are numbers, or (g, 1, K N)."""
 
-    def round_half_up(z_and_half, code):
-        torch.floor(z_and_half, out=code).clamp_(low, high)
+    def __init__(self, low, high):
+        self.low, self.high = low, high
 
-    return round_half_up
+    def __call__(self, z_and_half, code) -> None:
+        torch.floor(z_and_half, out=code).clamp_(self.low, self.high)
 
 
 def substitute(target, triangle, layout, rounding, dither=None, block=32):
@@ -71,9 +74,9 @@ def substitute(target, triangle, layout, rounding, dither=None, block=32):
     z = target[:, :, None] / layout.step
     if dither is not None:
         z += (dither * triangle.diagonal(dim1=-2, dim2=-1)[..., None])[:, :, None]
-    z = z.flatten(2)
+    z = z.flatten(2).contiguous()
     codes = torch.empty_like(z)
-    solve(z, codes, triangle, reciprocal_diagonal(triangle), rounding, 0, z.shape[1], block)
+    solve(z, codes, triangle, rounding, layout.rows * layout.inputs, block)
     return tuple(numbers.unflatten(2, (-1, layout.rows)) for numbers in (codes, z))
 
 
@@ -95,27 +98,44 @@ def triangle_product(matrix, right, upper=False, block=256):
     return product
 
 
-def solve(z, codes, triangle, reciprocal, rounding, start, stop, block):
-    """Write the codes c_t of inputs ``start`` to ``stop``; ``z`` has L_tt z_t without those before, becomes z_t + 1/2.
+def solve(z, codes, triangle, rounding, weights, block=32) -> None:
+    """Write ``codes`` (g, d, n), contiguous; ``z`` has L_tt z_t without the codes before t, and becomes z_t + 1/2.
 
-    The first half is solved, corrects the second half in one matrix product, and the second half is solved:
-
-        codes[start:middle]  <- solve
-        z[middle:stop]       -= triangle[middle:stop, start:middle] @ codes[start:middle]
-        codes[middle:stop]   <- solve
+    ``weights``: how many the layer has, in a group. The columns of a large one are compiled where they are rounded to
+    the nearest code. Both ways find the same codes but for ties within the last digit; so which it is depends on the
+    layer alone, and not on how many alphabets it is quantized with or on what else a job does.
     """
-    if stop - start > block:
-        middle = (start + stop) // 2
-        solve(z, codes, triangle, reciprocal, rounding, start, middle, block)
-        z[:, middle:stop].baddbmm_(triangle[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
-        solve(z, codes, triangle, reciprocal, rounding, middle, stop, block)
+    reciprocal = reciprocal_diagonal(triangle)
+    columns = _one_by_one
+    if isinstance(rounding, Nearest) and compiled.pays(z.device, weights):
+        bounds = (torch.as_tensor(bound).to(z) for bound in (rounding.low, rounding.high))
+        columns, rounding = compiled.columns, [bound.expand(len(z), 1, z.shape[2]).contiguous() for bound in bounds]
+    _halves(columns, z, codes, triangle, reciprocal, rounding, 0, z.shape[1], block)
+
+
+def _halves(columns, z, codes, triangle, reciprocal, rounding, start, stop, block):
+    """The codes of inputs ``start`` to ``stop``. The first half is solved, corrects the second, which is solved then:
+
+    codes[start:middle]  <- solve
+    z[middle:stop]       -= triangle[middle:stop, start:middle] @ codes[start:middle]
+    codes[middle:stop]   <- solve
+    """
+    if stop - start <= block:
+        columns(z, codes, triangle[:, start:stop, start:stop], reciprocal, rounding, start)
         return
+    middle = (start + stop) // 2
+    _halves(columns, z, codes, triangle, reciprocal, rounding, start, middle, block)
+    z[:, middle:stop].baddbmm_(triangle[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
+    _halves(columns, z, codes, triangle, reciprocal, rounding, middle, stop, block)
+
+
+def _one_by_one(z, codes, lower, reciprocal, rounding, start):
+    stop = start + lower.shape[-1]
     # All of the block is z + 1/2 from here on: two operations fewer for every single column.
     scale = reciprocal[:, start:stop, None]
     panel, found = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
-    lower = triangle[:, start:stop, start:stop] * scale
     # The codes that are still to come count as 0: to cut them off for every column takes longer than to multiply them.
     found.zero_()
-    for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, found, lower)), strict=True):
+    for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, found, lower * scale)), strict=True):
         here.baddbmm_(row, found, alpha=-1)
         rounding(here, code)

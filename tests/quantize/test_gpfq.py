@@ -12,6 +12,8 @@ from kdq.quantize.gpfq import gpfq
 from kdq.quantize.rtn import rtn
 from tests.quantize.problems import golden, gram_matrices, path, problem
 
+pytestmark = pytest.mark.usefixtures("columns_both_ways")
+
 
 def sequential(weight, analog, quantized, step, low, high):
     """The published loop over columns, rounding to the nearest level."""

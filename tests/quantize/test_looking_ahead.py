@@ -15,6 +15,8 @@ from kdq.quantize.qronos import qronos
 from kdq.quantize.rtn import rtn
 from tests.quantize.problems import correlated, gram_matrices, problem, squared_errors
 
+pytestmark = pytest.mark.usefixtures("columns_both_ways")
+
 SHAPES = dict(
     seed=st.integers(0, 10**6),
     rows=st.integers(1, 5),

@@ -13,6 +13,8 @@ from kdq.quantize.rtn import rtn
 from kdq.stages import find_stages
 from tests.quantize.problems import correlated, gram_matrices, squared_errors
 
+pytestmark = pytest.mark.usefixtures("columns_both_ways")
+
 STAGES = [stage for stage in find_stages(Path(kdq.__file__).parent).values() if stage.kind == "quantize"]
 ONE_BY_ONE = [stage for stage in STAGES if stage.name not in ("rtn", "adaround")]
 LOW, HIGH = -4, 3

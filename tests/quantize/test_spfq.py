@@ -9,6 +9,8 @@ from kdq.quantize.gpfq import gpfq
 from kdq.quantize.spfq import Parameters, aligned, configured, spfq
 from tests.quantize.problems import correlated, gram_matrices, path, problem
 
+pytestmark = pytest.mark.usefixtures("columns_both_ways")
+
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
