@@ -91,10 +91,10 @@ def gpfq_by_residuals(weight, columns, step, low, high):
         z = (target / step).contiguous().flatten(2)
         found = torch.empty_like(z)
         solve(z, found, gram, Nearest(low, high), weight[0].numel())
-        decoded = found.view(groups, -1, alphabets, rows) * step
-        wanted = here[:, :, None].expand_as(decoded)
-        # One product with both kinds of columns reads and writes the residuals, the largest tensor, once.
-        change = (wanted - decoded)[:, None] if block.shape[1] == 1 else torch.stack([wanted, -decoded], 1)
+        # One product of both kinds of columns, X w - X~ q of the block, goes once through the largest tensor.
+        change = z.new_zeros(groups, block.shape[1], stop - start, alphabets, rows)
+        change[:, 0] = here[:, :, None]
+        change[:, -1].addcmul_(found.view(groups, -1, alphabets, rows), step, value=-1)
         residual.baddbmm_(change.flatten(3).flatten(1, 2).mT, kinds)
         outputs.baddbmm_(here.mT.to(outputs), columns_here[:, 0])
         codes.append(found.to(torch.int16))

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.slurm.cluster import Cluster
+from tests.slurm.submission import SOON
 from tests.workflow.study import Workflow
 
 SMALL = {"architecture": "resnet18", "width": 0.0625, "batch_size": 128}
@@ -87,6 +89,13 @@ class Study:
         words = self.workflow.command("--cores", "2", *self.targets, *arguments)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(words, cwd=self.folder, env=self.workflow.environment, **pipes)
+
+    def submit(self, cluster: Cluster) -> subprocess.Popen:
+        """The documented command on a cluster, for the student alone, running."""
+        words = self.workflow.command("--workflow-profile", "profiles/slurm", *SOON, f"{STUDENT}/model.safetensors")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        environment = {**self.workflow.environment, **cluster.variables}
+        return subprocess.Popen(words, cwd=self.folder, env=environment, **pipes)
 
     def run(self) -> subprocess.CompletedProcess:
         """The documented command, to its end."""

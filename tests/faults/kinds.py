@@ -25,6 +25,7 @@ from tests.faults.disturbed import (
     processes_of,
     send,
 )
+from tests.slurm.cluster import Cluster, cluster
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 EVALUATION = ("metrics.json", "predictions.safetensors")
@@ -282,6 +283,26 @@ def outlived(study: Study, random: Random):
     yield said
 
 
+def by_slurm(disturb):
+    """``disturb(cluster, number of the job)`` while a student trains on a SLURM of one node; Snakemake goes on."""
+
+    @contextlib.contextmanager
+    def fault(study: Study, random: Random):
+        study.restore(STUDENT)
+        with cluster() as slurm:
+            run = study.submit(slurm)
+            study.job(STUDENT, "distill", run)
+            numbers = [number for number, comment in slurm.jobs().items() if "rule_distill_" in comment]
+            time.sleep(random.uniform(0, study.seconds_of(f"{STUDENT}/model.safetensors")))
+            with contextlib.suppress(subprocess.CalledProcessError):  # the job has ended
+                for number in numbers:
+                    disturb(slurm, number)
+            said = end(run)
+        yield said if run.returncode == 0 else f"{said}\nlost: the run on SLURM itself did not come through"
+
+    return fault
+
+
 KINDS = {
     **{f"{number.name} of a {job}": kill_job(job, number) for job in JOBS for number in SIGNALS},
     **{f"{number.name} of Snakemake": kill_snakemake(number) for number in SIGNALS},
@@ -295,4 +316,10 @@ KINDS = {
     "clock set back": clock_set_back,
     "edit during a job": edit,
     "jobs outlive Snakemake": outlived,
+    "SLURM: job cancelled": by_slurm(Cluster.cancel),
+    "SLURM: job stopped": by_slurm(Cluster.stop_job),
+    "SLURM: job requeued": by_slurm(Cluster.requeue),
+    "SLURM: job preempted": by_slurm(Cluster.preempt),
+    "SLURM: node down": by_slurm(Cluster.node_down_and_back),
+    "SLURM: controller killed": by_slurm(Cluster.restart_controller),
 }

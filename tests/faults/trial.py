@@ -10,6 +10,7 @@ from random import Random
 
 from tests.faults.disturbed import Study
 from tests.faults.kinds import KINDS
+from tests.slurm import cluster
 
 
 @dataclass
@@ -54,6 +55,8 @@ def said_last(text: str) -> str:
 
 def unavailable(kind: str, folder: Path) -> str:
     """Why a fault can't be brought about on this machine; empty where it can."""
+    if kind.startswith("SLURM"):
+        return cluster.unavailable()
     if not kind.startswith(("disk full", "read-only")):
         return ""
     if os.geteuid():

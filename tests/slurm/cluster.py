@@ -66,12 +66,13 @@ def unavailable() -> str:
 
 
 class Cluster:
-    """A running cluster; ``environment`` is what its commands need."""
+    """A running cluster; ``environment`` is what its commands need, ``variables`` what that has of its own."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.host = socket.gethostname().split(".")[0]
-        self.environment = {**os.environ, "SLURM_CONF": f"{folder}/slurm.conf", "PATH": self._shims()}
+        self.variables = {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": self._shims()}
+        self.environment = {**os.environ, **self.variables}
         ports = iter(free_ports(2))
         text = CONFIGURATION.format(host=self.host, folder=folder, controller_port=next(ports), node_port=next(ports))
         (folder / "slurm.conf").write_text(text)
@@ -135,6 +136,31 @@ class Cluster:
                 logs = "\n".join(path.read_text()[-2000:] for path in self.folder.glob("slurm*.log"))
                 raise subprocess.TimeoutExpired(f"waiting for the cluster; its logs end with:\n{logs}", seconds)
             time.sleep(0.1)
+
+    def cancel(self, number: str) -> None:
+        self.run("scancel", number)
+
+    def stop_job(self, number: str) -> None:
+        """SIGTERM to a job, as at its time limit."""
+        self.run("scancel", "--signal=TERM", number)
+
+    def requeue(self, number: str) -> None:
+        self.run("scontrol", "requeue", number)
+
+    def preempt(self, number: str) -> None:
+        """An urgent job that takes the whole node."""
+        self.run("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+
+    def node_down_and_back(self, number: str) -> None:
+        """The node fails under a job, and comes back."""
+        self.run("scontrol", "update", f"NodeName={self.host}", "State=DOWN", "Reason=test")
+        self.wait_for(lambda: number not in self.jobs())
+        self.run("scontrol", "update", f"NodeName={self.host}", "State=RESUME")
+
+    def restart_controller(self, number: str) -> None:
+        """The controller is killed, and started again."""
+        self.end("slurmctld", signal.SIGKILL)
+        self.start_controller()
 
     def jobs(self, state: str = "RUNNING") -> dict[str, str]:
         """Jobs in a state: comment (rule and wildcards) by job number."""

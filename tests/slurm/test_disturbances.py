@@ -1,10 +1,10 @@
 """What a cluster does to jobs costs time and nothing else: the model is that of the undisturbed run, byte for byte."""
 
 import re
-import signal
 
 import pytest
 
+from tests.slurm.cluster import Cluster
 from tests.slurm.submission import Submitted, end
 from tests.workflow.study import Workflow
 
@@ -23,12 +23,12 @@ def undisturbed(tmp_path_factory) -> bytes:
 
 
 def train(study: Submitted, disturb, *arguments) -> str:
-    """Train on the cluster and ``disturb(number of the job)`` after an epoch; gives what Snakemake said."""
+    """Train on the cluster and ``disturb(cluster, number of the job)`` after an epoch; gives what Snakemake said."""
     study.configure({"recipes": [RECIPE]})
     run = study.start(MODEL, *arguments)
     number = study.running("root", run)
     study.cluster.wait_for(lambda: "epoch   2/" in study.log("root"), seconds=600)
-    disturb(number)
+    disturb(study.cluster, number)
     said = end(run)
     assert run.returncode == 0, said
     return said
@@ -36,14 +36,14 @@ def train(study: Submitted, disturb, *arguments) -> str:
 
 @pytest.mark.minutes
 def test_cancelled_it_is_submitted_again(submitted, undisturbed):
-    said = train(submitted, lambda number: submitted.cluster.run("scancel", number))
+    said = train(submitted, Cluster.cancel)
     assert "Trying to restart" in said
     assert re.search(r"going on after epoch \d+", submitted.log("root"))
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
 
 
 def test_stopped_by_sigterm_as_at_a_time_limit(submitted, undisturbed):
-    said = train(submitted, lambda number: submitted.cluster.run("scancel", "--signal=TERM", number))
+    said = train(submitted, Cluster.stop_job)
     assert re.search(r"error: stopped by SIGTERM in epoch \d+ of 80; started again it goes on after epoch \d+", said)
     assert re.search(r"going on after epoch \d+", submitted.log("root"))
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
@@ -51,7 +51,7 @@ def test_stopped_by_sigterm_as_at_a_time_limit(submitted, undisturbed):
 
 @pytest.mark.minutes
 def test_requeued_by_the_cluster(submitted, undisturbed):
-    said = train(submitted, lambda number: submitted.cluster.run("scontrol", "requeue", number))
+    said = train(submitted, Cluster.requeue)
     assert "Trying to restart" not in said
     assert re.search(r"going on after epoch \d+", submitted.log("root"))
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
@@ -59,11 +59,7 @@ def test_requeued_by_the_cluster(submitted, undisturbed):
 
 @pytest.mark.minutes
 def test_preempted_by_an_urgent_job(submitted, undisturbed):
-    def preempt(number):
-        urgent = ("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
-        submitted.cluster.run(*urgent)
-
-    said = train(submitted, preempt)
+    said = train(submitted, Cluster.preempt)
     assert "Trying to restart" not in said
     assert re.search(r"going on after epoch \d+", submitted.log("root"))
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
@@ -71,24 +67,13 @@ def test_preempted_by_an_urgent_job(submitted, undisturbed):
 
 @pytest.mark.minutes
 def test_node_down_and_back(submitted, undisturbed):
-    def down(number):
-        cluster = submitted.cluster
-        node = f"NodeName={cluster.host}"
-        cluster.run("scontrol", "update", node, "State=DOWN", "Reason=test")
-        cluster.wait_for(lambda: number not in cluster.jobs())
-        cluster.run("scontrol", "update", node, "State=RESUME")
-
-    train(submitted, down)
+    train(submitted, Cluster.node_down_and_back)
     assert re.search(r"going on after epoch \d+", submitted.log("root"))
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
 
 
 @pytest.mark.minutes
 def test_controller_restarted(submitted, undisturbed):
-    def restart(number):
-        submitted.cluster.end("slurmctld", signal.SIGKILL)
-        submitted.cluster.start_controller()
-
-    train(submitted, restart)
+    train(submitted, Cluster.restart_controller)
     assert "going on" not in submitted.log("root"), "the job does not notice"
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
