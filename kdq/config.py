@@ -145,6 +145,8 @@ def merged(files) -> dict:
     for file in files:
         try:
             content = yaml.safe_load(Path(file).read_text()) or {}
+        except FileNotFoundError:
+            raise UserError(f"{file}: no such file, expected a config") from None
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
         if not isinstance(content, dict):

@@ -44,5 +44,6 @@ def nearest(word, choices) -> str:
     import difflib
 
     found = word[:LONGEST_WORD] if isinstance(word, str) else shown(word)
-    alike = difflib.get_close_matches(found, [str(choice) for choice in choices], n=1, cutoff=0.5)
+    likeness = 0.5 if len(found) < 4 else 0.6  # of two letters, one is enough
+    alike = difflib.get_close_matches(found, [str(choice) for choice in choices], n=1, cutoff=likeness)
     return f"; did you mean {alike[0]!r}?" if alike else ""
