@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -33,7 +34,7 @@ def test_other_roundings_are_not_compiled(monkeypatch):
 
 def test_what_cannot_be_kept_is_compiled_anew(tmp_path):
     script = """
-import sys, pathlib, torch
+import torch
 from kdq.quantize import compiled
 from kdq.quantize.gpfq import gpfq
 compiled.WEIGHTS = 0
@@ -43,7 +44,8 @@ print(gpfq(torch.tensor([[0.6, 0.3]]), torch.eye(2), torch.eye(2), 0.25, -4, 3).
     environment = {"NUMBA_CACHE_DIR": str(kept), "PATH": "/usr/bin:/bin"}
 
     def run():
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+        words, home = [sys.executable, "-c", script], Path(__file__).parents[2]
+        done = subprocess.run(words, cwd=home, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout == "[[2, 1]]\n"
 
