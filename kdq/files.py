@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kdq import seal
 from kdq.errors import UserError, shown
+from kdq.stopping import stopped_later
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -132,7 +133,8 @@ def write_tensors(path, tensors, header: dict) -> None:
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as aside:
-        save_file(contiguous, aside, metadata=header_text(header))
+        with stopped_later():
+            save_file(contiguous, aside, metadata=header_text(header))
         seal.seal(aside)
 
 
@@ -151,7 +153,7 @@ def read_header(path, *forms: str, sealed: bool = False) -> dict:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with safe_open(path, "np") as file:
+        with stopped_later(), safe_open(path, "np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from None
@@ -174,6 +176,7 @@ def read_tensors(path, form: str):
 
     header = read_header(path, form)
     try:
-        return header, load_file(path)
+        with stopped_later():
+            return header, load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: corrupted ({error})") from None

@@ -23,6 +23,7 @@ from kdq import ledger
 from kdq.errors import Stopped, UserError
 from kdq.files import refusal
 from kdq.fingerprint import Fingerprints
+from kdq.stopping import stop_on_sigterm, stopped_later
 
 HOME = Path(kdq.__file__).resolve().parent.parent
 
@@ -35,7 +36,7 @@ def running(log_file):
     traceback in the log. The log is locked meanwhile: nobody else makes the same files at the same time.
     """
     terminal = sys.stderr
-    signal.signal(signal.SIGTERM, _stop)
+    stop_on_sigterm()
     with locked(log_file) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
 
         def log(message) -> None:
@@ -60,27 +61,6 @@ def running(log_file):
             with contextlib.suppress(OSError):
                 traceback.print_exc()
             end(f"{type(error).__name__}: {error}; the traceback is in {log_file}")
-
-
-def _stop(number, frame) -> None:
-    signal.signal(number, signal.SIG_IGN)  # SLURM sends it to the job and to the command that passes it on
-    raise Stopped(f"stopped by {signal.Signals(number).name}")
-
-
-@contextlib.contextmanager
-def stopped_later():
-    """A SIGTERM that comes within the block stops the job behind it: compiled code may not bear to be ended amidst."""
-    if signal.getsignal(signal.SIGTERM) is not _stop:  # in no job, or in one that is stopping
-        yield
-        return
-    come = []
-    signal.signal(signal.SIGTERM, lambda number, frame: come.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, _stop)
-    if come:
-        _stop(come[0], None)
 
 
 @contextlib.contextmanager

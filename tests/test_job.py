@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from kdq.errors import UserError
+from kdq.files import read_tensors, write_tensors
 from kdq.fingerprint import Fingerprints
 from kdq.job import check_code, running
 
@@ -41,23 +44,54 @@ def test_a_stopped_job_says_so_in_one_line(job, tmp_path):
     assert "stopped by SIGTERM" in (tmp_path / "job.log").read_text()
 
 
-def test_stopped_while_its_code_is_checked_it_stops_behind_that(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def stopped_by():
+    """SIGTERM, as it comes from outside, with the handler of before restored at the end."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield lambda: os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_stopped_while_its_code_is_checked_it_stops_behind_that(monkeypatch, tmp_path, capsys, stopped_by):
     checked = []
 
     def of(self, *files):
-        os.kill(os.getpid(), signal.SIGTERM)
+        stopped_by()
         checked.append(files)
         return "planned"
 
     monkeypatch.setattr(Fingerprints, "of", of)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end, running(tmp_path / "job.log"):
-            check_code("planned", "scripts/a.py")
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as end, running(tmp_path / "job.log"):
+        check_code("planned", "scripts/a.py")
     assert checked and end.value.code == 128 + signal.SIGTERM
     assert capsys.readouterr().err == f"error: stopped by SIGTERM; the log is {tmp_path / 'job.log'}\n"
+
+
+@pytest.mark.parametrize("function", ["load_file", "save_file"])
+def test_stopped_while_a_file_is_read_or_written_it_does_not_call_the_file_damaged(
+    monkeypatch, tmp_path, capsys, stopped_by, function
+):
+    """The library takes an exception of a signal's handler for one of its own, and goes on to another error."""
+    path, original = tmp_path / "tensors", getattr(safetensors.torch, function)
+    write_tensors(path, {"weight": torch.zeros(3)}, {"format": "of a test"})
+    before = path.read_bytes()
+
+    def interrupted(*arguments, **keys):
+        try:
+            stopped_by()
+        except BaseException:
+            raise ValueError("could not determine the shape") from None
+        return original(*arguments, **keys)
+
+    monkeypatch.setattr(safetensors.torch, function, interrupted)
+    with pytest.raises(SystemExit) as end, running(tmp_path / "job.log"):
+        if function == "load_file":
+            read_tensors(path, "of a test")
+        else:
+            write_tensors(path, {"weight": torch.ones(3)}, {"format": "of a test"})
+    assert end.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == f"error: stopped by SIGTERM; the log is {tmp_path / 'job.log'}\n"
+    assert path.read_bytes() == before and {file.name for file in tmp_path.iterdir()} == {"tensors", "job.log"}
 
 
 def test_nobody_makes_the_same_files_at_the_same_time(job, tmp_path):

@@ -13,6 +13,7 @@ from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.models import resnet
 from kdq.root.fetch import fetch
+from kdq.stopping import stopped_later
 from kdq.train.settings import Network
 
 # What the networks edadaltocg/*_<data set> were trained with, as the package detectors, which they were published with,
@@ -61,9 +62,10 @@ def read(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with stopped_later():
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, whatever the bytes of a damaged file happen to mean
         raise UserError(f"{path}: not readable as weights ({download.reason(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
