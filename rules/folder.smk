@@ -5,9 +5,11 @@ from pathlib import Path
 HOME = workflow.basedir
 sys.path.insert(0, HOME)
 
+from snakemake.scheduling.job_scheduler import JobScheduler
+
 from kdq import stale_lock, working_folder
 from kdq.errors import UserError
-from kdq.wakeups import one_at_a_time
+from kdq.scheduler import one_at_a_time, stops_in_a_thread
 
 
 def or_stop(function, *arguments):
@@ -19,6 +21,7 @@ def or_stop(function, *arguments):
         raise SystemExit(1) from None
 
 
+stops_in_a_thread(JobScheduler)
 if workflow.is_main_process:
     if stale_lock.remove(Path(".snakemake")):
         sys.stderr.write("The lock of a run that was killed is removed.\n")
