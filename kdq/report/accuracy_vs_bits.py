@@ -11,6 +11,7 @@ from kdq.report import style
 
 FLOAT = 32
 ASIDE = 0.09  # from one quantizer's point to the next one's, in places of the axis
+COLUMNS = 3  # of panels
 LEGEND_COLUMNS = 3
 WIDEST = 0.5  # from the first one's to the last one's
 
@@ -30,16 +31,18 @@ def draw(summary: list[dict], dataset: str):
         for network in networks
         for quantizer in ("none", *quantizers)
     }
-    many = len(quantizers) > len(style.LINES)  # their legend stands below the panels, else it takes the place of one
+    many = len(quantizers) > len(style.LINES)
     looks = {
         quantizer: (style.of_curve if many else style.of_quantizer)(index) for index, quantizer in enumerate(quantizers)
     }
-    places_of_panels = len(networks) + (not many)
-    columns = min(3, places_of_panels)
+    # The legend takes the place of a panel, and stands below them all where it is long or no row has a place left.
+    below = many or len(networks) % COLUMNS == 0
+    places_of_panels = len(networks) + (not below)
+    columns = min(COLUMNS, places_of_panels)
     panel_rows = -(-places_of_panels // columns)
     with style.styled():
-        legend_lines = -(-(len(looks) + 2) // LEGEND_COLUMNS) if many else 0
-        figure = style.new_figure(style.WIDTH_INCHES, 0.7 + 1.95 * panel_rows + 0.2 * legend_lines + many)
+        legend_lines = -(-(len(looks) + 2) // LEGEND_COLUMNS) if below else 0
+        figure = style.new_figure(style.WIDTH_INCHES, 0.7 + 1.95 * panel_rows + 0.2 * legend_lines + 0.5 * below)
         panels = figure.subplots(panel_rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
         names = style.labels(networks)
         for index, (panel, network) in enumerate(zip(panels, networks, strict=False)):
@@ -48,7 +51,7 @@ def draw(summary: list[dict], dataset: str):
             panel.set_title(style.wrapped(names[network], 32))
         _set_axes(panels, len(networks), columns, places)
         keys = _legend_keys(looks, alone=len(networks) == 1)
-        if many:
+        if below:
             figure.legend(handles=keys, loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=3.2)
         else:
             panels[len(networks)].legend(handles=keys, loc="center", handlelength=3.2)

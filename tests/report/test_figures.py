@@ -124,6 +124,15 @@ def test_accuracy_vs_bits_places_a_mean_between_whole_bits():
     assert {round(place, 3) for place in (-aside, 0.5 + aside, 2.25 + aside)} <= drawn
 
 
+@pytest.mark.parametrize(("networks", "places"), [(2, 3), (3, 3), (4, 6)])
+def test_accuracy_vs_bits_has_no_row_for_the_legend_alone(networks, places):
+    names = ["teacher", "teacher/kd", "teacher/dkd,alpha=2", "teacher/dkd"][:networks]
+    cells = [cell(name) for name in names]
+    cells += [cell(f"{name}/gpfq,bits=2", keys={"bits": 2}, errors=[0.1] * 4) for name in names]
+    figure = accuracy_vs_bits.draw(summary.summarize(table.rows(cells, KINDS)), "digits")
+    assert len(figure.axes) == places and len(figure.legends) == (networks == 3)
+
+
 def test_accuracy_vs_bytes_draws_every_recipe_and_names_the_front():
     data = rows()
     figure = accuracy_vs_bytes.draw(data, "digits")
