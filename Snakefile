@@ -32,3 +32,5 @@ rule all:
     default_target: True
     input:
         all_targets(),
+    message:
+        "All of the study is there"
