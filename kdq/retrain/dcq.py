@@ -95,8 +95,9 @@ class SectionalTraining(Task):
         return outputs[1:]
 
     def forward(self, batch: Batch) -> Step:
-        self.epoch, images = batch.epoch, batch.images[-self.keys.images :]
-        self.seen = torch.cat([self.seen.to(images), images])[-self.keys.images :] if len(self.seen) else images
+        # Of this epoch alone, however short: a run that goes on from a checkpoint has not seen those before.
+        seen = [self.seen] if batch.epoch == self.epoch else []
+        self.epoch, self.seen = batch.epoch, torch.cat([*seen, batch.images])[-self.keys.images :]
         alone = batch.epoch <= self.sectional_epochs
         *features, teacher_logits = self._teacher_outputs(batch.images)
         terms, x = {}, batch.images

@@ -139,6 +139,18 @@ class TestStitched:
         task.network.train()(images)
         torch.testing.assert_close(task.network.layer4[1].bn2.running_mean, inputs[0].mean((0, 2, 3)))
 
+    def test_images_of_an_epoch_before_do_not_count(self, make):
+        """A run that goes on from a checkpoint has not seen them."""
+        first, second = itertools.islice(batches(), 2)
+        measured = []
+        for given in ([first, replace(second, epoch=2)], [replace(second, epoch=2)]):
+            task = make(images=10_000, sections=2)
+            for batch in given:
+                task(batch)
+            task.before_validation({"network": task.network})
+            measured.append(task.network.bn1.running_mean)
+        assert measured[0].equal(measured[1])
+
     @pytest.mark.parametrize("keys", [{"inputs": "student"}, {"sections": 1}, {"joint": 1.0}])
     def test_where_the_inputs_are_its_own_they_stay(self, make, keys):
         task = make(**keys)
