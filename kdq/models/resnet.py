@@ -19,7 +19,20 @@ TAPS = ("stem", *LAYERS, "embedding", *PREACTIVATIONS)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    kind = _NarrowShortcut if kernel == 1 and stride > 1 and inputs < 16 else nn.Conv2d
+    return kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class _NarrowShortcut(nn.Conv2d):
+    """A 1x1 convolution with stride that leaves the pixels between its steps out first: the same numbers.
+
+    With fewer input channels than a vector has numbers (8 with AVX2, 16 with AVX-512) oneDNN 3.12 writes past its
+    memory in the gradient of such weights in channels_last (oneDNN issue 6035): crashes, or wrong gradients.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        down, right = self.stride
+        return F.conv2d(input[:, :, ::down, ::right], weight, bias)
 
 
 class BasicBlock(nn.Module):

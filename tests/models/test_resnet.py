@@ -126,3 +126,28 @@ class TestErrors:
             UserError, match="stem 'cifra' does not exist, expected cifar or imagenet; did you mean 'ci"
         ):
             build(stem="cifra")
+
+
+class TestNarrowShortcuts:
+    """oneDNN writes past its memory in the gradient of 1x1 convolutions with stride and few channels, channels last."""
+
+    @pytest.mark.parametrize("width", [0.03, 0.0625, 0.125, 0.25])
+    def test_gradients_in_channels_last_are_those_in_double_precision(self, build, width):
+        shortcut = build("resnet18", width=width).layer2[0].downsample[0]
+        assert shortcut.stride == (2, 2)
+        inputs = torch.randn(32, shortcut.in_channels, 32, 32, generator=torch.Generator().manual_seed(0))
+        exact = torch.zeros_like(shortcut.weight, dtype=torch.double, requires_grad=True)
+        torch.nn.functional.conv2d(inputs.double(), exact, stride=2).sin().sum().backward()
+        shortcut = shortcut.to(memory_format=torch.channels_last)
+        torch.nn.init.zeros_(shortcut.weight)
+        for _ in range(30):  # memory written to is not always seen at once
+            shortcut.zero_grad()
+            shortcut(inputs.contiguous(memory_format=torch.channels_last)).sin().sum().backward()
+            torch.testing.assert_close(shortcut.weight.grad.double(), exact.grad, rtol=1e-4, atol=0.05)
+
+    def test_they_are_convolutions_of_the_same_numbers(self, build):
+        shortcut = build("resnet18", width=0.0625).layer2[0].downsample[0]
+        assert shortcut.in_channels == 4
+        inputs = torch.randn(2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+        expected = torch.nn.functional.conv2d(inputs, shortcut.weight, stride=2)
+        torch.testing.assert_close(shortcut(inputs), expected)
