@@ -3,18 +3,26 @@
 Snakemake tracks neither imported modules nor an edit that only touches a comment. A fingerprint follows the imports
 inside the package (grimp) from a script and a stage's file, and hashes each file's syntax tree without comments,
 docstrings and positions; it goes into a rule's params, so that exactly the jobs whose code changed run again.
+
+Every job asks for its own, and to parse the files takes longer than some jobs: the answer is kept below ``.snakemake/``
+with a digest of the bytes of all files of the package, which are read each time.
 """
 
 import ast
+import contextlib
+import glob
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 
 import grimp
 
 from kdq.errors import UserError
+from kdq.files import read_json, write_json
 
 PACKAGE = "kdq"
+KEPT = Path(".snakemake/code")  # of the working folder
 
 
 class Fingerprints:
@@ -35,7 +43,27 @@ class Fingerprints:
 
     def digests(self, *files) -> dict[str, str]:
         """The digest of each file that the fingerprint of ``files`` covers, by its path below ``home``."""
-        return {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
+        kept = KEPT / f"{hashlib.sha256(json.dumps([str(file) for file in files]).encode()).hexdigest()[:16]}.json"
+        content = self._content(files)
+        with contextlib.suppress(UserError):  # there is none, or it is damaged
+            if (known := read_json(kept, sealed=True)).get("content") == content:
+                return known["digests"]
+        found = {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
+        if KEPT.parent.is_dir() and content == self._content(files):  # no edit meanwhile
+            with contextlib.suppress(UserError, OSError):
+                write_json(kept, {"content": content, "digests": found}, alone=False)
+        return found
+
+    def _content(self, files) -> str:
+        """One digest for the bytes of ``files`` and of every file of the package, and for their paths."""
+        package = glob.iglob(f"{glob.escape(str(self.home))}/{PACKAGE}/**/*.py", recursive=True)
+        total = hashlib.sha256()
+        for path in sorted({str(self.home / file) for file in files}.union(package)):
+            with open(path, "rb") as file:
+                content = file.read()
+            total.update(f"{path} {len(content)} ".encode())
+            total.update(content)
+        return total.hexdigest()
 
     def closure(self, *files) -> list[Path]:
         """The files themselves and every file of the package that they import, directly or not, sorted."""

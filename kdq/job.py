@@ -22,7 +22,7 @@ import kdq
 from kdq import ledger
 from kdq.errors import Stopped, UserError
 from kdq.files import refusal
-from kdq.fingerprint import Fingerprints
+from kdq.fingerprint import Fingerprints, combined
 from kdq.stopping import stop_on_sigterm, stopped_later
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -91,23 +91,23 @@ def check_code(planned: str, *files) -> None:
     Called after the imports: what is running is then what the fingerprint in the result says. What it stands for is
     noted beside the results, so that they can tell which file changed since.
     """
-    code = Fingerprints(HOME)
-    if _of(code, *files) != planned:
+    digests = _digests(*files)
+    if combined(digests) != planned:
         raise UserError(
             f"the code of {files[-1]} or of what it imports changed after this run was planned; "
             "start snakemake again, it will plan with the code as it is now"
         )
-    ledger.note(planned, code.digests(*files))
+    ledger.note(planned, digests)
 
 
 def is_planned(job: dict, script: str) -> bool:
     """Is the code of another job, as ``check_code`` has it, that with which the job was planned?"""
-    return _of(Fingerprints(HOME), script, job["file"]) == job["code"]
+    return combined(_digests(script, job["file"])) == job["code"]
 
 
-def _of(code: Fingerprints, *files) -> str:
+def _digests(*files) -> dict[str, str]:
     with stopped_later():  # the scan for imports panics where a signal's handler raises
-        return code.of(*files)
+        return Fingerprints(HOME).digests(*files)
 
 
 def stage_module(kind: str, name: str):

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 
+from kdq import fingerprint
 from kdq.errors import UserError
 from kdq.fingerprint import Fingerprints, canonical, parse
 
@@ -274,6 +275,60 @@ class TestEdits:
         assert Fingerprints(copy).of("scripts/evaluate.py") == fingerprints.of("scripts/evaluate.py")
 
 
+class TestKept:
+    """The answer is kept in the working folder, for the next job, as long as no byte of the package is another."""
+
+    JOB = ("scripts/quantize.py", "kdq/quantize/rtn.py")
+
+    @pytest.fixture(autouse=True)
+    def folder(self, copy, fingerprints, monkeypatch):
+        monkeypatch.setattr(Fingerprints, "graph", fingerprints.graph)
+        folder = copy / "study"
+        (folder / ".snakemake").mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        return folder
+
+    def asked(self, copy, monkeypatch) -> tuple[dict, int]:
+        """The digests, and how many files were parsed for them."""
+        parsed = []
+        monkeypatch.setattr(fingerprint, "parse", lambda path: parsed.append(path) or parse(path))
+        return Fingerprints(copy).digests(*self.JOB), len(parsed)
+
+    def test_the_second_job_parses_nothing(self, copy, monkeypatch):
+        first, parsed = self.asked(copy, monkeypatch)
+        assert parsed > 10
+        assert self.asked(copy, monkeypatch) == (first, 0)
+
+    @pytest.mark.parametrize("file", ["kdq/quantize/rtn.py", "scripts/quantize.py", "kdq/quantize/scale.py"])
+    def test_an_edit_of_the_same_length_and_time_is_seen(self, copy, monkeypatch, file):
+        first, _ = self.asked(copy, monkeypatch)
+        path = copy / file
+        times, text = path.stat(), path.read_text()
+        path.write_text(text + "a = 1\n")
+        edited, _ = self.asked(copy, monkeypatch)
+        path.write_text(text + "a = 2\n")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        again, _ = self.asked(copy, monkeypatch)
+        assert len({first[file], edited[file], again[file]}) == 3
+
+    @pytest.mark.parametrize("damage", [lambda text: "", lambda text: text[:-9], lambda text: text.replace("a", "b")])
+    def test_a_damaged_answer_is_not_believed(self, copy, monkeypatch, folder, damage):
+        first, parsed = self.asked(copy, monkeypatch)
+        (kept,) = (folder / ".snakemake/code").iterdir()
+        kept.write_text(damage(kept.read_text()))
+        assert self.asked(copy, monkeypatch) == (first, parsed)
+        assert self.asked(copy, monkeypatch) == (first, 0)
+
+    def test_nothing_is_written_where_snakemake_never_ran(self, copy, monkeypatch, folder):
+        (folder / ".snakemake").rmdir()
+        assert self.asked(copy, monkeypatch)[1] > 10
+        assert not list(folder.iterdir())
+
+    def test_where_it_cannot_be_kept_there_is_no_error(self, copy, monkeypatch, folder):
+        (folder / ".snakemake/code").write_text("no folder")
+        assert self.asked(copy, monkeypatch)[1] > 10
+
+
 def test_a_new_import_joins_the_closure(tmp_path):
     """Of a package made here, each time in a process of its own: the graph is that of the package on disk."""
     package = tmp_path / "kdq"
@@ -289,7 +344,7 @@ def test_a_new_import_joins_the_closure(tmp_path):
     }
     for name, text in files.items():
         (package / name).write_text(text)
-    for name in ("errors", "fingerprint"):
+    for name in ("errors", "files", "fingerprint", "seal", "stopping"):
         shutil.copy(sys.modules[f"kdq.{name}"].__file__, package / f"{name}.py")
     code = """
         import pathlib, sys
