@@ -7,7 +7,7 @@ sys.path.insert(0, HOME)
 
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from kdq import stale_lock, working_folder
+from kdq import forgotten_jobs, stale_lock, working_folder
 from kdq.errors import UserError
 from kdq.scheduler import one_at_a_time, stops_in_a_thread
 
@@ -22,6 +22,7 @@ def or_stop(function, *arguments):
 
 
 stops_in_a_thread(JobScheduler)
+forgotten_jobs.ends_for(sys.modules.get("snakemake_executor_plugin_slurm"))
 if workflow.is_main_process:
     if stale_lock.remove(Path(".snakemake")):
         sys.stderr.write("The lock of a run that was killed is removed.\n")

@@ -322,4 +322,5 @@ KINDS = {
     "SLURM: job preempted": by_slurm(Cluster.preempt),
     "SLURM: node down": by_slurm(Cluster.node_down_and_back),
     "SLURM: controller killed": by_slurm(Cluster.restart_controller),
+    "SLURM: jobs forgotten": by_slurm(Cluster.lose_jobs),
 }

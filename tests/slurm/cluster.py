@@ -1,8 +1,9 @@
 """A SLURM cluster of one node for tests: munged, slurmctld and slurmd in a temporary folder, stopped in every case.
 
 Debian's packages `slurm-wlm` and `munge`, as root, on any machine: no systemd, no control groups, no accounting, ports
-of its own. The node claims four processors, 16 GB and two GPUs, which are plain files; partitions are `cpu`, `gpu` and
-`urgent`, whose jobs preempt those of the others, which are requeued.
+of its own. A requeued job begins after seconds (``cred_expire``), not after two minutes. The node claims four
+processors, 16 GB and two GPUs, which are plain files; partitions are `cpu`, `gpu` and `urgent`, whose jobs preempt
+those of the others, which are requeued.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root
@@ -160,6 +161,13 @@ class Cluster:
     def restart_controller(self, number: str) -> None:
         """The controller is killed, and started again."""
         self.end("slurmctld", signal.SIGKILL)
+        self.start_controller()
+
+    def lose_jobs(self, number: str) -> None:
+        """The controller is killed before it has written its jobs down, and started again."""
+        self.end("slurmctld", signal.SIGKILL)
+        for file in self.folder.glob("state/job_state*"):
+            file.unlink()
         self.start_controller()
 
     def jobs(self, state: str = "RUNNING") -> dict[str, str]:

@@ -77,3 +77,11 @@ def test_controller_restarted(submitted, undisturbed):
     train(submitted, Cluster.restart_controller)
     assert "going on" not in submitted.log("root"), "the job does not notice"
     assert (submitted.folder / MODEL).read_bytes() == undisturbed
+
+
+@pytest.mark.minutes
+def test_forgotten_by_the_controller(submitted, undisturbed):
+    said = train(submitted, Cluster.lose_jobs)
+    assert "SLURM no longer knows the job" in said and "Trying to restart" in said
+    assert re.search(r"going on after epoch \d+", submitted.log("root"))
+    assert (submitted.folder / MODEL).read_bytes() == undisturbed
