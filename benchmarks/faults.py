@@ -8,6 +8,7 @@ documented command again, and all results compared byte for byte with those of a
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))  # and no cluster is left running
     folder = Path(tempfile.mkdtemp(prefix="kdq-faults-"))
     lost = 0
     try:

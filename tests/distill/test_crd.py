@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import killed_at
 
 import kdq
 from kdq.data.batches import Batch, TrainingBatches, to_float
@@ -23,6 +22,7 @@ from kdq.stages import find_stages
 from kdq.train import checkpoint as checkpoints
 from kdq.train.stage import save
 from kdq.train.task import Classification
+from tests.distill.samples import killed_at
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 0, 2, 2, 0, 1, 1, 0])  # 5, 4 and 3 images of a class
 HEADER = {"recipe": "teacher/crd", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}

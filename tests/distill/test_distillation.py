@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from samples import batches
 from torch import nn
 
 import kdq
@@ -19,6 +18,7 @@ from kdq.models.resnet import TAPS
 from kdq.parameters import Base
 from kdq.recipe import Grammar
 from kdq.stages import find_stages
+from tests.distill.samples import batches
 
 LABELS = torch.arange(20) % 10
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import batches
 from torch import nn
 
 from kdq.distill import dml
@@ -22,6 +21,7 @@ from kdq.train import checkpoint as checkpoints
 from kdq.train import stage
 from kdq.train.loop import Run
 from kdq.train.stage import save
+from tests.distill.samples import batches
 
 KEYS = dml.Parameters().model_dump()
 HEADER = {"recipe": "hard/dml", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}

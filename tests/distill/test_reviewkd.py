@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import killed_at
 
 from kdq.data.batches import Batch
 from kdq.distill import losses, reviewkd
@@ -16,6 +15,7 @@ from kdq.distill.method import Distillation, Outputs
 from kdq.distill.stage import distill
 from kdq.models import resnet
 from kdq.train import checkpoint as checkpoints
+from tests.distill.samples import killed_at
 
 LABELS = torch.arange(20) % 10
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))

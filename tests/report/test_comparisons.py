@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from cells import KINDS, cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -16,6 +15,7 @@ from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.significance import bootstrap_images, holm, paired, welch
 from kdq.files import write_tensors
 from kdq.report import comparisons, forest_plot, pairs, table
+from tests.report.cells import KINDS, cell
 
 IMAGES = 200
 

@@ -1,5 +1,4 @@
 import pytest
-from cells import KINDS, LAYERS, budgeted, cell, study
 
 from kdq.report import (
     accuracy_vs_bits,
@@ -17,6 +16,7 @@ from kdq.report import (
     table,
     training_curves,
 )
+from tests.report.cells import KINDS, LAYERS, budgeted, cell, study
 
 POINTS = [(alpha, beta) for alpha in (0.5, 2.0) for beta in (4.0, 8.0)]
 

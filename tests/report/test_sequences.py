@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from cells import KINDS, cell
 
 from kdq.evaluate.significance import holm
 from kdq.report import sequences, sequences_plot, table
+from tests.report.cells import KINDS, cell
 
 IMAGES = 200
 ALL_KINDS = {**KINDS, "hard": "root"}

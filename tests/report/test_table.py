@@ -2,10 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
-from cells import KINDS, budgeted, cell, study
 
 from kdq.errors import UserError
 from kdq.report import columns, layer_errors, layers, summary, table
+from tests.report.cells import KINDS, budgeted, cell, study
 
 PAGE = Path(__file__).parents[2] / "docs" / "table.md"
 
