@@ -31,7 +31,7 @@ IDLE_SECONDS = 30
 STARTED = b"1"
 START_SECONDS = 120  # a cold disk takes its time to read 2 GB of libraries
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-PRELOADED = ("torch", "torch._dynamo", "numpy", "safetensors.torch", "tqdm", "pydantic", "grimp", "ctypes")
+PRELOADED = ("torch", "torch._dynamo", "numpy", "safetensors.torch", "tqdm", "pydantic", "grimp", "constriction", "ctypes")
 # read when the libraries are loaded: jobs that differ in them can't share a launcher
 LIBRARY_VARIABLES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "GOMP_", "CUDA_", "TORCH_", "PYTORCH_", "LD_", "PYTHON")
 
@@ -145,8 +145,8 @@ class Launcher:
     """Listens at a socket and forks a job for every connection; one connection is one job."""
 
     def __init__(self, path: Path):
-        for name in PRELOADED:
-            __import__(name)
+        modules = {name: __import__(name) for name in PRELOADED}
+        modules["pydantic"].create_model("Any")  # it imports what it needs at the first model
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}  # by the job's pidfd
         self.processes: dict[socket.socket, int] = {}

@@ -297,7 +297,11 @@ def by_slurm(disturb):
             with contextlib.suppress(subprocess.CalledProcessError):  # the job has ended
                 for number in numbers:
                     disturb(slurm, number)
-            said = end(run)
+            try:
+                said = end(run)
+            except subprocess.TimeoutExpired:
+                run.kill()
+                said = f"{end(run)}\nlost: Snakemake still waited; {slurm.state()}"
         yield said if run.returncode == 0 else f"{said}\nlost: the run on SLURM itself did not come through"
 
     return fault

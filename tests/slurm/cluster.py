@@ -170,6 +170,13 @@ class Cluster:
             file.unlink()
         self.start_controller()
 
+    def state(self) -> str:
+        """Nodes and jobs, in a line, and the end of the daemons' logs."""
+        nodes = self.run("sinfo", "--noheader", "--format=node %T (%E)")
+        jobs = self.run("squeue", "--noheader", "--states=all", "--format=job %i %T (%r), begins %S")
+        logs = " | ".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("slurm*.log")))
+        return " | ".join(f"{nodes}{jobs}{logs}".splitlines())
+
     def jobs(self, state: str = "RUNNING") -> dict[str, str]:
         """Jobs in a state: comment (rule and wildcards) by job number."""
         lines = self.run("squeue", "--noheader", f"--states={state}", "--format=%i|%k").splitlines()
