@@ -31,7 +31,7 @@ IDLE_SECONDS = 30
 STARTED = b"1"
 START_SECONDS = 120  # a cold disk takes its time to read 2 GB of libraries
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-PRELOADED = ("torch", "torch._dynamo", "numpy", "safetensors.torch", "tqdm", "pydantic", "grimp", "constriction", "ctypes")
+PRELOADED = ("torch", "torch._dynamo", "numpy", "safetensors.torch", "tqdm", "pydantic", "grimp", "constriction")
 # read when the libraries are loaded: jobs that differ in them can't share a launcher
 LIBRARY_VARIABLES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "GOMP_", "CUDA_", "TORCH_", "PYTORCH_", "LD_", "PYTHON")
 

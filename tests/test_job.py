@@ -12,7 +12,7 @@ import torch
 
 from kdq.errors import UserError
 from kdq.files import read_tensors, write_tensors
-from kdq.fingerprint import Fingerprints
+from kdq.fingerprint import Fingerprints, combined
 from kdq.job import check_code, running
 
 WAITS = """
@@ -55,14 +55,14 @@ def stopped_by():
 def test_stopped_while_its_code_is_checked_it_stops_behind_that(monkeypatch, tmp_path, capsys, stopped_by):
     checked = []
 
-    def of(self, *files):
+    def digests(self, *files):
         stopped_by()
         checked.append(files)
-        return "planned"
+        return {"scripts/a.py": "0"}
 
-    monkeypatch.setattr(Fingerprints, "of", of)
+    monkeypatch.setattr(Fingerprints, "digests", digests)
     with pytest.raises(SystemExit) as end, running(tmp_path / "job.log"):
-        check_code("planned", "scripts/a.py")
+        check_code(combined({"scripts/a.py": "0"}), "scripts/a.py")
     assert checked and end.value.code == 128 + signal.SIGTERM
     assert capsys.readouterr().err == f"error: stopped by SIGTERM; the log is {tmp_path / 'job.log'}\n"
 
