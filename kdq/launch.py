@@ -145,8 +145,9 @@ class Launcher:
     """Listens at a socket and forks a job for every connection; one connection is one job."""
 
     def __init__(self, path: Path):
-        modules = {name: __import__(name) for name in PRELOADED}
-        modules["pydantic"].create_model("Any")  # it imports what it needs at the first model
+        for name in PRELOADED:
+            __import__(name)
+        sys.modules["pydantic"].create_model("Any")  # it imports what it needs at the first model
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}  # by the job's pidfd
         self.processes: dict[socket.socket, int] = {}

@@ -172,10 +172,12 @@ class Cluster:
 
     def state(self) -> str:
         """Nodes and jobs, in a line, and the end of the daemons' logs."""
-        nodes = self.run("sinfo", "--noheader", "--format=node %T (%E)")
-        jobs = self.run("squeue", "--noheader", "--states=all", "--format=job %i %T (%r), begins %S")
-        logs = " | ".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("slurm*.log")))
-        return " | ".join(f"{nodes}{jobs}{logs}".splitlines())
+        found = ""
+        with contextlib.suppress(subprocess.SubprocessError):  # the controller may be what does not answer
+            found += self.run("sinfo", "--noheader", "--format=node %T (%E)")
+            found += self.run("squeue", "--noheader", "--states=all", "--format=job %i %T (%r), begins %S")
+        found += "\n".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("slurm*.log")))
+        return " | ".join(found.splitlines())
 
     def jobs(self, state: str = "RUNNING") -> dict[str, str]:
         """Jobs in a state: comment (rule and wildcards) by job number."""
