@@ -13,7 +13,6 @@ import contextlib
 import glob
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 
 import grimp
@@ -22,14 +21,17 @@ from kdq.errors import UserError
 from kdq.files import read_json, write_json
 
 PACKAGE = "kdq"
-KEPT = Path(".snakemake/code")  # of the working folder
+KEPT = Path(".snakemake/code")  # of the working folder; jobs and planning use it, what only reads results does not
 
 
 class Fingerprints:
-    """Fingerprints of the code below ``home``, the folder that holds the package ``kdq`` and the scripts."""
+    """Fingerprints of the code below ``home``, the folder that holds the package ``kdq`` and the scripts.
 
-    def __init__(self, home):
-        self.home = Path(home)
+    They are kept in the folder ``kept`` where one is given and the folder above it is there.
+    """
+
+    def __init__(self, home, kept: Path | None = None):
+        self.home, self.kept = Path(home), kept
         self._graph = None
         self._digests: dict[Path, str] = {}
         self._results: dict[tuple, str] = {}
@@ -43,16 +45,21 @@ class Fingerprints:
 
     def digests(self, *files) -> dict[str, str]:
         """The digest of each file that the fingerprint of ``files`` covers, by its path below ``home``."""
-        kept = KEPT / f"{hashlib.sha256(json.dumps([str(file) for file in files]).encode()).hexdigest()[:16]}.json"
+        if self.kept is None:
+            return self._computed(files)
+        path = self.kept / f"{hashlib.sha256(json.dumps([str(file) for file in files]).encode()).hexdigest()[:16]}.json"
         content = self._content(files)
         with contextlib.suppress(UserError):  # there is none, or it is damaged
-            if (known := read_json(kept, sealed=True)).get("content") == content:
+            if (known := read_json(path, sealed=True)).get("content") == content:
                 return known["digests"]
-        found = {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
-        if KEPT.parent.is_dir() and content == self._content(files):  # no edit meanwhile
+        found = self._computed(files)
+        if self.kept.parent.is_dir() and content == self._content(files):  # no edit meanwhile
             with contextlib.suppress(UserError, OSError):
-                write_json(kept, {"content": content, "digests": found}, alone=False)
+                write_json(path, {"content": content, "digests": found}, alone=False)
         return found
+
+    def _computed(self, files) -> dict[str, str]:
+        return {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
 
     def _content(self, files) -> str:
         """One digest for the bytes of ``files`` and of every file of the package, and for their paths."""
@@ -162,9 +169,3 @@ def canonical(node) -> str:
 def _has_docstring(node) -> bool:
     documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     return documented and ast.get_docstring(node, clean=False) is not None
-
-
-@cache
-def at(home: str) -> Fingerprints:
-    """The fingerprints of ``home``, computed once a process."""
-    return Fingerprints(home)

@@ -22,7 +22,7 @@ import kdq
 from kdq import ledger
 from kdq.errors import Stopped, UserError
 from kdq.files import refusal
-from kdq.fingerprint import Fingerprints, combined
+from kdq.fingerprint import KEPT, Fingerprints, combined
 from kdq.stopping import stop_on_sigterm, stopped_later
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -107,7 +107,7 @@ def is_planned(job: dict, script: str) -> bool:
 
 def _digests(*files) -> dict[str, str]:
     with stopped_later():  # the scan for imports panics where a signal's handler raises
-        return Fingerprints(HOME).digests(*files)
+        return Fingerprints(HOME, KEPT).digests(*files)
 
 
 def stage_module(kind: str, name: str):

@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 from kdq.config import DATASETS, read_study, typed
 from kdq.data.folder_digest import folder_digest
 from kdq.environment import import_from
-from kdq.fingerprint import Fingerprints
+from kdq.fingerprint import KEPT, Fingerprints
 from kdq.job import Job
 from kdq.quantize import measured
 from kdq.recipe import spell
@@ -30,7 +30,7 @@ if workflow.config_settings.config:
 STUDY = or_stop(read_study, config, Path(HOME) / "kdq", CONFIG_FILES)
 GRAMMAR = STUDY.grammar
 DATA = STUDY.config.data
-CODE = Fingerprints(HOME)
+CODE = Fingerprints(HOME, KEPT)
 
 
 # Planning makes millions of objects that live to its end: to look through them again and again is a quarter of its time.

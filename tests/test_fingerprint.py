@@ -292,7 +292,7 @@ class TestKept:
         """The digests, and how many files were parsed for them."""
         parsed = []
         monkeypatch.setattr(fingerprint, "parse", lambda path: parsed.append(path) or parse(path))
-        return Fingerprints(copy).digests(*self.JOB), len(parsed)
+        return Fingerprints(copy, fingerprint.KEPT).digests(*self.JOB), len(parsed)
 
     def test_the_second_job_parses_nothing(self, copy, monkeypatch):
         first, parsed = self.asked(copy, monkeypatch)
@@ -323,6 +323,10 @@ class TestKept:
         (folder / ".snakemake").rmdir()
         assert self.asked(copy, monkeypatch)[1] > 10
         assert not list(folder.iterdir())
+
+    def test_without_a_folder_nothing_is_kept(self, copy, folder):
+        assert Fingerprints(copy).digests(*self.JOB)
+        assert not list((folder / ".snakemake").iterdir())
 
     def test_where_it_cannot_be_kept_there_is_no_error(self, copy, monkeypatch, folder):
         (folder / ".snakemake/code").write_text("no folder")
