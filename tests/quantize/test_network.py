@@ -176,12 +176,12 @@ def test_gram_matrices_residuals_and_chunks_do_not_matter(monkeypatch, patches, 
 def test_few_rows_or_patches_are_left_to_residuals():
     inputs = torch.zeros(4, 64, 8, 8)
 
-    def prefers(scales, outputs, sampling="all"):
-        layer = nn.Conv2d(64, outputs, 3, padding=1)
+    def prefers(scales, outputs, sampling="all", stride=1):
+        layer = nn.Conv2d(64, outputs, 3, stride, padding=1)
         seen = calibration.Calibration(layer, inputs, inputs, sampling)
         return scale.prefers_residuals(calibration.weight_matrix(layer), seen, scales)
 
-    assert prefers(1, 16) and prefers(1, 128, "paper") and prefers(15, 16, "paper")
+    assert prefers(1, 16, stride=2) and prefers(1, 128, "paper") and prefers(15, 16, "paper")
     assert not prefers(1, 1024) and not prefers(15, 64)
 
 
