@@ -13,9 +13,6 @@ from kdq.quantize.chunks import Chunks, chunked
 from kdq.quantize.patches import pad, patches, positions, sample, windows
 
 CHUNK_BYTES = 2**26
-# A multiplication of shifted images takes so many times as long as one of patches, measured on layers of ResNet-18: the
-# matrices are small, and values and sums have to be made into each other.
-SHIFTED_TIME = 2.0
 COLUMN_BYTES = 2**27
 
 
@@ -72,11 +69,16 @@ class Calibration:
         return math.prod(shape) if chosen is None else len(chosen)
 
     @property
+    def by_shifts(self) -> bool:
+        """Whether Gram matrices come from products of shifted images."""
+        return self.sampling == "all" and shifts.apply_to(self.module)
+
+    @property
     def gram_multiplications(self) -> float:
-        """What one group's two Gram matrices take, in multiplications of patches."""
-        if self.sampling == "all" and shifts.apply_to(self.module):
+        """Multiplications of one group's two Gram matrices."""
+        if self.by_shifts:
             images, _, *size = chunked(self.analog).shape
-            return SHIFTED_TIME * images * shifts.multiplications(self.module, size)
+            return images * shifts.multiplications(self.module, size)
         return 2 * self.patches * self.module.weight[0].numel() ** 2
 
     def finite(self) -> bool:

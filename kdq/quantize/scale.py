@@ -16,6 +16,8 @@ RESIDUALS = 2**25
 # A multiplication by residuals takes so many times as long as one by Gram matrices, measured on layers of ResNet-18:
 # its products are thin, and for every few columns the residuals of all patches are read and written.
 RESIDUAL_TIME = 1.25
+# ... and one of shifted images as one of patches: the matrices are small, and have to be put together.
+SHIFTED_TIME = 2.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def prefers_residuals(weight, calibration, scales) -> bool:
     patches = calibration.patches
     by_residuals = RESIDUAL_TIME * patches * inputs * (3 * scales * rows + 2 * _columns_at_once(rows * scales))
     # Half of (d, d) times the rows for the target; half for the codes of every scale, and a quarter for their errors.
-    by_gram = calibration.gram_multiplications + rows * inputs**2 * (0.5 + scales * (0.5 if scales == 1 else 0.75))
+    products = calibration.gram_multiplications * (SHIFTED_TIME if calibration.by_shifts else 1)
+    by_gram = products + rows * inputs**2 * (0.5 + scales * (0.5 if scales == 1 else 0.75))
     return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS and calibration.resident
 
 
