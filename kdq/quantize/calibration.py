@@ -71,7 +71,7 @@ class Calibration:
     @property
     def by_shifts(self) -> bool:
         """Whether Gram matrices come from products of shifted images."""
-        return self.sampling == "all" and shifts.apply_to(self.module)
+        return _by_shifts(self.module, self.sampling)
 
     @property
     def gram_multiplications(self) -> float:
@@ -98,7 +98,7 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
     """
     analog, quantized = chunked(analog), chunked(quantized)
     same = _same(analog, quantized)
-    if sampling == "all" and shifts.apply_to(module):
+    if _by_shifts(module, sampling):
         return shifts.gram_matrices(module, zip(analog, quantized, strict=True), same, chunk_bytes)
     count, width = groups(module), module.weight[0].numel()
     gram = torch.empty(count, width, width, dtype=torch.float64, device=module.weight.device)
@@ -109,6 +109,10 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
         if not same:
             cross.baddbmm_(xq.mT, x, beta=min(index, 1))
     return cross, gram
+
+
+def _by_shifts(module, sampling) -> bool:
+    return sampling == "all" and shifts.apply_to(module)
 
 
 def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES, dtype=torch.float64):

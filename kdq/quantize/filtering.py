@@ -1,7 +1,7 @@
 """Minimal filtering (Toom-Cook, Winograd): the sums of a short correlation with fewer products than terms.
 
-F(m, n): m sums y[j] = sum over i < n of g[i] d[i + j] from m + n - 1 products instead of m n. Both sequences are read
-as polynomials, which are multiplied by their values at m + n - 1 points.
+F(m, n): m sums y[j] = sum over i < n of g[i] d[i + j] from m + n - 1 products instead of m n. It is the transpose of
+multiplying two polynomials, of m and n coefficients, by their values at m + n - 1 points.
 
 S. Winograd, Arithmetic Complexity of Computations, SIAM 1980; for convolutions Lavin and Gray, arXiv:1509.09308.
 """
@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-# Small numbers and their reciprocals, so that powers stay near 1; infinity is the last point of every set.
+# Small numbers and their reciprocals, which keep rounding errors small; infinity is the last point of every set.
 POINTS = tuple(Fraction(point) for point in ("0", "1", "-1", "2", "-2", "1/2", "-1/2", "3/2", "-3/2", "2/3", "-2/3"))
 MOST_PRODUCTS = len(POINTS) + 1
 

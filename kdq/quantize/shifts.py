@@ -7,9 +7,10 @@ a window begins or ends, and a piece is added to every pair whose window holds i
 products of images instead of 81, and 13 for the symmetric matrix. Pixels of zero padding are left out, and no patch is
 ever written out.
 
-The differences along a row are a short correlation, whose sums over whole rows come from fewer products still
-(:mod:`kdq.quantize.filtering`): for 3 taps 12 products of images for 8 pixels instead of 40. Of these sums the pieces
-at the border are taken away, and the long piece is left.
+The differences along a row are a short correlation, whose sums come from fewer products still
+(:mod:`kdq.quantize.filtering`): for 3 taps 12 products of images for 8 pixels instead of 40. That is done where the
+windows of all taps hold a pixel; the few pixels beside are multiplied as they are. Nothing is subtracted, so the
+diagonal of an input that is always zero is exactly zero.
 """
 
 import itertools
@@ -19,13 +20,14 @@ from functools import cached_property
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from kdq.quantize.filtering import MOST_PRODUCTS, minimal_filter
 from kdq.quantize.patches import borders, pad
 
-# Bytes of a stack of images, small enough that what is made of it stays in a processor's cache, and the fewest rows of
-# a product, so that to read and write the sums costs little beside it.
-STACK_BYTES, PRODUCT_ROWS = 2**22, 256
+# Bytes of a stack of images and what is made of it, small enough for a processor's cache; but a product has at least so
+# many rows for each row of the images, so that to read and write the sums costs little beside it.
+STACK_BYTES, PRODUCT_ROWS = 2**24, 256
 
 
 def apply_to(module) -> bool:
@@ -33,10 +35,11 @@ def apply_to(module) -> bool:
     return isinstance(module, nn.Conv2d) and module.stride == (1, 1) and module.groups == 1 and _taps(module) > 1
 
 
-def multiplications(module, size) -> float:
+def multiplications(module, size) -> int:
     """Multiplications of both Gram matrices together for an image of ``size`` (rows, columns)."""
     size = _padded(module, size)
-    return module.in_channels**2 * sum(_Plan(module, size, symmetric).products for symmetric in (True, False))
+    tiles = _tiles(module, size)
+    return module.in_channels**2 * sum(_Plan(module, size, tiles, symmetric).products for symmetric in (True, False))
 
 
 def gram_matrices(module, pairs, same, chunk_bytes):
@@ -48,14 +51,15 @@ def gram_matrices(module, pairs, same, chunk_bytes):
     for analog, quantized in pairs:
         if gram is None:
             size = _padded(module, analog.shape[2:])
-            gram = _Sums(module, _Plan(module, size, symmetric=True), analog.device)
-            cross = None if same else _Sums(module, _Plan(module, size, symmetric=False), analog.device)
-            images = _images(size, analog.shape[1], chunk_bytes)
+            tiles = _tiles(module, size)
+            gram = _Sums(module, _Plan(module, size, tiles, symmetric=True), analog.device)
+            cross = None if same else _Sums(module, _Plan(module, size, tiles, symmetric=False), analog.device)
+            images = _images(size, tiles, analog.shape[1], chunk_bytes)
         for x, xq in zip(analog.split(images), quantized.split(images), strict=True):
-            xq = _Stack(module, xq, gram.plan)
+            xq = _Stack(module, xq, tiles)
             gram.add(xq, xq)
             if cross:
-                cross.add(xq, _Stack(module, x, cross.plan))
+                cross.add(xq, _Stack(module, x, tiles))
     gram = gram.matrix()
     return (cross.matrix() if cross else gram), gram
 
@@ -68,9 +72,10 @@ def _padded(module, size) -> tuple[int, int]:
     return tuple(length + sum(border) for length, border in zip(size, borders(module), strict=True))
 
 
-def _images(size, channels, chunk_bytes) -> int:
+def _images(size, tiles, channels, chunk_bytes) -> int:
     """How many images make a stack."""
-    image_bytes = 8 * size[0] * size[1] * channels
+    row = size[1] + (2 * tiles.products if tiles else 0)
+    image_bytes = 8 * channels * size[0] * row
     return max(1, min(chunk_bytes // image_bytes, max(STACK_BYTES // image_bytes, -(-PRODUCT_ROWS // size[1]))))
 
 
@@ -92,14 +97,17 @@ class _Piece:
         return self.stop - self.start
 
 
-def _pieces(size, taps, dilation, zeros) -> list[_Piece]:
-    """The pieces along one side of ``size`` pixels; the products of ``zeros`` = (before, behind) are left out."""
+def _pieces(size, taps, dilation, zeros, cuts=()) -> list[_Piece]:
+    """The pieces along one side of ``size`` pixels, cut at ``cuts`` too.
+
+    The products of ``zeros`` = (pixels before, pixels behind) are left out.
+    """
     window = size - dilation * (taps - 1)
     pieces = []
     for difference in range(1 - taps, taps):
         shift = difference * dilation
         firsts = range(max(0, -difference), taps - max(0, difference))
-        edges = sorted({tap * dilation + end for tap in firsts for end in (0, window)})
+        edges = {tap * dilation + end for tap in firsts for end in (0, window)}.union(cuts)
         inside = max(zeros[0], zeros[0] - shift), min(size - zeros[1], size - zeros[1] - shift)
         edges = sorted({min(max(edge, inside[0]), inside[1]) for edge in edges})
         for start, stop in itertools.pairwise(edges):
@@ -109,81 +117,118 @@ def _pieces(size, taps, dilation, zeros) -> list[_Piece]:
     return pieces
 
 
+@dataclass(frozen=True)
+class _Tiles:
+    """Pixels ``start .. stop`` of a row, which the windows of all its ``taps`` hold, in tiles of ``tile`` pixels."""
+
+    taps: int
+    start: int
+    stop: int
+    tile: int
+
+    @property
+    def count(self) -> int:
+        return -(-(self.stop - self.start) // self.tile)
+
+    @property
+    def reach(self) -> int:
+        """How many pixels beside a tile its own are multiplied with, on either side."""
+        return self.taps - 1
+
+    @property
+    def points(self) -> int:
+        """Products of a tile for all differences."""
+        return self.tile + 2 * self.reach
+
+    @property
+    def products(self) -> int:
+        """Products of a row."""
+        return self.count * self.points
+
+    @property
+    def cuts(self) -> tuple[int, int]:
+        return self.start, self.stop
+
+    def hold(self, piece) -> bool:
+        return self.start <= piece.start and piece.stop <= self.stop
+
+    @property
+    def filter(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return minimal_filter(2 * self.taps - 1, self.tile)
+
+    @property
+    def pieces(self) -> list[_Piece]:
+        """What the tiles stand for: for every difference, all their pixels."""
+        ranges = {of: range(max(0, -of), self.taps - max(0, of)) for of in range(1 - self.taps, self.taps)}
+        return [_Piece(of, of, self.start, self.stop, tuple(firsts)) for of, firsts in ranges.items()]
+
+
+def _tiles(module, size) -> _Tiles | None:
+    """The tiles of rows with the fewest products; None where that is no fewer than those of the pieces."""
+    taps, (before, behind) = module.kernel_size[1], _zeros(module)[1]
+    start, stop = max(before, taps - 1), min(size[1] - behind, size[1] - taps + 1)
+    largest = MOST_PRODUCTS - 2 * (taps - 1)
+    if module.dilation[1] > 1 or taps == 1 or largest < 1 or start >= stop:
+        return None
+    best = min((_Tiles(taps, start, stop, tile) for tile in range(1, largest + 1)), key=lambda tiles: tiles.products)
+    replaced = [piece for piece in _pieces(size[1], taps, 1, (before, behind), best.cuts) if best.hold(piece)]
+    return best if best.products < sum(piece.length for piece in replaced) else None
+
+
+def _zeros(module) -> list[tuple[int, int]]:
+    """Pixels of the border that are zero: [(top, bottom), (left, right)]."""
+    return borders(module) if module.padding_mode == "zeros" else [(0, 0), (0, 0)]
+
+
 class _Plan:
     """Which products of images a Gram matrix takes, for images of ``size`` with their border.
 
-    ``direct`` has the pairs of a piece down and one across that are multiplied as they are. With ``tile`` > 0 so many
-    pixels of a row at a time are multiplied for all differences across, for each piece of ``rows``, and the longest
-    piece of each difference, in ``longest``, is what the others leave. A symmetric matrix needs half.
+    ``direct`` has the pairs of a piece down and one across that are multiplied as they are; for each piece down in
+    ``tiled`` the ``tiles`` of its rows are multiplied for all differences across. A symmetric matrix needs half.
     """
 
-    def __init__(self, module, size, symmetric):
-        zeros = borders(module) if module.padding_mode == "zeros" else [(0, 0), (0, 0)]
-        sides = zip(size, module.kernel_size, module.dilation, zeros, strict=True)
-        down, across = (_pieces(*side) for side in sides)
-        self.symmetric, self.taps = symmetric, module.kernel_size[1]
-        self.first, self.columns = zeros[1][0], size[1] - sum(zeros[1])
-        by_difference = itertools.groupby(across, key=lambda piece: piece.difference)
-        self.longest = [max(pieces, key=lambda piece: piece.length) for _, pieces in by_difference]
-        border = [piece for piece in across if piece not in self.longest]
-        self.tile = self._best_tile(module, across, border)
-        pairs = itertools.product(down, border if self.tile else across)
+    def __init__(self, module, size, tiles, symmetric):
+        self.tiles, self.symmetric = tiles, symmetric
+        zeros = _zeros(module)
+        down = _pieces(size[0], module.kernel_size[0], module.dilation[0], zeros[0])
+        across = _pieces(size[1], module.kernel_size[1], module.dilation[1], zeros[1], tiles.cuts if tiles else ())
+        pairs = itertools.product(down, [piece for piece in across if not (tiles and tiles.hold(piece))])
         self.direct = [pair for pair in pairs if not symmetric or _not_mirrored(*pair)]
-        self.rows = [piece for piece in down if self.tile and (piece.difference >= 0 or not symmetric)]
-
-    def _best_tile(self, module, across, border) -> int:
-        """Pixels of a tile with the fewest products; 0 where that is no fewer than those of the pieces."""
-        tiles = range(1, MOST_PRODUCTS - 2 * (self.taps - 1) + 1)
-        if module.dilation[1] > 1 or self.taps == 1 or not tiles:
-            return 0
-        best = min(tiles, key=self._products_of_row)
-        of_pieces, of_border = (sum(piece.length for piece in pieces) for pieces in (across, border))
-        return best if self._products_of_row(best) + of_border < of_pieces else 0
-
-    def _products_of_row(self, tile) -> int:
-        return -(-self.columns // tile) * (tile + 2 * (self.taps - 1))
+        self.tiled = [piece for piece in down if tiles and (piece.difference >= 0 or not symmetric)]
 
     @property
     def products(self) -> int:
         """Products of pixels, each of all channels with all channels, for an image."""
         direct = sum(down.length * across.length for down, across in self.direct)
-        return direct + sum(down.length for down in self.rows) * (self.tile and self._products_of_row(self.tile))
+        return direct + sum(down.length * self.tiles.products for down in self.tiled)
 
 
 class _Stack:
     """Images (M, C, H, W) as what is multiplied; each form is made once, when it is asked for."""
 
-    def __init__(self, module, inputs, plan):
-        padded = pad(module, inputs).permute(2, 3, 0, 1)
-        # (H, W, M, C) in float64: what a run of pixels in a row holds is one matrix
-        self.pixels = padded.to(torch.float64, memory_format=torch.contiguous_format)
-        self.plan = plan
-
-    @cached_property
-    def tiles(self) -> torch.Tensor:
-        """The rows in tiles that overlap, the zeros around them included: (products, H, tiles, M, C)."""
-        plan, reach = self.plan, self.plan.taps - 1
-        count = -(-plan.columns // plan.tile)
-        held = self.pixels[:, plan.first : plan.first + plan.columns]
-        height, _, *image = held.shape
-        wide = held.new_zeros(height, count * plan.tile + 2 * reach, *image)
-        wide[:, reach : reach + plan.columns] = held
-        return wide.unfold(1, plan.tile + 2 * reach, plan.tile).movedim(-1, 0).contiguous()
+    def __init__(self, module, inputs, tiles):
+        # (H, W, M, C): what a run of pixels in a row holds is one matrix
+        self.pixels = pad(module, inputs).permute(2, 3, 0, 1).to(torch.float64).contiguous()
+        self.tiles = tiles
 
     @cached_property
     def once(self) -> torch.Tensor:
-        """The values of each tile's own pixels, which every product has as its one factor."""
-        reach = self.plan.taps - 1
-        return self._values(0, self.tiles[reach : reach + self.plan.tile])
+        """The values of each tile's own pixels, which every product has as its one factor: (points, H, tiles, M, C)."""
+        return self._values(0, 0)
 
     @cached_property
     def around(self) -> torch.Tensor:
-        """The values of each tile and the pixels beside it, the other factor."""
-        return self._values(1, self.tiles)
+        """The values of each tile and the pixels beside it, the other factor: (points, H, tiles, M, C)."""
+        return self._values(1, self.tiles.reach)
 
-    def _values(self, which, tiles):
-        matrix = minimal_filter(2 * self.plan.taps - 1, self.plan.tile)[which].to(tiles.device)
-        return (matrix @ tiles.flatten(1)).view(len(matrix), *tiles.shape[1:])
+    def _values(self, which, reach) -> torch.Tensor:
+        tiles = self.tiles
+        held = self.pixels[:, tiles.start - reach : tiles.stop + reach]
+        missing = tiles.count * tiles.tile - (tiles.stop - tiles.start)
+        filled = functional.pad(held, (0, 0, 0, 0, 0, missing))
+        pixels = filled.unfold(1, tiles.tile + 2 * reach, tiles.tile).movedim(-1, 0).contiguous()
+        values = tiles.filter[which].to(pixels.device) @ pixels.flatten(1)
+        return values.view(tiles.points, *pixels.shape[1:])
 
 
 class _Sums:
@@ -191,10 +236,10 @@ class _Sums:
 
     def __init__(self, module, plan, device):
         self.module, self.plan = module, plan
-        channels = module.in_channels
-        products = plan.tile + 2 * (plan.taps - 1)
-        self.direct = torch.zeros(len(plan.direct), channels, channels, dtype=torch.float64, device=device)
-        self.rows = torch.zeros(len(plan.rows), products, channels, channels, dtype=torch.float64, device=device)
+        shape = module.in_channels, module.in_channels
+        points = plan.tiles.points if plan.tiles else 0
+        self.direct = torch.zeros(len(plan.direct), *shape, dtype=torch.float64, device=device)
+        self.tiled = torch.zeros(len(plan.tiled), points, *shape, dtype=torch.float64, device=device)
 
     def add(self, left, right) -> None:
         """Add the products of two stacks of images."""
@@ -205,7 +250,7 @@ class _Sums:
             there = right.pixels[down.start + down.shift : down.stop + down.shift, shifted]
             for own, other in self._matrices(here, there):
                 total.addmm_(own.mT, other)
-        for total, down in zip(self.rows, self.plan.rows, strict=True):
+        for total, down in zip(self.tiled, self.plan.tiled, strict=True):
             here = left.once[:, down.start : down.stop].flatten(1, 3)
             there = right.around[:, down.start + down.shift : down.stop + down.shift].flatten(1, 3)
             total.baddbmm_(here.mT, there)
@@ -241,17 +286,12 @@ class _Sums:
 
     def _pieces(self):
         """Yield (sum, piece down, piece across) for all pairs of pieces."""
-        direct = list(zip(self.direct, self.plan.direct, strict=True))
-        for total, pair in direct:
+        for total, pair in zip(self.direct, self.plan.direct, strict=True):
             yield total, *pair
-        for values, down in zip(self.rows, self.plan.rows, strict=True):
-            sums = minimal_filter(2 * self.plan.taps - 1, self.plan.tile)[2].to(values.device) @ values.flatten(1)
-            for across in self.plan.longest:
+        for values, down in zip(self.tiled, self.plan.tiled, strict=True):
+            sums = self.plan.tiles.filter[2].to(values.device) @ values.flatten(1)
+            for total, across in zip(sums.view(-1, *values.shape[1:]), self.plan.tiles.pieces, strict=True):
                 if not self.plan.symmetric or _not_mirrored(down, across):
-                    total = sums[across.difference + self.plan.taps - 1].view(values.shape[1:])
-                    for part, (row, column) in direct:
-                        if row == down and column.difference == across.difference:
-                            total = total - part
                     yield total, down, across
 
 

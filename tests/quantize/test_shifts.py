@@ -49,14 +49,53 @@ def test_rows_of_any_length(width, taps, padding):
         assert torch.allclose(matrix[0], expected, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("width", [4, 7, 16, 32])
+def test_an_input_that_is_always_zero_has_a_diagonal_of_zero(width, side):
+    """Of a channel that fires at one border alone, three taps see nothing: there is nothing to divide by."""
+    inputs = torch.rand(5, 4, 6, width, generator=torch.Generator().manual_seed(width))
+    inputs[:, 2] = 0
+    inputs[:, 2, :, 0 if side == "left" else -1] = 10.0
+    layer = nn.Conv2d(4, 1, 3, padding=1)
+    _, gram = shifts.gram_matrices(layer, [(inputs + 1, inputs)], False, 2**26)
+    expected = of_patches(layer, inputs + 1, inputs)[1].diag()
+    assert (expected == 0).sum() == 3
+    assert (gram[0].diag() == 0).equal(expected == 0)
+
+
+def test_large_borders_leave_what_is_small_exact():
+    """A channel's first column is a million times as large: the taps that do not see it keep their digits."""
+    inputs = torch.rand(5, 3, 6, 16, generator=torch.Generator().manual_seed(0))
+    inputs[:, 1, :, 0] *= 10**6
+    layer = nn.Conv2d(3, 1, 3, padding=1)
+    _, gram = shifts.gram_matrices(layer, [(inputs, inputs)], True, 2**26)
+    expected = of_patches(layer, inputs, inputs)[1]
+    length = expected.diag().sqrt()
+    assert ((gram[0] - expected).abs() / torch.outer(length, length)).max() < 1e-8
+
+
+@pytest.mark.parametrize("mode", ["circular", "replicate", "reflect"])
+@pytest.mark.parametrize("stack_bytes", [1, 2**12, 2**24])
+def test_borders_that_are_not_zero_in_stacks_of_any_size(mode, stack_bytes, monkeypatch):
+    monkeypatch.setattr(shifts, "STACK_BYTES", stack_bytes)
+    monkeypatch.setattr(shifts, "PRODUCT_ROWS", 1)
+    generator = torch.Generator().manual_seed(2)
+    pairs = [torch.rand(2, samples, 4, 9, 13, generator=generator).unbind() for samples in (5, 1)]
+    layer = nn.Conv2d(4, 1, (2, 3), padding=(1, 2), padding_mode=mode)
+    found = shifts.gram_matrices(layer, pairs, False, 2**26)
+    of_pairs = zip(*(of_patches(layer, *pair) for pair in pairs), strict=True)
+    for matrix, expected in zip(found, map(sum, of_pairs), strict=True):
+        assert torch.allclose(matrix[0], expected, rtol=1e-10)
+
+
 def test_products_of_three_taps():
-    """8 pixels of a row cost 12 products for each difference of rows, and the first and the last pixel, which a window
-    leaves out, another each."""
+    """6 of 8 pixels are held by all windows and cost 10 products for each difference of rows; the first one is
+    multiplied for the three differences to the right, and the last one for the three to the left."""
     layer = nn.Conv2d(1, 1, 3, padding=1)
-    all_rows, rows_of_symmetric = 6 + 7 + 8 + 7 + 6, 8 + 7 + 6
-    products = (all_rows + rows_of_symmetric) * (12 + 2)
-    assert shifts.multiplications(layer, (8, 8)) == products
-    assert shifts.multiplications(nn.Conv2d(3, 1, 3, padding=1), (8, 8)) == 9 * products
+    whole = (6 + 7 + 8 + 7 + 6) * (10 + 3 + 3)
+    symmetric = (7 + 6) * (10 + 3 + 3) + 8 * (10 + 3 + 1)
+    assert shifts.multiplications(layer, (8, 8)) == whole + symmetric
+    assert shifts.multiplications(nn.Conv2d(3, 1, 3, padding=1), (8, 8)) == 9 * (whole + symmetric)
     assert shifts.multiplications(layer, (56, 56)) / (2 * 56**2 * 9**2) < 0.08
 
 
