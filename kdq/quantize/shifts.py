@@ -207,8 +207,9 @@ class _Stack:
     """Images (M, C, H, W) as what is multiplied; each form is made once, when it is asked for."""
 
     def __init__(self, module, inputs, tiles):
-        # (H, W, M, C): what a run of pixels in a row holds is one matrix
-        self.pixels = pad(module, inputs).permute(2, 3, 0, 1).to(torch.float64).contiguous()
+        # (H, W, M, C): what a run of pixels in a row holds is one matrix. Converted and reordered in one pass.
+        images = pad(module, inputs).permute(2, 3, 0, 1)
+        self.pixels = images.to(torch.float64, memory_format=torch.contiguous_format).contiguous()
         self.tiles = tiles
 
     @cached_property
