@@ -34,7 +34,7 @@ def of_patches(layer, analog, quantized):
 
 @pytest.mark.parametrize("width", range(1, 21))
 @pytest.mark.parametrize(
-    ("taps", "padding"), [(2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2), (3, 4), (4, 3), (5, 2), (7, 3)]
+    ("taps", "padding"), [(2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2), (3, 4), (4, 3), (5, 2), (6, 2), (7, 3)]
 )
 def test_rows_of_any_length(width, taps, padding):
     """One tile or several, with and without a remainder, and rows too short for a tile to pay."""
