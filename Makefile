@@ -25,11 +25,11 @@ slurm-test: $(READY)
 
 # results that were copied here, of the study STUDY="--configfile FILE ...": are they what this code would make?
 verify: $(READY)
-	python -m kdq.verify $(STUDY)
+	python -m kdq.provenance.verify $(STUDY)
 
 # ... and let the next run make again what is not, and nothing else
 adopt: $(READY)
-	python -m kdq.verify.adopt $(STUDY)
+	python -m kdq.workflow.adopt $(STUDY)
 
 lint: $(READY)
 	ruff check .
@@ -44,7 +44,7 @@ format: $(READY)
 
 # what is written from the code: the schema and the page of all keys
 docs: $(READY)
-	python -m kdq.config
+	python -m kdq.study.config
 	python -m kdq.report.columns
 
 # the pins in requirements.txt and envs/, from pyproject.toml

@@ -20,12 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdq.data.batches import TrainingBatches, to_float, view_count
 from kdq.data.prepared import Split
-from kdq.distill import dkd, kd
 from kdq.distill.cached_logits import CachedLogits
 from kdq.distill.method import Distillation
-from kdq.files import read_tensors, write_tensors
+from kdq.distill.methods import dkd, kd
 from kdq.models import resnet
 from kdq.models.fold import fold_batchnorm
+from kdq.provenance.files import read_tensors, write_tensors
 from kdq.train.device import compute_dtype, prepare
 from kdq.train.loop import Run
 from kdq.train.settings import Training

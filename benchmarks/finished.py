@@ -16,7 +16,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.planning import grid
-from kdq.verify import study
+from kdq.provenance.verify import study
 from tests.verify.made_up import Results
 
 PYTHON = (sys.executable, "-m")
@@ -71,8 +71,10 @@ def finished(cells: int, width: float = 0.125) -> dict[str, tuple[float, float]]
         finally:
             os.chdir(before)
         measured = {
-            "verify": timed(folder, *PYTHON, "kdq.verify", "results", "--quiet", "--configfile", str(config)),
-            "adopt": timed(folder, *PYTHON, "kdq.verify.adopt", "--configfile", str(config)),
+            "verify": timed(
+                folder, *PYTHON, "kdq.provenance.verify", "results", "--quiet", "--configfile", str(config)
+            ),
+            "adopt": timed(folder, *PYTHON, "kdq.workflow.adopt", "--configfile", str(config)),
             "finished": timed(folder, *plan(config)),
         }
     return measured

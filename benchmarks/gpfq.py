@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from kdq.quantize.gpfq import gpfq
+from kdq.quantize.methods.gpfq import gpfq
 
 
 def sequential(weight, analog, quantized, step, low, high):

@@ -16,8 +16,8 @@ import sys
 import torch
 
 from benchmarks.gpfq_network import measured, network, pictures, silent
-from kdq.quantize import gpfq
-from kdq.quantize.network import Plan, quantize, quantize_each
+from kdq.quantize.execution.network import Plan, quantize, quantize_each
+from kdq.quantize.methods import gpfq
 
 SETTINGS = {
     "patches paper, C = 1.16 a layer": {"patches": "paper", "scale": 1.16, "granularity": "layer"},
@@ -30,7 +30,7 @@ SETTINGS = {
 def start_seconds():
     """Processor seconds of a job before it quantizes: Python and its imports."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    imports = "import kdq.job, kdq.models.file, kdq.provenance, kdq.quantize.gpfq, kdq.quantize.stage"
+    imports = "import kdq.workflow.job, kdq.models.file, kdq.provenance.describe, kdq.quantize.methods.gpfq, kdq.quantize.stage"
     subprocess.run([sys.executable, "-c", imports], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

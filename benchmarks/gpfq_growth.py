@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from benchmarks.gpfq_network import measured, network, pictures, silent
-from kdq.quantize import gpfq
-from kdq.quantize.calibration import Calibration, groups
-from kdq.quantize.chunks import Chunks
-from kdq.quantize.network import Plan, quantize_each
-from kdq.report import style
+from kdq.quantize.execution.network import Plan, quantize_each
+from kdq.quantize.gram.calibration import Calibration, groups
+from kdq.quantize.gram.chunks import Chunks
+from kdq.quantize.methods import gpfq
+from kdq.report.figures import style
 
 SETTINGS = {"fixed scale": {"scale": 1.16, "granularity": "layer"}, "search": {}}
 BITS = (4, 2, 8, 3, 6, 5, 7)

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpfq_network import PeakMemory, measured, network, pictures, silent
-from kdq.quantize import gpfq
-from kdq.quantize.network import quantize
+from kdq.quantize.execution.network import quantize
+from kdq.quantize.methods import gpfq
 
 HOME = Path(__file__).resolve().parent.parent
 

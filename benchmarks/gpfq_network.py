@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional
 
 from kdq.models import resnet
-from kdq.quantize import gpfq, rtn
-from kdq.quantize.network import quantize
+from kdq.quantize.execution.network import quantize
+from kdq.quantize.methods import gpfq, rtn
 
 
 class Reached(Exception):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.finished import finished, plan, timed
 from benchmarks.planning import grid
-from kdq.report import style
+from kdq.report.figures import style
 
 COLUMNS = ("what", "cells", "seconds", "memory_mib", "load")
 LABELS = {

@@ -1,4 +1,4 @@
-"""Memory and speed of jobs of several sizes, beside what kdq/resources.py says of them.
+"""Memory and speed of jobs of several sizes, beside what kdq/workflow/resources.py says of them.
 
     python -m benchmarks.resources [--jobs train quantize evaluate] [--networks resnet18 resnet50] [--widths 0.25 0.5 1]
 
@@ -52,7 +52,7 @@ def network(architecture: str, width: float):
 def quantize(architecture: str, width: float) -> float:
     import torch
 
-    from kdq.quantize import gpfq
+    from kdq.quantize.methods import gpfq
     from kdq.quantize.stage import quantize_stage
     from kdq.train.device import prepare
 
@@ -83,8 +83,8 @@ def measure(job: str, architecture: str, width: float, results) -> None:
 
 
 def estimate(job: str, keys: dict) -> dict:
-    """What kdq/resources.py asks for the job, at the size of this measurement."""
-    from kdq import resources
+    """What kdq/workflow/resources.py asks for the job, at the size of this measurement."""
+    from kdq.workflow import resources
 
     images = resources.Images(STEPS * BATCH + BATCH + EVALUATED, 32, 3, 10)
     model = resources.network(keys, images)

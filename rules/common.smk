@@ -8,16 +8,17 @@ from pathlib import Path
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
-from kdq.config import DATASETS, read_study, typed
+from kdq.study.config import DATASETS, read_study, typed
 from kdq.data.folder_digest import folder_digest
-from kdq.environment import import_from
-from kdq.fingerprint import KEPT, Fingerprints
-from kdq.job import Job
-from kdq.quantize import measured
-from kdq.recipe import spell
-from kdq.root.keys import local_files
-from kdq.targets import check as check_target
-from kdq.together import beside, missing_students, of_one_teacher, to_make_together
+from kdq.workflow.environment import import_from
+from kdq.provenance.fingerprint import KEPT, Fingerprints
+from kdq.workflow.job import Job
+from kdq.recipe import measurement as measured
+from kdq.recipe.grammar import spell
+from kdq.recipe.kinds import KINDS
+from kdq.roots.keys import local_files
+from kdq.workflow.targets import check as check_target
+from kdq.workflow.student_groups import beside, missing_students, of_one_teacher, to_make_together
 
 import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 
@@ -49,11 +50,11 @@ def literal(text):
 PYTHON = "python" if IN_CONDA else literal(sys.executable)
 # A job that runs where Snakemake does is forked in a moment; one on a node of a cluster has that node to itself.
 IS_LOCAL = not workflow.remote_exec
-LAUNCH = f"-I -S {literal(f'{HOME}/kdq/launch.py')}" if IS_LOCAL else "-m kdq.job"
+LAUNCH = f"-I -S {literal(f'{HOME}/kdq/workflow/launch.py')}" if IS_LOCAL else "-m kdq.workflow.job"
 
 
 def command(script, **named):
-    """The shell command of one cell's job, see kdq/job.py; ``named`` gives the names of input, output and wildcards."""
+    """The shell command of one cell's job, see kdq/workflow/job.py; ``named`` gives the names of input, output and wildcards."""
     # exec: the command's parent is Snakemake itself, so that it notices when that is killed
     words = ["exec", PYTHON, LAUNCH, literal(f"{HOME}/{script}")]
     for group, names in named.items():
@@ -67,7 +68,7 @@ def any_of(words):
 
 def stages_of(kind):
     """A wildcard constraint: a stage of this kind, with its keys."""
-    return f"({any_of(GRAMMAR.names(kind)) or 'none'})(,[^/]+)?"
+    return f"({any_of(GRAMMAR.names(KINDS[kind])) or 'none'})(,[^/]+)?"
 
 
 DATA_FILE = f"results/{{dataset}}/data/split={DATA.split_seed}.safetensors"

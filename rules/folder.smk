@@ -7,9 +7,11 @@ sys.path.insert(0, HOME)
 
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from kdq import forgotten_jobs, stale_lock, working_folder
+from kdq.workflow.snakemake_fixes import forgotten_jobs
+from kdq.workflow import lock as stale_lock
+from kdq.workflow import working_folder
 from kdq.errors import UserError
-from kdq.scheduler import one_at_a_time, stops_in_a_thread
+from kdq.workflow.snakemake_fixes.scheduler import one_at_a_time, stops_in_a_thread
 
 
 def or_stop(function, *arguments):

@@ -1,6 +1,6 @@
 from snakemake_interface_executor_plugins.utils import TargetSpec
 
-from kdq.target_jobs import target_jobs
+from kdq.workflow.snakemake_fixes.target_jobs import target_jobs
 
 
 def wildcards_of(rule):

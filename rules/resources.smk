@@ -1,4 +1,4 @@
-from kdq import resources as needs
+from kdq.workflow import resources as needs
 from kdq.data.folder_digest import counts
 
 THREADS = STUDY.config.threads

@@ -1,6 +1,6 @@
 """Make a model file smaller: its codes entropy coded."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from pathlib import Path

@@ -1,9 +1,11 @@
 """Compare recipes: differences of test accuracy, over seeds and over test images."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import comparisons, record, table
+    from kdq.report import record
+    from kdq.report.tables import cells as table
+    from kdq.report.tables import comparisons
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/compare.py")

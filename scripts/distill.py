@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from kdq.job import cell, check_code, is_planned, running
+from kdq.workflow.job import cell, check_code, is_planned, running
 
 with running(snakemake.log[0]) as log:
-    from kdq import models, provenance
+    from kdq import models
     from kdq.data.prepared import read
-    from kdq.distill import beside, cached_logits
+    from kdq.distill import cached_logits
+    from kdq.distill import side_by_side as beside
     from kdq.distill.stage import distill
+    from kdq.provenance import describe as provenance
     from kdq.train import checkpoint
     from kdq.train.device import compute_dtype, device_name, prepare
     from kdq.train.stage import save

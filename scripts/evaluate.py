@@ -1,13 +1,13 @@
 """Measure a model on the validation and the test part."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read as read_data
     from kdq.evaluate import predictions as predictions_file
     from kdq.evaluate.stage import describe, evaluate
-    from kdq.files import sha256, write_json, write_tensors
     from kdq.models.file import read as read_model
+    from kdq.provenance.files import sha256, write_json, write_tensors
     from kdq.train.device import prepare
 
     job = snakemake.params.job

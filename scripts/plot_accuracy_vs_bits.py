@@ -1,9 +1,11 @@
 """Draw test accuracy against bits a weight."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import accuracy_vs_bits, record, style, table
+    from kdq.report import record
+    from kdq.report.figures import accuracy_vs_bits, style
+    from kdq.report.tables import cells as table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_accuracy_vs_bits.py")

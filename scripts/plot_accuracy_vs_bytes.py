@@ -1,9 +1,11 @@
 """Draw test accuracy against the size of the file."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import accuracy_vs_bytes, record, style, table
+    from kdq.report import record
+    from kdq.report.figures import accuracy_vs_bytes, style
+    from kdq.report.tables import cells as table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_accuracy_vs_bytes.py")

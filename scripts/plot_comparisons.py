@@ -1,9 +1,12 @@
 """Draw the differences of the float students from the baseline."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import forest_plot, record, style, table
+    from kdq.report import record
+    from kdq.report.figures import comparisons as forest_plot
+    from kdq.report.figures import style
+    from kdq.report.tables import cells as table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_comparisons.py")

@@ -1,9 +1,10 @@
 """Draw validation accuracy after each epoch over DKD's two weights."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import curves, dkd_curves, record, style
+    from kdq.report import record
+    from kdq.report.figures import curves, dkd_curves, style
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_dkd_curves.py")

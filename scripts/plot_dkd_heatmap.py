@@ -1,9 +1,11 @@
 """Draw test accuracy over DKD's two weights."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import dkd_choice, dkd_heatmap, record, style, table
+    from kdq.report import dkd_choice, record
+    from kdq.report.figures import dkd_heatmap, style
+    from kdq.report.tables import cells as table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_dkd_heatmap.py")

@@ -1,9 +1,11 @@
 """Draw the relative output error of each quantized layer."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import layer_errors, record, style, table
+    from kdq.report import record
+    from kdq.report.figures import layer_errors, style
+    from kdq.report.tables import cells as table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_layer_errors.py")

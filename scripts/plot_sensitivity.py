@@ -1,9 +1,11 @@
 """Draw what each layer costs alone at each bit-width."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import record, sensitivity, style, table
+    from kdq.report import record
+    from kdq.report.figures import sensitivity, style
+    from kdq.report.tables import cells as table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_sensitivity.py")

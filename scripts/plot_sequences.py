@@ -1,9 +1,12 @@
 """Draw which sequence of stages wins at which bits."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import record, sequences_plot, style, table
+    from kdq.report import record
+    from kdq.report.figures import sequences as sequences_plot
+    from kdq.report.figures import style
+    from kdq.report.tables import cells as table
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_sequences.py")

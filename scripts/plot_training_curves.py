@@ -1,9 +1,10 @@
 """Draw training loss and validation accuracy after each epoch."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import curves, record, style, training_curves
+    from kdq.report import record
+    from kdq.report.figures import curves, style, training_curves
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/plot_training_curves.py")

@@ -1,10 +1,10 @@
 """Write a data set's one file: images, labels, splits and statistics."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
+    from kdq.data.catalog import prepare
     from kdq.data.prepared import write
-    from kdq.data.sources import prepare
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/prepare_data.py")

@@ -1,23 +1,24 @@
 """Quantize the parent model's weights: by one stage, or in one pass by several that differ in their bits alone."""
 
 import contextlib
+import importlib
 from functools import partial
 from pathlib import Path
 
-from kdq.job import check_code, running, stage_module
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq import provenance
     from kdq.data.prepared import read as read_data
     from kdq.errors import UserError
     from kdq.models import file as model_file
+    from kdq.provenance import describe as provenance
     from kdq.quantize.configured import quantizer_of
-    from kdq.quantize.network import Plan
+    from kdq.quantize.execution.network import Plan
     from kdq.quantize.stage import cell_of, codes_of, keys_of, quantize_stage, quantize_stages
     from kdq.train.device import device_name, prepare
 
     job, threads = snakemake.params.job, snakemake.threads
-    module = stage_module("quantize", job["name"])
+    module = importlib.import_module(job["module"])
     check_code(job["code"], "scripts/quantize.py", job["file"])
     device = prepare(threads)
     inputs = {"data": snakemake.input.data, "parent": snakemake.input.parent}

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from kdq.job import cell, check_code, running
+from kdq.workflow.job import cell, check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq import provenance
     from kdq.data.prepared import read
+    from kdq.provenance import describe as provenance
     from kdq.retrain.stage import retrain
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import save

@@ -1,9 +1,11 @@
 """Collect what the layers of all measured networks cost alone in one table."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import record, sensitivities, table
+    from kdq.report import record
+    from kdq.report.tables import cells as table
+    from kdq.report.tables import sensitivities
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/sensitivities.py")

@@ -1,9 +1,11 @@
 """Compare sequences of stages: which wins at which bits, and quantized teachers with quantized students."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import comparisons, record, sequences, table
+    from kdq.report import record
+    from kdq.report.tables import cells as table
+    from kdq.report.tables import comparisons, sequences
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/sequences.py")

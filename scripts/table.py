@@ -1,9 +1,11 @@
 """Collect the metrics of all cells in one table, with the summary over seeds and the table of layers."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import layers, record, summary, table
+    from kdq.report import record
+    from kdq.report.tables import cells as table
+    from kdq.report.tables import layers, summary
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/table.py")

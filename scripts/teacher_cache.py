@@ -1,13 +1,14 @@
 """Compute a teacher's logits of all crops and flips of the training images, for all of its students."""
 
-from kdq.job import check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq import models, provenance
+    from kdq import models
     from kdq.data.prepared import read
     from kdq.distill.cached_logits import FORMAT
     from kdq.distill.teacher_cache import logits_of_views
-    from kdq.files import write_tensors
+    from kdq.provenance import describe as provenance
+    from kdq.provenance.files import write_tensors
     from kdq.train.device import compute_dtype, device_name, prepare
 
     job, threads = snakemake.params.job, snakemake.threads

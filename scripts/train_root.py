@@ -1,18 +1,19 @@
 """Train a root from labels, or bring its network from outside."""
 
+import importlib
 from pathlib import Path
 
-from kdq.job import cell, check_code, running, stage_module
+from kdq.workflow.job import cell, check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq import provenance
     from kdq.data.prepared import read
+    from kdq.provenance import describe as provenance
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import Trained, save, train_root
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
     source = job["keys"].get("source", "train")
-    load = None if source == "train" else stage_module("root", job["name"]).importer(source)
+    load = None if source == "train" else importlib.import_module(job["module"]).importer(source)
     check_code(job["code"], "scripts/train_root.py", job["file"])
     prepared, device = read(snakemake.input.data), device_name(prepare(threads))
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")

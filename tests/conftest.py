@@ -43,7 +43,7 @@ def golden():
 @pytest.fixture(scope="session")
 def digits():
     """The embedded digits, split as the workflow splits them."""
-    from kdq.data.sources import prepare
+    from kdq.data.catalog import prepare
 
     return prepare("digits", {"test_fraction": 0.2}, 0.1, 0)
 

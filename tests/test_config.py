@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdq.config import Config, documentation, read_study, schema
 from kdq.errors import UserError
+from kdq.study.config import Config, documentation, read_study, schema
 
 BASE = {"datasets": ["digits"], "seeds": [0], "recipes": ["teacher"]}
 
@@ -227,7 +227,7 @@ class TestDocuments:
         assert missing == []
 
     def test_a_default_of_every_stage_fits_its_type(self, home):
-        from kdq.stages import find_stages
+        from kdq.recipe.stages import find_stages
 
         for stage in find_stages(home / "kdq").values():
             assert stage.keys(**stage.keys().model_dump()) == stage.keys()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.files import atomic, read_header, read_json, read_tensors, sha256, write_json, write_tensors
+from kdq.provenance.files import atomic, read_header, read_json, read_tensors, sha256, write_json, write_tensors
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ class TestAtomic:
         path = tmp_path / "file"
         path.write_text("old")
         code = (
-            "import os, sys; from kdq.files import atomic\n"
+            "import os, sys; from kdq.provenance.files import atomic\n"
             "with atomic(sys.argv[1]) as aside: aside.write_text('half'); os.kill(os.getpid(), 9)"
         )
         environment = {**os.environ, "PYTHONPATH": str(home)}

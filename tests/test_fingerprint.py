@@ -9,9 +9,9 @@ import textwrap
 
 import pytest
 
-from kdq import fingerprint
 from kdq.errors import UserError
-from kdq.fingerprint import Fingerprints, canonical, parse
+from kdq.provenance import fingerprint
+from kdq.provenance.fingerprint import Fingerprints, canonical, parse
 
 SOURCE = '''
 """A module."""
@@ -128,26 +128,29 @@ class TestClosure:
 
     @pytest.mark.parametrize("name", ["kd", "dkd", "mixup"])
     def test_a_method_has_no_other_method_and_no_quantizer(self, fingerprints, home, name):
-        found = names(home, fingerprints.closure(f"kdq/distill/{name}.py"))
-        methods = {f"kdq/distill/{other}.py" for other in ("kd", "dkd", "mixup", "losses")}
-        assert found & methods == {f"kdq/distill/{name}.py"}
-        assert not {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py", "kdq/quantize/network.py"} & found
-        assert {"kdq/distill/method.py", "kdq/data/batches.py", "kdq/parameters.py", "kdq/__init__.py"} <= found
+        found = names(home, fingerprints.closure(f"kdq/distill/methods/{name}.py"))
+        methods = {f"kdq/distill/methods/{other}.py" for other in ("kd", "dkd", "mixup", "losses")}
+        assert found & methods == {f"kdq/distill/methods/{name}.py"}
+        assert (
+            not {"kdq/quantize/methods/rtn.py", "kdq/quantize/methods/gpfq.py", "kdq/quantize/execution/network.py"}
+            & found
+        )
+        assert {"kdq/distill/method.py", "kdq/data/batches.py", "kdq/recipe/vocabulary.py", "kdq/__init__.py"} <= found
 
     @pytest.mark.parametrize("name", QUANTIZERS)
     def test_a_quantizer_has_no_other_quantizer_and_no_training(self, fingerprints, home, name):
-        found = names(home, fingerprints.closure("scripts/quantize.py", f"kdq/quantize/{name}.py"))
-        assert found & {f"kdq/quantize/{other}.py" for other in QUANTIZERS} == {f"kdq/quantize/{name}.py"}
+        found = names(home, fingerprints.closure("scripts/quantize.py", f"kdq/quantize/methods/{name}.py"))
+        assert found & {f"kdq/quantize/methods/{other}.py" for other in QUANTIZERS} == {f"kdq/quantize/methods/{name}.py"}
         assert not any(path.startswith(("kdq/distill", "kdq/evaluate", "kdq/report")) for path in found)
         assert "kdq/train/loop.py" not in found
-        assert {"scripts/quantize.py", "kdq/quantize/network.py", "kdq/models/file.py"} <= found
+        assert {"scripts/quantize.py", "kdq/quantize/execution/network.py", "kdq/models/file.py"} <= found
 
     def test_what_layers_cost_does_not_depend_on_what_is_chosen_by_it(self, fingerprints, home):
-        chosen = {f"kdq/quantize/{name}.py" for name in ("budget", "allocation", "greedy", "stage")}
-        measured = names(home, fingerprints.closure("scripts/sensitivity.py", "kdq/quantize/gpfq.py"))
-        quantized = names(home, fingerprints.closure("scripts/quantize.py", "kdq/quantize/gpfq.py"))
+        chosen = {f"kdq/quantize/methods/{name}.py" for name in ("budget", "allocation", "greedy", "stage")}
+        measured = names(home, fingerprints.closure("scripts/sensitivity.py", "kdq/quantize/methods/gpfq.py"))
+        quantized = names(home, fingerprints.closure("scripts/quantize.py", "kdq/quantize/methods/gpfq.py"))
         assert not chosen & measured and chosen <= quantized
-        assert "kdq/quantize/sensitivity.py" in measured - quantized
+        assert "kdq/quantize/bits/sensitivity.py" in measured - quantized
 
     def test_the_coder_of_archives_is_in_no_model(self, fingerprints, home):
         coder = {"kdq/models/archive.py", "kdq/models/entropy.py"}
@@ -166,24 +169,30 @@ class TestClosure:
         found = names(home, fingerprints.closure(f"scripts/{script}.py"))
         assert {"kdq/train/loop.py", "kdq/train/stage.py", "kdq/models/file.py", "kdq/data/batches.py"} <= found
         assert not any(path.startswith(("kdq/evaluate", "kdq/report")) for path in found)
-        assert not {"kdq/config.py", "kdq/recipe.py", "kdq/stages.py", "kdq/targets.py"} & found
-        assert not {"kdq/data/cifar.py", "kdq/data/sources.py"} & found
+        assert (
+            not {"kdq/study/config.py", "kdq/recipe/grammar.py", "kdq/recipe/stages.py", "kdq/workflow/targets.py"}
+            & found
+        )
+        assert not {"kdq/data/cifar.py", "kdq/data/catalog.py"} & found
         assert script == "distill" or not any(path.startswith("kdq/distill") for path in found)
 
     @pytest.mark.parametrize("name", ["qat", "qkd", "dcq"])
     def test_a_way_to_retrain_has_no_other_one_no_quantizer_and_no_method(self, fingerprints, home, name):
-        found = names(home, fingerprints.closure("scripts/retrain.py", f"kdq/retrain/{name}.py"))
-        ways = {f"kdq/retrain/{other}.py" for other in ("qat", "qkd", "dcq", "ntklc")}
-        assert found & ways == {f"kdq/retrain/{name}.py"}
+        found = names(home, fingerprints.closure("scripts/retrain.py", f"kdq/retrain/methods/{name}.py"))
+        ways = {f"kdq/retrain/methods/{other}.py" for other in ("qat", "qkd", "dcq", "ntklc")}
+        assert found & ways == {f"kdq/retrain/methods/{name}.py"}
         assert {"kdq/retrain/lsq.py", "kdq/retrain/stage.py", "kdq/train/loop.py", "kdq/models/file.py"} <= found
         assert ("kdq/retrain/sections.py" in found) == (name == "dcq")
-        assert not {"kdq/quantize/rtn.py", "kdq/quantize/gpfq.py", "kdq/quantize/network.py"} & found
+        assert (
+            not {"kdq/quantize/methods/rtn.py", "kdq/quantize/methods/gpfq.py", "kdq/quantize/execution/network.py"}
+            & found
+        )
         assert {path for path in found if path.startswith("kdq/distill")} == {
             "kdq/distill/__init__.py",
             "kdq/distill/divergence.py",
         }
         assert not any(path.startswith(("kdq/evaluate", "kdq/report", "kdq/root")) for path in found)
-        assert not {"kdq/config.py", "kdq/recipe.py", "kdq/stages.py"} & found
+        assert not {"kdq/study/config.py", "kdq/recipe/grammar.py", "kdq/recipe/stages.py"} & found
 
     def test_preparing_data_has_no_model(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/prepare_data.py"))
@@ -201,16 +210,16 @@ class TestEdits:
     def changes(self, copy, file, old, new) -> set[str]:
         """Which of these jobs get another fingerprint when ``old`` becomes ``new`` in ``file``."""
         jobs = {
-            "root": ("scripts/train_root.py", "kdq/root/hard.py"),
-            "teacher": ("scripts/train_root.py", "kdq/root/teacher.py"),
-            "kd": ("scripts/distill.py", "kdq/distill/kd.py"),
-            "dkd": ("scripts/distill.py", "kdq/distill/dkd.py"),
-            "mixup": ("scripts/distill.py", "kdq/distill/mixup.py"),
-            **{name: ("scripts/quantize.py", f"kdq/quantize/{name}.py") for name in QUANTIZERS},
-            "sensitivity": ("scripts/sensitivity.py", "kdq/quantize/gpfq.py"),
-            "qat": ("scripts/retrain.py", "kdq/retrain/qat.py"),
-            "qkd": ("scripts/retrain.py", "kdq/retrain/qkd.py"),
-            "dcq": ("scripts/retrain.py", "kdq/retrain/dcq.py"),
+            "root": ("scripts/train_root.py", "kdq/roots/methods/hard.py"),
+            "teacher": ("scripts/train_root.py", "kdq/roots/methods/teacher.py"),
+            "kd": ("scripts/distill.py", "kdq/distill/methods/kd.py"),
+            "dkd": ("scripts/distill.py", "kdq/distill/methods/dkd.py"),
+            "mixup": ("scripts/distill.py", "kdq/distill/methods/mixup.py"),
+            **{name: ("scripts/quantize.py", f"kdq/quantize/methods/{name}.py") for name in QUANTIZERS},
+            "sensitivity": ("scripts/sensitivity.py", "kdq/quantize/methods/gpfq.py"),
+            "qat": ("scripts/retrain.py", "kdq/retrain/methods/qat.py"),
+            "qkd": ("scripts/retrain.py", "kdq/retrain/methods/qkd.py"),
+            "dcq": ("scripts/retrain.py", "kdq/retrain/methods/dcq.py"),
             "evaluate": ("scripts/evaluate.py",),
             "data": ("scripts/prepare_data.py",),
         }
@@ -223,32 +232,32 @@ class TestEdits:
     @pytest.mark.parametrize(
         ("file", "jobs"),
         [
-            ("kdq/distill/kd.py", {"kd"}),
-            ("kdq/distill/dkd.py", {"dkd"}),
+            ("kdq/distill/methods/kd.py", {"kd"}),
+            ("kdq/distill/methods/dkd.py", {"dkd"}),
             ("kdq/distill/divergence.py", {"kd", "mixup", "qat", "qkd", "dcq"}),
             ("kdq/distill/standardize.py", {"kd", "dkd", "mixup"}),
-            ("kdq/quantize/rtn.py", {"rtn"}),
-            ("kdq/quantize/gpfq.py", {"gpfq", "sensitivity"}),
-            ("kdq/quantize/sparse.py", {"sparse"}),
-            ("kdq/quantize/hessian.py", {"gptq", "qronos"}),
-            ("kdq/quantize/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn"}),
-            ("kdq/quantize/bias.py", {*QUANTIZERS, "sensitivity"}),
-            ("kdq/quantize/sensitivity.py", {"sensitivity"}),
-            ("kdq/quantize/allocation.py", set(QUANTIZERS)),
+            ("kdq/quantize/methods/rtn.py", {"rtn"}),
+            ("kdq/quantize/methods/gpfq.py", {"gpfq", "sensitivity"}),
+            ("kdq/quantize/methods/sparse.py", {"sparse"}),
+            ("kdq/quantize/solver/hessian.py", {"gptq", "qronos"}),
+            ("kdq/quantize/solver/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn"}),
+            ("kdq/quantize/execution/bias.py", {*QUANTIZERS, "sensitivity"}),
+            ("kdq/quantize/bits/sensitivity.py", {"sensitivity"}),
+            ("kdq/quantize/bits/allocation.py", set(QUANTIZERS)),
             ("kdq/models/entropy.py", {"evaluate"}),
             ("kdq/evaluate/metrics.py", {"evaluate"}),
             ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", "qat", "qkd", "dcq"}),
-            ("kdq/retrain/qat.py", {"qat"}),
-            ("kdq/retrain/qkd.py", {"qkd"}),
+            ("kdq/retrain/methods/qat.py", {"qat"}),
+            ("kdq/retrain/methods/qkd.py", {"qkd"}),
             ("kdq/retrain/sections.py", {"dcq"}),
             ("kdq/retrain/lsq.py", {"qat", "qkd", "dcq"}),
             ("scripts/retrain.py", {"qat", "qkd", "dcq"}),
-            ("kdq/root/hard.py", {"root"}),
-            ("kdq/root/checkpoint.py", {"teacher"}),
-            ("kdq/root/classifier.py", {"teacher"}),
+            ("kdq/roots/methods/hard.py", {"root"}),
+            ("kdq/roots/sources/hub.py", {"teacher"}),
+            ("kdq/roots/sources/huggingface.py", {"teacher"}),
             ("kdq/data/cifar.py", {"data"}),
-            ("kdq/config.py", set()),
-            ("kdq/recipe.py", set()),
+            ("kdq/study/config.py", set()),
+            ("kdq/recipe/grammar.py", set()),
             ("scripts/distill.py", {"kd", "dkd", "mixup"}),
         ],
     )
@@ -256,15 +265,17 @@ class TestEdits:
         end = (copy / file).read_text()
         assert self.changes(copy, file, end, end + "\nMORE = 1\n") == jobs
 
-    @pytest.mark.parametrize("file", ["kdq/train/loop.py", "kdq/distill/kd.py", "scripts/distill.py", "kdq/files.py"])
+    @pytest.mark.parametrize(
+        "file", ["kdq/train/loop.py", "kdq/distill/methods/kd.py", "scripts/distill.py", "kdq/provenance/files.py"]
+    )
     def test_a_comment_reaches_none(self, copy, file):
         end = (copy / file).read_text()
         assert self.changes(copy, file, end, "# before\n" + end + "\n# after\n") == set()
 
     def test_a_broken_file_is_named(self, copy):
-        (copy / "kdq/distill/kd.py").write_text("def kd(:\n")
-        with pytest.raises(UserError, match=r"kdq/distill/kd.py: line 1: "):
-            Fingerprints(copy).of("scripts/distill.py", "kdq/distill/kd.py")
+        (copy / "kdq/distill/methods/kd.py").write_text("def kd(:\n")
+        with pytest.raises(UserError, match=r"kdq/distill/methods/kd.py: line 1: "):
+            Fingerprints(copy).of("scripts/distill.py", "kdq/distill/methods/kd.py")
 
     def test_is_short_and_stable(self, copy):
         found = Fingerprints(copy).of("scripts/evaluate.py")
@@ -278,7 +289,7 @@ class TestEdits:
 class TestKept:
     """The answer is kept in the working folder, for the next job, as long as no byte of the package is another."""
 
-    JOB = ("scripts/quantize.py", "kdq/quantize/rtn.py")
+    JOB = ("scripts/quantize.py", "kdq/quantize/methods/rtn.py")
 
     @pytest.fixture(autouse=True)
     def folder(self, copy, fingerprints, monkeypatch):
@@ -299,7 +310,9 @@ class TestKept:
         assert parsed > 10
         assert self.asked(copy, monkeypatch) == (first, 0)
 
-    @pytest.mark.parametrize("file", ["kdq/quantize/rtn.py", "scripts/quantize.py", "kdq/quantize/scale.py"])
+    @pytest.mark.parametrize(
+        "file", ["kdq/quantize/methods/rtn.py", "scripts/quantize.py", "kdq/quantize/bits/scale.py"]
+    )
     def test_an_edit_of_the_same_length_and_time_is_seen(self, copy, monkeypatch, file):
         first, _ = self.asked(copy, monkeypatch)
         path = copy / file
@@ -352,7 +365,7 @@ def test_a_new_import_joins_the_closure(tmp_path):
         shutil.copy(sys.modules[f"kdq.{name}"].__file__, package / f"{name}.py")
     code = """
         import pathlib, sys
-        from kdq.fingerprint import Fingerprints
+        from kdq.provenance.fingerprint import Fingerprints
         home = pathlib.Path(sys.argv[1])
         prints = Fingerprints(home)
         print(prints.of("job.py"), *(path.relative_to(home) for path in prints.closure("job.py")))

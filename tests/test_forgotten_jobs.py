@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kdq import forgotten_jobs
-from kdq.forgotten_jobs import TIMES, ends_for
+from kdq.workflow.snakemake_fixes import forgotten_jobs
+from kdq.workflow.snakemake_fixes.forgotten_jobs import TIMES, ends_for
 
 plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
 

@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 
 from kdq.errors import UserError
-from kdq.files import read_tensors, write_tensors
-from kdq.fingerprint import Fingerprints, combined
-from kdq.job import check_code, running
+from kdq.provenance.files import read_tensors, write_tensors
+from kdq.provenance.fingerprint import Fingerprints, combined
+from kdq.workflow.job import check_code, running
 
 WAITS = """
 import sys, time
-from kdq.job import running
+from kdq.workflow.job import running
 with running("job.log") as log:
     log("begun")
     print("begun", file=sys.__stdout__, flush=True)

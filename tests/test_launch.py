@@ -29,14 +29,14 @@ def workplace(tmp_path_factory):
 
 def launchers(folder) -> list[int]:
     """The processes that serve the package in ``folder``."""
-    found = subprocess.run(["pgrep", "-f", f"{folder}/kdq/launch.py --serve"], capture_output=True, text=True)
+    found = subprocess.run(["pgrep", "-f", f"{folder}/kdq/workflow/launch.py --serve"], capture_output=True, text=True)
     return [int(line) for line in found.stdout.split()]
 
 
 def command(folder, script: str, **job) -> list[str]:
     (folder / "script.py").write_text(script)
     arguments = ["--threads", "1", "--log", "log", "--job", json.dumps(job)]
-    return [sys.executable, "-I", "-S", f"{folder}/kdq/launch.py", f"{folder}/script.py", *arguments]
+    return [sys.executable, "-I", "-S", f"{folder}/kdq/workflow/launch.py", f"{folder}/script.py", *arguments]
 
 
 def run(workplace, script: str, launched=True, **job) -> subprocess.CompletedProcess:

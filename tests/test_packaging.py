@@ -47,9 +47,9 @@ def imported(modules: str) -> set[str]:
 @pytest.mark.parametrize(
     "modules",
     [
-        "kdq.train.stage, kdq.root.teacher, kdq.root.checkpoint",
-        "kdq.distill.stage, kdq.distill.kd",
-        "kdq.quantize.stage, kdq.quantize.gpfq",
+        "kdq.train.stage, kdq.roots.methods.teacher, kdq.roots.sources.hub",
+        "kdq.distill.stage, kdq.distill.methods.kd",
+        "kdq.quantize.stage, kdq.quantize.methods.gpfq",
         "kdq.evaluate.stage",
     ],
 )
@@ -60,7 +60,9 @@ def test_a_job_imports_nothing_slow_but_torch(modules):
 
 
 def test_the_planner_imports_no_torch():
-    found = imported("kdq.config, kdq.targets, kdq.fingerprint, kdq.report.contents, kdq.data.folder_digest")
+    found = imported(
+        "kdq.study.config, kdq.workflow.targets, kdq.provenance.fingerprint, kdq.report.contents, kdq.data.folder_digest"
+    )
     assert not {"torch", "pandas", "numpy"} & found
 
 
@@ -73,4 +75,4 @@ def test_the_containers_install_the_same_pins_on_the_same_python(recipe):
 
 
 def test_verifying_imports_no_torch():
-    assert not {"torch", "pandas", "snakemake"} & imported("kdq.verify.__main__, kdq.verify.adopt")
+    assert not {"torch", "pandas", "snakemake"} & imported("kdq.provenance.verify.__main__, kdq.workflow.adopt")

@@ -5,10 +5,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.recipe import Grammar, expand, folder, spell
-from kdq.stages import find_stages
-from kdq.targets import FILES
-from kdq.targets import check as check_target
+from kdq.recipe.grammar import Grammar, expand, folder, spell
+from kdq.recipe.stages import find_stages
+from kdq.workflow.targets import FILES
+from kdq.workflow.targets import check as check_target
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
 positive = st.floats(1e-9, 1e9) | st.integers(1, 10**6).map(float)
@@ -220,7 +220,7 @@ class TestResolve:
     def test_plain_values_in_order(self, grammar, parts):
         for stage in grammar.parse("/".join(spell(*part) for part in parts)).stages:
             keys = grammar.resolve(stage)
-            which = {"seed"} if stage.kind == "root" else set()  # says which root it is, not how it is made
+            which = {"seed"} if not stage.kind.has_parent else set()  # says which root it is, not how it is made
             read = stage.type.keys.model_fields.keys() - which - stage.type.keys.unread(stage.keys).keys()
             assert list(keys) == sorted(keys) == sorted(read)
             assert all(type(value) in (int, float, str, bool) for value in keys.values())

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdq import resources
 from kdq.data.batches import view_count
-from kdq.resources import A_PIXEL, IMAGES, Network
+from kdq.workflow import resources
+from kdq.workflow.resources import A_PIXEL, IMAGES, Network
 
 CIFAR, DIGITS = IMAGES["cifar10"], IMAGES["digits"]
 KEYS = {"architecture": "resnet18", "stem": "cifar", "width": 0.25, "epochs": 20, "batch_size": 128}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from kdq.scheduler import METHOD, one_at_a_time, stops_in_a_thread
+from kdq.workflow.snakemake_fixes.scheduler import METHOD, one_at_a_time, stops_in_a_thread
 
 
 class TestOneAtATime:

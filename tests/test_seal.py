@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdq import seal
 from kdq.errors import UserError
-from kdq.files import read_json, read_tensors, write_json, write_tensors
+from kdq.provenance import seal
+from kdq.provenance.files import read_json, read_tensors, write_json, write_tensors
 
 TENSORS = {"a": torch.arange(6).view(2, 3), "b": torch.ones(2)}
 

@@ -8,7 +8,7 @@ import pytest
 RUN = """
 import sys
 from pathlib import Path
-from kdq import stale_lock
+from kdq.workflow import lock as stale_lock
 removed = stale_lock.remove(Path(".snakemake"))
 Path(".snakemake/locks").mkdir(exist_ok=True)
 Path(".snakemake/locks/0.output.lock").write_text("results/a\\n")

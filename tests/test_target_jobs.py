@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 
 from kdq.errors import UserError
-from kdq.target_jobs import target_jobs
+from kdq.workflow.snakemake_fixes.target_jobs import target_jobs
 
 NAMES = {"evaluate": {"dataset", "seed", "parent", "stage"}, "all": set()}
 stages = st.from_regex(r"[a-z]{1,4}(,[a-z_]{1,5}=[0-9a-z.]{1,4}){0,3}", fullmatch=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kdq.config import read_study
-from kdq.together import missing_students, to_make_together
+from kdq.study.config import read_study
+from kdq.workflow.student_groups import missing_students, to_make_together
 
 RECIPES = [
     "hard/gpfq,bits={2..4}",
@@ -58,7 +58,7 @@ def test_each_has_a_file_and_a_log_of_its_own(home, tmp_path, monkeypatch):
 
 
 def test_so_many_at_most(sets, monkeypatch):
-    monkeypatch.setattr("kdq.together.MOST", 2)
+    monkeypatch.setattr("kdq.workflow.student_groups.MOST", 2)
     assert sets() == [(0, "hard", "gpfq", [2, 3, 4]), (0, "hard", "rtn,images=64", [3, 8])]
 
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from kdq import working_folder
 from kdq.errors import UserError
+from kdq.workflow import working_folder
 
 
 def test_files_of_a_time_to_come_are_of_now_and_others_stay_as_they_are(tmp_path):

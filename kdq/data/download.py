@@ -6,7 +6,7 @@ import urllib.request
 from pathlib import Path
 
 from kdq.errors import UserError
-from kdq.files import atomic
+from kdq.provenance.files import atomic
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 18

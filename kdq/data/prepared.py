@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from kdq.errors import UserError
-from kdq.files import checked, read_tensors, write_tensors
-from kdq.formats import DATA as FORMAT
-from kdq.parameters import Base
+from kdq.provenance.files import checked, read_tensors, write_tensors
+from kdq.provenance.formats import DATA as FORMAT
+from kdq.recipe.vocabulary import Base
 
 PARTS = ("train", "validation", "test")
 

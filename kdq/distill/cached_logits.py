@@ -9,8 +9,8 @@ from torch import Tensor
 from kdq.data.batches import Batch, view_count
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.files import read_tensors
-from kdq.formats import VIEWS as FORMAT
+from kdq.provenance.files import read_tensors
+from kdq.provenance.formats import VIEWS as FORMAT
 
 
 class CachedLogits:

@@ -1,7 +1,8 @@
 """Keys that stages of distillation share."""
 
-from kdq.parameters import Annotated, Base, ClassVar, Field, Fraction, Literal, NonNegative
-from kdq.root.fetched import Fetched
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Fraction, Literal, NonNegative
+from kdq.roots.sources.keys import Fetched
+from kdq.train.settings import Network, Training
 
 
 class Distilling(Base):
@@ -38,7 +39,7 @@ class Logits(Base):
 
 
 class Start(Fetched):
-    """Keys of the methods whose student may begin with weights from ImageNet; see ``kdq.distill.pretrained``."""
+    """Keys of the methods whose student may begin with weights from ImageNet; see ``kdq.distill.imagenet_start``."""
 
     student: Annotated[
         Literal["fresh", "imagenet"],
@@ -61,3 +62,6 @@ class Start(Fetched):
             return {}
         # also of a local file, which is no input of the rule
         return super().required(values) | {"sha256": "the SHA-256 of the file of weights, 64 hexadecimal digits"}
+
+
+SHARED_KEYS = (Distilling, Network, Training)

@@ -3,17 +3,17 @@
 Each stands in its method's own file, and no method imports this one: an edit of one method touches no other.
 """
 
-from kdq.distill.at import attention_transfer
-from kdq.distill.crd import nce
-from kdq.distill.dkd import dkd
-from kdq.distill.dml import dml
-from kdq.distill.fitnet import hint
-from kdq.distill.kd import kd, kd_soft_labels
-from kdq.distill.ntk import cka, tangent_kernel
-from kdq.distill.pkt import pkt
-from kdq.distill.reviewkd import hcl
-from kdq.distill.rkd import rkd
-from kdq.distill.sp import sp
+from kdq.distill.methods.at import attention_transfer
+from kdq.distill.methods.crd import nce
+from kdq.distill.methods.dkd import dkd
+from kdq.distill.methods.dml import dml
+from kdq.distill.methods.fitnet import hint
+from kdq.distill.methods.kd import kd, kd_soft_labels
+from kdq.distill.methods.ntk import cka, tangent_kernel
+from kdq.distill.methods.pkt import pkt
+from kdq.distill.methods.reviewkd import hcl
+from kdq.distill.methods.rkd import rkd
+from kdq.distill.methods.sp import sp
 from kdq.distill.standardize import standardize
 
 __all__ = [

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from kdq.data.batches import Batch
 from kdq.distill.cached_logits import CachedLogits
+from kdq.distill.image_mixing import mixed
 from kdq.distill.keys import Distilling
-from kdq.distill.mixing import mixed
 from kdq.train.task import Step, Task
 
 

@@ -10,7 +10,7 @@ from kdq.distill.cached_logits import CachedLogits
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method
 from kdq.models.fold import fold_batchnorm
-from kdq.train.declared import declared_class
+from kdq.recipe.implementation import declared_class
 from kdq.train.stage import Trained, train
 from kdq.train.task import Task
 

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from kdq.errors import UserError
-from kdq.files import read_tensors
-from kdq.formats import PREDICTIONS as FORMAT
+from kdq.provenance.files import read_tensors
+from kdq.provenance.formats import PREDICTIONS as FORMAT
 
 
 def read(path) -> tuple[dict, dict[str, Tensor]]:

@@ -4,8 +4,8 @@ import importlib
 
 from torch import nn
 
-from kdq.files import read_header
 from kdq.models.file import to_network
+from kdq.provenance.files import read_header
 
 __all__ = ["load"]
 

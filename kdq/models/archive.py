@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import save
 
 from kdq.errors import UserError
-from kdq.files import header_text, read_tensors, write_tensors
-from kdq.formats import ARCHIVE as FORMAT
-from kdq.models import entropy
+from kdq.models import entropy, packing
 from kdq.models import file as model_file
 from kdq.models.file import ModelFile
-from kdq.quantize import packing
+from kdq.provenance.files import header_text, read_tensors, write_tensors
+from kdq.provenance.formats import ARCHIVE as FORMAT
 
 STREAM = "codes"
 CHECKSUM = "codes_crc32"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.files import read_tensors, write_tensors
-from kdq.formats import MODEL as FORMAT
 from kdq.models import resnet
-from kdq.quantize.packing import pack, unpack
+from kdq.models.packing import pack, unpack
+from kdq.provenance.files import read_tensors, write_tensors
+from kdq.provenance.formats import MODEL as FORMAT
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def outline(architecture: dict) -> dict[str, tuple]:
 
 def _family(architecture: dict):
     if architecture["architecture"] == "transformers":
-        from kdq.models import pretrained  # lazily: transformers takes seconds to import
+        from kdq.models import huggingface as pretrained  # lazily: transformers takes seconds to import
 
         return pretrained
     return resnet

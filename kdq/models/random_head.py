@@ -1,7 +1,7 @@
 """A classifier on random features: layers of fixed random weights in the place of a network's last linear layer.
 
 The only trained part is the linear classifier at the end; what the weights and activations are is the business of the
-stage that makes them, ``kdq.retrain.ntklc``.
+stage that makes them, ``kdq.retrain.methods.ntklc``.
 """
 
 from math import sqrt

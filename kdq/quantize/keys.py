@@ -1,6 +1,6 @@
 """The keys that every quantizer has: one calibration, one set of alphabets, one accounting for all."""
 
-from kdq.parameters import Annotated, Base, ClassVar, Field, Literal, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, Positive, PositiveInt
 
 
 class Quantizer(Base):
@@ -105,3 +105,6 @@ class LookingAhead(Quantizer):
         Literal["natural", "activation"],
         Field(description="inputs are quantized as they come, or those of the largest energy first"),
     ] = "natural"
+
+
+SHARED_KEYS = ()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from kdq.data.prepared import Prepared
 from kdq.models.file import Codes
-from kdq.quantize.budget import bits_under_budget, by_rising_cost
-from kdq.quantize.calibration_images import as_in_training, calibration_images
-from kdq.quantize.greedy import quantize_in_order
-from kdq.quantize.measurements import read
-from kdq.quantize.network import Copy, Plan, QuantizedLayer, quantize, quantize_each
+from kdq.quantize.bits.budget import bits_under_budget, by_rising_cost
+from kdq.quantize.bits.sensitivity_table import read
+from kdq.quantize.execution.greedy import quantize_in_order
+from kdq.quantize.execution.network import Copy, Plan, QuantizedLayer, quantize, quantize_each
+from kdq.quantize.gram.calibration_images import as_in_training, calibration_images
 
 
 def cell_of(model_path: str) -> tuple[str, int, str]:

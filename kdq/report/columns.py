@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from kdq.report import comparisons, layers, sensitivities, sequences, summary, table
+from kdq.report.tables import cells as table
+from kdq.report.tables import comparisons, layers, sensitivities, sequences, summary
 
 
 def documentation() -> str:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from kdq.quantize.measured import measured_recipe
-from kdq.recipe import Recipe, Stage
+from kdq.recipe.grammar import Recipe, Stage
+from kdq.recipe.measurement import measured_recipe
 from kdq.report import pairs
-from kdq.stages import FLOAT_KINDS, TRAINS
 
 FIGURES = (
     "accuracy_vs_bits",
@@ -53,18 +52,18 @@ class Contents:
     @cached_property
     def kinds(self) -> dict[str, str]:
         """The kind of every stage in the recipes, by the stage's name."""
-        stages = {stage.name: stage.kind for recipe in self.shown for stage in recipe.stages}
+        stages = {stage.name: stage.kind.name for recipe in self.shown for stage in recipe.stages}
         return dict(sorted(stages.items()))
 
     @cached_property
     def quantized(self) -> list[str]:
         """The recipes of quantized models, retrained ones too."""
-        return [recipe.path for recipe in self.shown if recipe.last.kind in ("quantize", "retrain")]
+        return [recipe.path for recipe in self.shown if recipe.last.kind.gives_codes]
 
     @cached_property
     def with_layer_errors(self) -> list[str]:
         """The recipes whose last stage quantizes: their metrics have errors of layers."""
-        return [recipe.path for recipe in self.shown if recipe.last.kind == "quantize"]
+        return [recipe.path for recipe in self.shown if recipe.last.kind.quantizes]
 
     @cached_property
     def measured(self) -> list[str]:
@@ -72,12 +71,12 @@ class Contents:
         return sorted({measured_recipe(recipe) for recipe in self.shown if self._needs_measurement(recipe.last)})
 
     def _needs_measurement(self, stage: Stage) -> bool:
-        return stage.kind == "quantize" and stage.type.keys.needs_measurement(self.grammar.resolve(stage))
+        return stage.kind.quantizes and stage.type.keys.needs_measurement(self.grammar.resolve(stage))
 
     @cached_property
     def quantized_networks(self) -> list[str]:
         """The float networks that are quantized, as the table's column ``network`` names them."""
-        return sorted({recipe.network.path for recipe in self.shown if recipe.last.kind in ("quantize", "retrain")})
+        return sorted({recipe.network.path for recipe in self.shown if recipe.last.kind.gives_codes})
 
     @cached_property
     def sequences(self) -> list[str]:
@@ -88,7 +87,8 @@ class Contents:
     @staticmethod
     def _trains_after_quantization(recipe: Recipe) -> bool:
         kinds = [stage.kind for stage in recipe.stages]
-        return "quantize" in kinds and any(kind != "quantize" for kind in kinds[kinds.index("quantize") :])
+        quantizes = [kind.quantizes for kind in kinds]
+        return True in quantizes and not all(quantizes[quantizes.index(True) :])
 
     @cached_property
     def epochs(self) -> dict[str, int]:
@@ -101,7 +101,7 @@ class Contents:
     @cached_property
     def students(self) -> list[str]:
         """The float networks that the figure of comparisons holds against the baseline."""
-        floats = [recipe.path for recipe in self.shown if recipe.last.kind in FLOAT_KINDS]
+        floats = [recipe.path for recipe in self.shown if recipe.last.kind.makes_network]
         found = pairs.students(floats)
         return found if len(found) <= MOST_STUDENTS else []
 
@@ -113,13 +113,15 @@ class Contents:
         """
         grid = {point.recipe for point in self.dkd_grid}
         hidden = grid - self.parents if len(grid) > FEW_POINTS else set()
-        retrained = {recipe.path for recipe in self.shown if recipe.last.kind == "retrain"}
+        retrained = {
+            recipe.path for recipe in self.shown if recipe.last.kind.trains and not recipe.last.kind.makes_network
+        }
         hidden |= retrained if len(retrained) > FEW_RETRAINED else set()
         return [recipe.path for recipe in self.shown if self._trains(recipe.last) and recipe.path not in hidden]
 
     def _trains(self, stage: Stage) -> bool:
         """Whether the stage trains; a root from outside does not, and its history is empty."""
-        return stage.kind in TRAINS and self.grammar.resolve(stage).get("source", "train") == "train"
+        return stage.kind.trains and self.grammar.resolve(stage).get("source", "train") == "train"
 
     @cached_property
     def dkd_grid(self) -> list[DkdPoint]:

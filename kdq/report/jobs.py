@@ -3,9 +3,9 @@
 The rules plan with it, and the verification of results compares with it.
 """
 
-from kdq.fingerprint import Fingerprints
-from kdq.job import Job
+from kdq.provenance.fingerprint import Fingerprints
 from kdq.report.contents import Contents
+from kdq.workflow.job import Job
 
 
 class ReportJobs:

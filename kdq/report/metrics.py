@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, FiniteFloat
 
-from kdq.parameters import Base
+from kdq.recipe.vocabulary import Base
 
 
 class Open(Base):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.files import sha256, write_json
+from kdq.provenance.files import sha256, write_json
 from kdq.train import history
 
 

@@ -1,6 +1,6 @@
 """Keys that stages of retraining share: how the training goes on, and from whom it learns."""
 
-from kdq.parameters import Annotated, Base, ClassVar, Field, Literal, NonNegative, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, NonNegative, Positive, PositiveInt
 from kdq.train.settings import Training
 
 
@@ -52,3 +52,6 @@ class Quantized(Base):
         if self.label_weight or self.distillation_weight:
             return ""
         return "label_weight: found 0 beside distillation_weight=0, expected one of them above 0"
+
+
+SHARED_KEYS = (Taught, Continued)

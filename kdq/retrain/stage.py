@@ -6,8 +6,8 @@ import torch
 
 from kdq.data.prepared import Prepared
 from kdq.models import file as model_file
+from kdq.recipe.implementation import declared_class
 from kdq.retrain.method import Model, Retraining
-from kdq.train.declared import declared_class
 from kdq.train.device import prepare
 from kdq.train.stage import Trained, train_task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from kdq.files import atomic, sha256
+from kdq.provenance.files import atomic, sha256
 
 
 def save(path, state: dict) -> None:

@@ -4,9 +4,9 @@ import csv
 import hashlib
 from pathlib import Path
 
-from kdq import formats
 from kdq.errors import UserError
-from kdq.files import atomic, read_header
+from kdq.provenance import formats
+from kdq.provenance.files import atomic, read_header
 
 # of a network that was not trained here: the table is empty, but it is one
 COLUMNS = (

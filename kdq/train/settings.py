@@ -1,6 +1,16 @@
 """The keys of every stage that trains: how a network is built and how it is trained."""
 
-from kdq.parameters import Annotated, Base, Field, Fraction, Literal, NonNegative, NonNegativeInt, Positive, PositiveInt
+from kdq.recipe.vocabulary import (
+    Annotated,
+    Base,
+    Field,
+    Fraction,
+    Literal,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+)
 
 
 class Network(Base):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from kdq.data.catalog import prepare
 from kdq.data.folder import load
 from kdq.data.folder_digest import counts, folder_digest
-from kdq.data.sources import prepare
 from kdq.errors import UserError
 
 
@@ -201,7 +201,7 @@ def test_planning_and_training_import_no_more_than_they_need():
     # One fresh interpreter: this one has imported everything.
     code = (
         "import sys, kdq.data.folder_digest; assert not {'torch', 'PIL', 'numpy'} & set(sys.modules);"
-        "import kdq.data.prepared; found = {'kdq.data.sources', 'PIL', 'sklearn', 'torchvision', 'pyarrow'};"
+        "import kdq.data.prepared; found = {'kdq.data.catalog', 'PIL', 'sklearn', 'torchvision', 'pyarrow'};"
         "assert not found & set(sys.modules), found & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

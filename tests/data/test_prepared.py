@@ -7,7 +7,7 @@ import torch
 
 from kdq.data.prepared import Prepared, Split, apportion, channel_statistics, read, split, write
 from kdq.errors import UserError
-from kdq.files import write_tensors
+from kdq.provenance.files import write_tensors
 
 
 def numbered(counts, seed=0):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from kdq.data.catalog import load, prepare
 from kdq.data.prepared import read, write
-from kdq.data.sources import load, prepare
 from kdq.errors import UserError
 
 

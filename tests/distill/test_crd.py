@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 import kdq
 from kdq.data.batches import Batch, TrainingBatches, to_float
-from kdq.distill import crd, losses
+from kdq.distill import losses
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Outputs
+from kdq.distill.methods import crd
 from kdq.distill.stage import distill
 from kdq.errors import UserError
-from kdq.recipe import Grammar
-from kdq.stages import find_stages
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
 from kdq.train import checkpoint as checkpoints
 from kdq.train.stage import save
 from kdq.train.task import Classification
@@ -326,7 +327,9 @@ class TestStage:
             keys = training_keys(**{"epochs": 4, "averaging": 0.8, "learning_rate": 0.05, **changes})
             folder = tmp_path / name
             places = {"checkpoint": folder / "checkpoint.pt", "identity": "run", "log": log}
-            trained = distill(few, build(seed=1), "kdq.distill.crd", {**own, **keys}, seed=0, threads=1, **places)
+            trained = distill(
+                few, build(seed=1), "kdq.distill.methods.crd", {**own, **keys}, seed=0, threads=1, **places
+            )
             save(folder / "model.safetensors", folder / "history.csv", trained, **HEADER)
             return (folder / "model.safetensors").read_bytes()
 
@@ -346,7 +349,7 @@ class TestStage:
         keys = training_keys(epochs=12, width=0.125, schedule="onecycle", learning_rate=0.05)
         places = {"checkpoint": tmp_path / "checkpoint.pt", "identity": "run", "log": print}
         own = crd.Parameters().model_dump()
-        trained = distill(few, taught, "kdq.distill.crd", {**own, **keys}, seed=0, threads=1, **places)
+        trained = distill(few, taught, "kdq.distill.methods.crd", {**own, **keys}, seed=0, threads=1, **places)
         first, last = trained.history[0], trained.history[-1]
         assert last["loss_cross_entropy"] < 0.8 * first["loss_cross_entropy"]
         assert last["loss_contrast"] < first["loss_contrast"]

@@ -10,14 +10,14 @@ from torch import nn
 
 import kdq
 from kdq.data.batches import Batch
-from kdq.distill import at, crd, dkd, kd, mixup, ntk, pkt, reviewkd, rkd, sp
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method, Outputs
+from kdq.distill.methods import at, crd, dkd, kd, mixup, ntk, pkt, reviewkd, rkd, sp
 from kdq.errors import UserError
 from kdq.models.resnet import TAPS
-from kdq.parameters import Base
-from kdq.recipe import Grammar
-from kdq.stages import find_stages
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
+from kdq.recipe.vocabulary import Base
 from tests.distill.samples import batches
 
 LABELS = torch.arange(20) % 10

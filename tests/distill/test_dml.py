@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kdq.distill import dml
 from kdq.distill.keys import Distilling
 from kdq.distill.losses import dml as loss
 from kdq.distill.losses import kd
 from kdq.distill.method import Distillation
+from kdq.distill.methods import dml
 from kdq.distill.stage import distill
 from kdq.errors import UserError
 from kdq.train import checkpoint as checkpoints
@@ -159,7 +159,7 @@ def run(few, build, training_keys, tmp_path):
         places = {"checkpoint": checkpoint or tmp_path / f"{name}.pt", "identity": "run", "log": log}
         # the normalisation of the data, as a parent that was trained on it has
         parent = parent or build(seed=1, mean=few.mean, std=few.std)
-        return distill(few, parent, "kdq.distill.dml", keys, seed=seed, threads=1, **places)
+        return distill(few, parent, "kdq.distill.methods.dml", keys, seed=seed, threads=1, **places)
 
     return run
 
@@ -293,7 +293,7 @@ class TestLearning:
         keys = {**Distilling().model_dump(), **KEYS, **training_keys(**changes)}
         parent = build(width=0.125, mean=digits.mean, std=digits.std)
         places = {"checkpoint": tmp_path / "checkpoint.pt", "identity": "run", "log": print}
-        history = distill(digits, parent, "kdq.distill.dml", keys, seed=0, threads=1, **places).history
+        history = distill(digits, parent, "kdq.distill.methods.dml", keys, seed=0, threads=1, **places).history
         assert history[-1]["validation_accuracy"] > 0.8 and history[-1]["peer_validation_accuracy"] > 0.8
         divergences = [row["loss_mutual"] + row["loss_peer_mutual"] for row in history]
         assert divergences[-1] < divergences[1]

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdq.data.batches import Batch
-from kdq.distill import at, losses, pkt, rkd, sp
+from kdq.distill import losses
 from kdq.distill.method import Outputs
+from kdq.distill.methods import at, pkt, rkd, sp
 from kdq.distill.stage import distill
 from kdq.train.settings import Network, Training
 from kdq.train.stage import train_root
@@ -348,7 +349,7 @@ class TestLearning:
         """Far above chance, which is 0.1, and the features come closer to the teacher's."""
         keys = training_keys(epochs=15, width=0.125, schedule="onecycle", learning_rate=0.05)
         places = {"checkpoint": tmp_path / "checkpoint.pt", "identity": "", "log": print}
-        history = distill(few, teacher, f"kdq.distill.{name}", keys, seed=0, threads=1, **places).history
+        history = distill(few, teacher, f"kdq.distill.methods.{name}", keys, seed=0, threads=1, **places).history
         columns = [key for key in history[0] if key.startswith("loss_") and key != "loss_cross_entropy"]
         assert columns == (["loss_distance", "loss_angle"] if name == "rkd" else ["loss_distillation"])
         assert sum(history[-1][key] for key in columns) < 0.6 * sum(history[0][key] for key in columns)

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 import kdq
 from kdq.data.batches import Batch, TrainingBatches
-from kdq.distill import fitnet
 from kdq.distill.keys import Distilling
 from kdq.distill.losses import hint, kd
 from kdq.distill.method import Distillation
+from kdq.distill.methods import fitnet
 from kdq.distill.stage import distill
 from kdq.errors import UserError
-from kdq.recipe import Grammar
-from kdq.stages import find_stages
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
 from kdq.train.loop import Run
 from kdq.train.settings import Training
 from kdq.train.stage import train_root
@@ -231,7 +231,7 @@ class TestLearning:
         teacher = train_digits(train_root, label_smoothing=0.0).network
         for stages in ("one", "two"):
             keys = fitnet.Parameters(stages=stages, hint_epochs=2).model_dump()
-            history = train_digits(distill, teacher, "kdq.distill.fitnet", **keys).history
+            history = train_digits(distill, teacher, "kdq.distill.methods.fitnet", **keys).history
             assert history[1]["loss_hint"] < history[0]["loss_hint"]
             assert history[-1]["validation_accuracy"] > 0.8
             if stages == "two":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kdq.distill import losses
 from kdq.distill.divergence import kl, soft_cross_entropy
-from kdq.distill.dkd import dkd_terms
+from kdq.distill.methods.dkd import dkd_terms
 
 TEMPERATURES = st.floats(0.5, 20)
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kdq.data.batches import Batch
-from kdq.distill import kd, mixup
+from kdq.distill.image_mixing import mix
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method, Outputs
-from kdq.distill.mixing import mix
-from kdq.parameters import Base
+from kdq.distill.methods import kd, mixup
+from kdq.recipe.vocabulary import Base
 
 CLASSES = 10
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.func import functional_call
 
 from kdq.data.batches import Batch
-from kdq.distill import kd, ntk
 from kdq.distill.method import Distillation
+from kdq.distill.methods import kd, ntk
 from kdq.distill.stage import distill
 from kdq.errors import UserError
 from kdq.models.fold import fold_batchnorm
@@ -289,7 +289,7 @@ class TestTraining:
         def train(checkpoint="checkpoint.pt", **changes):
             keys = {**KEYS, **training_keys(**changes)}
             places = {"checkpoint": tmp_path / checkpoint, "identity": "run", "log": print}
-            return distill(few, moved(build(seed=1)), "kdq.distill.ntk", keys, seed=0, threads=1, **places)
+            return distill(few, moved(build(seed=1)), "kdq.distill.methods.ntk", keys, seed=0, threads=1, **places)
 
         return train
 
@@ -317,7 +317,9 @@ class TestTraining:
         root = {**keys, "label_smoothing": 0.0}
         teacher = train_root(digits, root, checkpoint=tmp_path / "teacher.pt", **places).network
         keys = {**KEYS, **keys, "every": 2, "samples": 16}
-        history = distill(digits, teacher, "kdq.distill.ntk", keys, checkpoint=tmp_path / "ntk.pt", **places).history
+        history = distill(
+            digits, teacher, "kdq.distill.methods.ntk", keys, checkpoint=tmp_path / "ntk.pt", **places
+        ).history
         assert max(row["validation_accuracy"] for row in history) > 0.7
         assert history[-1]["loss_ntk"] < 0.9 * history[0]["loss_ntk"]
         assert history[-1]["loss_distillation"] < history[0]["loss_distillation"]

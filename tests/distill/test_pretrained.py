@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 import kdq
-from kdq.distill.dml import DML, Parameters
-from kdq.distill.pretrained import start_from_imagenet
+from kdq.distill.imagenet_start import start_from_imagenet
+from kdq.distill.methods.dml import DML, Parameters
 from kdq.distill.stage import distill
 from kdq.errors import UserError
-from kdq.recipe import Grammar
-from kdq.root.fetched import Fetched
-from kdq.stages import find_stages
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
+from kdq.roots.sources.keys import Fetched
 from kdq.train import stage
 
 NAME = "pytorch_model.bin"
@@ -136,7 +136,7 @@ class TestStage:
         keys = resolve(f"hard/dml,student={start}", **own) | training_keys()
         parent = build(seed=1, mean=few.mean, std=few.std)
         places = {"checkpoint": tmp_path / "checkpoint", "identity": "", "log": print}
-        distill(few, parent, "kdq.distill.dml", keys, seed=0, threads=1, **places)
+        distill(few, parent, "kdq.distill.methods.dml", keys, seed=0, threads=1, **places)
         assert torch.equal(tasks[0].peer.layer1[0].conv1.weight, parent.layer1[0].conv1.weight)
         same = torch.equal(tasks[0].network.layer1[0].conv1.weight, original.layer1[0].conv1.weight)
         assert same == (start == "imagenet")

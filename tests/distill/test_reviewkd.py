@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdq.data.batches import Batch
-from kdq.distill import losses, reviewkd
+from kdq.distill import losses
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Outputs
+from kdq.distill.methods import reviewkd
 from kdq.distill.stage import distill
 from kdq.models import resnet
 from kdq.train import checkpoint as checkpoints
@@ -232,7 +233,7 @@ class TestStage:
             own = reviewkd.Parameters(warmup=0.0).model_dump()
             keys = {**own, **training_keys(**{"learning_rate": 0.05, **changes})}
             places = {"checkpoint": tmp_path / name, "identity": "run", "log": print}
-            return distill(few, build(seed=1), "kdq.distill.reviewkd", keys, seed=0, threads=1, **places)
+            return distill(few, build(seed=1), "kdq.distill.methods.reviewkd", keys, seed=0, threads=1, **places)
 
         return run
 

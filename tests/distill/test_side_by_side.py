@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 import torch
 
-from kdq.distill import at, beside, crd, kd, rkd
+from kdq.distill import side_by_side as beside
+from kdq.distill.methods import at, crd, kd, rkd
 from kdq.distill.shared_teacher import SharedTeacher, Turns
 from kdq.distill.stage import distill
 from kdq.errors import Stopped, UserError
@@ -121,7 +122,7 @@ def test_a_signal_ends_all_of_them_and_says_where_they_go_on(train):
 
 @pytest.mark.parametrize(("module", "expected"), [("kd", True), ("at", True), ("dml", False), ("mixup", False)])
 def test_who_can_share_a_teacher(module, expected):
-    assert beside.shares({"module": f"kdq.distill.{module}"}) is expected
+    assert beside.shares({"module": f"kdq.distill.methods.{module}"}) is expected
 
 
 def hold(folder, held, free):

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 import kdq
 from kdq.data.batches import Batch
-from kdq.distill import dkd, dml, kd, losses, mixup, ntk
+from kdq.distill import losses
 from kdq.distill.method import Outputs
+from kdq.distill.methods import dkd, dml, kd, mixup, ntk
 from kdq.distill.standardize import compared
-from kdq.recipe import Grammar
-from kdq.stages import find_stages
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
 
 SEEDS = st.integers(0, 10**6)
 METHODS = {

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 import kdq
-from kdq.config import read_study
 from kdq.data.batches import Batch, view_count
 from kdq.distill import cached_logits
 from kdq.distill.cached_logits import FORMAT, CachedLogits
@@ -18,9 +17,10 @@ from kdq.distill.method import Distillation
 from kdq.distill.stage import distill
 from kdq.distill.teacher_cache import logits_of_views
 from kdq.errors import UserError
-from kdq.files import write_tensors
-from kdq.recipe import Grammar
-from kdq.stages import find_stages
+from kdq.provenance.files import write_tensors
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
+from kdq.study.config import read_study
 from kdq.train import checkpoint as checkpoints
 
 VIEWS = {"crop": 1, "flip": True}
@@ -39,11 +39,11 @@ def train(few, build, training_keys, tmp_path):
     number = itertools.count()
 
     def train(name="kd", teacher_logits=None, checkpoint=None, teacher=1, **changes):
-        own = importlib.import_module(f"kdq.distill.{name}").Parameters().model_dump()
+        own = importlib.import_module(f"kdq.distill.methods.{name}").Parameters().model_dump()
         return distill(
             few,
             build(seed=teacher),
-            f"kdq.distill.{name}",
+            f"kdq.distill.methods.{name}",
             {**training_keys(**VIEWS, **changes), **own},
             seed=0,
             threads=1,

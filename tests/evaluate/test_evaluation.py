@@ -11,10 +11,10 @@ from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import cross_entropy, top_k_accuracy
 from kdq.evaluate.stage import describe, evaluate, predict
-from kdq.files import write_tensors
 from kdq.models import archive
 from kdq.models import file as model_file
 from kdq.models.file import Codes
+from kdq.provenance.files import write_tensors
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625}
 ARCHITECTURE |= {"mean": [0.3], "std": [0.4]}

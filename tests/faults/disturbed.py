@@ -71,7 +71,7 @@ class Study:
 
     def adopt(self) -> str:
         """`make adopt`, as its Makefile runs it."""
-        words = [sys.executable, "-m", "kdq.verify.adopt", "--configfile", str(self.workflow.overlay)]
+        words = [sys.executable, "-m", "kdq.workflow.adopt", "--configfile", str(self.workflow.overlay)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.run(words, cwd=self.folder, env=self.workflow.environment, **pipes).stdout
 

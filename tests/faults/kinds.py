@@ -264,7 +264,7 @@ def edit(study: Study, random: Random):
     run = study.start()
     study.job(STUDENT, "distill", run)
     time.sleep(random.uniform(0, study.seconds_of(f"{STUDENT}/model.safetensors")))
-    with study.workflow.edited("kdq/distill/kd.py", lambda text: f"{text}\n\nEDITED = 1\n"):
+    with study.workflow.edited("kdq/distill/methods/kd.py", lambda text: f"{text}\n\nEDITED = 1\n"):
         said = end(run)
         if f"{STUDENT}/model.safetensors" not in study.workflow.plan(*study.targets):
             said += "\nlost: what was made with the code before the edit is called fresh"

@@ -10,7 +10,7 @@ import torch
 from kdq import models
 from kdq.data.prepared import Prepared, Split
 from kdq.models import file as model_file
-from kdq.root import classifier
+from kdq.roots.sources import huggingface as classifier
 from tests.fuzz.mutate import mutated_bytes, mutated_value
 
 CLASSES = ("airplane", "automobile", "bird", "cat")

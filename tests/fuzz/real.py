@@ -6,16 +6,19 @@ from pathlib import Path
 
 import torch
 
-from kdq.data import prepared, sources
+from kdq.data import catalog as sources
+from kdq.data import prepared
 from kdq.data.prepared import Split
 from kdq.distill import cached_logits
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.stage import evaluate
-from kdq.files import write_json, write_tensors
 from kdq.models import file as model_file
 from kdq.models import resnet
 from kdq.models.file import Codes
-from kdq.report import layers, record, summary, table
+from kdq.provenance.files import write_json, write_tensors
+from kdq.report import record
+from kdq.report.tables import cells as table
+from kdq.report.tables import layers, summary
 from kdq.train import checkpoint, history
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.03}

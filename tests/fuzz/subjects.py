@@ -16,23 +16,25 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from kdq import seal
-from kdq.config import DATASETS, merged, read_study
 from kdq.data import cifar, prepared
 from kdq.data.folder import read_image
 from kdq.distill import cached_logits
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
-from kdq.recipe import Grammar
-from kdq.report import comparisons, curves, layers, summary, table
-from kdq.root import checkpoint as hub_checkpoint
-from kdq.stages import find_stages
-from kdq.targets import check as check_target
+from kdq.provenance import seal
+from kdq.provenance.verify import study
+from kdq.provenance.verify.__main__ import line
+from kdq.provenance.verify.results import verify
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
+from kdq.report.figures import curves
+from kdq.report.tables import cells as table
+from kdq.report.tables import comparisons, layers, summary
+from kdq.roots.sources import hub as hub_checkpoint
+from kdq.study.config import DATASETS, merged, read_study
 from kdq.train import checkpoint
-from kdq.verify import study
-from kdq.verify.__main__ import line
-from kdq.verify.results import verify
+from kdq.workflow.targets import check as check_target
 from tests.data.conftest import Tiny
 from tests.fuzz.evil import Evil
 from tests.fuzz.guard import guarded
@@ -79,7 +81,7 @@ def of_texts() -> dict[str, Subject]:
             raise failed
 
     def read_config(path: Path) -> None:
-        with patch("kdq.config.find_stages", return_value=types):  # the same for all, and slow
+        with patch("kdq.study.config.find_stages", return_value=types):  # the same for all, and slow
             read_study(merged([path]), HOME / "kdq", [path])
 
     return {

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.root import checkpoint as hub_checkpoint
+from kdq.roots.sources import hub as hub_checkpoint
 from kdq.train import checkpoint
 from tests.fuzz.evil import TRACE, Evil
 from tests.fuzz.guard import GROWTH_BYTES, Escape, guarded

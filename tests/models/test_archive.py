@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from kdq import models
 from kdq.errors import UserError
-from kdq.files import read_header
 from kdq.models import archive, entropy
 from kdq.models import file as model_file
+from kdq.provenance.files import read_header
 from tests.models.test_model_file import ARCHITECTURE, HEADER, random_codes
 
 

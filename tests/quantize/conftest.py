@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdq.quantize import compiled
+from kdq.quantize.solver import compiled_columns as compiled
 
 
 @pytest.fixture(params=["compiled", "torch"], scope="module")

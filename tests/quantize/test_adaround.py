@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from kdq.quantize.adaround import adaround
-from kdq.quantize.rtn import rtn
+from kdq.quantize.methods.adaround import adaround
+from kdq.quantize.methods.rtn import rtn
 from tests.quantize.problems import correlated, gram_matrices, problem, squared_errors
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdq.quantize.allocation import allocate
+from kdq.quantize.bits.allocation import allocate
 
 # Whole numbers as costs: their sums are exact, so that equal costs are equal.
 choices = st.lists(st.tuples(st.integers(0, 30), st.integers(-5, 20)), min_size=3, max_size=3)

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from kdq.errors import UserError
-from kdq.quantize import bias, rtn
-from kdq.quantize.network import quantize
+from kdq.quantize.execution import bias
+from kdq.quantize.execution.network import quantize
+from kdq.quantize.methods import rtn
 
 
 class Small(nn.Module):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.quantize.budget import bits_under_budget, by_rising_cost, never_rising, storage_bits
-from kdq.quantize.measurements import Measurement
+from kdq.quantize.bits.budget import bits_under_budget, by_rising_cost, never_rising, storage_bits
+from kdq.quantize.bits.sensitivity_table import Measurement
 from tests.quantize.small import ORDER
 
 # Weights and steps of the layers of tests/quantize/small.py; each has an error at 2 bits that every bit divides by 4.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from kdq.quantize import compiled, substitution
-from kdq.quantize.gpfq import gpfq
+from kdq.quantize.methods.gpfq import gpfq
+from kdq.quantize.solver import compiled_columns as compiled
+from kdq.quantize.solver import substitution
 from tests.quantize.problems import gram_matrices, problem
 
 
@@ -35,8 +36,8 @@ def test_other_roundings_are_not_compiled(monkeypatch):
 def test_what_cannot_be_kept_is_compiled_anew(tmp_path):
     script = """
 import torch
-from kdq.quantize import compiled
-from kdq.quantize.gpfq import gpfq
+from kdq.quantize.solver import compiled_columns as compiled
+from kdq.quantize.methods.gpfq import gpfq
 compiled.WEIGHTS = 0
 print(gpfq(torch.tensor([[0.6, 0.3]]), torch.eye(2), torch.eye(2), 0.25, -4, 3).tolist())
 """

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdq.quantize import gpfq as module
-from kdq.quantize.gpfq import gpfq
-from kdq.quantize.rtn import rtn
+from kdq.quantize.methods import gpfq as module
+from kdq.quantize.methods.gpfq import gpfq
+from kdq.quantize.methods.rtn import rtn
 from tests.quantize.problems import golden, gram_matrices, path, problem
 
 pytestmark = pytest.mark.usefixtures("columns_both_ways")
@@ -67,7 +67,7 @@ def test_stacked_alphabets_equal_separate_calls():
 
 
 def in_blocks(analog, quantized, size):
-    """What kdq.quantize.calibration.columns yields: (g, 2, b, m), or (g, 1, b, m) where the inputs are one tensor."""
+    """What kdq.quantize.gram.calibration.columns yields: (g, 2, b, m), or (g, 1, b, m) where the inputs are one tensor."""
     kinds = (analog,) if analog is quantized else (analog, quantized)
     return torch.stack(kinds, 1).mT.split(size, 2)
 

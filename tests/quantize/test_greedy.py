@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdq.quantize import gpfq, rtn
-from kdq.quantize.greedy import quantize_in_order
-from kdq.quantize.network import quantize
+from kdq.quantize.execution.greedy import quantize_in_order
+from kdq.quantize.execution.network import quantize
+from kdq.quantize.methods import gpfq, rtn
 from tests.quantize.small import ORDER, network, part, silent
 
 MIXED = dict(zip(ORDER, (5, 2, 3, 4, 8), strict=True))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdq.quantize.lockstep import Pass, images_of_a_pass, stopping
-from kdq.quantize.spill import Room, Spill
-from kdq.quantize.survey import later_inputs, survey
+from kdq.quantize.execution.lockstep import Pass, images_of_a_pass, stopping
+from kdq.quantize.execution.spill import Room, Spill
+from kdq.quantize.execution.survey import later_inputs, survey
 
 
 class Shortcuts(nn.Module):

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.quantize import gptq as gptq_module
-from kdq.quantize.gptq import gptq
-from kdq.quantize.hessian import upper_factor
-from kdq.quantize.qronos import qronos
-from kdq.quantize.rtn import rtn
+from kdq.quantize.methods import gptq as gptq_module
+from kdq.quantize.methods.gptq import gptq
+from kdq.quantize.methods.qronos import qronos
+from kdq.quantize.methods.rtn import rtn
+from kdq.quantize.solver.hessian import upper_factor
 from tests.quantize.problems import correlated, gram_matrices, problem, squared_errors
 
 pytestmark = pytest.mark.usefixtures("columns_both_ways")

@@ -10,10 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from kdq.errors import UserError
-from kdq.quantize import calibration, gpfq, lockstep, rtn, scale, shifts, spill
-from kdq.quantize.alphabet import Alphabet
+from kdq.quantize.bits import scale
+from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.configured import quantizer_of
-from kdq.quantize.network import Plan, decode, quantize, quantize_each
+from kdq.quantize.execution import lockstep, spill
+from kdq.quantize.execution.network import Plan, decode, quantize, quantize_each
+from kdq.quantize.gram import calibration, shifts
+from kdq.quantize.methods import gpfq, rtn
 
 QUANTIZERS = {"gpfq": gpfq, "rtn": rtn}
 
@@ -122,7 +125,7 @@ def test_equals_two_forwards_a_layer(name):
 
 @pytest.mark.parametrize("name", ["spfq", "sparse", "gptq", "qronos", "adaround"])
 def test_the_others_of_the_family_quantize_a_network(name):
-    module = importlib.import_module(f"kdq.quantize.{name}")
+    module = importlib.import_module(f"kdq.quantize.methods.{name}")
     short = {"iterations": 20} if name == "adaround" else {}
     parameters = module.Parameters(bits=4, bias="correct", **short)
 
@@ -533,7 +536,7 @@ def test_however_small_the_memory():
 
 def vit():
     """A small ViT of transformers, as a model file builds it."""
-    from kdq.models import pretrained
+    from kdq.models import huggingface as pretrained
 
     torch.manual_seed(0)
     config = {"model_type": "vit", "image_size": 8, "patch_size": 4, "hidden_size": 12, "num_hidden_layers": 2}

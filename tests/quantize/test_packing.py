@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdq.quantize.alphabet import Alphabet
-from kdq.quantize.packing import pack, unpack
+from kdq.models.packing import pack, unpack
+from kdq.quantize.bits.alphabet import Alphabet
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,13 +9,13 @@ import torch
 import kdq
 from kdq.quantize.configured import quantizer_of
 from kdq.quantize.keys import Quantizer
-from kdq.quantize.rtn import rtn
-from kdq.stages import find_stages
+from kdq.quantize.methods.rtn import rtn
+from kdq.recipe.stages import find_stages
 from tests.quantize.problems import correlated, gram_matrices, squared_errors
 
 pytestmark = pytest.mark.usefixtures("columns_both_ways")
 
-STAGES = [stage for stage in find_stages(Path(kdq.__file__).parent).values() if stage.kind == "quantize"]
+STAGES = [stage for stage in find_stages(Path(kdq.__file__).parent).values() if stage.kind.quantizes]
 ONE_BY_ONE = [stage for stage in STAGES if stage.name not in ("rtn", "adaround")]
 LOW, HIGH = -4, 3
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdq.quantize import rtn
-from kdq.quantize.alphabet import Alphabet
-from kdq.quantize.scale import candidates, grid, radius, steps
+from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.bits.scale import candidates, grid, radius, steps
+from kdq.quantize.methods import rtn
 
 ALPHABETS = [Alphabet(bits, levels) for bits in (2, 4, 8) for levels in ("2^b", "2^b-1", "paper")]
 

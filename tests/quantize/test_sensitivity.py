@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.quantize import gpfq, inputs, rtn
-from kdq.quantize.inputs import execution_order, layer_inputs
-from kdq.quantize.measurements import COLUMNS, Measurement, by_layer, read, write
-from kdq.quantize.network import quantize
-from kdq.quantize.sensitivity import BITS, Reference, log_probabilities, measure
+from kdq.quantize.bits.sensitivity import BITS, Reference, log_probabilities, measure
+from kdq.quantize.bits.sensitivity_table import COLUMNS, Measurement, by_layer, read, write
+from kdq.quantize.execution import inputs
+from kdq.quantize.execution.inputs import execution_order, layer_inputs
+from kdq.quantize.execution.network import quantize
+from kdq.quantize.methods import gpfq, rtn
 from tests.quantize.small import ORDER, network, part, silent
 
 

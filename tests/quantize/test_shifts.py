@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdq.quantize import shifts
-from kdq.quantize.filtering import MOST_PRODUCTS, minimal_filter
-from kdq.quantize.patches import patches
+from kdq.quantize.gram import shifts
+from kdq.quantize.gram.minimal_filter import MOST_PRODUCTS, minimal_filter
+from kdq.quantize.gram.patches import patches
 
 SHORT = [(sums, terms) for sums in range(1, 12) for terms in range(1, MOST_PRODUCTS - sums + 2)]
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdq.quantize.gpfq import gpfq
-from kdq.quantize.sparse import Parameters, configured, sparse
+from kdq.quantize.methods.gpfq import gpfq
+from kdq.quantize.methods.sparse import Parameters, configured, sparse
 from tests.quantize.problems import golden, gram_matrices, path, problem, squared_errors
 
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdq.quantize.gpfq import gpfq
-from kdq.quantize.spfq import Parameters, aligned, configured, spfq
+from kdq.quantize.methods.gpfq import gpfq
+from kdq.quantize.methods.spfq import Parameters, aligned, configured, spfq
 from tests.quantize.problems import correlated, gram_matrices, path, problem
 
 pytestmark = pytest.mark.usefixtures("columns_both_ways")

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from kdq.quantize import gpfq
-from kdq.quantize.calibration_images import as_in_training, calibration_images
-from kdq.quantize.measurements import Measurement, write
-from kdq.quantize.network import Plan, quantizable_layers
+from kdq.quantize.bits.sensitivity_table import Measurement, write
+from kdq.quantize.execution.network import Plan, quantizable_layers
+from kdq.quantize.gram.calibration_images import as_in_training, calibration_images
+from kdq.quantize.methods import gpfq
 from kdq.quantize.stage import cell_of, codes_of, keys_of, quantize_stage, quantize_stages
-from kdq.recipe import folder
+from kdq.recipe.grammar import folder
 
 
 @pytest.mark.parametrize("recipe", ["teacher", "teacher,seed=0/kd,loss=ce/gpfq,bits=4"])

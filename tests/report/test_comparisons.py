@@ -13,8 +13,11 @@ from kdq.data.prepared import write as write_data
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.significance import bootstrap_images, holm, paired, welch
-from kdq.files import write_tensors
-from kdq.report import comparisons, forest_plot, pairs, table
+from kdq.provenance.files import write_tensors
+from kdq.report import pairs
+from kdq.report.figures import comparisons as forest_plot
+from kdq.report.tables import cells as table
+from kdq.report.tables import comparisons
 from tests.report.cells import KINDS, cell
 
 IMAGES = 200

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from kdq.config import read_study
 from kdq.report.contents import FIGURES, Contents
 from kdq.report.places import places
+from kdq.study.config import read_study
 
 PACKAGE = Path(__file__).parents[2] / "kdq"
 

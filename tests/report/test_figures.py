@@ -1,21 +1,20 @@
 import pytest
 
-from kdq.report import (
+from kdq.report import dkd_choice
+from kdq.report.figures import (
     accuracy_vs_bits,
     accuracy_vs_bytes,
     curves,
-    dkd_choice,
     dkd_curves,
     dkd_heatmap,
-    forest_plot,
     layer_errors,
-    layers,
     sensitivity,
     style,
-    summary,
-    table,
     training_curves,
 )
+from kdq.report.figures import comparisons as forest_plot
+from kdq.report.tables import cells as table
+from kdq.report.tables import layers, summary
 from tests.report.cells import KINDS, LAYERS, budgeted, cell, study
 
 POINTS = [(alpha, beta) for alpha in (0.5, 2.0) for beta in (4.0, 8.0)]

@@ -1,7 +1,8 @@
 """The table of sensitivities: the rows of all files, each with the cell that its path names."""
 
-from kdq.quantize.measurements import Measurement, write
-from kdq.report import sensitivities, table
+from kdq.quantize.bits.sensitivity_table import Measurement, write
+from kdq.report.tables import cells as table
+from kdq.report.tables import sensitivities
 
 
 def file(folder, seed, recipe, kl):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from kdq.evaluate.significance import holm
-from kdq.report import sequences, sequences_plot, table
+from kdq.report.figures import sequences as sequences_plot
+from kdq.report.tables import cells as table
+from kdq.report.tables import sequences
 from tests.report.cells import KINDS, cell
 
 IMAGES = 200

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 from kdq.errors import UserError
-from kdq.report import columns, layer_errors, layers, summary, table
+from kdq.report import columns
+from kdq.report.figures import layer_errors
+from kdq.report.tables import cells as table
+from kdq.report.tables import layers, summary
 from tests.report.cells import KINDS, budgeted, cell, study
 
 PAGE = Path(__file__).parents[2] / "docs" / "table.md"

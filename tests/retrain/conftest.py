@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from kdq.models import file as model_file
-from kdq.quantize import rtn
+from kdq.quantize.methods import rtn
 from kdq.quantize.stage import quantize_stage
+from kdq.recipe.stages import find_stages
 from kdq.retrain.method import Model
 from kdq.retrain.stage import load, retrain
-from kdq.stages import find_stages
 from kdq.train.stage import save, train_root
 
 HEADER = {"recipe": "hard", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
@@ -64,7 +64,7 @@ def run(few, files, all_keys, tmp_path):
 
     def run(name, checkpoint="checkpoint", seed=0, log=print, **changes):
         places = {"checkpoint": tmp_path / f"{checkpoint}.pt", "identity": name, "log": log}
-        keys, module = all_keys(name, **changes), f"kdq.retrain.{name}"
+        keys, module = all_keys(name, **changes), f"kdq.retrain.methods.{name}"
         return retrain(few, files["rtn"], files["float"], module, keys, seed=seed, threads=1, **places)
 
     return run

@@ -9,8 +9,8 @@ import torch
 
 from kdq.errors import UserError
 from kdq.models import file as model_file
-from kdq.retrain import dcq
 from kdq.retrain.method import Model
+from kdq.retrain.methods import dcq
 from kdq.retrain.sections import sections
 from kdq.train.stage import save
 from tests.distill.samples import batches, killed_at

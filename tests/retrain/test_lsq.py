@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdq.models import file as model_file
-from kdq.quantize.alphabet import Alphabet
+from kdq.quantize.bits.alphabet import Alphabet
 from kdq.retrain.lsq import attach, detach, lsq
 
 ALPHABETS = [Alphabet(2), Alphabet(2, "2^b-1"), Alphabet(3), Alphabet(4, "paper"), Alphabet(8)]

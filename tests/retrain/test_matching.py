@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from kdq.retrain.conjugate_kernel import Steps, coefficients, least_tau_squared, of_relu, of_steps
-from kdq.retrain.matching import match_relu
+from kdq.retrain.random_features.activation_match import match_relu
+from kdq.retrain.random_features.conjugate_kernel import Steps, coefficients, least_tau_squared, of_relu, of_steps
 
 EXACT = match_relu(3, last_tau=False)
 PUBLISHED = match_relu(3, last_tau=True)

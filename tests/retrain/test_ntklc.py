@@ -12,16 +12,16 @@ from kdq.data.batches import Batch, to_float
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
-from kdq.quantize import rtn
-from kdq.quantize.packing import packed_size_bytes
+from kdq.models.packing import packed_size_bytes
+from kdq.quantize.methods import rtn
 from kdq.quantize.stage import quantize_stage
-from kdq.recipe import Grammar
-from kdq.report import layers as layer_table
-from kdq.report import table
-from kdq.retrain import ntklc
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
+from kdq.report.tables import cells as table
+from kdq.report.tables import layers as layer_table
 from kdq.retrain.method import Model
+from kdq.retrain.methods import ntklc
 from kdq.retrain.stage import load, retrain
-from kdq.stages import find_stages
 from kdq.train.stage import save
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def run(few, files, all_keys, tmp_path):
         lines = []
         places = {"checkpoint": tmp_path / "checkpoint.pt", "identity": str(keys), "log": lines.append}
         path = files[parent]
-        return retrain(few, path, path, "kdq.retrain.ntklc", keys, seed=0, threads=1, **places), lines
+        return retrain(few, path, path, "kdq.retrain.methods.ntklc", keys, seed=0, threads=1, **places), lines
 
     return run
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 from kdq.distill.losses import kd
 from kdq.errors import UserError
-from kdq.retrain import qkd
+from kdq.recipe.stages import check, find_stages
 from kdq.retrain.method import Model
-from kdq.stages import check, find_stages
+from kdq.retrain.methods import qkd
 from kdq.train.stage import save
 from tests.distill.samples import batches, killed_at
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdq import formats
 from kdq.errors import UserError
-from kdq.files import write_tensors
+from kdq.provenance import formats
+from kdq.provenance.files import write_tensors
 from kdq.train import history
 
 ROWS = [

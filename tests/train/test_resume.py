@@ -14,11 +14,11 @@ import torch
 
 from kdq.data import prepared as data_file
 from kdq.distill.stage import distill
-from kdq.job import running
 from kdq.models import file as model_file
 from kdq.train import checkpoint as checkpoints
 from kdq.train.loop import Run
 from kdq.train.stage import save, train_root
+from kdq.workflow.job import running
 
 HEADER = {"recipe": "teacher/mixup", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
 MIXUP = {"concentration": 1.0, "labels": "mixed", "label_weight": 0.1, "distillation_weight": 1.0, "temperature": 1.0}
@@ -49,7 +49,7 @@ def counted(run, batch):
 
 def job():
     teacher = models.load(folder / "teacher.safetensors")
-    trained = distill(read(folder / "data.safetensors"), teacher, "kdq.distill.mixup", keys, seed=0, threads=1,
+    trained = distill(read(folder / "data.safetensors"), teacher, "kdq.distill.methods.mixup", keys, seed=0, threads=1,
                       checkpoint=folder / "checkpoint.pt", identity="run", log=print)
     save(folder / "model.safetensors", folder / "history.csv", trained, **header)
 
@@ -75,7 +75,7 @@ def train(few, build, tmp_path):
         return distill(
             few,
             build(seed=1),
-            "kdq.distill.mixup",
+            "kdq.distill.methods.mixup",
             {**MIXUP, **keys},
             seed=seed,
             threads=1,

@@ -7,8 +7,8 @@ import torch
 
 from kdq import models
 from kdq.data.batches import TrainingBatches
-from kdq.distill import kd, mixup
 from kdq.distill.method import Distillation
+from kdq.distill.methods import kd, mixup
 from kdq.distill.stage import distill
 from kdq.train import stage
 from kdq.train.loop import fit
@@ -31,7 +31,7 @@ def run(few, build, training_keys, tmp_path):
         keys = training_keys(**changes)
         if name == "hard":
             return train_root(few, {**keys, "label_smoothing": 0.0}, seed=seed, threads=1, **places)
-        module = f"kdq.distill.{name}"
+        module = f"kdq.distill.methods.{name}"
         return distill(few, build(seed=1), module, {**keys, **OWN[name]}, seed=seed, threads=1, **places)
 
     return run

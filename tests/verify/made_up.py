@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from kdq import formats, ledger
-from kdq.files import sha256, write_json, write_tensors
 from kdq.models import resnet
-from kdq.quantize.packing import pack
+from kdq.models.packing import pack
+from kdq.provenance import formats, ledger
+from kdq.provenance.files import sha256, write_json, write_tensors
+from kdq.provenance.verify.workflow import Workflow
 from kdq.report import record
 from kdq.train import history
-from kdq.verify.workflow import Workflow
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "mean": [0.3], "std": [0.4]}
 IMAGES = 360
@@ -72,7 +72,7 @@ class Results:
     def model(self, path: str, cell: dict, recipe) -> None:
         made_by, tensors, layers = self.made_by(path), self.tensors, {}
         header = {"format": formats.MODEL, **cell, "architecture": self.architecture, "keys": made_by.pop("keys")}
-        if recipe.last.kind == "quantize":
+        if recipe.last.kind.quantizes:
             tensors, layers = self.quantized(recipe.last.keys["bits"])
         else:
             rows = [dict.fromkeys(history.COLUMNS, 0.125) | {"epoch": epoch} for epoch in range(15)]

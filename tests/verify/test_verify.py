@@ -11,15 +11,15 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from kdq import ledger
-from kdq.config import merged, read_study
-from kdq.files import read_json, sha256, write_json
-from kdq.fingerprint import Fingerprints
-from kdq.stages import find_stages
-from kdq.verify import study
-from kdq.verify.__main__ import main
-from kdq.verify.results import summary, verify
-from kdq.verify.workflow import Workflow
+from kdq.provenance import ledger
+from kdq.provenance.files import read_json, sha256, write_json
+from kdq.provenance.fingerprint import Fingerprints
+from kdq.provenance.verify import study
+from kdq.provenance.verify.__main__ import main
+from kdq.provenance.verify.results import summary, verify
+from kdq.provenance.verify.workflow import Workflow
+from kdq.recipe.stages import find_stages
+from kdq.study.config import merged, read_study
 from tests.verify.made_up import Results
 
 RECIPES = ["teacher", "teacher/kd", "teacher/kd/rtn,bits={2,3}", "hard"]
@@ -40,7 +40,7 @@ def workflow(folder: Path, changes: dict) -> Workflow:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
     files = [study.HOME / "config.yaml", path]
-    with patch("kdq.config.find_stages", return_value=STAGES):  # the same for all, and slow
+    with patch("kdq.study.config.find_stages", return_value=STAGES):  # the same for all, and slow
         return Workflow(read_study(merged(files), study.HOME / "kdq", files), CODE)
 
 

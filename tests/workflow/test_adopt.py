@@ -38,29 +38,29 @@ def not_fresh(done: subprocess.CompletedProcess) -> set[str]:
 @pytest.mark.parametrize("metadata", [True, False], ids=["with .snakemake", "without .snakemake"])
 def test_a_copy_that_is_fresh_is_not_made_again(finished, tmp_path, metadata):
     workflow = copied(finished, tmp_path, metadata=metadata)
-    done = command(workflow, "kdq.verify")
+    done = command(workflow, "kdq.provenance.verify")
     assert (done.returncode, not_fresh(done)) == (0, set()), done.stdout[-2000:] + done.stderr
     if not metadata:
         assert workflow.plan() != set()  # to Snakemake by itself the times matter
-    adopted = command(workflow, "kdq.verify.adopt")
+    adopted = command(workflow, "kdq.workflow.adopt")
     assert adopted.returncode == 0, adopted.stderr
     assert not list(tmp_path.glob("results.aside*"))
     assert workflow.plan() == set()
-    with workflow.edited("kdq/quantize/gpfq.py", appended("EDITED = 1")):
+    with workflow.edited("kdq/quantize/methods/gpfq.py", appended("EDITED = 1")):
         assert workflow.plan() == made(others=quantized(quantizers=["gpfq"])) | OVERVIEW
 
 
 def test_of_a_copy_exactly_what_is_not_fresh_is_made_again(finished, tmp_path):
     workflow = copied(finished, tmp_path, metadata=False)
-    method = tmp_path / "kdq/distill/kd.py"
+    method = tmp_path / "kdq/distill/methods/kd.py"
     method.write_text(method.read_text() + "\nEDITED = 1\n")
     (corrupt,) = tmp_path.glob("results/digits/seed=0/hard/gpfq,bits=3/predictions.safetensors")
     corrupt.write_bytes(corrupt.read_bytes()[:-1])
     expected = made(["teacher/kd"], quantized(["teacher/kd"])) | evaluated(["hard/gpfq,bits=3"])
     expected |= OVERVIEW | figures("training_curves")
-    done = command(workflow, "kdq.verify")
+    done = command(workflow, "kdq.provenance.verify")
     assert (done.returncode, not_fresh(done)) == (1, expected)
-    adopted = command(workflow, "kdq.verify.adopt")
+    adopted = command(workflow, "kdq.workflow.adopt")
     assert adopted.returncode == 0, adopted.stderr
     aside = tmp_path / "results.aside"
     assert expected == {f"results/{path.relative_to(aside)}" for path in aside.rglob("*") if path.is_file()}

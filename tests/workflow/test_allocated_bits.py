@@ -68,10 +68,10 @@ def test_the_tables_say_so(study):
 def test_what_reruns(study):
     assert study.plan() == set()
     chosen = {"recipes": RECIPES, "stages": {"gpfq": {"images": 64, "batchnorm": "reestimate"}}}
-    with study.edited("kdq/quantize/sensitivity.py", appended("EDITED = 1")):
+    with study.edited("kdq/quantize/bits/sensitivity.py", appended("EDITED = 1")):
         planned = study.plan()
         assert cells(planned) == {MEASURED} | made(others=BUDGETS) and planned >= REPORT
-    with study.edited("kdq/quantize/budget.py", appended("EDITED = 1")):
+    with study.edited("kdq/quantize/bits/budget.py", appended("EDITED = 1")):
         planned = study.plan()
         assert cells(planned) == made(others=RECIPES) and not REPORT & planned
     study.configure(chosen)

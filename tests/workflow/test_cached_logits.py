@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from kdq.files import read_header, sha256
+from kdq.provenance.files import read_header, sha256
 from tests.workflow.study import Workflow
 from tests.workflow.test_reruns import appended
 
@@ -48,7 +48,7 @@ def test_an_edit_of_its_code_reruns_it_and_the_cells_that_ask_for_it(workflow):
 
 
 def test_an_edit_of_the_teacher_reruns_all(workflow):
-    with workflow.edited("kdq/root/teacher.py", appended("EDITED = 1")):
+    with workflow.edited("kdq/roots/methods/teacher.py", appended("EDITED = 1")):
         teacher = {f"{TEACHER}/model.safetensors", f"{TEACHER}/history.csv"}
         assert workflow.plan(PLAIN, CACHED) == {*teacher, VIEWS, PLAIN, CACHED, *HISTORIES}
 

@@ -9,8 +9,8 @@ import torch
 
 from kdq import models
 from kdq.data.prepared import read as read_data
-from kdq.files import sha256
-from tests.root.hub import COMMIT, OTHER_COMMIT, Hub
+from kdq.provenance.files import sha256
+from tests.roots.hub import COMMIT, OTHER_COMMIT, Hub
 from tests.workflow.test_reruns import files, made
 
 CHILDREN = ["teacher/kd", "teacher/rtn,bits=4"]
@@ -72,7 +72,7 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
 
 def test_a_vision_transformer_is_evaluated_distilled_from_and_quantized(fresh):
     transformers = pytest.importorskip("transformers")
-    from tests.root.test_classifier import labels, vit
+    from tests.roots.test_classifier import labels, vit
 
     published = fresh.folder / "published"
     processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16}, image_mean=[0.3], image_std=[0.4])

@@ -69,14 +69,14 @@ def test_a_finished_study_has_nothing_to_do(finished):
 def test_an_edit_of_a_method_reruns_its_cells_and_their_descendants(finished):
     expected = made(["teacher/kd"], quantized(["teacher/kd"]))
     expected |= OVERVIEW | figures("training_curves")
-    with finished.edited("kdq/distill/kd.py", appended("EDITED = 1")):
+    with finished.edited("kdq/distill/methods/kd.py", appended("EDITED = 1")):
         assert finished.plan() == expected
     assert finished.plan() == set()
 
 
 def test_an_edit_of_a_quantizer_reruns_its_cells(finished):
     expected = made(others=quantized(quantizers=["gpfq"])) | OVERVIEW
-    with finished.edited("kdq/quantize/gpfq.py", appended("EDITED = 1")):
+    with finished.edited("kdq/quantize/methods/gpfq.py", appended("EDITED = 1")):
         assert finished.plan() == expected
 
 
@@ -90,7 +90,7 @@ def without_comments(text: str) -> str:
     [touch, appended("# a remark"), lambda text: text.replace('"""', '"""Edited. ', 1), without_comments],
     ids=["touch", "comment", "docstring", "formatting"],
 )
-@pytest.mark.parametrize("path", ["kdq/distill/kd.py", "kdq/train/loop.py", "scripts/distill.py"])
+@pytest.mark.parametrize("path", ["kdq/distill/methods/kd.py", "kdq/train/loop.py", "scripts/distill.py"])
 def test_what_does_not_change_the_code_reruns_nothing(finished, path, change):
     with finished.edited(path, change):
         assert finished.plan() == set()
@@ -105,7 +105,7 @@ def test_a_git_checkout_and_back_reruns_nothing(finished):
     git("add", "kdq", "scripts", "rules", "Snakefile", "config.yaml")
     git("commit", "--message", "as it was")
     git("checkout", "-b", "other")
-    method = finished.folder / "kdq/distill/kd.py"
+    method = finished.folder / "kdq/distill/methods/kd.py"
     method.write_text(method.read_text() + "\nEDITED = 1\n")
     script = finished.folder / "scripts/distill.py"
     script.write_text(script.read_text() + "\nEDITED = 1\n")
@@ -136,8 +136,8 @@ COMPARISONS = {"results/comparisons.csv", "results/comparisons.json"} | figures(
     ("path", "expected"),
     [
         ("kdq/evaluate/significance.py", COMPARISONS),
-        ("kdq/report/comparisons.py", COMPARISONS),
-        ("kdq/report/forest_plot.py", figures("comparisons")),
+        ("kdq/report/tables/comparisons.py", COMPARISONS),
+        ("kdq/report/figures/comparisons.py", figures("comparisons")),
         ("kdq/report/dkd_choice.py", OVERVIEW | figures("dkd_heatmap")),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_root_that_seeds_share_is_copied_and_never_trained_twice(finished):
     assert (metrics["seed"], metrics["recipe"]) == (3, "teacher,seed=0")
     assert metrics["test"] == of_original["test"]
     assert finished.plan(*wanted) == finished.plan() == set()
-    with finished.edited("kdq/root/teacher.py", appended("EDITED = 1")):
+    with finished.edited("kdq/roots/methods/teacher.py", appended("EDITED = 1")):
         retrained = {f"{original}/model.safetensors", f"{original}/history.csv"}
         assert finished.plan(*wanted) == copied | retrained | {f"{shared}/history.csv"}
 
@@ -214,7 +214,7 @@ def test_bit_widths_made_by_one_job_are_those_made_alone(fresh):
 def test_a_bit_width_that_fails_leaves_the_others_alone_next_time(fresh):
     fails = """
 from kdq.errors import UserError
-from kdq.quantize import rtn as sound
+from kdq.quantize.methods import rtn as sound
 
 
 def quantizer(weight, cross, gram, step, low, high):
@@ -222,7 +222,7 @@ def quantizer(weight, cross, gram, step, low, high):
         raise UserError("not at 2 bits")
     return sound.rtn(weight, cross, gram, step, low, high)
 """
-    source = (fresh.folder / "kdq/quantize/rtn.py").read_text()
+    source = (fresh.folder / "kdq/quantize/methods/rtn.py").read_text()
     (fresh.folder / "kdq/quantize/failing.py").write_text(source.replace("quantizer = rtn\n", "") + fails)
     training = {"student": {"epochs": 1, "width": 0.0625}}
     fresh.configure({"recipes": ["hard/failing,bits={2..4}"], **training})

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from kdq.files import read_header, sha256
+from kdq.provenance.files import read_header, sha256
 from tests.workflow.study import Workflow
 from tests.workflow.test_reruns import TABLES, appended, figures, made
 
@@ -86,9 +86,9 @@ def test_an_edit_of_a_way_to_retrain_reruns_its_cells(workflow):
     workflow.configure(configured)
     assert workflow.plan() == set()
     drawn = figures("training_curves", "layer_errors", "comparisons")
-    with workflow.edited("kdq/retrain/qat.py", appended("EDITED = 1")):
+    with workflow.edited("kdq/retrain/methods/qat.py", appended("EDITED = 1")):
         assert workflow.plan() == made([RETRAINED[0], RETRAINED[3]]) | AGAIN | drawn
-    with workflow.edited("kdq/distill/kd.py", appended("EDITED = 1")):
+    with workflow.edited("kdq/distill/methods/kd.py", appended("EDITED = 1")):
         expected = {f"{FOLDER}/{recipe}/model.safetensors" for recipe in RETRAINED[:3]}
         assert expected <= workflow.plan() and f"{FOLDER}/{RETRAINED[3]}/model.safetensors" not in workflow.plan()
 

@@ -9,7 +9,7 @@ METHODS = ("kd", "at", "rkd")
 FAILING = '''"""A method that is lost at once."""
 
 from kdq.distill.method import Method
-from kdq.parameters import Base
+from kdq.recipe.vocabulary import Base
 
 
 class Parameters(Base):

@@ -1,0 +1,182 @@
+"""Files that are whole or absent: written aside, synced to disk, renamed."""
+
+import contextlib
+import errno
+import glob
+import hashlib
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+
+from kdq.errors import UserError, shown
+from kdq.provenance import seal
+from kdq.workflow.signals import stopped_later
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+@contextlib.contextmanager
+def atomic(path, *, alone: bool = True):
+    """Yield a path beside ``path`` to write to; on success it is synced and takes the place of ``path``.
+
+    A reader sees the old file or the new one, never a part, even after a power cut: the data is on disk before the
+    name is. When the block raises, ``path`` stays as it was and the file aside is removed; one that a killed job left
+    is removed by the next, as jobs that make the same file exclude each other. Not so where they may write it at the
+    same time: then it is not ``alone``. Raises UserError where the disk is full, or can't be written to.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid() if alone else uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if alone:
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+                left.unlink(missing_ok=True)
+        yield aside
+        with open(aside, "rb") as file:
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # safetensors writes for the owner alone; results are shared
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except Exception as error:
+        if reason := refusal(error):
+            raise UserError(f"{path}: can't be written ({reason}); see to that and start again") from None
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def refusal(error: BaseException | None) -> str:
+    """What the system says where a disk refused to be written to, else empty.
+
+    Libraries wrap the system's error in theirs, or only quote its number.
+    """
+    while error is not None:
+        quoted = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
+        if number in REFUSALS:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sha256(path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path, value: dict, *, alone: bool = True) -> None:
+    """Write ``value`` as indented JSON with sorted keys, and sealed; the same value gives the same bytes.
+
+    ``alone`` as for :func:`atomic`.
+    """
+    sealed = {**value, seal.KEY: seal.BLANK}
+    with atomic(path, alone=alone) as aside:
+        aside.write_text(json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        seal.seal(aside)
+
+
+def read_json(path, *, sealed: bool = False) -> dict:
+    """The object that :func:`write_json` wrote; raises UserError for a missing, corrupted or foreign file.
+
+    With ``sealed`` also for one that has no seal: a file of a time before there were seals can't be checked.
+    """
+    try:
+        value = json.loads(Path(path).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found no JSON object, expected one")
+    return _unsealed(path, value, sealed)
+
+
+def _unsealed(path, value: dict, required: bool) -> dict:
+    """``value`` without its seal, which is checked."""
+    if seal.KEY in value:
+        seal.check(path, value.pop(seal.KEY))
+    elif required:
+        raise UserError(f"{path}: has no seal, so nothing tells whether it is whole; an earlier version made it")
+    return value
+
+
+def checked(path, model, values: dict):
+    """``values`` of a file as the pydantic ``model``; raises UserError at the first one that is missing or wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {key}: {first['msg'].lower()}, found {shown(first['input'])}") from None
+
+
+def write_tensors(path, tensors, header: dict) -> None:
+    """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object, and seal it.
+
+    The same content gives the same bytes.
+    """
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as aside:
+        with stopped_later():
+            save_file(contiguous, aside, metadata=header_text(header))
+        seal.seal(aside)
+
+
+def header_text(header: dict) -> dict[str, str]:
+    """A header as safetensors takes it, with a place for the seal: one key, as it writes several in no fixed order."""
+    return {"kdq": json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}
+
+
+def read_header(path, *forms: str, sealed: bool = False) -> dict:
+    """The header that :func:`write_tensors` wrote; raises UserError as :func:`read_json` does. Imports no torch.
+
+    ``forms`` are the values of the header's key ``format`` that are expected, one at least.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with stopped_later(), safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+    try:
+        header = json.loads(metadata["kdq"])
+    except KeyError:
+        raise UserError(f"{path}: a foreign safetensors file, without the metadata key 'kdq'") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({error})") from None
+    found = header.get("format") if isinstance(header, dict) else None
+    if found not in forms:
+        raise UserError(f"{path}: format {found!r}, expected {' or '.join(map(repr, forms))}")
+    return _unsealed(path, header, sealed)
+
+
+def read_tensors(path, form: str):
+    """``(header, tensors)`` of a file that :func:`write_tensors` wrote; the tensors are on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    header = read_header(path, form)
+    try:
+        with stopped_later():
+            return header, load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: corrupted ({error})") from None

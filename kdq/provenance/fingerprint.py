@@ -1,0 +1,171 @@
+"""Fingerprints of code: what a job's script and stage import, hashed as syntax, not as text.
+
+Snakemake tracks neither imported modules nor an edit that only touches a comment. A fingerprint follows the imports
+inside the package (grimp) from a script and a stage's file, and hashes each file's syntax tree without comments,
+docstrings and positions; it goes into a rule's params, so that exactly the jobs whose code changed run again.
+
+Every job asks for its own, and to parse the files takes longer than some jobs: the answer is kept below ``.snakemake/``
+with a digest of the bytes of all files of the package, which are read each time.
+"""
+
+import ast
+import contextlib
+import glob
+import hashlib
+import json
+from pathlib import Path
+
+import grimp
+
+from kdq.errors import UserError
+from kdq.provenance.files import read_json, write_json
+
+PACKAGE = "kdq"
+KEPT = Path(".snakemake/code")  # of the working folder; jobs and planning use it, what only reads results does not
+
+
+class Fingerprints:
+    """Fingerprints of the code below ``home``, the folder that holds the package ``kdq`` and the scripts.
+
+    They are kept in the folder ``kept`` where one is given and the folder above it is there.
+    """
+
+    def __init__(self, home, kept: Path | None = None):
+        self.home, self.kept = Path(home), kept
+        self._graph = None
+        self._digests: dict[Path, str] = {}
+        self._results: dict[tuple, str] = {}
+
+    def of(self, *files) -> str:
+        """One digest, 16 hexadecimal digits, for the code of ``files`` and all that they import from the package."""
+        key = tuple(str(file) for file in files)
+        if key not in self._results:
+            self._results[key] = combined(self.digests(*files))
+        return self._results[key]
+
+    def digests(self, *files) -> dict[str, str]:
+        """The digest of each file that the fingerprint of ``files`` covers, by its path below ``home``."""
+        if self.kept is None:
+            return self._computed(files)
+        path = self.kept / f"{hashlib.sha256(json.dumps([str(file) for file in files]).encode()).hexdigest()[:16]}.json"
+        content = self._content(files)
+        with contextlib.suppress(UserError):  # there is none, or it is damaged
+            if (known := read_json(path, sealed=True)).get("content") == content:
+                return known["digests"]
+        found = self._computed(files)
+        if self.kept.parent.is_dir() and content == self._content(files):  # no edit meanwhile
+            with contextlib.suppress(UserError, OSError):
+                write_json(path, {"content": content, "digests": found}, alone=False)
+        return found
+
+    def _computed(self, files) -> dict[str, str]:
+        return {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
+
+    def _content(self, files) -> str:
+        """One digest for the bytes of ``files`` and of every file of the package, and for their paths."""
+        package = glob.iglob(f"{glob.escape(str(self.home))}/{PACKAGE}/**/*.py", recursive=True)
+        total = hashlib.sha256()
+        for path in sorted({str(self.home / file) for file in files}.union(package)):
+            with open(path, "rb") as file:
+                content = file.read()
+            total.update(f"{path} {len(content)} ".encode())
+            total.update(content)
+        return total.hexdigest()
+
+    def closure(self, *files) -> list[Path]:
+        """The files themselves and every file of the package that they import, directly or not, sorted."""
+        paths, modules = set(), set()
+        for file in files:
+            path = (self.home / file).resolve()
+            paths.add(path)
+            if path.is_relative_to((self.home / PACKAGE).resolve()):
+                modules |= self._with_packages(self._module(path))
+            else:
+                modules |= self._imports_of_script(path)
+        paths |= {self._path(module) for module in self._upstream(frozenset(modules))}
+        return sorted(paths)
+
+    def _upstream(self, modules: frozenset[str]) -> set[str]:
+        """The modules, all that they import, and the packages that importing any of these runs through."""
+        reached, waiting = set(), set(modules)
+        while waiting:
+            module = waiting.pop()
+            reached.add(module)
+            found = set()
+            for name in {module, *self.graph.find_modules_directly_imported_by(module)}:
+                found |= self._with_packages(name)
+            waiting |= found - reached
+        return reached
+
+    @property
+    def graph(self):
+        if self._graph is None:
+            self._graph = grimp.build_graph(PACKAGE, cache_dir=None)
+        return self._graph
+
+    def _with_packages(self, module: str) -> set[str]:
+        parts = module.split(".")
+        return {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+
+    def _module(self, path: Path) -> str:
+        parts = list(path.relative_to(self.home.resolve()).with_suffix("").parts)
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    def _path(self, module: str) -> Path:
+        base = self.home.resolve().joinpath(*module.split("."))
+        return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+    def _imports_of_script(self, path: Path) -> set[str]:
+        """Modules of the package that a script outside of it imports."""
+        names = set()
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found = {name for name in names if name in self.graph.modules}
+        return set().union(*(self._with_packages(name) for name in found)) if found else set()
+
+    def _digest(self, path: Path) -> str:
+        if path not in self._digests:
+            self._digests[path] = hashlib.sha256(canonical(parse(path)).encode()).hexdigest()
+        return self._digests[path]
+
+
+def combined(digests: dict[str, str]) -> str:
+    """One digest, 16 hexadecimal digits, for the digests of files by their paths."""
+    lines = [f"{path} {digest}" for path, digest in sorted(digests.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a file; raises UserError that names file and line where it is not Python."""
+    try:
+        return ast.parse(path.read_text(), filename=str(path))
+    except SyntaxError as error:
+        raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
+
+
+def canonical(node) -> str:
+    """A syntax tree as text: without positions, docstrings and empty fields, so alike in every Python that reads it.
+
+    The ``description`` of a key is documentation too, and left out as a docstring is.
+    """
+    if isinstance(node, list):
+        kept = [item for item in node if not (isinstance(item, ast.keyword) and item.arg == "description")]
+        return "[" + ",".join(canonical(item) for item in kept) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(value, list) and _has_docstring(node):
+            value = value[1:]
+        if name not in ("kind", "type_comment") and value not in (None, []):
+            fields.append(f"{name}={canonical(value)}")
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _has_docstring(node) -> bool:
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    return documented and ast.get_docstring(node, clean=False) is not None

@@ -1,0 +1,148 @@
+"""Whether results are what the workflow would make now: what they say they were made from, against what is there."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kdq.errors import shown
+from kdq.provenance import ledger
+from kdq.provenance.verify.contents import Content
+from kdq.provenance.verify.products import Claim, Product
+from kdq.provenance.verify.workflow import Workflow
+
+STATES = ("fresh", "stale", "incomplete", "corrupt", "foreign")
+MOST_REASONS = 3
+OUTSIDE = "weights"  # the role of a file from outside of the results
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a file, one of ``STATES``, and why."""
+
+    state: str
+    reason: str = ""
+
+
+FRESH = Verdict("fresh")
+
+
+class Judge:
+    """Judges each product once, after those that it was made from."""
+
+    def __init__(self, workflow: Workflow, contents: Mapping[str, Content], products: Mapping[str, Product]):
+        self.workflow, self.contents, self.products = workflow, contents, products
+        self._verdicts: dict[str, Verdict] = {}
+        self._changed_code: dict[tuple, str] = {}
+        self._by_digest = {content.sha256: path for path, content in contents.items() if path in products}
+
+    def verdict(self, path: str) -> Verdict:
+        """The verdict on a file that the workflow makes."""
+        if path not in self._verdicts:
+            product = self.products[path]
+            self._verdicts |= dict.fromkeys(product.outputs, Verdict("stale", "made from itself"))  # until it is judged
+            self._verdicts |= self._judge(product)
+        return self._verdicts[path]
+
+    def _judge(self, product: Product) -> dict[str, Verdict]:
+        """The verdict on each file of a product that is there; what ails one file is told of the others too."""
+        there = [path for path in product.outputs if path in self.contents]
+        ailing = self._ailing(product, there)
+        if ailing:
+            first, verdict = next(iter(ailing.items()))
+            others = Verdict("stale", f"made together with {first}, which is {verdict.state}")
+        elif missing := [path for path in product.outputs if path not in self.contents]:
+            others = Verdict("incomplete", f"made together with {missing[0]}, which is missing")
+        else:
+            others = self._age(product, product.claim(self.contents))
+        return {path: ailing.get(path, others) for path in there}
+
+    def _ailing(self, product: Product, there: list[str]) -> dict[str, Verdict]:
+        """The files that are not what was once written there, with what ails them."""
+        found = {}
+        for path in there:
+            content = self.contents[path]
+            says = {key: content.says.get(key) for key in product.identity.get(path, {})}
+            if content.wrong:
+                found[path] = Verdict("corrupt", content.wrong)
+            elif says != product.identity.get(path, {}):
+                found[path] = Verdict("foreign", f"is of {_spelled(says)}, which does not belong here")
+        if found or len(there) < len(product.outputs):
+            return found
+        try:
+            claimed = product.claim(self.contents).outputs
+        except (KeyError, TypeError, AttributeError):
+            return dict.fromkeys(there, Verdict("stale", "does not say what it was made from: of an earlier version"))
+        for path, digest in claimed.items():
+            if path in there and self.contents[path].known_as != digest:
+                found[path] = Verdict("corrupt", "its content is not the one that it was made with")
+        return found
+
+    def _age(self, product: Product, claim: Claim) -> Verdict:
+        """Fresh, or what has changed since a product that is whole was made."""
+        reasons = [*self._code(product, claim), *_keys(product, claim), *self._inputs(product, claim)]
+        reasons = reasons or self._inherited(product, claim)
+        if not reasons:
+            return FRESH
+        more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+        state = "incomplete" if all(reason.endswith("is missing") for reason in reasons) else "stale"
+        return Verdict(state, "; ".join(reasons[:MOST_REASONS]) + more)
+
+    def _code(self, product: Product, claim: Claim) -> list[str]:
+        if not product.code or claim.code == self.workflow.code.of(*product.code):
+            return []
+        key = (claim.code, product.code)
+        if key not in self._changed_code:
+            note = self.contents.get(str(ledger.FOLDER / f"{claim.code}.json"), Content("", wrong="missing"))
+            files = product.code
+            if not note.wrong:
+                files = ledger.changed(note.says, self.workflow.code.digests(*product.code))
+            self._changed_code[key] = f"code {', '.join(files)}" + (" or what it imports" if note.wrong else "")
+        return [self._changed_code[key]]
+
+    def _inputs(self, product: Product, claim: Claim) -> list[str]:
+        """What is wrong with the inputs by their digests."""
+        reasons = [
+            f"{path} was not among its inputs" for role, path in product.inputs.items() if role not in claim.inputs
+        ]
+        for role, digest in claim.inputs.items():
+            path = self._path(product, role, digest)
+            name = role if path in ("", role) else f"{role} {path}"
+            if role == OUTSIDE:
+                continue
+            if path not in self.contents:
+                reasons.append(f"{name} is missing")
+            elif self.contents[path].known_as != digest:
+                reasons.append(f"{name} has another digest")
+            elif product.inputs and role not in product.inputs and "/seed=" in role:
+                reasons.append(f"{name} is no longer among its inputs")
+        return reasons
+
+    def _path(self, product: Product, role: str, digest: str) -> str:
+        """Where an input lies: as the workflow has it, at the path that is its role, or anywhere with that digest."""
+        return product.inputs.get(role) or (role if role in self.contents else self._by_digest.get(digest, ""))
+
+    def _inherited(self, product: Product, claim: Claim) -> list[str]:
+        """The inputs that are not fresh themselves."""
+        reasons = []
+        for role, digest in claim.inputs.items():
+            path = self._path(product, role, digest)
+            if role != OUTSIDE and (state := self.verdict(path).state) != "fresh":
+                reasons.append(f"{role} is {state}" if path == role else f"{role} {path} is {state}")
+        return reasons
+
+
+def _keys(product: Product, claim: Claim) -> list[str]:
+    now = json.loads(json.dumps(product.keys))  # as a file gives them back
+    return [
+        f"parameter {product.name}.{key}: {_value(claim.keys, key)} -> {_value(now, key)}"
+        for key in sorted(now.keys() | claim.keys.keys())
+        if claim.keys.get(key) != now.get(key) or (key in now) != (key in claim.keys)
+    ]
+
+
+def _value(keys: dict, key: str) -> str:
+    return shown(keys[key]) if key in keys else "nothing"
+
+
+def _spelled(says: dict) -> str:
+    return ", ".join(f"{key} {shown(value)}" for key, value in says.items())

@@ -1,0 +1,58 @@
+"""From what each layer costs alone to the bits of every layer, and to the order in which layers are quantized."""
+
+import itertools
+import math
+
+from kdq.errors import UserError
+from kdq.quantize.bits.allocation import allocate
+from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.bits.sensitivity_table import Measurement, by_layer
+
+STEP_BITS = 32
+
+
+def storage_bits(row: Measurement, levels: str) -> int:
+    """Bits that a layer takes: its codes, and its steps in float32.
+
+    What else a model file holds does not depend on the choice: biases, normalisation, the header, and less than a byte
+    a layer that fills up the last byte of its codes.
+    """
+    return row.weights * Alphabet(row.bits, levels).storage_bits + STEP_BITS * row.steps
+
+
+def bits_under_budget(measurements: list[Measurement], budget: float, cost: str, levels: str) -> dict[str, int]:
+    """The bits of each layer, layers in order of execution: the least sum of the column ``cost``.
+
+    ``budget`` is the mean over all weights: codes and steps may take what they take where every weight has so many
+    bits, so that with the steps, equal for all bit-widths, a whole number allows that number for all layers. Costs are
+    those of :func:`never_rising`.
+    Raises UserError for a budget below the least number of bits.
+    """
+    table = by_layer(measurements)
+    rows = [sorted(choices.values(), key=lambda row: row.bits) for choices in table.values()]
+    weights, steps = (sum(getattr(choices[0], name) for choices in rows) for name in ("weights", "steps"))
+    sizes = [[storage_bits(row, levels) for row in choices] for choices in rows]
+    costs = [never_rising([getattr(row, cost) for row in choices]) for choices in rows]
+    least = (sum(map(min, sizes)) - STEP_BITS * steps) / weights
+    if budget < least:
+        raise UserError(f"budget: found {budget} bits a weight, expected at least {least:g}")
+    try:
+        chosen = allocate(sizes, costs, math.floor(budget * weights) + STEP_BITS * steps)
+    except ValueError as error:
+        raise UserError(f"budget: {cost} of the layers: {error}") from None
+    return {name: choices[index].bits for name, choices, index in zip(table, rows, chosen, strict=True)}
+
+
+def never_rising(costs: list[float]) -> list[float]:
+    """Costs by rising bits, each at least that of any more bits: loss and accuracy of a few images are noisy.
+
+    >>> never_rising([0.5, -0.1, 0.2, 0.1])
+    [0.5, 0.2, 0.2, 0.1]
+    """
+    return list(itertools.accumulate(reversed(costs), max))[::-1]
+
+
+def by_rising_cost(measurements: list[Measurement], bits: dict[str, int], cost: str) -> list[str]:
+    """The layers by their cost at the bits that they get, the least first; of equal ones the first executed."""
+    table = by_layer(measurements)
+    return sorted(table, key=lambda name: getattr(table[name][bits[name]], cost))

@@ -1,0 +1,106 @@
+"""AdaRound: whether a weight is rounded down or up is learnt by gradient descent on the layer's error.
+
+Nagel, Amjad, van Baalen, Louizos, Blankevoort: Up or down? Adaptive rounding for post-training quantization (2020,
+arXiv:2004.10568). In steps, every weight w is rounded down and h in [0, 1] added again:
+
+    q = floor(w) + h(v),    h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1)
+
+v descends, by Adam, on the squared error of the layer's outputs plus a regularization, sum 1 - |2 h - 1|^beta, that
+draws every h to 0 or 1; beta falls from 20, where only an h close to an end is drawn, to 2. With e = w - q and
+H = X~'X~ the error is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. The Gram matrices stand for all inputs
+at once, so that the gradient is exact and fewer steps do than with batches of inputs.
+"""
+
+from functools import partial
+
+import torch
+
+from kdq.quantize.keys import Quantizer
+from kdq.quantize.solver.substitution import Layout
+from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
+
+WARM_UP = 0.2  # the share of the iterations without the regularization
+FIRST_BETA, LAST_BETA = 20.0, 2.0
+STRETCH, SHIFT = 1.2, -0.1
+
+
+class Parameters(Quantizer):
+    """AdaRound: every weight is rounded down or up, as a descent on the layer's error finds best."""
+
+    scale: Annotated[
+        Literal["search", "mse", "minmax"] | Positive,
+        Field(
+            description="as for the other quantizers; `mse` is the method's own, `search` takes 15 descents, one a step"
+        ),
+    ] = "mse"
+    iterations: Annotated[PositiveInt, Field(description="steps of the descent")] = 1000
+    learning_rate: Annotated[Positive, Field(description="Adam's, for the variables behind the rounding")] = 0.1
+    regularization: Annotated[
+        NonNegative,
+        Field(
+            description="weight of the pull to the two codes next to a weight, beside the error in squared steps with "
+            "inputs of mean square 1"
+        ),
+    ] = 1.0
+
+
+def adaround(
+    weight, cross, gram, step, low, high, iterations=1000, learning_rate=0.1, regularization=1.0
+) -> torch.Tensor:
+    """Integer codes (int16), each one of the two next to its weight, or the last one where the weight is beyond.
+
+    Arguments and result as for :func:`kdq.quantize.methods.gpfq.gpfq`; the descent is in float32. A row that ends with no
+    smaller an error than the nearest codes have keeps those.
+    """
+    layout = Layout(weight, step)
+    weight, cross, gram = layout.matrices(weight, cross, gram)
+    low, high = layout.bounds(low, high)
+    in_steps = (weight.mT[:, :, None] / layout.step).flatten(2)
+    drift = (((cross - gram) @ weight.mT)[:, :, None] / layout.step).flatten(2)
+    # Scaled so that the regularization means the same in every layer; dead inputs alone have nothing to scale.
+    energy = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    problem = [(matrix / energy.where(energy > 0, 1.0)).float() for matrix in (gram, drift)]
+    nearest, below = ((in_steps + half).floor().clamp(low, high) for half in (0.5, 0.0))
+    free = (in_steps > below) & (below < high)
+    up = _descend((in_steps - below).float(), free, *problem, iterations, learning_rate, regularization)
+    errors = [_error((in_steps - codes).float(), *problem) for codes in (below + up, nearest)]
+    codes = torch.where(errors[0] < errors[1], below + up, nearest)
+    return layout.codes(codes.unflatten(2, (-1, layout.rows)))
+
+
+def _error(difference, gram, drift) -> torch.Tensor:
+    """e'H e + 2 e'(X~'X - H) w of differences e (g, d, K N), as (g, 1, K N)."""
+    return (difference * (gram @ difference + 2 * drift)).sum(1, keepdim=True)
+
+
+def _descend(remainder, free, gram, drift, iterations, learning_rate, regularization) -> torch.Tensor:
+    """Which of the ``free`` weights (g, d, K N) to round up: True; their remainders above the lower code are given."""
+    # Off the ends, where the clip has no slope.
+    variable = ((remainder.clamp(0.01, 0.99) - SHIFT) / STRETCH).logit()
+    mean, square = torch.zeros_like(variable), torch.zeros_like(variable)
+    for iteration in range(iterations):
+        sigmoid = variable.sigmoid()
+        up = (STRETCH * sigmoid + SHIFT).clamp_(0, 1).mul_(free)
+        slope = (gram @ (remainder - up)).add_(drift).mul_(-2)
+        progress = (iteration / iterations - WARM_UP) / (1 - WARM_UP)
+        if progress >= 0:
+            beta = FIRST_BETA + (LAST_BETA - FIRST_BETA) * progress
+            centred = 2 * up - 1
+            slope -= 2 * regularization * beta * centred.sign() * centred.abs() ** (beta - 1)
+        gradient = slope.mul_((up > 0) & (up < 1)).mul_(sigmoid - sigmoid.square())
+        # Adam by hand: the first step of torch.optim's imports a compiler, which takes seconds.
+        mean.lerp_(gradient, 1 - 0.9)
+        square.lerp_(gradient.square(), 1 - 0.999)
+        deviation = (square / (1 - 0.999 ** (iteration + 1))).sqrt_().add_(1e-8)
+        variable -= learning_rate / (1 - 0.9 ** (iteration + 1)) * mean / deviation
+    return (variable >= 0) & free
+
+
+def configured(parameters, seed):
+    """:func:`adaround` with the keys of the stage; nothing in it is random."""
+    return partial(
+        adaround,
+        iterations=parameters.iterations,
+        learning_rate=parameters.learning_rate,
+        regularization=parameters.regularization,
+    )

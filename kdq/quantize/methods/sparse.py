@@ -1,0 +1,85 @@
+"""Sparse GPFQ: path-following quantization that makes small weights zero.
+
+Zhang, Zhou, Saab: Post-training quantization for neural networks with provable guarantees (2023), on sparse
+quantization. The path is that of GPFQ; only the rounding of z, the best next weight in steps, differs. With a
+threshold t in steps:
+
+    soft    c = round(sign(z) max(|z| - t, 0)), an L1 penalty: larger weights shrink too, and later ones make up for it
+    hard    c = 0 where |z| <= t, else round(z), an L0 penalty
+
+The published threshold is absolute, the same in layers of large and of small weights; the stage's is a share of the
+root mean square of an output's weights. The published alphabet of the hard rounding is 0 and +-(threshold + k step),
+which :func:`sparse` offers as ``first``. The stage leaves it alone: but for thresholds of whole steps it is not
+equispaced, and a model file holds codes of one step.
+"""
+
+from functools import partial
+
+import torch
+
+from kdq.quantize.keys import Quantizer
+from kdq.quantize.solver.substitution import Layout, substitute, triangle_product
+from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative
+
+
+class Parameters(Quantizer):
+    """Sparse GPFQ: small weights become zero, and the weights after them make up for it."""
+
+    penalty: Annotated[
+        Literal["hard", "soft"],
+        Field(description="`hard` makes weights within the threshold zero; `soft` draws all weights to zero by it"),
+    ] = "hard"
+    threshold: Annotated[
+        NonNegative, Field(description="as a share of the root mean square of an output's weights")
+    ] = 0.5
+
+
+def sparse(
+    weight, cross, gram, step, low, high, threshold=0.5, penalty="hard", relative=True, first=None, block=32
+) -> torch.Tensor:
+    """Integer codes (int16) of GPFQ with ``hard`` or ``soft`` rounding, the ``penalty``.
+
+    ``threshold``: a share of the root mean square of every row's weights, or not ``relative``, in their units.
+    ``first``: of a hard rounding, where the levels of the codes 1 and -1 lie, in the units of the weight; the others
+    follow a step apart. None is the step. Other arguments and the result as for :func:`kdq.quantize.methods.gpfq.gpfq`.
+    """
+    layout = Layout(weight, step)
+    if relative:
+        threshold = threshold * weight.double().square().mean(-1).sqrt()
+    weight, cross, gram = layout.matrices(weight, cross, gram)
+    threshold = (layout.spread(threshold) / layout.step).flatten(2)
+    # How much farther from 0 than a multiple of the step every other level lies, in steps.
+    offset = 0.0 if first is None else (layout.spread(first) / layout.step).flatten(2) - 1
+    low, high = layout.bounds(low, high)
+    rounding = soft(low, high, threshold) if penalty == "soft" else hard(low, high, threshold, offset)
+    levels, _ = substitute(triangle_product(cross, weight.mT), gram, layout, rounding, block=block)
+    levels = levels.flatten(2)
+    codes = levels.sub_(levels.sign() * offset).round_()
+    return layout.codes(codes.unflatten(2, (-1, layout.rows)))
+
+
+def soft(low, high, threshold):
+    """Soft thresholding, in steps."""
+
+    def shrink(z_and_half, level):
+        z = z_and_half - 0.5
+        excess = z.abs().sub_(threshold).clamp_(min=0).mul_(z.sign())
+        torch.floor(excess.add_(0.5), out=level).clamp_(low, high)
+
+    return shrink
+
+
+def hard(low, high, threshold, offset):
+    """Hard thresholding, in steps: the levels are 0 and the codes, ``offset`` farther from 0."""
+
+    def cut(z_and_half, level):
+        z = z_and_half - 0.5
+        code = (z_and_half - z.sign() * offset).floor_().clamp_(low, high)
+        level.copy_(code.add_(code.sign() * offset)).masked_fill_(z.abs() <= threshold, 0)
+
+    return cut
+
+
+def configured(parameters, seed):
+    """:func:`sparse` with the keys of the stage; nothing in it is random."""
+    return partial(sparse, threshold=parameters.threshold, penalty=parameters.penalty)

@@ -1,0 +1,73 @@
+"""SPFQ: path-following quantization with stochastic rounding, after an alignment of the data.
+
+Zhang, Saab: SPFQ: a stochastic algorithm and its error analysis for neural network quantization (2023,
+arXiv:2309.10975). First a weight w~ is looked for that does on the quantized network's inputs what w does on the float
+network's, X~ w~ ~ X w, in sweeps over the columns; then w~ is quantized against X~ alone:
+
+    u += w~_t X~_t;   q_t = <X~_t, u> / ||X~_t||^2 rounded at random;   u -= q_t X~_t
+
+z = q_t / step goes up with the probability of its fractional part, so that q_t is right on average where it need not be
+clipped. That is floor(z + U) with U uniform in [0, 1): rounding to nearest with a dither U - 1/2.
+
+The first sweep is the path of GPFQ without rounding, so that after it the whole is GPFQ with stochastic rounding. Every
+further one is a sweep of Gauss and Seidel on X~'X~ w~ = X~'X w, the equations of least squares.
+"""
+
+from functools import partial
+
+import torch
+
+from kdq.quantize.keys import Quantizer
+from kdq.quantize.solver.substitution import Layout, Nearest, reciprocal_diagonal, substitute, triangle_product
+from kdq.recipe.vocabulary import Annotated, Field, NonNegativeInt
+
+
+class Parameters(Quantizer):
+    """SPFQ: as GPFQ, but rounded at random so that the errors are zero on average."""
+
+    alignment: Annotated[
+        NonNegativeInt,
+        Field(
+            description="sweeps that fit the weights to the quantized network's inputs first (the paper's order r); "
+            "1 is GPFQ with stochastic rounding, 0 leaves the weights as they are"
+        ),
+    ] = 1
+
+
+def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32) -> torch.Tensor:
+    """Integer codes (int16) of SPFQ after ``alignment`` sweeps.
+
+    ``generator`` (of the CPU) gives a number for every weight, row after row, so that the rows of a layer may come in
+    any blocks, and the same one for all alphabets. The other arguments and the result as for
+    :func:`kdq.quantize.methods.gpfq.gpfq`. An input that is always zero gets code 0.
+    """
+    layout = Layout(weight, step)
+    weight, cross, gram = layout.matrices(weight, cross, gram)
+    groups, rows, inputs = weight.shape
+    uniform = torch.rand(rows, groups, inputs, dtype=torch.float64, generator=generator).to(weight.device)
+    target = triangle_product(gram, aligned(weight, cross, gram, alignment).mT)
+    rounding = Nearest(*layout.bounds(low, high))
+    return layout.codes(substitute(target, gram, layout, rounding, uniform.permute(1, 2, 0) - 0.5, block)[0])
+
+
+def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
+    """The weight w~ (g, N, d) after so many sweeps, for weight (g, N, d), cross and gram (g, d, d), all float64.
+
+    Dead inputs have weight 0 after the first sweep. The published code takes the first group's columns for all groups.
+    """
+    if sweeps == 0:
+        return weight
+    triangle = gram.tril()
+    # A dead input's row is zero: divided by 1 it gives weight 0.
+    triangle.diagonal(dim1=-2, dim2=-1).add_(reciprocal_diagonal(gram) == 0)
+    right = triangle_product(cross, weight.mT)
+    found = torch.linalg.solve_triangular(triangle, right, upper=False)
+    for _ in range(sweeps - 1):
+        right = cross @ weight.mT - triangle_product(gram, found, upper=True)
+        found = torch.linalg.solve_triangular(triangle, right, upper=False)
+    return found.mT
+
+
+def configured(parameters, seed):
+    """:func:`spfq` with the keys of the stage, and numbers drawn from ``seed``, other ones for every layer."""
+    return partial(spfq, generator=torch.Generator().manual_seed(seed), alignment=parameters.alignment)

@@ -1,0 +1,141 @@
+"""Forward substitution with rounding: the loop of all quantizers that go from input to input.
+
+Such a quantizer says of every layer a lower triangle L and a target r, and its integer codes are, one after the other,
+
+    z_t = (r_t / step - sum_{j < t} L_tj c_j) / L_tt,    c_t = z_t rounded to a code
+
+so that every code makes up for the errors that those before it made. L is X~'X~ where the codes follow the path of
+the outputs (GPFQ and its kin), or the factor R' of X~'X~ = R R' where each step also looks ahead to the best that all
+later weights could still do (GPTQ, Qronos). The sums over codes are done by halves, so that nearly all of the work is
+matrix products; what is left goes column by column, compiled where the layer is large.
+"""
+
+import torch
+
+from kdq.quantize.solver import compiled_columns as compiled
+
+
+class Layout:
+    """How the substitution lays out its numbers, (g, d, K, N): all of one input's codes lie together.
+
+    ``weight`` (..., N, d) and ``step``, a number, (..., N), or (K, ..., N) for K alphabets, as a quantizer gets them;
+    the leading dimensions, such as a convolution's groups, become one, g.
+    """
+
+    def __init__(self, weight, step):
+        self.batch, (self.rows, self.inputs) = weight.shape[:-2], weight.shape[-2:]
+        step = torch.as_tensor(step, dtype=torch.float64, device=weight.device)
+        # Not torch.broadcast_shapes, which imports a computer algebra system: seconds for the first caller.
+        self._step = torch.broadcast_tensors(step, step.new_empty(()).expand(*self.batch, self.rows))[0]
+        self.step = self.spread(self._step)
+
+    def matrices(self, *matrices):
+        """Each matrix (..., n, d) as (g, n, d) in float64."""
+        return [matrix.double().reshape(-1, *matrix.shape[-2:]) for matrix in matrices]
+
+    def spread(self, value):
+        """A number, or a tensor that broadcasts like the steps, as (g, 1, K, N)."""
+        value = torch.as_tensor(value, dtype=torch.float64, device=self._step.device).broadcast_to(self._step.shape)
+        return value.reshape(-1, self.batch.numel(), self.rows).movedim(1, 0)[:, None]
+
+    def bounds(self, *values):
+        """Numbers as they are, and tensors that broadcast like the steps as (g, 1, K N): a bound for every code."""
+        return [value if isinstance(value, int) else self.spread(value).flatten(2) for value in values]
+
+    def codes(self, levels):
+        """Whole numbers (g, d, K, N) as int16 codes (..., N, d), or (K, ..., N, d)."""
+        alphabets = self._step.shape[: self._step.dim() - len(self.batch) - 1]
+        found = levels.to(torch.int16).permute(2, 0, 3, 1)
+        return found.reshape(*alphabets, *self.batch, self.rows, self.inputs)
+
+    def sums(self, values):
+        """Numbers (g, 1, K, N), one a step, in the shape of the steps."""
+        return values.movedim(2, 0).reshape(self._step.shape)
+
+
+class Nearest:
+    """The rounding c = clip(floor(z + 1/2), low, high); bounds are numbers, or (g, 1, K N)."""
+
+    def __init__(self, low, high):
+        self.low, self.high = low, high
+
+    def __call__(self, z_and_half, code) -> None:
+        torch.floor(z_and_half, out=code).clamp_(self.low, self.high)
+
+
+def substitute(target, triangle, layout, rounding, dither=None, block=32):
+    """(codes, z + 1/2), both float64 (g, d, K, N), of the formula above.
+
+    ``target`` r (g, d, N), ``triangle`` L (g, d, d), of which only the lower triangle counts. An input with L_tt = 0
+    has z = 0. ``rounding(z_and_half, code)`` gets z + 1/2 of an input or more, (g, ., K N), and writes their codes, or
+    other levels in steps. ``dither`` (g, d, N) is added to z before it is rounded. ``block`` inputs are solved one by
+    one between matrix products; it changes the speed alone.
+    """
+    z = target[:, :, None] / layout.step
+    if dither is not None:
+        z += (dither * triangle.diagonal(dim1=-2, dim2=-1)[..., None])[:, :, None]
+    z = z.flatten(2).contiguous()
+    codes = torch.empty_like(z)
+    solve(z, codes, triangle, rounding, layout.rows * layout.inputs, block)
+    return tuple(numbers.unflatten(2, (-1, layout.rows)) for numbers in (codes, z))
+
+
+def reciprocal_diagonal(triangle):
+    """1 / L_tt, and 0 for a dead input, whose z is then exactly 0 at every step."""
+    diagonal = triangle.diagonal(dim1=-2, dim2=-1)
+    return torch.where(diagonal > 0, 1 / diagonal, 0.0)
+
+
+def triangle_product(matrix, right, upper=False, block=256):
+    """tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, and no copy of the (d, d) matrix."""
+    product = torch.empty_like(right, memory_format=torch.contiguous_format)
+    for start in range(0, matrix.shape[-1], block):
+        stop = min(start + block, matrix.shape[-1])
+        rows = matrix[:, start:stop]
+        corner, rest = rows[..., start:stop], slice(stop, None) if upper else slice(0, start)
+        product[:, start:stop] = (corner.triu(1) if upper else corner.tril()) @ right[:, start:stop]
+        product[:, start:stop].baddbmm_(rows[..., rest], right[:, rest])
+    return product
+
+
+def solve(z, codes, triangle, rounding, weights, block=32) -> None:
+    """Write ``codes`` (g, d, n), contiguous; ``z`` has L_tt z_t without the codes before t, and becomes z_t + 1/2.
+
+    ``weights``: how many the layer has, in a group. The columns of a large one are compiled where they are rounded to
+    the nearest code. Both ways find the same codes but for ties within the last digit; so which it is depends on the
+    layer alone, and not on how many alphabets it is quantized with or on what else a job does.
+    """
+    reciprocal = reciprocal_diagonal(triangle)
+    columns = _one_by_one
+    if isinstance(rounding, Nearest) and compiled.pays(z.device, weights):
+        bounds = (torch.as_tensor(bound).to(z) for bound in (rounding.low, rounding.high))
+        columns, rounding = compiled.columns, [bound.expand(len(z), 1, z.shape[2]).contiguous() for bound in bounds]
+    _halves(columns, z, codes, triangle, reciprocal, rounding, 0, z.shape[1], block)
+
+
+def _halves(columns, z, codes, triangle, reciprocal, rounding, start, stop, block):
+    """The codes of inputs ``start`` to ``stop``. The first half is solved, corrects the second, which is solved then:
+
+    codes[start:middle]  <- solve
+    z[middle:stop]       -= triangle[middle:stop, start:middle] @ codes[start:middle]
+    codes[middle:stop]   <- solve
+    """
+    if stop - start <= block:
+        columns(z, codes, triangle[:, start:stop, start:stop], reciprocal, rounding, start)
+        return
+    middle = (start + stop) // 2
+    _halves(columns, z, codes, triangle, reciprocal, rounding, start, middle, block)
+    z[:, middle:stop].baddbmm_(triangle[:, middle:stop, start:middle], codes[:, start:middle], alpha=-1)
+    _halves(columns, z, codes, triangle, reciprocal, rounding, middle, stop, block)
+
+
+def _one_by_one(z, codes, lower, reciprocal, rounding, start):
+    stop = start + lower.shape[-1]
+    # All of the block is z + 1/2 from here on: two operations fewer for every single column.
+    scale = reciprocal[:, start:stop, None]
+    panel, found = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
+    # The codes that are still to come count as 0: to cut them off for every column takes longer than to multiply them.
+    found.zero_()
+    for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, found, lower * scale)), strict=True):
+        here.baddbmm_(row, found, alpha=-1)
+        rounding(here, code)

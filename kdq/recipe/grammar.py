@@ -1,0 +1,237 @@
+"""The grammar of recipes: the path of a model says how it was made.
+
+``teacher/kd,temperature=2/gpfq,bits=4`` is a teacher, a student distilled from it, that student at 4 bits. A stage is
+``name`` or ``name,key=value,...``, keys sorted, numbers in their shortest form, so that one recipe has one path.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import bracex
+
+from kdq.errors import UserError, nearest, shown
+from kdq.recipe.kinds import Kind
+from kdq.recipe.stages import StageType, check, settle
+from kdq.retrain.keys import OWN_DEFAULTS
+from kdq.roots.keys import Shared
+from kdq.train.settings import Network
+
+EXAMPLE = "gpfq,bits=4"  # of a quantizer, in messages
+MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
+LONGEST_NAME = 255  # of a folder, in bytes, on the file systems in use
+CHARACTERS = re.compile(r"[A-Za-z0-9.^_+-]+")  # of a value: all that means nothing to a shell, a path or Snakemake
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a recipe, in its canonical spelling, with the keys that it spells out."""
+
+    text: str
+    type: StageType
+    keys: dict
+
+    @property
+    def name(self) -> str:
+        return self.type.name
+
+    @property
+    def kind(self) -> Kind:
+        return self.type.kind
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A sequence of stages, the first a root."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def path(self) -> str:
+        return "/".join(stage.text for stage in self.stages)
+
+    @property
+    def last(self) -> Stage:
+        return self.stages[-1]
+
+    @property
+    def parent(self) -> "Recipe | None":
+        return Recipe(self.stages[:-1]) if len(self.stages) > 1 else None
+
+    @property
+    def root(self) -> "Recipe":
+        return Recipe(self.stages[:1])
+
+    @property
+    def network(self) -> "Recipe":
+        """The recipe up to its last stage that makes a float network."""
+        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind.makes_network)
+        return Recipe(self.stages[:length])
+
+    @property
+    def stages_of_network(self) -> tuple[Stage, ...]:
+        """The stage that makes the float network, and those that change it since."""
+        return self.stages[len(self.network.stages) - 1 :]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Has its float network been quantized since?"""
+        return any(stage.kind.quantizes for stage in self.stages_of_network)
+
+    @property
+    def ancestors(self) -> list["Recipe"]:
+        """All recipes that this one is built on, the root first, itself left out."""
+        return [Recipe(self.stages[:count]) for count in range(1, len(self.stages))]
+
+
+class Grammar:
+    """Reads recipes against the stages there are and the defaults that the config gives.
+
+    ``defaults`` maps the names of stages to the keys that the config sets. ``roles`` does for more than one stage:
+    ``teacher`` for the root of that name, ``retrain`` for stages of that kind, ``student`` for all others that train.
+    """
+
+    def __init__(self, types: dict[str, StageType], roles: dict[str, dict], defaults: dict[str, dict]):
+        self.types, self.roles, self.defaults = types, roles, defaults
+        self._parsed: dict[str, Stage] = {}
+        self._resolved: dict[str, dict] = {}
+
+    def names(self, kind: Kind) -> list[str]:
+        return [name for name, stage in self.types.items() if stage.kind == kind]
+
+    def parse(self, text: str) -> Recipe:
+        """The recipe that ``text`` spells; raises UserError, one line, with the nearest right spelling."""
+        stages = tuple(self._stage(part, text) for part in text.split("/"))
+        first = stages[0]
+        roots = [name for name, stage in self.types.items() if not stage.kind.has_parent]
+        if first.kind.has_parent:
+            raise UserError(
+                f"recipe {text!r}: begins with {first.text!r} of kind {first.kind.name}, expected a root "
+                f"({', '.join(roots)}); did you mean '{roots[-1]}/{text}'?"
+            )
+        for stage in stages[1:]:
+            if not stage.kind.has_parent:
+                raise UserError(f"recipe {text!r}: the root {stage.text!r} can only come first")
+        recipe = Recipe(stages)
+        self._check_parents(recipe)
+        return recipe
+
+    def _check_parents(self, recipe: Recipe) -> None:
+        """Raise UserError for a stage that retrains a float model and can't."""
+        for index, stage in enumerate(recipe.stages):
+            if not stage.kind.needs_codes or stage.type.keys.float_parent:
+                continue
+            parent = Recipe(recipe.stages[:index])
+            if not parent.is_quantized:
+                rest = "/".join(stage.text for stage in recipe.stages[index:])
+                raise UserError(
+                    f"recipe {recipe.path!r}: {stage.name} retrains a quantized model, but its parent {parent.path!r} "
+                    f"is float; did you mean '{parent.path}/{EXAMPLE}/{rest}'?"
+                )
+
+    def parse_stage(self, text: str) -> Stage:
+        """One stage by itself, as :meth:`parse` reads it."""
+        return self._stage(text, text)
+
+    def resolve(self, stage: Stage) -> dict:
+        """All keys that a stage reads, plain values: its file's defaults, the config's, those that it spells out.
+
+        A root's key ``seed`` is not among them: it says which model it is, not how it is made.
+        """
+        if stage.text not in self._resolved:
+            which = () if stage.kind.has_parent else Shared.model_fields
+            own = {**self.defaults.get(stage.name, {}), **stage.keys}
+            own = {key: value for key, value in own.items() if key not in which}
+            settled = settle(stage.type.keys, self._role(stage), own, f"stage {stage.text!r}")
+            self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in which}
+        return self._resolved[stage.text]
+
+    def teacher(self, parent: Recipe, stage: Stage) -> Recipe:
+        """The model that ``stage``, which retrains ``parent``, learns from: its float ancestor, or the root."""
+        return parent.root if self.resolve(stage)["teacher"] == "root" else parent.network
+
+    def _role(self, stage: Stage) -> dict:
+        """The keys that the config sets for stages like this one."""
+        if not stage.kind.role:
+            return {}
+        if stage.kind.role == "network":
+            return self.roles["teacher" if stage.name == "teacher" else "student"]
+        others = {*Network.model_fields, *OWN_DEFAULTS}
+        return {key: value for key, value in self.roles["student"].items() if key not in others} | self.roles["retrain"]
+
+    def _stage(self, text: str, recipe: str) -> Stage:
+        if text not in self._parsed:
+            self._parsed[text] = self._parse_stage(text, f"recipe {recipe!r}")
+        return self._parsed[text]
+
+    def _parse_stage(self, text: str, where: str) -> Stage:
+        if len(text.encode(errors="replace")) > LONGEST_NAME:
+            raise UserError(f"{where}: stage {shown(text)}: {len(text)} letters, expected at most {LONGEST_NAME}")
+        name, *pairs = text.split(",")
+        if name not in self.types:
+            hint = nearest(name, self.types)
+            raise UserError(f"{where}: stage {name!r} does not exist, expected one of {', '.join(self.types)}{hint}")
+        spelled = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not equals or not key or not value:
+                raise UserError(f"{where}: stage {text!r}: found {pair!r}, expected key=value")
+            if key in spelled:
+                raise UserError(f"{where}: stage {text!r}: the key {key!r} is given twice")
+            spelled[key] = _read_value(value)
+        keys = check(self.types[name].keys, spelled, f"{where}: stage {name!r}", partial=True)
+        canonical = spell(name, keys)
+        if text != canonical:
+            raise UserError(f"{where}: stage {text!r} is spelled {canonical!r}")
+        for key, value in keys.items():
+            if not CHARACTERS.fullmatch(_spell_value(value)):
+                raise UserError(f"{where}: {key}: found {value!r}, in a recipe expected letters, digits, . ^ _ + or -")
+        return Stage(text, self.types[name], keys)
+
+
+def spell(name: str, keys: dict) -> str:
+    """The canonical spelling of a stage."""
+    return ",".join([name, *(f"{key}={_spell_value(value)}" for key, value in sorted(keys.items()))])
+
+
+def _spell_value(value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e16 else repr(value)
+    return str(value)
+
+
+def _read_value(text: str):
+    """A number, a truth value or a word; the type of the key decides later whether it fits."""
+    if text in ("true", "false"):
+        return text == "true"
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def expand(patterns: list[str]) -> list[str]:
+    """The recipes that brace patterns name, in order, each once: ``{a,b}/c,bits={2..4}`` gives six."""
+    recipes = {}
+    for pattern in patterns:
+        try:
+            expanded = bracex.expand(pattern, limit=MOST_RECIPES)
+        except bracex.ExpansionLimitException:
+            raise UserError(f"recipes: {pattern!r} gives more than {MOST_RECIPES:,} recipes") from None
+        except RecursionError:
+            raise UserError(f"recipes: {pattern[:40]!r}... has too many open braces") from None
+        if not expanded:
+            raise UserError(f"recipes: found {pattern!r}, expected a recipe such as 'teacher/kd'")
+        recipes.update(dict.fromkeys(expanded))
+        if len(recipes) > MOST_RECIPES:
+            raise UserError(f"recipes: the patterns up to {pattern!r} give more than {MOST_RECIPES:,} recipes")
+    return list(recipes)
+
+
+def folder(dataset: str, seed: int, recipe: str) -> Path:
+    """Where the files of a cell lie."""
+    return Path("results") / dataset / f"seed={seed}" / recipe

@@ -1,0 +1,97 @@
+"""Where files lie and what their paths mean: the one module that cuts recipes up and glues paths together."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdq.errors import UserError
+
+RESULTS, LOGS = "results", "logs"
+SEED = re.compile(r"seed=(0|[1-9]\d*)")
+
+
+def stages(recipe: str) -> list[str]:
+    """Return the stages of a recipe, in order.
+
+    >>> stages("teacher/kd,temperature=2/gpfq,bits=4")
+    ['teacher', 'kd,temperature=2', 'gpfq,bits=4']
+    """
+    return recipe.split("/")
+
+
+def join(*parts: str) -> str:
+    """Return the recipe of several recipes or stages, of which some may be empty."""
+    return "/".join(filter(None, parts))
+
+
+def parent(recipe: str) -> str:
+    """Return the recipe without its last stage, empty for a root."""
+    return recipe.rpartition("/")[0]
+
+
+def name_of(stage: str) -> str:
+    """Return the name of a stage: ``kd`` for ``kd,temperature=2``."""
+    return stage.partition(",")[0]
+
+
+def keys_of(stage: str) -> dict[str, str]:
+    """Return the keys that a stage spells out, values as their text.
+
+    >>> keys_of("gpfq,bits=4,levels=2^b")
+    {'bits': '4', 'levels': '2^b'}
+    """
+    return dict(pair.split("=", 1) for pair in stage.split(",")[1:])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model of the grid: a data set, a seed and a recipe as text."""
+
+    dataset: str
+    seed: int
+    recipe: str
+
+    @classmethod
+    def of(cls, path) -> "Cell":
+        """Return the cell whose folder holds the file ``path``; raise UserError if no cell's folder does.
+
+        >>> Cell.of("results/digits/seed=0/teacher/kd/model.safetensors")
+        Cell(dataset='digits', seed=0, recipe='teacher/kd')
+        """
+        _, *parts = Path(path).parent.parts[Path(path).parts.index(RESULTS) :] if RESULTS in Path(path).parts else [""]
+        if len(parts) < 3 or not (seed := SEED.fullmatch(parts[1])):
+            raise UserError(f"{path}: expected the file of a cell, {RESULTS}/DATASET/seed=NUMBER/RECIPE/NAME")
+        return cls(parts[0], int(seed[1]), "/".join(parts[2:]))
+
+    @property
+    def folder(self) -> str:
+        """The folder of the cell's files."""
+        return f"{RESULTS}/{self.dataset}/seed={self.seed}/{self.recipe}"
+
+    def path(self, name: str) -> str:
+        """Return the path of the cell's file ``name``."""
+        return f"{self.folder}/{name}"
+
+    def with_recipe(self, recipe: str) -> "Cell":
+        """Return the cell of another recipe under the same data set and seed."""
+        return Cell(self.dataset, self.seed, recipe)
+
+    @property
+    def identity(self) -> dict:
+        """What a file of the cell holds about its place."""
+        return {"dataset": self.dataset, "seed": self.seed, "recipe": self.recipe}
+
+
+def data_file(dataset: str, split_seed: int | str) -> str:
+    """Return the path of a data set's one file."""
+    return f"{RESULTS}/{dataset}/data/split={split_seed}.safetensors"
+
+
+def table_file(name: str, form: str = "csv") -> str:
+    """Return the path of a table of the study."""
+    return f"{RESULTS}/{name}.{form}"
+
+
+def figure_file(dataset: str, name: str, form: str) -> str:
+    """Return the path of a figure, or with ``form`` ``json`` of its record."""
+    return f"{RESULTS}/{dataset}/figures/{name}.{form}"

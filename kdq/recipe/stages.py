@@ -1,0 +1,176 @@
+"""The stages there are: every file in a kind's folder that declares a class ``Parameters`` is one, named as the file.
+
+Nothing else registers a stage. Its class is taken from the file's syntax tree and evaluated alone, in the vocabulary
+of ``kdq.recipe.vocabulary`` and of ``keys.py`` in the kind's folder: the planner learns every key, type and default without
+importing torch.
+"""
+
+import ast
+import importlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import kdq.recipe.vocabulary
+from kdq.errors import UserError, nearest, shown
+from kdq.recipe.kinds import KINDS, Kind
+from kdq.recipe.vocabulary import Base
+
+
+@dataclass(frozen=True)
+class StageType:
+    """A stage that can be written in a recipe: its name, kind, file and the class of its keys."""
+
+    name: str
+    kind: Kind
+    file: Path
+    keys: type[Base]
+
+    @property
+    def module(self) -> str:
+        return f"{self.kind.package}.methods.{self.name}"
+
+
+def find_stages(package: Path) -> dict[str, StageType]:
+    """All stages of the package folder ``kdq``, by name; raises UserError for a file that can't be read as one."""
+    stages = {}
+    for kind in KINDS.values():
+        for file in sorted((package.parent / kind.folder).glob("*.py")):
+            own = read_parameters(file, kind)
+            if own is None:
+                continue
+            if file.stem in stages:
+                raise UserError(f"{file}: the stage name {file.stem!r} is taken by {stages[file.stem].file}")
+            stages[file.stem] = StageType(file.stem, kind, file, _all_keys(own, kind, file))
+    return stages
+
+
+def read_parameters(file: Path, kind: Kind) -> type[Base] | None:
+    """The class ``Parameters`` of a stage's file, or None where the file declares none and so is no stage."""
+    try:
+        tree = ast.parse(file.read_text(), filename=str(file))
+    except SyntaxError as error:
+        raise UserError(f"{file}: line {error.lineno}: {error.msg}") from None
+    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Parameters"]
+    if not found:
+        return None
+    vocabulary = {name: getattr(kdq.recipe.vocabulary, name) for name in kdq.recipe.vocabulary.__all__}
+    shared = importlib.import_module(f"{kind.package}.keys")
+    vocabulary |= {name: value for name, value in vars(shared).items() if _declares_keys(value)}
+    namespace = {"__name__": f"{kind.package}.methods.{file.stem}", **vocabulary}
+    try:
+        exec(compile(ast.Module(found, type_ignores=[]), str(file), "exec"), namespace)
+    except Exception as error:
+        raise UserError(f"{file}: the class Parameters: {error}; it may use {', '.join(sorted(vocabulary))}") from None
+    return namespace["Parameters"]
+
+
+def _declares_keys(value) -> bool:
+    return isinstance(value, type) and issubclass(value, Base)
+
+
+def _all_keys(own: type[Base], kind: Kind, file: Path) -> type[Base]:
+    """The stage's own keys, and those that every stage of its kind has."""
+    shared = importlib.import_module(f"{kind.package}.keys").SHARED_KEYS
+    for other in shared:
+        twice = own.model_fields.keys() & other.model_fields.keys()
+        if twice:
+            raise UserError(
+                f"{file}: the key {min(twice)!r} is one of every stage of kind {kind.name}; choose another name"
+            )
+    if not shared:
+        return own
+    further = {}
+    if kind.learns_from == "parent" and not own.logits_only and "teacher_cache" not in own.refuses:
+        further = {"teacher_cache": "the method needs more of the teacher than its logits of crops and flips"}
+    return type("Parameters", (own, *shared), {"__module__": __name__, "refuses": further})
+
+
+def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) -> dict:
+    """``values`` of the right types, with defaults where ``partial`` is false; raises UserError at the first wrong one.
+
+    ``where`` begins the message: a recipe, or a file and key.
+    """
+    for key in values:
+        if key not in keys.model_fields:
+            known = sorted(keys.model_fields)
+            hint = nearest(key, known)
+            raise UserError(f"{where}: unknown key {key!r}{hint or ', expected one of ' + ', '.join(known)}")
+    try:
+        checked = keys(**values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain(error)}") from None
+    changed = {key: value for key, value in checked if value != keys.model_fields[key].default}
+    for key, reason in _of_all_bases(keys, "refuses").items():
+        if key in changed:
+            raise UserError(f"{where}: {key}: found {shown(changed[key])}: {reason}")
+    for (key, other), reason in _of_all_bases(keys, "conflicts").items():
+        if {key, other} <= changed.keys():
+            raise UserError(
+                f"{where}: {key}: found {shown(changed[key])} beside {other}={shown(changed[other])}: {reason}"
+            )
+    if not partial and (wrong := checked.inconsistency()):  # of keys together, so only where all are known
+        raise UserError(f"{where}: {wrong}")
+    return checked.model_dump(include=set(values) if partial else None)
+
+
+def _of_all_bases(keys: type[Base], name: str) -> dict:
+    """What the class and those that it is made of say, each of its own keys; of two words on one, the nearer."""
+    said = {}
+    for base in reversed(keys.__mro__):
+        said |= vars(base).get(name, {})
+    return said
+
+
+def settle(keys: type[Base], role: dict, own: dict, where: str) -> dict:
+    """All keys that a stage reads: its ``own``, then those of its ``role``, then defaults; raises UserError as above.
+
+    What the role says of keys that the stage does not read is meant for others; that it says so itself is a mistake.
+    """
+    unread = keys.unread(own)
+    for key in own:
+        if key in unread:
+            raise UserError(f"{where}: {key}: found {shown(own[key])}: {unread[key]}")
+    values = {**role, **own}
+    checked = check(keys, {key: value for key, value in values.items() if key not in unread}, where)
+    for key, expected in keys.required(own).items():
+        if not checked[key]:
+            raise UserError(f"{where}: {key}: missing, expected {expected}")
+    return {key: value for key, value in sorted(checked.items()) if key not in unread}
+
+
+def explain(error: ValidationError) -> str:
+    """The first error of a pydantic validation as ``key: found ..., expected ...``."""
+    first = error.errors()[0]
+    key = _key_of(first)
+    # a key of several types (a word or a number) gives an error for each
+    expected = " or ".join(dict.fromkeys(_expected(other) for other in error.errors() if _key_of(other) == key))
+    message = f"{key}: found {shown(first['input'])}, expected {expected}"
+    if isinstance(first["input"], str) and "number" in expected and _is_number(first["input"]):
+        message += f"; it is text to YAML, write {float(first['input'])}"
+    if first["type"] == "literal_error":
+        choices = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        message += nearest(first["input"], choices)
+    return message
+
+
+def _key_of(error: dict) -> str:
+    """The key of an error, without the marks that pydantic adds for the choices of a union."""
+    parts = [str(part) for part in error["loc"]]
+    marks = ("literal[", "constrained-")
+    return ".".join(part for part in parts if part not in ("float", "int") and not part.startswith(marks))
+
+
+def _expected(error: dict) -> str:
+    if error["type"] == "model_type":
+        return "keys with values"
+    return error["msg"].removeprefix("Input should be ").removeprefix("a valid ").removeprefix("Value error, ")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,157 @@
+"""How every figure looks: print sizes, colours that the colour-blind tell apart, markers and lines for grey print.
+
+A network has a colour and a marker, a quantizer a line and a filling: two networks, or two quantizers, also differ
+without colour. The colours are those of Okabe and Ito (Color Universal Design, 2008), without the yellow.
+"""
+
+import textwrap
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from kdq.provenance.files import atomic
+
+WIDTH_INCHES = 7.0  # the text width of a page
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than the colours: 56 networks before a pair repeats
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+FILLINGS = ("full", "none", "left", "top", "right", "bottom")
+_LEAST_SPAN = 4  # per cent, of an axis of accuracies
+GREY = "#8c8c8c"
+_MOST = 101  # per cent: where the widening axis would end; 100 itself must have a place
+
+SETTINGS = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "figure.titlesize": 10,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "svg.hashsalt": "kdq",  # with no date in the file, equal data give equal bytes
+}
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure that lays itself out; drawn on without pyplot, which would look for a screen."""
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def styled():
+    """The context in which figures are made and saved."""
+    return matplotlib.rc_context(SETTINGS)
+
+
+def save(figure: Figure, png, svg) -> None:
+    """Write ``figure`` as PNG (150 dots an inch) and SVG; the same figure gives the same bytes."""
+    with styled():
+        with atomic(png) as aside:
+            FigureCanvasAgg(figure).print_figure(aside, dpi=150, format="png", metadata={"Software": None})
+        figure.set_layout_engine("none")  # laid out once is enough
+        with atomic(svg) as aside:
+            FigureCanvasSVG(figure).print_figure(aside, format="svg", metadata={"Date": None})
+
+
+def accuracy_axis(panels) -> None:
+    """Let the shared y axis, in per cent, widen towards 100: from 90 to 95 is about as far as from 80 to 90.
+
+    Networks differ by a per cent near the top and by tens at two bits; a linear axis shows only the latter.
+    """
+    for panel in panels:
+        panel.margins(y=0)
+    panel = panels[0]
+    low, high = panel.get_ylim()
+    # a narrower axis would make a difference of an image or two look large
+    missing = max(_LEAST_SPAN - (high - low), 0) / 2
+    low, high = _widen(np.array([low - missing, high + missing]))
+    span = high - low
+    low, high = low - 0.06 * span, min(high + 0.08 * span, _widen(100))
+    panel.set_yscale("function", functions=(_widen, _narrow))
+    panel.set_ylim(_narrow(low), _narrow(high))
+    ticks = _ticks(low, high)
+    panel.set_yticks(ticks, [str(tick) for tick in ticks])
+    panel.set_yticks([], minor=True)
+
+
+def _ticks(low: float, high: float) -> list[int]:
+    """Accuracies to mark between two widened ones, round ones first, none too near another."""
+    ticks: list[int] = []
+    for tick in (100, 90, 50, 95, 80, 98, 0, 70, 99, 97, 60, 20, 40, 85, 10, 30, 75, 65, *range(100)):
+        if tick % 5 and tick < 95 and len(ticks) > 3:
+            break
+        far = all(abs(_widen(tick) - _widen(other)) > 0.075 * (high - low) for other in ticks)
+        if low <= _widen(tick) <= high and far:
+            ticks.append(tick)
+    return sorted(ticks)
+
+
+def _widen(accuracy):
+    return -np.log(_MOST - np.clip(accuracy, 0, 100))
+
+
+def _narrow(widened):
+    return _MOST - np.exp(-widened)
+
+
+def seeds_text(count: int) -> str:
+    """What a figure's title says of the seeds."""
+    return "single seed" if count == 1 else f"{count} seeds"
+
+
+def in_order(networks, quantized=()) -> list[str]:
+    """Networks as all figures order and so colour them: those that are quantized, roots first, then all others."""
+    return sorted(set(networks), key=lambda path: (path not in quantized, path.count("/"), path != "teacher", path))
+
+
+def labels(networks) -> dict[str, str]:
+    """A short label for each network: its last stage, or the whole recipe where another one ends alike."""
+    endings = [path.rsplit("/", 1)[-1] for path in networks]
+    chosen = {
+        path: ending if endings.count(ending) == 1 else path for path, ending in zip(networks, endings, strict=True)
+    }
+    return {path: text.replace(",", ", ") for path, text in chosen.items()}
+
+
+def wrapped(text: str, width: int) -> str:
+    """``text`` in lines of at most ``width`` letters where it has spaces."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def of_network(index: int) -> dict:
+    """Colour and marker of the network at ``index``."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def of_curve(index: int) -> dict:
+    """Colour, marker and line of the curve at ``index`` of a figure that shows no quantizers."""
+    return {**of_network(index), "linestyle": LINES[index % len(LINES)]}
+
+
+def of_quantizer(index: int) -> dict:
+    """Line and filling of the quantizer at ``index``."""
+    return {
+        "linestyle": LINES[index % len(LINES)],
+        "fillstyle": FILLINGS[index % len(FILLINGS)],
+        "markerfacecoloralt": "white",
+    }
+
+
+def key(label: str, **look) -> Line2D:
+    """An entry of a legend."""
+    return Line2D([], [], label=label, **look)

@@ -1,0 +1,118 @@
+"""DCQ: the sections of a quantized network are trained each for itself, to give what the float network's sections give.
+
+Source: Elthakeb et al., Divide and Conquer: Leveraging Intermediate Feature Representations for Quantized Training of
+Neural Networks, ICML 2020, arXiv:1906.06033. Ours are the learned steps, the error of a section relative to the size of
+what it is to give, so that one learning rate suits all, and the losses of the last section.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from kdq.data.batches import Batch
+from kdq.data.prepared import Prepared
+from kdq.errors import UserError
+from kdq.models.fold import fold_batchnorm
+from kdq.models.resnet import ResNet
+from kdq.quantize.execution.batchnorm import reestimate
+from kdq.recipe.vocabulary import Annotated, Field, Fraction, Literal, PositiveInt
+from kdq.retrain.keys import Quantized
+from kdq.retrain.lsq import attach, detach
+from kdq.retrain.method import Model, Retraining
+from kdq.retrain.sections import sections
+from kdq.retrain.supervision import supervision
+from kdq.train.task import Step, Task
+
+
+class Parameters(Quantized):
+    sections: Annotated[
+        PositiveInt, Field(description="parts that are trained each for itself, of equally many residual blocks")
+    ] = 4
+    inputs: Annotated[
+        Literal["teacher", "student"],
+        Field(description="what a section is given: the float network's features, or those of the sections before it"),
+    ] = "teacher"
+    joint: Annotated[
+        Fraction, Field(description="share of the epochs, the last, in which all sections are trained as one network")
+    ] = 0.0
+    images: Annotated[
+        PositiveInt,
+        Field(
+            description="training images from which `inputs=teacher` estimates BatchNorm after stitching: the last of "
+            "the epoch, cropped and mirrored as it saw them"
+        ),
+    ] = 256
+
+
+class DCQ(Retraining):
+    """Sections against the teacher's features, the last against labels and logits, then stitched."""
+
+    def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
+        check_alike(parent, teacher)
+        network = attach(parent, teacher.network if self.keys.start == "float" else None)
+        return SectionalTraining(network, teacher.network, self.keys, self.epochs)
+
+    def model(self, task: Task, parent: Model) -> Model:
+        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
+
+
+def check_alike(parent: Model, teacher: Model) -> None:
+    """Raise UserError where the two are not ResNets of one architecture: their sections would not correspond."""
+    for role, model in (("parent", parent), ("teacher", teacher)):
+        if not isinstance(model.network, ResNet):
+            name = model.architecture["architecture"]
+            raise UserError(f"dcq: the {role} is a network of {name}, which has no sections; expected a ResNet")
+    for key, expected in parent.architecture.items():
+        if teacher.architecture.get(key) != expected:
+            raise UserError(
+                f"dcq: teacher: found one of {key} {teacher.architecture.get(key)}, expected the parent's, {expected}; "
+                "teacher=float is of its architecture"
+            )
+
+
+class SectionalTraining(Task):
+    """The sections' terms are ``section_1``, ..., without the last; 0 in the epochs of joint training."""
+
+    def __init__(self, network: nn.Module, teacher: ResNet, keys: Parameters, epochs: int):
+        super().__init__(network)
+        self.keys = keys
+        self.sectional_epochs = epochs - round(keys.joint * epochs)
+        self.epoch, self.seen = 0, torch.empty(0)
+        # functions of a copy without gradient, and no submodule
+        self._teacher_sections = sections(fold_batchnorm(teacher).requires_grad_(False), keys.sections)
+
+    def before_validation(self, networks: dict[str, nn.Module]) -> None:
+        """The statistics are those of the teacher's features; stitched, a section is given others."""
+        if self.epoch <= self.sectional_epochs and self.keys.inputs == "teacher" and self.keys.sections > 1:
+            for network in networks.values():
+                reestimate(network.eval(), self.seen)
+
+    @torch.no_grad()
+    def _teacher_outputs(self, images: Tensor) -> list[Tensor]:
+        """What each of the teacher's sections gives, the last its logits."""
+        outputs = [images]
+        for section in self._teacher_sections:
+            outputs.append(section(outputs[-1]))
+        return outputs[1:]
+
+    def forward(self, batch: Batch) -> Step:
+        # Of this epoch alone, however short: a run that goes on from a checkpoint has not seen those before.
+        seen = [self.seen] if batch.epoch == self.epoch else []
+        self.epoch, self.seen = batch.epoch, torch.cat([*seen, batch.images])[-self.keys.images :]
+        alone = batch.epoch <= self.sectional_epochs
+        *features, teacher_logits = self._teacher_outputs(batch.images)
+        terms, x = {}, batch.images
+        for number, section in enumerate(sections(self.network, self.keys.sections), 1):
+            x = section(x)
+            if number <= len(features):
+                target = features[number - 1]
+                terms[f"section_{number}"] = relative_error(x, target) if alone else x.new_zeros((), dtype=torch.float)
+                if alone:
+                    x = target if self.keys.inputs == "teacher" else x.detach()
+        logits = x.float()
+        return Step(terms | supervision(self.keys, logits, batch.labels, lambda: teacher_logits.float()), logits)
+
+
+def relative_error(output: Tensor, target: Tensor) -> Tensor:
+    """||output - target||^2 / ||target||^2 over a whole batch: a scalar in float32, 0 at equality."""
+    output, target = output.float(), target.float()
+    return (output - target).square().sum() / target.square().sum().clamp_min(torch.finfo(torch.float).tiny)

@@ -1,0 +1,171 @@
+"""NTK-LC: the classifier becomes wide random layers of ternary weights and few levels, with a trained readout.
+
+Source: Gu et al., "Lossless" Compression of Deep Neural Networks: A High-dimensional Neural Tangent Kernel Approach,
+NeurIPS 2022, arXiv:2403.00258. As in its experiment on CIFAR-10 the convolutional part stays as it is, quantized or
+not, and no trained weight is rounded: the claim is that the kernel of the random layers, hence what can be learnt on
+top of them, is that of Gaussian weights and ReLU (``head=dense``). How much of that two and three levels can give is
+told in ``kdq.retrain.random_features.activation_match``.
+
+The theory is one of large sizes: also of (1 - zeros) times the embedding's, the weights of a neuron that are not 0.
+
+Unlike the published code, features are centred and scaled by the training part's statistics, the test part's too; the
+weights are drawn independently and not in exact shares; cross entropy is taken of logits and not of their softmax. The
+readout's inputs are as small as tau, 0.2 for a dense head and 0.5 for a compressed one: the published learning rate of
+0.01 takes some hundred epochs, 5 or more a few.
+"""
+
+from functools import cached_property
+from math import log2, sqrt
+
+import torch
+from torch import Tensor, nn
+
+from kdq.data.batches import evaluation_batches
+from kdq.data.prepared import Prepared
+from kdq.errors import UserError
+from kdq.models import resnet
+from kdq.models.file import Codes
+from kdq.models.random_head import RandomHead
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, PositiveInt
+from kdq.retrain.method import Model, Retraining
+from kdq.retrain.random_features.activation_match import Match, match_relu
+from kdq.retrain.random_features.conjugate_kernel import coefficients
+from kdq.train.task import Classification
+
+LAYERS = 3
+
+
+class Parameters(Base):
+    float_parent: ClassVar = True
+    refuses: ClassVar = {"teacher": "NTK-LC learns from the labels alone"}
+    head: Annotated[
+        Literal["compressed", "dense"],
+        Field(
+            description="random layers before the classifier: `compressed`, ternary weights and activations of few "
+            "levels, or `dense`, the network that they stand for, with Gaussian weights in float32 and ReLU"
+        ),
+    ] = "compressed"
+    neurons: Annotated[PositiveInt, Field(description="width of the first two random layers")] = 400
+    last_neurons: Annotated[PositiveInt, Field(description="width of the third, which the classifier reads")] = 200
+    zeros: Annotated[
+        float, Field(ge=0, lt=1, description="`compressed`: probability that a weight is 0; else it is +-1 by a factor")
+    ] = 0.95
+    last_activation: Annotated[
+        Literal["published", "exact"],
+        Field(
+            description="`compressed`: the third activation: `published` has three levels and the least sum of squared "
+            "mismatches of d1^2, d2^2, d3 and tau^2 of ReLU, `exact` two levels and the first three alone, which it has"
+        ),
+    ] = "published"
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        if values.get("head", "compressed") == "compressed":
+            return {}
+        return dict.fromkeys(("zeros", "last_activation"), "head=dense does not read this key")
+
+
+def ternary_step(zeros: float) -> float:
+    """The magnitude of a weight that is not 0, with which the variance is 1."""
+    return (1 - zeros) ** -0.5
+
+
+def ternary(shape, zeros: float) -> Tensor:
+    """Random weights in float32, independent: 0 with the probability ``zeros``, else of either sign alike."""
+    signs = 2 * torch.randint(0, 2, shape) - 1
+    return signs * (torch.rand(shape) >= zeros) * torch.tensor(ternary_step(zeros))
+
+
+def entropy_bits(codes: Tensor) -> float:
+    """Bits a code that no lossless coding of independent ones can do without: their empirical entropy."""
+    shares = codes.unique(return_counts=True)[1].double() / codes.numel()
+    return -sum(share * log2(share) for share in shares.tolist())
+
+
+@torch.no_grad()
+def embeddings(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """What the classifier of a ResNet reads of uint8 ``images`` (M, C, H, W), not augmented: (M, D) in float32."""
+    batches = (batch.to(device) for batch in evaluation_batches(images))
+    return torch.cat([network(batch, taps=("embedding",))[1]["embedding"].float() for batch in batches])
+
+
+class Readout(Classification):
+    """A network of which the last linear layer alone is trained; all else is frozen, running statistics too."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__(network.requires_grad_(False))
+        network.fc.classifier.requires_grad_(True)
+
+    def train(self, mode: bool = True):
+        return super().train(False)
+
+
+class NTKLC(Retraining):
+    def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Readout:
+        network = parent.network
+        if not isinstance(network, resnet.ResNet):
+            raise UserError(f"ntklc: found a parent that is no ResNet of ours ({type(network).__name__}), expected one")
+        found = embeddings(network, prepared.train.images, device).double()
+        head = RandomHead(found.shape[1], len(prepared.classes), **self.head)
+        head.mean.copy_(found.mean(0))
+        head.scale.copy_((found - found.mean(0)).square().sum(1).mean().sqrt())
+        for layer in head.layers:
+            if self.keys.head == "dense":
+                nn.init.normal_(layer.weight)
+            else:
+                layer.weight.copy_(ternary(layer.weight.shape, self.keys.zeros))
+        network.fc = head.to(device)
+        self._describe()
+        return Readout(network)
+
+    def model(self, task: Readout, parent: Model) -> Model:
+        kept = {name: codes for name, codes in parent.codes.items() if name.split(".")[0] != "fc"}
+        codes = kept | (self._codes(task.network.fc) if self.keys.head == "compressed" else {})
+        return Model(task.network, {**parent.architecture, "head": self.head}, codes)
+
+    @cached_property
+    def matches(self) -> list[Match]:
+        return match_relu(LAYERS, last_tau=self.keys.last_activation == "published")
+
+    @property
+    def head(self) -> dict:
+        """The arguments of RandomHead besides the sizes of its ends, for the header of the file."""
+        keys = self.keys
+        if keys.head == "dense":
+            activations = [{"mean": match.target.mean} for match in self.matches]
+        else:
+            activations = [
+                {
+                    "levels": list(match.steps.levels),
+                    "thresholds": list(match.steps.thresholds),
+                    "mean": match.found.mean,
+                }
+                for match in self.matches
+            ]
+        return {"widths": [keys.neurons] * (LAYERS - 1) + [keys.last_neurons], "activations": activations}
+
+    def _codes(self, head: RandomHead) -> dict[str, Codes]:
+        """The codes of the random layers, with what their activation leaves of the mismatch."""
+        found = {}
+        for index, (layer, match) in enumerate(zip(head.layers, self.matches, strict=True)):
+            codes = layer.weight.detach().cpu().sign().short()
+            facts = {
+                "levels": "ternary",
+                "entropy_bits": round(entropy_bits(codes), 6),
+                "activation_residual": round(match.residual, 9),
+            }
+            found[f"fc.layers.{index}"] = Codes(codes, torch.tensor([ternary_step(self.keys.zeros)]), -1, 1, 2, facts)
+        return found
+
+    def _describe(self) -> None:
+        """Log how near the compressed layers' kernel is to that of the dense ones."""
+        if self.keys.head == "dense":
+            return
+        for index, match in enumerate(self.matches, 1):
+            tau, of_relu = sqrt(match.found.tau_squared), sqrt(match.target.tau_squared)
+            self.log(f"activation {index}: residual {match.residual:.3g}, tau {tau:.4f}, of ReLU {of_relu:.4f}")
+        compressed, dense = (
+            coefficients([getattr(match, side) for match in self.matches]) for side in ("found", "target")
+        )
+        for name, one, other in zip(("a1", "a2", "a3"), compressed, dense, strict=True):
+            self.log(f"kernel coefficient {name}: {one:.6f}, of ReLU {other:.6f}")

@@ -1,7 +1,0 @@
-"""The control: a student trained on labels alone."""
-
-from kdq.parameters import Annotated, Base, Field, Fraction
-
-
-class Parameters(Base):
-    label_smoothing: Annotated[Fraction, Field(description="share of each label that is spread over all classes")] = 0.0

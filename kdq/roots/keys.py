@@ -1,0 +1,84 @@
+"""Keys of the roots: which one it is, and where its network comes from."""
+
+from pathlib import Path
+
+from kdq.errors import UserError
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, Positive
+from kdq.roots.sources.keys import Fetched
+from kdq.train.settings import Network, Training
+
+WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors"}
+DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json")}
+READS = {
+    "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields},
+    "transformers": {"source", *Fetched.model_fields, "labels"},
+}
+
+
+class Shared(Base):
+    """Which root it is, not how it is made: only a recipe may say it, and it is no part of the resolved keys."""
+
+    seed: Annotated[
+        NonNegativeInt | None,
+        Field(description="under any seed the very model of this one, copied; only in a recipe: `teacher,seed=0/kd`"),
+    ] = None
+
+
+class Source(Fetched):
+    """Where a root's network comes from; what is fetched is what a source other than `train` reads."""
+
+    source: Annotated[
+        Literal["train", "hub", "transformers"],
+        Field(
+            description="`train`: on labels, here; `hub`: a checkpoint of a ResNet with torchvision's parameter names "
+            "(timm's too), which `architecture`, `stem` and `width` describe; `transformers`: any model for "
+            "`AutoModelForImageClassification`"
+        ),
+    ] = "train"
+    mean: Annotated[
+        list[Annotated[float, Field(allow_inf_nan=False)]],
+        Field(
+            description="`hub`: mean of each channel, of images in [0, 1], that the network was trained with; empty is "
+            "that of `edadaltocg/*_cifar10` and `_cifar100`"
+        ),
+    ] = []
+    std: Annotated[list[Positive], Field(description="`hub`: likewise the standard deviation of each channel")] = []
+    labels: Annotated[
+        Literal["names", "order"],
+        Field(
+            description="`transformers`: `names`: the model must name the data set's classes, in their order; `order`: "
+            "a model without names (LABEL_0, ...) or with other ones is believed to have that order"
+        ),
+    ] = "names"
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        source = values.get("source", cls.model_fields["source"].default)
+        imports = set().union(*READS.values()) - set(Network.model_fields) - {"source"}
+        reads = READS.get(source, set(cls.model_fields) - imports)
+        reasons = {key: f"source={source} does not read this key" for key in cls.model_fields if key not in reads}
+        return reasons | (super().unread(values) if source in READS else {})
+
+    @classmethod
+    def required(cls, values: dict) -> dict[str, str]:
+        return {} if values.get("source", "train") == "train" else super().required(values)
+
+
+def files(keys: dict) -> tuple[str, ...]:
+    """The names of the files that a root with the resolved ``keys`` is imported from, that of its weights first."""
+    source = keys.get("source", "train")
+    return () if source == "train" else (keys["file"] or WEIGHTS[source], *DESCRIPTIONS[source])
+
+
+def local_files(keys: dict) -> list[str]:
+    """Their paths, where they lie in a local folder; raises UserError for a missing one."""
+    if not keys.get("folder"):
+        return []
+    paths = [Path(keys["folder"]) / name for name in files(keys)]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"folder: found {keys['folder']!r}, which has no file {path.name}, one of the network's")
+    return [str(path) for path in paths]
+
+
+SHARED_KEYS = (Shared, Network, Training)

@@ -1,0 +1,7 @@
+"""The control: a student trained on labels alone."""
+
+from kdq.recipe.vocabulary import Annotated, Base, Field, Fraction
+
+
+class Parameters(Base):
+    label_smoothing: Annotated[Fraction, Field(description="share of each label that is spread over all classes")] = 0.0

@@ -1,0 +1,18 @@
+"""The teacher: a large network at the root of what is distilled from it, trained on labels or brought from outside."""
+
+from kdq.recipe.vocabulary import Annotated, Field, Fraction
+from kdq.roots.keys import Source
+
+
+class Parameters(Source):
+    label_smoothing: Annotated[Fraction, Field(description="share of each label that is spread over all classes")] = 0.0
+
+
+def importer(source: str):
+    """The function that brings a network from ``source``: ``load(prepared, keys, log)``."""
+    # lazily: no other root needs them
+    if source == "hub":
+        from kdq.roots.sources.hub import load
+    else:
+        from kdq.roots.sources.huggingface import load
+    return load

@@ -1,0 +1,90 @@
+"""A teacher from a checkpoint: the state dict of a ResNet, loaded strictly into ours.
+
+Its parameters have torchvision's names, as timm's have. Nothing but the tensors is taken from the repository.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kdq.data import download
+from kdq.data.prepared import Prepared
+from kdq.errors import UserError
+from kdq.models import resnet
+from kdq.roots.sources.fetch import fetch
+from kdq.train.settings import Network
+from kdq.workflow.signals import stopped_later
+
+# What the networks edadaltocg/*_<data set> were trained with, as the package detectors, which they were published with,
+# has it: not the deviations of the pixels, which are larger.
+KNOWN = {
+    "cifar10": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]},
+    "cifar100": {"mean": [0.5071, 0.4867, 0.4408], "std": [0.2675, 0.2565, 0.2761]},
+}
+
+
+def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
+    """``(network, architecture, path of the weights)``; raises UserError where the checkpoint is not what keys say."""
+    channels = prepared.train.images.shape[1]
+    architecture = {
+        **{key: keys[key] for key in Network.model_fields},
+        "classes": len(prepared.classes),
+        "channels": channels,
+        **statistics(keys, channels),
+    }
+    network = resnet.build(**architecture)
+    path = fetch(keys)[0]
+    state = read(path)
+    compare(path, state, network.state_dict(), prepared.classes, keys)
+    network.load_state_dict(state, strict=True)
+    log(f"{path}: {len(state)} tensors")
+    return network.eval(), architecture, path
+
+
+def statistics(keys: dict, channels: int) -> dict[str, list[float]]:
+    """Mean and deviation of each channel that the network was trained with, of the keys or of a known repository."""
+    given = {key: keys[key] for key in ("mean", "std")}
+    owner, _, name = keys.get("repository", "").partition("/")
+    if owner == "edadaltocg" and not any(given.values()):
+        given = KNOWN.get(name.rpartition("_")[2], given)
+    for key, values in given.items():
+        if len(values) != channels:
+            raise UserError(
+                f"{key}: {len(values)} values for {channels} channels, expected one a channel: "
+                f"the {key} that the network was trained with"
+            )
+    return given
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, or of a file that torch wrote, of which nothing but tensors is loaded."""
+    from safetensors.torch import load_file
+
+    try:
+        with stopped_later():
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, whatever the bytes of a damaged file happen to mean
+        raise UserError(f"{path}: not readable as weights ({download.reason(error)})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: no state dict, expected tensors by name")
+    return state
+
+
+def compare(path: Path, found: dict, expected: dict, classes: list[str], keys: dict) -> None:
+    """Raise UserError for the first tensor that is missing, too many or of another shape."""
+    described = f"{keys['architecture']}, stem={keys['stem']}, width={keys['width']:g}"
+    if "fc.weight" in found and len(found["fc.weight"]) != len(classes):
+        raise UserError(f"{path}: a network of {len(found['fc.weight'])} classes, the data set has {len(classes)}")
+    for names, says in (
+        ([name for name in expected if name not in found], "missing"),
+        ([name for name in found if name not in expected], "unexpected"),
+    ):
+        if names:
+            raise UserError(f"{path}: the tensor {names[0]} is {says} ({len(names)} in all are), of {described}")
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            shapes = f"{tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
+            raise UserError(f"{path}: the tensor {name} has the shape {shapes}, of {described}")
