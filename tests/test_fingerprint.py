@@ -140,7 +140,9 @@ class TestClosure:
     @pytest.mark.parametrize("name", QUANTIZERS)
     def test_a_quantizer_has_no_other_quantizer_and_no_training(self, fingerprints, home, name):
         found = names(home, fingerprints.closure("scripts/quantize.py", f"kdq/quantize/methods/{name}.py"))
-        assert found & {f"kdq/quantize/methods/{other}.py" for other in QUANTIZERS} == {f"kdq/quantize/methods/{name}.py"}
+        assert found & {f"kdq/quantize/methods/{other}.py" for other in QUANTIZERS} == {
+            f"kdq/quantize/methods/{name}.py"
+        }
         assert not any(path.startswith(("kdq/distill", "kdq/evaluate", "kdq/report")) for path in found)
         assert "kdq/train/loop.py" not in found
         assert {"scripts/quantize.py", "kdq/quantize/execution/network.py", "kdq/models/file.py"} <= found

@@ -5,36 +5,17 @@ exactly the alphabet's storage bits a weight, and ``NAME.step``, float32, one fo
 holds the architecture, how the model was made, the quantized layers and the provenance.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
 from kdq.models import resnet
+from kdq.models.codes import QuantizedWeight
 from kdq.models.packing import pack, unpack
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.provenance.formats import MODEL as FORMAT
-
-
-@dataclass(frozen=True)
-class Codes:
-    """A quantized weight: integer ``codes`` int16 of the weight's shape, ``step`` float32 (1,) or (rows,).
-
-    ``low`` and ``high`` bound the codes, ``storage_bits`` are the bits that one takes in the file; ``facts`` are
-    plain values for the header (bits, levels, relative error, ...).
-    """
-
-    codes: Tensor
-    step: Tensor
-    low: int
-    high: int
-    storage_bits: int
-    facts: dict = field(default_factory=dict)
-
-    def decode(self) -> Tensor:
-        """The weight that the codes stand for, float32: code times step."""
-        return self.codes.float() * self.step.view(-1, *[1] * (self.codes.dim() - 1))
 
 
 @dataclass(frozen=True)
@@ -43,10 +24,10 @@ class ModelFile:
 
     header: dict
     floats: dict[str, Tensor]
-    codes: dict[str, Codes]
+    codes: dict[str, QuantizedWeight]
 
 
-def save(path, network: nn.Module, architecture: dict, codes: dict[str, Codes], **header) -> None:
+def save(path, network: nn.Module, architecture: dict, codes: dict[str, QuantizedWeight], **header) -> None:
     """Write a model file atomically.
 
     ``architecture`` holds the arguments of :func:`build`; ``codes`` maps names of layers (modules with
@@ -82,7 +63,7 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
             step = tensors.pop(f"{layer}.weight.step")
             if step.dim() != 1 or len(step) not in (1, *values.shape[:1]):
                 raise UserError(f"{path}: layer {layer}: steps {tuple(step.shape)}, expected one or one a row")
-            codes[layer] = Codes(values, step, low, high, bits, facts)
+            codes[layer] = QuantizedWeight(values, step, low, high, bits, facts)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
     return ModelFile(header, tensors, codes)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kdq.data.prepared import Prepared
-from kdq.models.file import Codes
+from kdq.models.codes import QuantizedWeight
 from kdq.quantize.bits.budget import bits_under_budget, by_rising_cost
 from kdq.quantize.bits.sensitivity_table import read
 from kdq.quantize.execution.greedy import quantize_in_order
@@ -37,7 +37,7 @@ def quantize_stage(
     log,
     sensitivity: Path | None = None,
     trained_by: Mapping | None = None,
-) -> dict[str, Codes]:
+) -> dict[str, QuantizedWeight]:
     """Quantize ``network`` in place by ``quantizer`` with the keys of its stage; the codes by layer, in order.
 
     ``sensitivity`` is the file of what each layer costs alone, for keys that ask for it; ``trained_by`` are the keys of
@@ -69,10 +69,10 @@ def _views(images, keys, trained_by: Mapping | None, seed: int):
     return as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
 
 
-def codes_of(layers: dict[str, QuantizedLayer]) -> dict[str, Codes]:
+def codes_of(layers: dict[str, QuantizedLayer]) -> dict[str, QuantizedWeight]:
     """What a model file holds of quantized layers."""
     return {
-        name: Codes(
+        name: QuantizedWeight(
             layer.codes,
             layer.step,
             layer.low,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kdq.models.file import Codes
+from kdq.models.codes import QuantizedWeight
 from kdq.retrain.method import Model
 
 KEPT_FACTS = ("bits", "levels")  # the others of a layer's facts speak of the codes that it had before
@@ -52,7 +52,7 @@ def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 class LearnedStep(nn.Module):
     """The quantizer of one layer's weight: a parametrization with the steps as parameters."""
 
-    def __init__(self, codes: Codes, device: torch.device):
+    def __init__(self, codes: QuantizedWeight, device: torch.device):
         super().__init__()
         ones = [1] * (codes.codes.dim() - 1)
         self.step = nn.Parameter(codes.step.to(device).view(-1, *ones).clone())
@@ -91,7 +91,7 @@ def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Te
     return torch.where(beyond, decoded.nextafter(torch.zeros_like(decoded)), decoded)
 
 
-def detach(network: nn.Module, before: dict[str, Codes]) -> dict[str, Codes]:
+def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> dict[str, QuantizedWeight]:
     """Undo :func:`attach` in place: weights are the decoded ones again; returns the codes now.
 
     Alphabet and bits are those of the codes ``before``; of their facts the bits and the name of the alphabet are kept.
@@ -104,6 +104,6 @@ def detach(network: nn.Module, before: dict[str, Codes]) -> dict[str, Codes]:
         now = rounded(weight.detach(), quantizer.step.detach(), codes.low, codes.high).to(torch.int16)
         facts = {key: codes.facts[key] for key in KEPT_FACTS if key in codes.facts}
         step = quantizer.step.detach().flatten().cpu()
-        found[name] = Codes(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
+        found[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
         parametrize.remove_parametrizations(module, "weight")
     return found

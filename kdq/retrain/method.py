@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from kdq.data.prepared import Prepared
-from kdq.models.file import Codes
+from kdq.models.codes import QuantizedWeight
 from kdq.train.task import Task
 
 
@@ -16,7 +16,7 @@ class Model:
 
     network: nn.Module
     architecture: dict
-    codes: dict[str, Codes] = field(default_factory=dict)
+    codes: dict[str, QuantizedWeight] = field(default_factory=dict)
 
 
 class Retraining:

@@ -8,6 +8,7 @@ from kdq.data.batches import TrainingBatches
 from kdq.data.prepared import Prepared, Split
 from kdq.models import file as model_file
 from kdq.models import resnet
+from kdq.models.codes import QuantizedWeight
 from kdq.train import history
 from kdq.train.device import prepare
 from kdq.train.loop import fit
@@ -25,7 +26,7 @@ class Trained:
     network: torch.nn.Module
     architecture: dict
     history: list[dict]
-    codes: dict[str, model_file.Codes] = field(default_factory=dict)
+    codes: dict[str, QuantizedWeight] = field(default_factory=dict)
 
 
 def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, checkpoint, identity: str, log) -> Trained:

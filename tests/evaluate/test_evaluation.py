@@ -13,7 +13,7 @@ from kdq.evaluate.metrics import cross_entropy, top_k_accuracy
 from kdq.evaluate.stage import describe, evaluate, predict
 from kdq.models import archive
 from kdq.models import file as model_file
-from kdq.models.file import Codes
+from kdq.models.codes import QuantizedWeight
 from kdq.provenance.files import write_tensors
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625}
@@ -35,7 +35,7 @@ def write(build, tmp_path):
                 low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
                 values = torch.randint(low, high + 1, module.weight.shape).short()
                 facts = {"bits": bits, "levels": "2^b", "relative_error": 0.5}
-                codes[name] = Codes(values, torch.full((1,), 0.02), low, high, bits, facts)
+                codes[name] = QuantizedWeight(values, torch.full((1,), 0.02), low, high, bits, facts)
         path = tmp_path / f"model-{bits}-{seed}.safetensors"
         model_file.save(path, network, ARCHITECTURE, codes, **HEADER)
         return path
@@ -134,7 +134,7 @@ class TestSizes:
         assert all(layer["relative_error"] == 0.5 and layer["bits"] == bits for layer in metrics["layers"])
 
     def test_nominal_bits_are_the_logarithm_of_the_levels(self, build, few, tmp_path):
-        codes = {"fc": Codes(torch.zeros(10, 32).short(), torch.ones(1), -2, 2, 3, {})}
+        codes = {"fc": QuantizedWeight(torch.zeros(10, 32).short(), torch.ones(1), -2, 2, 3, {})}
         model_file.save(tmp_path / "model", build(), ARCHITECTURE, codes, **HEADER)
         assert measure(tmp_path / "model", few)[0]["nominal_bits"] == pytest.approx(math.log2(5))
 

@@ -14,7 +14,7 @@ from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
 from kdq.models import resnet
-from kdq.models.file import Codes
+from kdq.models.codes import QuantizedWeight
 from kdq.provenance.files import write_json, write_tensors
 from kdq.report import record
 from kdq.report.tables import cells as table
@@ -52,10 +52,12 @@ class Real:
         model_file.save(path, self.network, ARCHITECTURE, self.codes() if quantized else {}, **header)
         return path
 
-    def codes(self) -> dict[str, Codes]:
+    def codes(self) -> dict[str, QuantizedWeight]:
         facts = {"bits": 3, "levels": "2^b", "scale": 1.0, "relative_error": 0.5}
         return {
-            name: Codes(torch.randint(-4, 4, module.weight.shape).short(), torch.full((1,), 0.02), -4, 3, 3, facts)
+            name: QuantizedWeight(
+                torch.randint(-4, 4, module.weight.shape).short(), torch.full((1,), 0.02), -4, 3, 3, facts
+            )
             for name, module in self.network.named_modules()
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
         }

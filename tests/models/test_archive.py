@@ -13,6 +13,7 @@ from kdq import models
 from kdq.errors import UserError
 from kdq.models import archive, entropy
 from kdq.models import file as model_file
+from kdq.models.codes import QuantizedWeight
 from kdq.provenance.files import read_header
 from tests.models.test_model_file import ARCHITECTURE, HEADER, random_codes
 
@@ -144,7 +145,7 @@ class TestBroken:
         network = torch.nn.Module()
         network.layer = torch.nn.Linear(30, 20, bias=False)
         values = torch.from_numpy(bell((20, 30), 8, 1.5)).short() - 4
-        codes = {"layer": model_file.Codes(values, torch.ones(1), -4, 3, 3)}
+        codes = {"layer": QuantizedWeight(values, torch.ones(1), -4, 3, 3)}
         folder = tmp_path_factory.mktemp("archive")
         model_file.save(folder / "model", network, {}, codes)
         archive.pack(folder / "model", folder / "archive")

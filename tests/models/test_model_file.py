@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 from kdq import models
 from kdq.errors import UserError
 from kdq.models import file as model_file
-from kdq.models.file import Codes
+from kdq.models.codes import QuantizedWeight
 
 SMALL = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625}
 ARCHITECTURE = {**SMALL, "mean": [0.3], "std": [0.4]}
 HEADER = {"recipe": "teacher/rtn,bits=4", "dataset": "digits", "seed": 0, "keys": {"bits": 4}, "provenance": {}}
 
 
-def random_codes(network, bits: int, rows: bool = True, seed: int = 0) -> dict[str, Codes]:
+def random_codes(network, bits: int, rows: bool = True, seed: int = 0) -> dict[str, QuantizedWeight]:
     """Random codes for every layer, with its decoded weight put in the network."""
     generator = torch.Generator().manual_seed(seed)
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
@@ -27,7 +27,7 @@ def random_codes(network, bits: int, rows: bool = True, seed: int = 0) -> dict[s
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             values = torch.randint(low, high + 1, module.weight.shape, generator=generator).to(torch.int16)
             step = torch.rand(len(values) if rows else 1, generator=generator) + 0.01
-            codes[name] = Codes(values, step, low, high, bits, {"bits": bits, "levels": "2^b"})
+            codes[name] = QuantizedWeight(values, step, low, high, bits, {"bits": bits, "levels": "2^b"})
             module.weight.data = codes[name].decode()
     return codes
 
@@ -101,7 +101,7 @@ class TestRoundTrip:
 
     def test_the_published_alphabet_takes_a_bit_more(self, build, tmp_path):
         network, facts = build(), {"bits": 2, "levels": "paper"}
-        codes = {"fc": Codes(torch.randint(-2, 3, (10, 32)).short(), torch.ones(1), -2, 2, 3, facts)}
+        codes = {"fc": QuantizedWeight(torch.randint(-2, 3, (10, 32)).short(), torch.ones(1), -2, 2, 3, facts)}
         model_file.save(tmp_path / "model", network, ARCHITECTURE, codes, **HEADER)
         assert torch.equal(model_file.read(tmp_path / "model").codes["fc"].codes, codes["fc"].codes)
 
@@ -121,7 +121,7 @@ class TestRoundTrip:
         network.layer = torch.nn.Module()
         network.layer.weight = torch.nn.Parameter(torch.zeros(shape))
         path = tmp_path_factory.mktemp("model") / "model.safetensors"
-        code = Codes(values, torch.ones(shape[0]), low, low + 2**bits - 1, bits)
+        code = QuantizedWeight(values, torch.ones(shape[0]), low, low + 2**bits - 1, bits)
         model_file.save(path, network, {}, {"layer": code})
         assert torch.equal(model_file.read(path).codes["layer"].codes, values)
 

@@ -24,7 +24,7 @@ from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.models import resnet
-from kdq.models.file import Codes
+from kdq.models.codes import QuantizedWeight
 from kdq.models.random_head import RandomHead
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, PositiveInt
 from kdq.retrain.method import Model, Retraining
@@ -144,7 +144,7 @@ class NTKLC(Retraining):
             ]
         return {"widths": [keys.neurons] * (LAYERS - 1) + [keys.last_neurons], "activations": activations}
 
-    def _codes(self, head: RandomHead) -> dict[str, Codes]:
+    def _codes(self, head: RandomHead) -> dict[str, QuantizedWeight]:
         """The codes of the random layers, with what their activation leaves of the mismatch."""
         found = {}
         for index, (layer, match) in enumerate(zip(head.layers, self.matches, strict=True)):
@@ -154,7 +154,9 @@ class NTKLC(Retraining):
                 "entropy_bits": round(entropy_bits(codes), 6),
                 "activation_residual": round(match.residual, 9),
             }
-            found[f"fc.layers.{index}"] = Codes(codes, torch.tensor([ternary_step(self.keys.zeros)]), -1, 1, 2, facts)
+            found[f"fc.layers.{index}"] = QuantizedWeight(
+                codes, torch.tensor([ternary_step(self.keys.zeros)]), -1, 1, 2, facts
+            )
         return found
 
     def _describe(self) -> None:
