@@ -1,5 +1,5 @@
-# make run | test | slurm-test | verify | adopt | lint | format | docs | pins | clean
-# The first two are all that a user needs: each makes .venv from the pins where it is missing.
+# make run | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | clean
+# The first two are all that a user needs: each creates .venv from the pins if it is missing.
 SHELL := bash
 PYTHON ?= python3
 CORES ?= $(shell nproc)
@@ -8,26 +8,33 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run test slurm-test verify adopt lint format docs pins clean
+.PHONY: run test test-all slurm-test verify adopt lint format docs pins clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
 	@python -m kdq.report.places
 
-test: $(READY)
-	pytest
+# A file's tests share a worker. Without --no-loadscope-reorder the longest files would run last (tests/conftest.py).
+PARALLEL := --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
-# The default study on a SLURM of one node that is started for it, with faults; SLURM_STUDY=small takes a few minutes.
+# minutes: everything but long trainings, disturbed studies and most runs of Snakemake
+test: $(READY)
+	pytest $(PARALLEL) -m "smoke or not (slow or workflow or faults or slurm)"
+
+test-all: $(READY)
+	pytest $(PARALLEL) -m "not slurm"
+
+# The default study, with faults, on a SLURM cluster of one node, started for it; SLURM_STUDY=small takes a few minutes.
 SLURM_STUDY ?= default
 slurm-test: $(READY)
 	tests/slurm/install.sh
 	pytest tests/slurm --slurm $(SLURM_STUDY) -rs
 
-# results that were copied here, of the study STUDY="--configfile FILE ...": are they what this code would make?
+# Are copied results of the study STUDY="--configfile FILE ..." what this code would make?
 verify: $(READY)
 	python -m kdq.provenance.verify $(STUDY)
 
-# ... and let the next run make again what is not, and nothing else
+# ... and let the next run remake those that are not, and nothing else
 adopt: $(READY)
 	python -m kdq.workflow.adopt $(STUDY)
 
@@ -42,12 +49,12 @@ format: $(READY)
 	ruff format .
 	snakefmt Snakefile rules
 
-# what is written from the code: the schema and the page of all keys
+# generated from the code: the config schema, the page of all keys, the page of all columns
 docs: $(READY)
 	python -m kdq.study.config
 	python -m kdq.report.columns
 
-# the pins in requirements.txt and envs/, from pyproject.toml
+# pin the dependencies of pyproject.toml in requirements.txt and envs/
 pins: $(READY)
 	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-header \
 		--python-version 3.11 --quiet --output-file requirements.txt

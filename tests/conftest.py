@@ -1,4 +1,4 @@
-"""What the tests share: one thread, no deadlines, and data and keys small enough to train within a second."""
+"""Settings and fixtures for all tests: one thread, no deadlines, data and networks that train within a second."""
 
 import os
 import signal
@@ -14,6 +14,21 @@ settings.register_profile("kdq", deadline=None, derandomize=True, database=None)
 settings.load_profile("kdq")
 
 HOME = Path(__file__).resolve().parent.parent
+# Folders whose tests run Snakemake for minutes. Longest first: in parallel, nothing long is left for the end.
+LONG_FOLDERS = ("faults", "workflow", "slurm")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of each long folder with its name, and run these folders first."""
+
+    def rank(item) -> int:
+        folder = item.path.parent.name
+        return LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS)
+
+    for item in items:
+        if rank(item) < len(LONG_FOLDERS):
+            item.add_marker(item.path.parent.name)
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +39,7 @@ def home() -> Path:
 
 @pytest.fixture(autouse=True)
 def signals():
-    """A job that runs in the process of the tests leaves no handler behind."""
+    """Restore the handler of SIGTERM, which a job run in the test process replaces."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -42,7 +57,7 @@ def golden():
 
 @pytest.fixture(scope="session")
 def digits():
-    """The embedded digits, split as the workflow splits them."""
+    """The embedded digits with the workflow's split."""
     from kdq.data.catalog import prepare
 
     return prepare("digits", {"test_fraction": 0.2}, 0.1, 0)
@@ -50,7 +65,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def few(digits):
-    """The digits with 160 images to train on and 60 to validate on; the rest of the protocol is the same."""
+    """The digits with 160 training, 60 validation and 60 test images; the rest of the protocol is unchanged."""
     from kdq.data.prepared import Split
 
     def first(part, count):
@@ -63,7 +78,7 @@ def few(digits):
 
 @pytest.fixture
 def training_keys():
-    """The resolved keys of the network and of a short training, to be changed by keyword."""
+    """Return the resolved keys of a small network and a short training; keywords override them."""
     from kdq.train.settings import Network, Training
 
     def keys(**changes) -> dict:
@@ -75,7 +90,7 @@ def training_keys():
 
 @pytest.fixture(scope="session")
 def build():
-    """Build a small network for images of 8x8 in one channel; the same ``seed`` gives the same weights."""
+    """Return a function that builds a small network for one-channel 8x8 images; ``seed`` fixes its weights."""
     import torch
 
     from kdq.models import resnet

@@ -1,9 +1,11 @@
-"""Pins, environments, and what a job or the planner imports."""
+"""Pins, environments, the wheel, and what jobs and the planner import."""
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def test_the_conda_environment_has_the_same_pins():
 
 
 def imported(modules: str) -> set[str]:
-    """Top-level names in sys.modules after importing ``modules`` in a process of its own."""
+    """Return the top-level names in sys.modules after importing ``modules`` in a new process."""
     program = f"import sys; import {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
@@ -60,10 +62,8 @@ def test_a_job_imports_nothing_slow_but_torch(modules):
 
 
 def test_the_planner_imports_no_torch():
-    found = imported(
-        "kdq.study.config, kdq.workflow.targets, kdq.provenance.fingerprint, kdq.report.contents, kdq.data.folder_digest"
-    )
-    assert not {"torch", "pandas", "numpy"} & found
+    planning = "kdq.workflow.targets, kdq.report.contents, kdq.data.folder_digest"
+    assert not {"torch", "pandas", "numpy"} & imported(f"kdq.study.config, kdq.provenance.fingerprint, {planning}")
 
 
 @pytest.mark.parametrize("recipe", ["Dockerfile", "kdq.def"])
@@ -76,3 +76,41 @@ def test_the_containers_install_the_same_pins_on_the_same_python(recipe):
 
 def test_verifying_imports_no_torch():
     assert not {"torch", "pandas", "snakemake"} & imported("kdq.provenance.verify.__main__, kdq.workflow.adopt")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel of the package, built without a network."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(HOME / name, folder)
+    shutil.copytree(HOME / "kdq", folder / "kdq", ignore=shutil.ignore_patterns("__pycache__"))
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
+    done = subprocess.run([sys.executable, "-m", "pip", "wheel", *options, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("kdq-*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_package_and_its_data(wheel):
+    expected = {str(path.relative_to(HOME)) for form in ("py", "json") for path in HOME.glob(f"kdq/**/*.{form}")}
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if name.startswith("kdq/")} == expected
+
+
+def test_the_wheel_is_importable_without_the_checkout(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    program = "import kdq.models, kdq.quantize.gpfq; print(kdq.models.load.__name__, kdq.__file__)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["load", str(tmp_path / "kdq/__init__.py")]
+
+
+def test_private_parts_of_snakemake_are_replaced_below_the_next_major_version_only():
+    project = (HOME / "pyproject.toml").read_text()
+    bounds = re.findall(r'"(snakemake[a-z-]*)>=([0-9.]+),<([0-9]+)"', project)
+    assert [name for name, *_ in bounds] == ["snakemake", "snakemake-executor-plugin-slurm"]
+    for name, low, high in bounds:
+        (pinned,) = (pin.split("==")[1] for pin in pin_module().pins(REQUIREMENTS) if pin.split("==")[0] == name)
+        assert tuple(map(int, low.split("."))) <= tuple(map(int, pinned.split("."))) < (int(high),)

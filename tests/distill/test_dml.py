@@ -288,6 +288,7 @@ class TestResumed:
 
 
 class TestLearning:
+    @pytest.mark.slow
     def test_two_fresh_networks_learn_the_digits_and_agree_more(self, digits, build, training_keys, tmp_path):
         changes = {"width": 0.125, "epochs": 5, "learning_rate": 0.1, "schedule": "onecycle", "start": "fresh"}
         keys = {**Distilling().model_dump(), **KEYS, **training_keys(**changes)}

@@ -227,6 +227,7 @@ def train_digits(digits, training_keys, tmp_path):
 
 
 class TestLearning:
+    @pytest.mark.slow
     def test_digits_are_learnt_in_one_stage_and_in_two(self, train_digits):
         teacher = train_digits(train_root, label_smoothing=0.0).network
         for stages in ("one", "two"):

@@ -311,6 +311,7 @@ class TestTraining:
             assert all(torch.equal(value, expected[key]) for key, value in again.network.state_dict().items())
             assert [row["loss_ntk"] for row in again.history] == [row["loss_ntk"] for row in whole.history]
 
+    @pytest.mark.slow
     def test_digits_are_learnt_and_the_kernels_come_closer(self, digits, training_keys, tmp_path):
         places = {"seed": 0, "threads": 1, "identity": "run", "log": print}
         keys = training_keys(epochs=5, learning_rate=0.05, schedule="onecycle", width=0.125)

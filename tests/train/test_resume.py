@@ -100,6 +100,7 @@ def without_times(history):
 
 
 class TestKilled:
+    @pytest.mark.slow
     def test_the_model_file_is_that_of_the_uninterrupted_run(self, few, build, train, training_keys, tmp_path, home):
         """Five steps an epoch; killed by SIGKILL at the third step of epoch 3, when two checkpoints were written."""
         keys = {**MIXUP, **training_keys(epochs=5, **EVERYTHING)}

@@ -1,7 +1,6 @@
 """Print, as JSON, the outputs that Snakemake would make: ``plan.py FOLDER OVERLAY [TARGET ...]``.
 
-A process of its own, because the package that plans is the one in FOLDER; the rerun triggers are those of its default
-profile.
+A separate process, because the package in FOLDER does the planning. The rerun triggers come from its default profile.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The real workflow, copied to a folder of its own: the default study with two epochs a training."""
+"""The real workflow, copied to a folder of its own: the default study with two epochs per training."""
 
 import contextlib
 import json
@@ -16,20 +16,29 @@ SHORT = {"teacher": {"epochs": 2}, "student": {"epochs": 2}}
 
 
 class Workflow:
-    """A copy of the workflow in ``folder``, always run with the config overlay ``overlay.yaml``."""
+    """A copy of the workflow in ``folder``, always run with the config overlay ``overlay.yaml``.
 
-    def __init__(self, folder: Path):
+    With ``original``, a folder of another such workflow, its results, records and modification times are copied too.
+    """
+
+    def __init__(self, folder: Path, original: Path | None = None):
         self.folder = folder
         self.overlay = folder / "overlay.yaml"
         self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        if original:
+            shutil.copytree(original, folder, symlinks=True, dirs_exist_ok=True)
+        else:
+            self._copy_code()
+            self.configure({})
+
+    def _copy_code(self) -> None:
         for part in PARTS:
-            source, place = HOME / part, folder / part
+            source, place = HOME / part, self.folder / part
             place.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, place)
-        self.configure({})
 
     def configure(self, changes: dict) -> None:
         self.overlay.write_text(yaml.safe_dump({**SHORT, **changes}))
@@ -43,7 +52,7 @@ class Workflow:
         )
 
     def plan(self, *targets) -> set[str]:
-        """Every output that would be made now."""
+        """Return every output that Snakemake would make now."""
         program = [sys.executable, str(HOME / "tests/workflow/plan.py"), str(self.folder), str(self.overlay), *targets]
         done = subprocess.run(program, cwd=self.folder, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -51,7 +60,7 @@ class Workflow:
 
     @contextlib.contextmanager
     def edited(self, path: str, change):
-        """The text of a file replaced by ``change(text)``, newer than every output; afterwards as it was."""
+        """Replace the text of a file by ``change(text)``, newer than every output, and restore it afterwards."""
         file = self.folder / path
         before, status = file.read_bytes(), file.stat()
         after = change(before.decode())
@@ -66,7 +75,7 @@ class Workflow:
 
     @contextlib.contextmanager
     def configured(self, changes: dict):
-        """Another config for a while."""
+        """Configure ``changes`` within the block."""
         self.configure(changes)
         try:
             yield
