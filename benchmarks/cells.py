@@ -1,11 +1,11 @@
-"""Seconds a cell of a grid of short cells, with the launcher of the jobs and without.
+"""Measure the seconds per cell of a grid of short cells, with and without the launcher of jobs.
 
     python -m benchmarks.cells [--cells 1000] [--cores 2] [--without-launcher] [--slurm]
 
-The grid: one ResNet-18 trained for an epoch on the digits, quantized by rounding with many percentiles and bits. Its
-model is made first; what is timed is `snakemake --cores 2`: every cell, quantized and evaluated, tables and figures. In
-a folder of its own below the system's temporary folder, which is removed. With ``--slurm`` Snakemake runs in an
-allocation of the one-node SLURM of ``tests/slurm``, and the wait for the allocation is timed too.
+The grid: one ResNet-18, trained for an epoch on the digits and quantized by rounding with many percentiles and bits.
+The model is trained beforehand; `snakemake --cores 2` is timed: it quantizes and evaluates every cell and draws tables and
+figures, in a temporary folder that is removed afterwards. With ``--slurm``, Snakemake runs in an allocation of the
+one-node SLURM cluster of ``tests/slurm``, and the wait for the allocation is included.
 """
 
 import argparse
@@ -27,27 +27,27 @@ CODE = ("Snakefile", "config.yaml", "envs", "kdq", "docs", "profiles", "rules", 
 
 
 def grid(cells: int) -> str:
-    """A config of ``cells`` quantized cells."""
+    """Return a config of ``cells`` quantized cells."""
     recipes = [f"{PARENT}/rtn,bits={2 + index % 7},percentile={0.5 + index // 7 / 2000:.6g}" for index in range(cells)]
     return "\n".join(["datasets: [digits]", "seeds: [0]", "recipes:", *(f"  - {recipe}" for recipe in recipes)])
 
 
 def snakemake(folder: Path, *arguments, within=(), **environment) -> tuple[float, float]:
-    """Seconds that a command took, and the processor seconds of Snakemake itself, without its jobs.
+    """Return the seconds that a command took, and the CPU seconds of Snakemake itself, without its jobs.
 
-    The latter are those of another command, where it runs ``within`` one.
+    If it runs ``within`` another command, the CPU seconds are of that one.
     """
-    started, own = time.perf_counter(), 0.0
+    started, cpu_seconds = time.perf_counter(), 0.0
     words = [*within, sys.executable, "-m", "snakemake", *arguments, "--quiet", "all"]
-    with open(folder / "said.log", "a") as said:
-        process = psutil.Popen(words, cwd=folder, env={**os.environ, **environment}, stdout=said, stderr=said)
+    with open(folder / "output.log", "a") as output:
+        process = psutil.Popen(words, cwd=folder, env={**os.environ, **environment}, stdout=output, stderr=output)
     while process.poll() is None:
-        with contextlib.suppress(psutil.Error):  # it may have ended just now
-            own = sum(process.cpu_times()[:2])
+        with contextlib.suppress(psutil.Error):  # it may just have ended
+            cpu_seconds = sum(process.cpu_times()[:2])
         time.sleep(0.05)
     if process.returncode:
-        sys.exit(f"snakemake ended with {process.returncode}: {(folder / 'said.log').read_text()[-2000:]}")
-    return time.perf_counter() - started, own
+        sys.exit(f"snakemake ended with {process.returncode}: {(folder / 'output.log').read_text()[-2000:]}")
+    return time.perf_counter() - started, cpu_seconds
 
 
 def main() -> None:
@@ -71,11 +71,11 @@ def main() -> None:
             allocation = ("srun", "--ntasks=1", f"--cpus-per-task={options.cores}", "--mem=8G") if slurm else ()
             environment |= slurm.environment if slurm else {}
             command = ("--cores", options.cores, "--configfile", "grid.yaml")
-            seconds, own = snakemake(folder, *command, within=allocation, **environment)
-        a_cell = seconds / options.cells
-        print(f"{options.cells} cells: {seconds:.1f} s, {a_cell:.3f} s a cell; planned in {planning:.1f} s")
+            seconds, cpu_seconds = snakemake(folder, *command, within=allocation, **environment)
+        per_cell = seconds / options.cells
+        print(f"{options.cells} cells: {seconds:.1f} s, {per_cell:.3f} s per cell; planned in {planning:.1f} s")
         if not slurm:
-            print(f"Snakemake itself: {own:.1f} processor seconds, {own / seconds:.0%} of one core")
+            print(f"Snakemake itself: {cpu_seconds:.1f} CPU seconds, {cpu_seconds / seconds:.0%} of one core")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

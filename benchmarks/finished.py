@@ -1,9 +1,9 @@
-"""A finished grid of many cells: seconds and memory to verify it, to take it over, and to plan that nothing is left.
+"""Measure seconds and memory to verify, adopt and plan a finished grid of many cells.
 
     python -m benchmarks.finished [--cells 10000] [--width 0.125]
 
-The results are made here without training: ResNet-18 of that width under the headers, metrics and digests that a
-study of digits would have, a students' grid over temperatures, each at seven bit-widths by two quantizers.
+The results are made up without training: a ResNet-18 of the given width, with the headers, metrics and digests of a
+real study of digits. The grid has students over temperatures, each at seven bit-widths by two quantizers.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from kdq.provenance.verify import study
 from tests.verify.made_up import Results
 
 PYTHON = (sys.executable, "-m")
-# a small process between: the memory of a child counts from that of its parent on
+# via a small process: the peak memory of a child includes that of its parent at the fork
 MEASURED = (
     *(sys.executable, "-S", "-c"),
     "import subprocess, sys; code = subprocess.call(sys.argv[1:], stderr=subprocess.STDOUT); "
@@ -29,12 +29,12 @@ MEASURED = (
 
 
 def make_up(folder: Path, cells: int, width: float) -> Path:
-    """Write the results below ``folder``; returns the study's config, which stands there too."""
+    """Write the results and the study's config below ``folder``. Return the path of the config."""
     config = folder / "study.yaml"
     config.write_text(grid(cells))
     workflow = study.workflow([config])
     results = Results(workflow, folder, width)
-    with patch("os.fsync"):  # nothing is lost where it is made again
+    with patch("os.fsync"):  # nothing is lost if it can be made again
         os.chdir(folder)
         results.data("digits")
         for cell in sorted(workflow.study.cells(), key=lambda cell: len(cell[2].stages)):
@@ -44,25 +44,25 @@ def make_up(folder: Path, cells: int, width: float) -> Path:
 
 
 def timed(folder: Path, *command) -> tuple[float, float]:
-    """Seconds of a command, and its largest memory in MiB; prints the last line that it says."""
+    """Run a command and print its last line. Return its seconds and peak memory in MiB."""
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(study.HOME)}
     done = subprocess.run([*MEASURED, *command], cwd=folder, env=environment, capture_output=True, text=True)
-    seconds, (*said, memory) = time.perf_counter() - started, (done.stdout + done.stderr).strip().splitlines()
+    seconds, (*lines, memory) = time.perf_counter() - started, (done.stdout + done.stderr).strip().splitlines()
     if done.returncode:
-        sys.exit("\n".join(said[-20:]))
-    print(f"    {said[-1] if said else 'nothing said'}")
+        sys.exit("\n".join(lines[-20:]))
+    print(f"    {lines[-1] if lines else 'no output'}")
     return seconds, int(memory) / 1024
 
 
 def plan(config: Path) -> tuple[str, ...]:
-    """The command that plans a study."""
+    """Return the command that plans a study."""
     command = ("snakemake", "--snakefile", f"{study.HOME}/Snakefile", "--dry-run", "--quiet", "all")
     return *PYTHON, *command, "--configfile", str(config)
 
 
 def finished(cells: int, width: float = 0.125) -> dict[str, tuple[float, float]]:
-    """(seconds, MiB) of verifying, adopting and planning a grid of so many cells, all of which are made."""
+    """Return (seconds, MiB) of verifying, adopting and planning a finished grid of ``cells`` cells."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -84,9 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--width", type=float, default=0.125)
-    given = parser.parse_args()
-    for what, (seconds, memory) in finished(given.cells, given.width).items():
-        print(f"{what:9} {seconds:7.1f} s {memory:7.0f} MiB, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    options = parser.parse_args()
+    for task, (seconds, memory) in finished(options.cells, options.width).items():
+        print(f"{task:9} {seconds:7.1f} s {memory:7.0f} MiB, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

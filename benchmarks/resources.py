@@ -1,9 +1,9 @@
-"""Memory and speed of jobs of several sizes, beside what kdq/workflow/resources.py says of them.
+"""Measure memory and speed of jobs of several sizes, and compare with the estimates of kdq/workflow/resources.py.
 
     python -m benchmarks.resources [--jobs train quantize evaluate] [--networks resnet18 resnet50] [--widths 0.25 0.5 1]
 
-Random images of 32 x 32 pixels; a process of its own for every job, one thread, a few steps; the speed is by processor
-seconds, so that other work on the machine hardly matters.
+Random 32 x 32 images; each job is a separate process with one thread and a few steps. Speed is measured in CPU seconds,
+so other load on the machine hardly matters.
 """
 
 import argparse
@@ -30,12 +30,12 @@ def prepared():
 
 
 def train(architecture: str, width: float) -> float:
-    """One epoch; returns images forward, a backward pass counted as two."""
+    """Train one epoch. Return the number of forward passes of an image; a backward pass counts as two."""
     from kdq.train.settings import Network, Training
     from kdq.train.stage import train_root
 
-    own = {"architecture": architecture, "width": width, "epochs": 1, "batch_size": BATCH, "label_smoothing": 0.0}
-    keys = {**Network().model_dump(), **Training().model_dump(), **own}
+    changes = {"architecture": architecture, "width": width, "epochs": 1, "batch_size": BATCH, "label_smoothing": 0.0}
+    keys = {**Network().model_dump(), **Training().model_dump(), **changes}
     with tempfile.TemporaryDirectory() as folder:
         places = {"checkpoint": f"{folder}/checkpoint.pt", "identity": "", "log": lambda line: None}
         train_root(prepared(), keys, seed=0, threads=1, **places)
@@ -45,8 +45,8 @@ def train(architecture: str, width: float) -> float:
 def network(architecture: str, width: float):
     from kdq.models import resnet
 
-    facts = {"classes": 10, "channels": 3, "stem": "cifar", "mean": [0.5] * 3, "std": [0.2] * 3}
-    return resnet.build(architecture=architecture, width=width, **facts).eval()
+    arguments = {"classes": 10, "channels": 3, "stem": "cifar", "mean": [0.5] * 3, "std": [0.2] * 3}
+    return resnet.build(architecture=architecture, width=width, **arguments).eval()
 
 
 def quantize(architecture: str, width: float) -> float:
@@ -72,7 +72,7 @@ def evaluate(architecture: str, width: float) -> float:
 
 
 def measure(job: str, architecture: str, width: float, results) -> None:
-    """Put processor seconds, images and peak MiB on the queue; the imports are no part of the seconds."""
+    """Put CPU seconds without imports, images, and peak MiB on the queue ``results``."""
     import torch  # noqa: F401
 
     network(architecture, width)
@@ -83,18 +83,18 @@ def measure(job: str, architecture: str, width: float, results) -> None:
 
 
 def estimate(job: str, keys: dict) -> dict:
-    """What kdq/workflow/resources.py asks for the job, at the size of this measurement."""
+    """Return what kdq/workflow/resources.py requests for the job, at the size of this measurement."""
     from kdq.workflow import resources
 
     images = resources.Images(STEPS * BATCH + BATCH + EVALUATED, 32, 3, 10)
     model = resources.network(keys, images)
     if job == "train":
-        asked = resources.training(images, {"epochs": 1, "batch_size": BATCH}, model, None, gpu=False, threads=1)
+        needs = resources.training(images, {"epochs": 1, "batch_size": BATCH}, model, None, gpu=False, threads=1)
     elif job == "quantize":
-        asked = resources.quantizing(images, CALIBRATED, model, threads=1)
+        needs = resources.quantizing(images, CALIBRATED, model, threads=1)
     else:
-        asked = resources.evaluating(images, model, threads=1)
-    return {"gmacs": model.gmacs, **asdict(asked)}
+        needs = resources.evaluating(images, model, threads=1)
+    return {"gmacs": model.gmacs, **asdict(needs)}
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--widths", nargs="*", type=float, default=[0.25, 0.5, 1])
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    print("job       network   width  GMAC/s a thread  peak MiB  asked MB")
+    print("job       network   width  GMAC/s per thread  peak MiB  requested MB")
     for job in options.jobs:
         for architecture in options.networks:
             for width in options.widths:
@@ -113,10 +113,11 @@ def main() -> None:
                 process.start()
                 seconds, images, peak = results.get()
                 process.join()
-                asked = estimate(job, {"architecture": architecture, "width": width, "stem": "cifar"})
-                speed = asked["gmacs"] * images / seconds
+                requested = estimate(job, {"architecture": architecture, "width": width, "stem": "cifar"})
+                speed = requested["gmacs"] * images / seconds
                 print(
-                    f"{job:9} {architecture:9} {width:5} {speed:16.1f} {peak:9.0f} {asked['memory_mb']:9}", flush=True
+                    f"{job:9} {architecture:9} {width:5} {speed:18.1f} {peak:9.0f} {requested['memory_mb']:13}",
+                    flush=True,
                 )
 
 

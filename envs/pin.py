@@ -15,13 +15,13 @@ dependencies:
 
 
 def pins(requirements: str) -> list[str]:
-    """The requirements without hashes, such as ``numpy==2.4.6 ; python_full_version < '3.12'``, in their order."""
+    """Return the requirements without hashes, in order, such as ``numpy==2.4.6 ; python_full_version < '3.12'``."""
     lines = (line.rstrip(" \\") for line in requirements.splitlines())
     return [line for line in lines if re.match(r"[A-Za-z0-9][\w.\-]*==", line)]
 
 
 def environment(requirements: str) -> str:
-    """The text of the conda environment."""
+    """Return the text of the conda environment."""
     return HEADER + "".join(f'      - "{pin}"\n' for pin in pins(requirements))
 
 

@@ -1,1 +1,1 @@
-"""KDQ: distillation and quantization of image classifiers, tensors in, tensors out."""
+"""KDQ: distillation and quantization of image classifiers."""

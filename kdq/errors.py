@@ -1,18 +1,18 @@
-"""The one kind of error that a user can cause and mend, and the one way in which a job is stopped."""
+"""``UserError``, which the user can fix, and ``Stopped``, raised when the job receives SIGTERM."""
 
 import re
 import reprlib
 
-LONGEST_WORD = 100  # to look for the like of a longer one takes time and finds nothing
+LONGEST_WORD = 100  # comparing a longer one takes time and finds nothing
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
 class UserError(Exception):
-    """A message of one line: which file or key, what was found, what was expected.
+    """A one-line message: the file or key, the value found, what was expected.
 
-    Jobs print it without a traceback; anything else that is raised is a defect of ours and keeps its traceback. What
-    stands in it may come from outside, so it is made printable, and shortened in its middle where it is too long.
+    Jobs print it without a traceback; any other exception is a defect of KDQ and keeps its traceback. The message may
+    quote foreign input, so it is made printable, and shortened in the middle if it is too long.
     """
 
     def __init__(self, message: str):
@@ -20,11 +20,11 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """A job was asked to end, by SIGTERM; no Exception, so that nothing takes it for an error to go on from."""
+    """The job received SIGTERM. Not an Exception, so that no handler of errors continues after it."""
 
 
 def one_line(text: str, most: int = 1000) -> str:
-    """``text`` in one printable line of at most ``most`` letters.
+    """Return ``text`` as one printable line of at most ``most`` characters.
 
     >>> one_line("a line\\n\\tand a bell\\a")
     'a line and a bell\\\\x07'
@@ -35,15 +35,15 @@ def one_line(text: str, most: int = 1000) -> str:
 
 
 def shown(value) -> str:
-    """``value`` as a message shows it: on one line, and however large it is or deeply nested, not for long."""
+    """Return a one-line repr of limited length, even of a large or deeply nested ``value``."""
     return _SHORT.repr(value)
 
 
 def nearest(word, choices) -> str:
-    """``"; did you mean 'kd'?"`` for the choice most like ``word``, or an empty string where nothing is alike."""
+    """Return ``"; did you mean 'kd'?"`` for the choice most similar to ``word``, or "" if none is similar."""
     import difflib
 
-    found = word[:LONGEST_WORD] if isinstance(word, str) else shown(word)
-    likeness = 0.5 if len(found) < 4 else 0.6  # of two letters, one is enough
-    alike = difflib.get_close_matches(found, [str(choice) for choice in choices], n=1, cutoff=likeness)
-    return f"; did you mean {alike[0]!r}?" if alike else ""
+    text = word[:LONGEST_WORD] if isinstance(word, str) else shown(word)
+    cutoff = 0.5 if len(text) < 4 else 0.6  # of two letters, one is enough
+    matches = difflib.get_close_matches(text, [str(choice) for choice in choices], n=1, cutoff=cutoff)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

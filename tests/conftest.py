@@ -20,15 +20,11 @@ LONG_FOLDERS = ("faults", "workflow", "slurm")
 
 def pytest_collection_modifyitems(items):
     """Mark the tests of each long folder with its name, and run these folders first."""
-
-    def rank(item) -> int:
-        folder = item.path.parent.name
-        return LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS)
-
+    folders = [HOME / "tests" / name for name in LONG_FOLDERS]
     for item in items:
-        if rank(item) < len(LONG_FOLDERS):
+        if item.path.parent in folders:
             item.add_marker(item.path.parent.name)
-    items.sort(key=rank)
+    items.sort(key=lambda item: folders.index(item.path.parent) if item.path.parent in folders else len(folders))
 
 
 @pytest.fixture(scope="session")

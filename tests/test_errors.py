@@ -1,4 +1,4 @@
-"""Messages: one printable line, whatever comes from outside."""
+"""Messages are one printable line, whatever foreign input they quote."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""A pickle that does something to whoever loads it."""
+"""A pickle that runs code when it is loaded."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ TRACE = Path("/tmp/kdq-was-here")
 
 
 class Evil:
-    """Unpickled, it leaves a file."""
+    """Writes a file when unpickled."""
 
     def __reduce__(self):
         return Path.write_text, (TRACE, "")

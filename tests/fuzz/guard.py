@@ -1,4 +1,4 @@
-"""What an input from outside may do: succeed, or end in one line; soon, in little memory, and within its folder."""
+"""Limits for reading foreign input: it succeeds or ends in one line, soon, in little memory, within its folder."""
 
 import contextlib
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from kdq.errors import UserError
 
-CPU_SECONDS = 10  # of an input that takes milliseconds
-SECONDS = 300  # by the clock, on a machine that may be doing much else
-MEMORY_BYTES = 2**31  # more than this is not to be had at all
-GROWTH_BYTES = 2**29  # more than this is not to be used
+CPU_SECONDS = 10  # an input normally takes milliseconds
+SECONDS = 300  # wall time, on a machine that may be busy
+MEMORY_BYTES = 2**31  # hard limit: allocating more fails
+GROWTH_BYTES = 2**29  # soft limit: using more fails the test
 LONGEST_MESSAGE = 1500
 FORBIDDEN = {
     "os.exec",
@@ -28,11 +28,11 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Escape(BaseException):
-    """An input did what it may not; no handler of errors holds it back."""
+    """An input did something forbidden. Not an Exception, so that no error handler catches it."""
 
 
 class Watch:
-    """Raises Escape at what is forbidden while ``folder`` is set; an audit hook can't be taken away again."""
+    """Raises Escape for forbidden events while ``folder`` is set; an audit hook can't be removed."""
 
     def __init__(self):
         self.folder: Path | None = None
@@ -49,7 +49,7 @@ class Watch:
             self._check(event, arguments[0])
 
     def _check(self, event: str, path, folder=None) -> None:
-        """``folder`` is the descriptor of the one that ``path`` is relative to, where the call was given one."""
+        """Raise Escape if ``path`` is outside the folder; ``folder`` may be the descriptor it is relative to."""
         if isinstance(path, int) or os.fsdecode(path) == os.devnull:
             return
         relative_to = os.readlink(f"/proc/self/fd/{folder}") if isinstance(folder, int) and folder > 2 else ""
@@ -61,14 +61,14 @@ _watch = Watch()
 
 
 def _too_long(*_):
-    raise Escape(f"not done after {CPU_SECONDS} s of computing or {SECONDS} s by the clock")
+    raise Escape(f"not done after {CPU_SECONDS} CPU seconds or {SECONDS} s")
 
 
 @contextlib.contextmanager
 def guarded(folder: Path):
-    """Let a block only do what an input may; raises Escape, or AssertionError for an error that is no clear line."""
+    """Run a block under these limits. Raise Escape if it breaks one, AssertionError if an error is no clear line."""
     resident_bytes = _memory_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is measured anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
@@ -93,13 +93,13 @@ def guarded(folder: Path):
 
 
 def _memory_bytes(name: str) -> int:
-    """A size that Linux tells of this process: VmRSS, now, or VmHWM, at its peak."""
+    """Return this process's memory from /proc: VmRSS (now) or VmHWM (peak)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def assert_clear(error: UserError) -> None:
-    """One printable line, and not an endless one."""
+    """Assert that the message is one printable line of limited length."""
     message = str(error)
-    assert message.isprintable(), f"not one printable line: {message[:500]!r}"
-    assert len(message) <= LONGEST_MESSAGE, f"{len(message)} letters: {message[:500]}"
+    assert message.isprintable(), f"not a printable line: {message[:500]!r}"
+    assert len(message) <= LONGEST_MESSAGE, f"{len(message)} characters: {message[:500]}"

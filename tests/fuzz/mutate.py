@@ -1,4 +1,4 @@
-"""Changes of real files and values: what disks, transfers and people do to them, and what an attacker would."""
+"""Mutations of real files and values, as by faulty disks, broken transfers, people and attackers."""
 
 import math
 from random import Random
@@ -26,7 +26,7 @@ LENGTHS = (0, 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 
 
 def mutated_bytes(content: bytes, random: Random, others: list[bytes] = ()) -> bytes:
-    """``content`` with one to three of: flipped bits, a cut, a gap, a repetition, noise, a length that lies."""
+    """Return ``content`` with one to three of: flipped bits, a cut, a gap, a repetition, noise, a wrong length."""
     for _ in range(random.randint(1, 3)):
         content = random.choice(BYTE_CHANGES)(bytearray(content), random)
     return random.choice(others) if others and random.random() < 0.05 else content
@@ -69,7 +69,7 @@ def _lie(content, random):
 
 
 def _place(content, random) -> int:
-    """More often near the start, where the headers are."""
+    """Draw a position, more often near the start, where headers are."""
     size = len(content)
     return random.randrange(max(1, min(size, random.choice((16, 200, size, size)))))
 
@@ -78,7 +78,7 @@ BYTE_CHANGES = (_flip, _flip, _cut, _gap, _repeat, _noise, _lie)
 
 
 def mutated_value(value, random: Random):
-    """A value of JSON or YAML with one entry at any depth replaced, removed, renamed, repeated or nested."""
+    """Return a JSON or YAML value with one entry at any depth replaced, removed, renamed, repeated or nested."""
     if isinstance(value, dict) and value and random.random() < 0.9:
         key = random.choice(list(value))
         return _mutated_entry(value, key, random)
@@ -105,7 +105,7 @@ def _mutated_entry(value: dict, key, random: Random) -> dict:
 
 
 def nested(value, depth: int = 150):
-    """``value`` in so many lists."""
+    """Return ``value`` wrapped in ``depth`` lists."""
     for _ in range(depth):
         value = [value]
     return value

@@ -1,4 +1,4 @@
-"""A model of the library transformers, as it comes from a hub, and as a study's model file holds it."""
+"""A model of the transformers library: as published on a hub, and as a model file of a study."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ KEYS = {"source": "transformers", "file": "", "sha256": "", "labels": "names"}
 
 
 class Published:
-    """A tiny vision transformer in ``folder``, and a model file made of it."""
+    """A tiny vision transformer in ``folder``, and a model file made from it."""
 
     def __init__(self, folder: Path):
         import transformers
@@ -43,7 +43,7 @@ class Published:
         return classifier.load(self.prepared, {**KEYS, "folder": str(folder), **changes}, lambda line: None)
 
     def change(self, random: Random) -> bytes:
-        """The name of one of the files, and another content of it."""
+        """Return the name of one of the files and mutated content for it."""
         name = random.choice(("config.json", "config.json", "preprocessor_config.json", "model.safetensors"))
         content = (self.folder / name).read_bytes()
         if name.endswith(".json") and random.random() < 0.8:
@@ -53,7 +53,7 @@ class Published:
         return name.encode() + b"\0" + changed
 
     def read(self, path: Path) -> None:
-        """Load the model with that file in the place of its own."""
+        """Load the model with that file in place of its own."""
         name, _, content = path.read_bytes().partition(b"\0")
         folder = path.parent / "changed"
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)

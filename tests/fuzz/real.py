@@ -1,4 +1,4 @@
-"""The real files that the fuzzing starts from: small ones, made by the code that makes them in a study."""
+"""Small real files that fuzzing starts from, made by the code that makes them in a study."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 class Real:
-    """Writes files below ``folder``; each gives its path."""
+    """Writes files below ``folder``; each attribute or method returns a path."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -64,7 +64,7 @@ class Real:
 
     @cached_property
     def evaluation(self) -> tuple[Path, Path]:
-        """Metrics and predictions of a quantized model."""
+        """Paths of the metrics and predictions of a quantized model."""
         metrics_path, predictions_path = self.folder / "metrics.json", self.folder / "predictions.safetensors"
         parent = self.folder / "parent.safetensors"
         write = {"format": predictions_file.FORMAT, "dataset": "digits", "seed": 0}

@@ -1,4 +1,4 @@
-"""What users and copies bring in, and the code that reads it: for each a way to change it and to read the change."""
+"""Everything foreign that KDQ reads: for each subject, how to mutate it and how to read the result."""
 
 import hashlib
 import io
@@ -47,7 +47,7 @@ HOME = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that is read: ``change`` gives another content of it, ``read`` reads the file that holds it."""
+    """Something that is read: ``change`` returns mutated content, ``read`` reads a file with it."""
 
     change: Callable[[Random], bytes]
     read: Callable[[Path], object]
@@ -55,13 +55,13 @@ class Subject:
 
 
 def subjects(folder: Path) -> dict[str, Subject]:
-    """All subjects by name; their real files lie below ``folder``."""
+    """Return all subjects by name; their real files are below ``folder``."""
     real = Real(folder)
     return {**of_texts(), **of_files(real), **of_cifar(), **of_images(), **of_hub(folder), "results": of_results(real)}
 
 
 def of_texts() -> dict[str, Subject]:
-    """What a user writes: recipes and configurations."""
+    """Return what a user writes: recipes and configs."""
     types = find_stages(HOME / "kdq")
     grammar = Grammar(types, {"teacher": {}, "student": {}}, {})
 
@@ -81,7 +81,7 @@ def of_texts() -> dict[str, Subject]:
             raise failed
 
     def read_config(path: Path) -> None:
-        with patch("kdq.study.config.find_stages", return_value=types):  # the same for all, and slow
+        with patch("kdq.study.config.find_stages", return_value=types):  # slow, and always the same
             read_study(merged([path]), HOME / "kdq", [path])
 
     return {
@@ -143,7 +143,7 @@ YAML_BOMBS = [
 
 
 def changed_tensors(path: Path, random: Random) -> bytes:
-    """A safetensors file: as bytes, or well formed and sealed with another header or other tensors."""
+    """Mutate a safetensors file: its bytes, or its header or tensors, well formed and sealed."""
     if random.random() < 0.4:
         return mutated_bytes(path.read_bytes(), random, [b"{}", b"PK\x03\x04"])
     with open(path, "rb") as file:
@@ -189,7 +189,7 @@ def changed_tensor(tensors: dict, random: Random) -> dict:
 
 
 def changed_json(path: Path, random: Random) -> bytes:
-    """A JSON file: as bytes, or sealed with other values."""
+    """Mutate a JSON file: its bytes, or its values, sealed."""
     if random.random() < 0.4:
         return mutated_bytes(path.read_bytes(), random, [b"[]", b"null", b"[" * 200_000, b'{"a":' * 200_000])
     value = json.loads(path.read_bytes())
@@ -204,7 +204,7 @@ def changed_json(path: Path, random: Random) -> bytes:
 
 
 def of_files(real: Real) -> dict[str, Subject]:
-    """The files of a study, as they come from elsewhere."""
+    """Return the files of a study, as if copied from elsewhere."""
     metrics, predictions = real.evaluation
     models, data, tables = [real.model(True), real.model(False)], real.data, real.tables
 
@@ -254,7 +254,7 @@ def of_files(real: Real) -> dict[str, Subject]:
 
 
 def of_cifar() -> dict[str, Subject]:
-    """The files of CIFAR, in each form; also such as an attacker has given the right MD5."""
+    """Return the files of CIFAR in each form, also with the expected MD5, as by an attacker."""
     tiny = Tiny()
     description = tiny.description()
     batch = tiny.pickles["data_batch_1"]
@@ -296,7 +296,7 @@ def of_cifar() -> dict[str, Subject]:
 
 
 def of_hub(folder: Path) -> dict[str, Subject]:
-    """A model of the library transformers, in its own files and in ours."""
+    """Return a model of the transformers library, in its own files and in ours."""
     published = Published(folder / "published")
     return {
         "model of a hub": Subject(published.change, published.read),
@@ -305,7 +305,7 @@ def of_hub(folder: Path) -> dict[str, Subject]:
 
 
 def of_results(real: Real) -> Subject:
-    """A folder of results, copied from elsewhere, of which one file is another than it was; it is verified."""
+    """Return a folder of results in which one file was mutated; reading it verifies the folder."""
     workflow = study.workflow([])
     cell = "digits/seed=0/hard/rtn,bits=3"
     places = {
@@ -343,7 +343,7 @@ def of_results(real: Real) -> Subject:
 
 
 def of_images() -> dict[str, Subject]:
-    """Images of a folder."""
+    """Return images of a folder."""
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -360,7 +360,7 @@ def of_images() -> dict[str, Subject]:
 
 
 def read_guarded(subject: Subject, number: int, name: str, folder: Path) -> None:
-    """Change the subject by the random numbers of ``number`` and read it under guard, in ``folder``."""
+    """Mutate the subject with ``number`` as the seed and read it under guard in ``folder``."""
     path = folder / subject.name
     path.write_bytes(subject.change(Random(f"{name} {number}")))
     with guarded(folder):

@@ -1,4 +1,4 @@
-"""Whatever is read, it is read, or refused in one line. Many more inputs: ``python -m benchmarks.fuzz``."""
+"""Every input is read, or refused in one line. Many more inputs: ``python -m benchmarks.fuzz``."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.fuzz.guard import GROWTH_BYTES, Escape, guarded
 from tests.fuzz.published import Published
 from tests.fuzz.subjects import HOME, of_texts, read_guarded, subjects
 
-INPUTS = 15  # of each subject
+INPUTS = 15  # per subject
 NAMES = (
     *("recipe", "config", "model", "data", "metrics", "predictions", "compared predictions", "history", "tables"),
     *("views", "checkpoint", "weights.bin", "weights.safetensors", "cifar batch", "cifar batch of the right MD5"),
@@ -80,7 +80,7 @@ def test_any_config(texts, tmp_path_factory, wild, tame):
 
 
 class TestPickles:
-    """A pickle from outside does nothing: what could do something is not loaded."""
+    """Foreign pickles run no code: those that could are not loaded."""
 
     @pytest.fixture(params=["torch", "pickle"])
     def evil(self, request, tmp_path):
@@ -124,7 +124,7 @@ class TestPickles:
 
 
 class TestGuard:
-    """What the guard is for is caught by it."""
+    """The guard catches what it is meant to."""
 
     @pytest.mark.parametrize(
         "escape",

@@ -1,4 +1,4 @@
-"""A study with budgets: each layer is measured once a network and quantizer, for all budgets, orders and the report."""
+"""A study with budgets: layers are measured once per network and quantizer, for all budgets, orders and the report."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def metrics(study, recipe) -> dict:
 
 
 def cells(paths) -> set[str]:
-    """Of planned files, those in folders of cells."""
+    """Return the planned files that belong to a cell."""
     return {path for path in paths if path.startswith(f"{CELLS}/")}
 
 

@@ -1,4 +1,4 @@
-"""A teacher from outside in the real workflow: made, used, and made again when what it is made from changes."""
+"""An imported teacher in the real workflow: made, used, and remade if its source changes."""
 
 import hashlib
 import io
@@ -57,14 +57,14 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
     assert len((fresh.folder / FOLDER / "history.csv").read_text().splitlines()) == 1
     assert fresh.plan(*targets) == set()
 
-    configure(COMMIT, epochs=50)  # of a training that there is not
+    configure(COMMIT, epochs=50)  # nothing is trained
     assert fresh.plan(*targets) == set()
     configure(OTHER_COMMIT)
     expected = made(["teacher", "teacher/kd"], ["teacher/rtn,bits=4"])
     tables = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
     assert fresh.plan(*targets) == expected | tables
 
-    configure("f" * 40)  # which the hub has not
+    configure("f" * 40)  # unknown to the hub
     done = fresh.run("--cores", "1", f"{FOLDER}/model.safetensors")
     assert done.returncode != 0
     assert "error: owner/name, commit ffffffffffff, file pytorch_model.bin: not to be downloaded (404" in done.stderr
