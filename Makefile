@@ -49,7 +49,7 @@ format: $(READY)
 	ruff format .
 	snakefmt Snakefile rules
 
-# generated from the code: the config schema, the page of all keys, the page of all columns
+# what is written from the code: the schema and the page of all keys
 docs: $(READY)
 	python -m kdq.study.config
 	python -m kdq.report.columns

@@ -3,8 +3,8 @@
     python -m benchmarks.cells [--cells 1000] [--cores 2] [--without-launcher] [--slurm]
 
 The grid: one ResNet-18, trained for an epoch on the digits and quantized by rounding with many percentiles and bits.
-The model is trained beforehand; `snakemake --cores 2` is timed: it quantizes and evaluates every cell and draws tables and
-figures, in a temporary folder that is removed afterwards. With ``--slurm``, Snakemake runs in an allocation of the
+The model is trained beforehand; `snakemake --cores 2` is timed: it quantizes and evaluates every cell and draws tables
+and figures, in a temporary folder that is removed afterwards. With ``--slurm``, Snakemake runs in an allocation of the
 one-node SLURM cluster of ``tests/slurm``, and the wait for the allocation is included.
 """
 

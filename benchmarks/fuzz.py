@@ -3,8 +3,8 @@
     python -m benchmarks.fuzz [--inputs 600] [--first 0] [--subjects recipe config ...]
 
 Each subject (``tests/fuzz/subjects.py``) is read in a separate fork, so that crashes are reported too, with the number
-of the input: ``--subjects NAME --first NUMBER --inputs 1`` repeats one. No input may write elsewhere, start a process, use
-the network, compute for 10 s or allocate 512 MiB (``tests/fuzz/guard.py``).
+of the input: ``--subjects NAME --first NUMBER --inputs 1`` repeats one. No input may write elsewhere, start a process,
+use the network, compute for 10 s or allocate 512 MiB (``tests/fuzz/guard.py``).
 """
 
 import argparse

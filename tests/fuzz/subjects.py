@@ -305,7 +305,7 @@ def of_hub(folder: Path) -> dict[str, Subject]:
 
 
 def of_results(real: Real) -> Subject:
-    """Return a folder of results in which one file was mutated; reading it verifies the folder."""
+    """A folder of results, copied from elsewhere, of which one file is another than it was; it is verified."""
     workflow = study.workflow([])
     cell = "digits/seed=0/hard/rtn,bits=3"
     places = {
