@@ -64,7 +64,7 @@ class Real:
 
     @cached_property
     def evaluation(self) -> tuple[Path, Path]:
-        """Paths of the metrics and predictions of a quantized model."""
+        """Metrics and predictions of a quantized model."""
         metrics_path, predictions_path = self.folder / "metrics.json", self.folder / "predictions.safetensors"
         parent = self.folder / "parent.safetensors"
         write = {"format": predictions_file.FORMAT, "dataset": "digits", "seed": 0}
