@@ -12,7 +12,7 @@ export PATH
 
 run: $(READY)
 	snakemake --cores $(CORES)
-	@python -m kdq.report.places
+	@python -m kdq.report.result_files
 
 test: $(READY)
 	pytest
@@ -45,7 +45,7 @@ format: $(READY)
 # what is written from the code: the schema and the page of all keys
 docs: $(READY)
 	python -m kdq.study.config
-	python -m kdq.report.columns
+	python -m kdq.report.docs
 
 # the pins in requirements.txt and envs/, from pyproject.toml
 pins: $(READY)
