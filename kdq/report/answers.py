@@ -1,6 +1,5 @@
 """Which test images each model classifies correctly, from the files of predictions."""
 
-import numpy as np
 import pandas as pd
 
 from kdq.data.prepared import read as read_data
@@ -8,8 +7,7 @@ from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.recipe.path import Cell
 from kdq.report.metrics import check_cell
-
-Answers = dict[Cell, np.ndarray]
+from kdq.report.tables.comparisons import Answers
 
 
 def read(data_files: list, prediction_files: list) -> Answers:

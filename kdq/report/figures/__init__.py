@@ -1,7 +1,8 @@
 """The figures: every file in this folder that declares ``FIGURE = Figure(...)`` is one, named as the file.
 
-Nothing else registers a figure. The declaration is evaluated alone, from the file's syntax tree: the planner learns
-inputs and captions without importing matplotlib or pandas. The file also has ``read(*paths)`` and
+Nothing else registers a figure. The first line of the file's docstring is the figure's label in the report, the rest
+its caption (reStructuredText). Both and the declaration are taken from the syntax tree, so that the planner learns them
+without importing matplotlib or pandas. The file also defines ``read(*paths)``, which returns data, and
 ``draw(data, dataset, **parameters)``, which returns the drawn figure.
 """
 
@@ -18,16 +19,16 @@ class Figure:
 
     ``shows`` is the attribute of :class:`kdq.report.contents.Contents` without which there is nothing to draw. The
     figure is drawn from ``table``, or from the ``cell_file`` of every recipe in that attribute. ``parameters`` are
-    further attributes that ``draw`` is given. ``label`` and ``caption`` (reStructuredText) are those in the report.
+    further attributes that ``draw`` is given. The rest comes from the file.
     """
 
-    label: str
-    caption: str
     shows: str
     table: str = ""
     cell_file: str = ""
     parameters: tuple[str, ...] = ()
     name: str = ""
+    label: str = ""
+    caption: str = ""
 
     @property
     def module(self) -> str:
@@ -44,12 +45,13 @@ def find_figures(folder: Path) -> dict[str, Figure]:
     figures = {}
     for file in sorted(folder.glob("*.py")):
         try:
-            nodes = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Assign)]
-            for node in nodes:
-                if isinstance(node.targets[0], ast.Name) and node.targets[0].id == "FIGURE":
+            tree = ast.parse(file.read_text())
+            for node in tree.body:
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FIGURE":
                     arguments = {word.arg: ast.literal_eval(word.value) for word in node.value.keywords}
-                    figures[file.stem] = Figure(**arguments, name=file.stem)
-        except (SyntaxError, TypeError, ValueError) as error:
+                    label, _, caption = (ast.get_docstring(tree) or file.stem).partition("\n\n")
+                    figures[file.stem] = Figure(**arguments, name=file.stem, label=label, caption=caption)
+        except (AttributeError, SyntaxError, TypeError, ValueError) as error:
             raise UserError(f"{file}: not readable as a figure ({error}); expected FIGURE = Figure(...)") from None
     return figures
 

@@ -1,7 +1,11 @@
-"""Figure: test accuracy against bits per weight, one panel per network, with all others in grey behind it.
+"""Accuracy against bits.
 
-A panel's title names its network, so colours tell the quantizers apart if there are too many for lines alone.
+Test accuracy against bits a weight, one panel a network; the other networks' lines are behind it in grey. The
+horizontal line is the float network. The axis widens towards 100 %, so that differences of a per cent between good
+networks show next to the collapse at few bits. Bars are the sample standard deviation over seeds, where there are
+several. Points of two quantizers at one width are drawn side by side.
 """
+# A panel's title names its network, so colours tell the quantizers apart if there are too many for lines alone.
 
 import math
 
@@ -11,21 +15,8 @@ import pandas as pd
 from kdq.report.figures import Figure, style
 from kdq.report.tables.summary import SCHEMA
 
-FIGURE = Figure(
-    label="accuracy against bits",
-    caption=(
-        "Test accuracy against bits a weight, one panel a network; the other networks' lines are behind it in grey. "
-        "The horizontal line is the float network. The axis widens towards 100 %, so that differences of a per cent "
-        "between good networks show next to the collapse at few bits. Bars are the sample standard deviation over "
-        "seeds, where there are several. Points of two quantizers at one width are drawn side by side."
-    ),
-    shows="quantized",
-    table="summary",
-)
-
+FIGURE = Figure(shows="quantized", table="summary")
 read = SCHEMA.read
-
-
 FLOAT = 32
 ASIDE = 0.09  # from one quantizer's point to the next, in units of the axis
 COLUMNS = 3  # of panels

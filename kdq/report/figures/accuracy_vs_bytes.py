@@ -1,4 +1,11 @@
-"""Figure: test accuracy against the size of the model's file, with the Pareto front."""
+"""Accuracy against size.
+
+Test accuracy against the size of the model's file, on a logarithmic axis. No other point is more accurate than one on
+the Pareto front and as small, or as accurate and smaller; up to 2 % more bytes count as the same size. The front is
+numbered and named on the right. The front is read off the test accuracy: a description of this study, not a choice that
+was validated. The axis widens towards 100 %, so that differences of a per cent between good networks show next to the
+collapse at few bits. Bars are the sample standard deviation over seeds, where there are several.
+"""
 
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -7,23 +14,8 @@ from kdq.report import pareto
 from kdq.report.figures import Figure, style
 from kdq.report.tables.summary import SCHEMA
 
-FIGURE = Figure(
-    label="accuracy against size",
-    caption=(
-        "Test accuracy against the size of the model's file, on a logarithmic axis. No other point is more accurate "
-        "than one on the Pareto front and as small, or as accurate and smaller; up to 2 % more bytes count as the "
-        "same size. The front is numbered and named on the right. The front is read off the test accuracy: a "
-        "description of this study, not a choice that was validated. The axis widens towards 100 %, so that "
-        "differences of a per cent between good networks show next to the collapse at few bits. Bars are the sample "
-        "standard deviation over seeds, where there are several."
-    ),
-    shows="recipes",
-    table="summary",
-)
-
+FIGURE = Figure(shows="recipes", table="summary")
 read = SCHEMA.read
-
-
 SAME_SIZE = 0.02  # files of equal networks differ by the names in their headers, which is no reason to prefer one
 
 

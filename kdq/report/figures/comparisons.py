@@ -1,4 +1,12 @@
-"""Figure: differences of test accuracy between the float students and the baseline, with intervals (a forest plot)."""
+"""Differences between students.
+
+Differences of test accuracy between the float students and the baseline, the student trained on labels alone (without
+one, the first root), in percentage points. The thick bar is the 95 % interval over seeds by the t test that the table
+of comparisons names, the thin one with caps the 95 % interval over test images by the paired bootstrap. Neither bar is
+corrected for the number of comparisons; the p-value on the right is, by Holm: the larger of the two. A black mark is a
+difference beyond noise in both, an open one is within it. With a single seed there is only the interval over images,
+which says nothing of other seeds: the mark is grey, and there is no verdict. The table has every pair.
+"""
 
 import math
 
@@ -9,24 +17,8 @@ from kdq.report import pairs
 from kdq.report.figures import Figure, style
 from kdq.report.tables.comparisons import SCHEMA
 
-FIGURE = Figure(
-    label="differences between students",
-    caption=(
-        "Differences of test accuracy between the float students and the baseline, the student trained on labels "
-        "alone (without one, the first root), in percentage points. The thick bar is the 95 % interval over seeds by "
-        "the t test that the table of comparisons names, the thin one with caps the 95 % interval over test images by "
-        "the paired bootstrap. Neither bar is corrected for the number of comparisons; the p-value on the right is, "
-        "by Holm: the larger of the two. A black mark is a difference beyond noise in both, an open one is within it. "
-        "With a single seed there is only the interval over images, which says nothing of other seeds: the mark is "
-        "grey, and there is no verdict. The table has every pair."
-    ),
-    shows="students",
-    table="comparisons",
-)
-
+FIGURE = Figure(shows="students", table="comparisons")
 read = SCHEMA.read
-
-
 _OFFSET = 0.17  # of a row, between its two bars
 _DOT = {"color": "black", "marker": "o", "markersize": 5, "linestyle": "none"}
 

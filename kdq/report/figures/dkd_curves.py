@@ -1,22 +1,15 @@
-"""Figure: validation accuracy after each epoch of DKD, one panel per alpha, one line per beta."""
+"""DKD over its weights, by epoch.
+
+Validation accuracy after each epoch of DKD, for each weight of the label's class (alpha) and of the other classes
+(beta). With several seeds the line is their mean and the band their range. The axis of accuracy widens towards 100 %.
+"""
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from kdq.report.figures import Figure, curves, style
 
-FIGURE = Figure(
-    label="DKD over its weights, by epoch",
-    caption=(
-        "Validation accuracy after each epoch of DKD, for each weight of the label's class (alpha) and of the other "
-        "classes (beta). With several seeds the line is their mean and the band their range. The axis of accuracy "
-        "widens towards 100 %."
-    ),
-    shows="dkd_grid",
-    cell_file="history.csv",
-    parameters=("dkd_grid",),
-)
-
+FIGURE = Figure(shows="dkd_grid", cell_file="history.csv", parameters=("dkd_grid",))
 read = curves.read
 
 

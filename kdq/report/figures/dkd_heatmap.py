@@ -1,4 +1,9 @@
-"""Figure: test accuracy of DKD over alpha and beta, the pair chosen on the validation part framed."""
+"""DKD over its weights.
+
+Test accuracy over DKD's two weights, mean over seeds, ± the sample standard deviation where there are several. The
+framed pair has the highest validation accuracy, of equal ones the lowest validation cross entropy; the test part had no
+say in it.
+"""
 
 import math
 
@@ -10,16 +15,7 @@ from kdq.report import metrics
 from kdq.report.dkd_choice import choose
 from kdq.report.figures import Figure, style
 
-FIGURE = Figure(
-    label="DKD over its weights",
-    caption=(
-        "Test accuracy over DKD's two weights, mean over seeds, ± the sample standard deviation where there are "
-        "several. The framed pair has the highest validation accuracy, of equal ones the lowest validation cross "
-        "entropy; the test part had no say in it."
-    ),
-    shows="dkd_grid",
-    cell_file="metrics.json",
-)
+FIGURE = Figure(shows="dkd_grid", cell_file="metrics.json")
 
 
 def read(*paths) -> pd.DataFrame:

@@ -1,4 +1,10 @@
-"""Figure: relative output error of each quantized layer in execution order, by network and bit-width."""
+"""Errors of the layers.
+
+Relative output error of each quantized layer on the calibration images, in order of execution (shortcut convolutions
+before the others of their block): the Frobenius norm of the float layer's outputs less those of the quantized network's
+layer, over that of the float layer's outputs. The quantized layer sees what the quantized layers before it pass on, so
+errors that have piled up are in it. Logarithmic axis; mean over seeds.
+"""
 
 import re
 
@@ -11,22 +17,8 @@ from kdq.report.bits import mean_bits, nearest_tenth, without_bits
 from kdq.report.figures import Figure, style
 from kdq.report.tables.layers import SCHEMA
 
-FIGURE = Figure(
-    label="errors of the layers",
-    caption=(
-        "Relative output error of each quantized layer on the calibration images, in order of execution (shortcut "
-        "convolutions before the others of their block): the Frobenius norm of the float layer's outputs less those "
-        "of the quantized network's layer, over that of the float layer's outputs. The quantized layer sees what the "
-        "quantized layers before it pass on, so errors that have piled up are in it. Logarithmic axis; mean over "
-        "seeds."
-    ),
-    shows="with_layer_errors",
-    table="layers",
-)
-
+FIGURE = Figure(shows="with_layer_errors", table="layers")
 read = SCHEMA.read
-
-
 LAYER = re.compile(r"layer(\d+)\.(\d+)\.(?:(downsample)|conv(\d+))")
 
 

@@ -1,4 +1,10 @@
-"""Figure: cost of each layer alone at each bit-width, one panel per network and quantizer."""
+"""Layers quantized alone.
+
+What each layer costs that alone is quantized: the Kullback-Leibler divergence of the predictions on the calibration
+images from those of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution,
+each on the inputs that the float network gives it. Bits under a budget are chosen by these numbers, or by the loss or
+accuracy beside them in the table.
+"""
 
 import numpy as np
 import pandas as pd
@@ -8,21 +14,8 @@ from kdq.recipe.path import parent, stages
 from kdq.report.figures import Figure, style
 from kdq.report.tables.sensitivities import SCHEMA
 
-FIGURE = Figure(
-    label="layers quantized alone",
-    caption=(
-        "What each layer costs that alone is quantized: the Kullback-Leibler divergence of the predictions on the "
-        "calibration images from those of the float network, on a logarithmic scale of colour, mean over seeds. "
-        "Layers in order of execution, each on the inputs that the float network gives it. Bits under a budget are "
-        "chosen by these numbers, or by the loss or accuracy beside them in the table."
-    ),
-    shows="measured",
-    table="sensitivity",
-)
-
+FIGURE = Figure(shows="measured", table="sensitivity")
 read = SCHEMA.read
-
-
 NAMES_INCHES = 0.75  # for the layers' names below a panel
 
 

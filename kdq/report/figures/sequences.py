@@ -1,4 +1,13 @@
-"""Figure: distance of each sequence of stages from the best one, by bits; and teachers against students."""
+"""Sequences of stages.
+
+Above, a panel for each number of bits: the star is the sequence of stages with the best mean validation accuracy among
+networks of one size, the dots are the others, at their test accuracy less that of the star. The thick bar is the 95 %
+interval over seeds, the thin one that over test images, neither corrected; a black dot is behind the star beyond noise
+after Holm's correction, an open one is within it, a grey one has a single seed and no verdict. A black star is beyond
+noise of all others at these bits. A broken line parts networks of different sizes. Below, the best quantized teacher
+less the best student, at the teacher's bits and among students whose files are no larger; left of a row stand the bits
+and the sizes of both.
+"""
 
 import math
 
@@ -7,24 +16,8 @@ import pandas as pd
 from kdq.report.figures import Figure, style
 from kdq.report.tables.sequences import SCHEMA
 
-FIGURE = Figure(
-    label="sequences of stages",
-    caption=(
-        "Above, a panel for each number of bits: the star is the sequence of stages with the best mean validation "
-        "accuracy among networks of one size, the dots are the others, at their test accuracy less that of the star. "
-        "The thick bar is the 95 % interval over seeds, the thin one that over test images, neither corrected; a "
-        "black dot is behind the star beyond noise after Holm's correction, an open one is within it, a grey one has "
-        "a single seed and no verdict. A black star is beyond noise of all others at these bits. A broken line parts "
-        "networks of different sizes. Below, the best quantized teacher less the best student, at the teacher's bits "
-        "and among students whose files are no larger; left of a row stand the bits and the sizes of both."
-    ),
-    shows="sequences",
-    table="sequences",
-)
-
+FIGURE = Figure(shows="sequences", table="sequences")
 read = SCHEMA.read
-
-
 MARK = {"color": "black", "markersize": 4.5, "linestyle": "none", "zorder": 4}
 OFFSET = 0.16  # of a row, between its two bars
 ROW_INCHES = 0.27

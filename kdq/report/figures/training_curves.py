@@ -1,23 +1,16 @@
-"""Figure: training loss and validation accuracy after each epoch, one line per trained model."""
+"""Training.
+
+Training loss and validation accuracy after each epoch. The loss is the sum of the method's own terms, so that its level
+compares epochs of one method, not methods. With several seeds the line is their mean and the band their range. Of a
+large grid over DKD's weights only what another cell builds on is shown. The axis of accuracy widens towards 100 %.
+"""
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from kdq.report.figures import Figure, curves, style
 
-FIGURE = Figure(
-    label="training",
-    caption=(
-        "Training loss and validation accuracy after each epoch. The loss is the sum of the method's own terms, so "
-        "that its level compares epochs of one method, not methods. With several seeds the line is their mean and the "
-        "band their range. Of a large grid over DKD's weights only what another cell builds on is shown. The axis of "
-        "accuracy widens towards 100 %."
-    ),
-    shows="trained",
-    cell_file="history.csv",
-    parameters=("quantized_networks",),
-)
-
+FIGURE = Figure(shows="trained", cell_file="history.csv", parameters=("quantized_networks",))
 read = curves.read
 
 

@@ -1,18 +1,13 @@
 """The table of all cells: one row per cell."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from kdq.errors import UserError
 from kdq.recipe.kinds import KINDS
 from kdq.recipe.path import join, name_of, stages
 from kdq.report import dkd_choice
 from kdq.report.bits import mean_bits, without_bits
-from kdq.report.tables.schema import Column, Schema
-
-if TYPE_CHECKING:
-    import pandas as pd
+from kdq.report.tables.schema import Column, Schema, bits_per_weight, count, number, share, text, truth
 
 PARTS = ("validation", "test")
 SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "quantized_weights")
@@ -27,8 +22,8 @@ MEASURES = {
 
 
 def _columns_of(part: str) -> dict[str, Column]:
-    return {f"{part}_images": Column("count", "images", f"size of the {part} part")} | {
-        f"{part}_{measure}": Column("number", unit, text.format(part), optional=measure.startswith("agreement"))
+    return {f"{part}_images": count(f"size of the {part} part", unit="images")} | {
+        f"{part}_{measure}": number(text.format(part), unit=unit, optional=measure.startswith("agreement"))
         for measure, (unit, text) in MEASURES.items()
     }
 
@@ -38,61 +33,51 @@ SCHEMA = Schema(
     "table",
     "one row per cell, and one per model that a cell descends from",
     {
-        "dataset": Column("text", "", "data set"),
-        "seed": Column("count", "", "seed of the cell's training and calibration"),
-        "recipe": Column("text", "", "path of the model: its stages, joined by `/`"),
-        "kind": Column("text", "", f"kind of the last stage: one of {KIND_NAMES}"),
-        "root": Column("text", "", "first stage"),
-        "network": Column("text", "", "the float network: the recipe up to the last stage that makes one"),
-        "method": Column("text", "", "last stage of `network`, as the recipe spells it"),
-        "method_name": Column("text", "", "the name in `method`"),
-        "alpha": Column("number", "", "weight of the target class if `method_name` is `dkd`, else empty", True),
-        "beta": Column("number", "", "weight of the other classes if `method_name` is `dkd`, else empty", True),
-        "chosen": Column(
-            "truth",
-            "",
+        "dataset": text("data set"),
+        "seed": count("seed of the cell's training and calibration"),
+        "recipe": text("path of the model: its stages, joined by `/`"),
+        "kind": text(f"kind of the last stage: one of {KIND_NAMES}"),
+        "root": text("first stage"),
+        "network": text("the float network: the recipe up to the last stage that makes one"),
+        "method": text("last stage of `network`, as the recipe spells it"),
+        "method_name": text("the name in `method`"),
+        "alpha": number("weight of the target class if `method_name` is `dkd`, else empty", optional=True),
+        "beta": number("weight of the other classes if `method_name` is `dkd`, else empty", optional=True),
+        "chosen": truth(
             "`true` for the cell of the grid over `alpha` and `beta` with the best mean validation accuracy (among "
             "equals the least validation cross entropy), `false` for the others; empty outside the grid",
-            True,
+            optional=True,
         ),
-        "quantizer": Column(
-            "text",
-            "",
+        "quantizer": text(
             "the stages after `network`, joined by `+`, without their bits, of a budget the word alone; `none` for a "
-            "float model",
+            "float model"
         ),
-        "quantizer_name": Column("text", "", "the names in `quantizer`"),
-        "bits": Column(
-            "bits",
-            "bits per weight",
+        "quantizer_name": text("the names in `quantizer`"),
+        "bits": bits_per_weight(
             "bits of the alphabet, their mean over the weights if layers differ; 32 for a float model, even with the "
-            "random head of `ntklc`",
+            "random head of `ntklc`"
         ),
-        "levels": Column(
-            "text", "", "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a model without alphabets", True
+        "levels": text(
+            "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a model without alphabets", optional=True
         ),
         **_columns_of("validation"),
         **_columns_of("test"),
-        "file_bytes": Column("count", "bytes", "size of the model's file"),
-        "entropy_bytes": Column(
-            "count",
-            "bytes",
+        "file_bytes": count("size of the model's file", unit="bytes"),
+        "entropy_bytes": count(
             "size of the file's archive, in which the codes are entropy coded; empty for a float model",
-            True,
+            unit="bytes",
+            optional=True,
         ),
-        "nominal_bits": Column(
-            "number",
-            "bits per weight",
+        "nominal_bits": number(
             "mean over the quantized weights of log2 of their alphabet's levels; 32 for a float model",
+            unit="bits per weight",
         ),
-        "parameters": Column("count", "", "parameters of the network"),
-        "quantized_weights": Column("count", "", "weights that are stored as codes; 0 for a float model"),
-        "mean_relative_layer_error": Column(
-            "number",
-            "share of 1",
+        "parameters": count("parameters of the network"),
+        "quantized_weights": count("weights that are stored as codes; 0 for a float model"),
+        "mean_relative_layer_error": share(
             "mean over the quantized layers of the relative output error on the calibration images; empty for a float "
             "model and for one that was trained after it was quantized",
-            True,
+            optional=True,
         ),
     },
 )

@@ -1,10 +1,7 @@
 """The table of comparisons: for pairs of recipes the difference of test accuracy, and whether it may be chance."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from kdq.errors import UserError
 from kdq.evaluate.significance import Outcome, bootstrap_images, holm, paired, welch
@@ -12,79 +9,62 @@ from kdq.recipe.kinds import KINDS
 from kdq.recipe.path import Cell, name_of, parent, stages
 from kdq.report import pairs
 from kdq.report.bits import nearest_tenth
-from kdq.report.tables.schema import Column, Schema
+from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text, truth
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kdq.report.answers import Answers
+Answers = dict[Cell, np.ndarray]  # for each cell whether each test image is classified correctly, boolean (M,)
 
 SIGNIFICANT = 0.05
 SINGLE_SEED = "single seed: the bootstrap speaks of other test images alone, nothing of other seeds"
 
 STATISTICS = {
-    "design": Column(
-        "text",
-        "",
+    "design": text(
         "`own teacher`: a teacher per seed; `shared teacher`: one for all seeds (`teacher,seed=0/...`), so that the "
-        "row does not generalize to other teachers; `own and shared teacher`: one of each",
+        "row does not generalize to other teachers; `own and shared teacher`: one of each"
     ),
-    "seeds": Column("count", "", "number of seeds that both models have"),
-    "test_images": Column("count", "images", "size of the test part"),
-    "difference": Column(
-        "number", "share of 1", "accuracy of `recipe` less that of `other`, test part, mean over the seeds"
-    ),
-    "test": Column(
-        "text",
-        "",
+    "seeds": count("number of seeds that both models have"),
+    "test_images": count("size of the test part", unit="images"),
+    "difference": share("accuracy of `recipe` less that of `other`, test part, mean over the seeds"),
+    "test": text(
         "t test over seeds: `paired` if both descend from one model under each seed (the same teacher, the same float "
         "network), or one from the other; else `Welch`; empty for one seed",
-        True,
+        optional=True,
     ),
-    "low": Column("number", "share of 1", "95% interval of the difference over seeds, by `test`, lower end", True),
-    "high": Column("number", "share of 1", "its upper end", True),
-    "p_welch": Column(
-        "number", "", "p-value of Welch's t test over seeds, two-sided; empty if neither model has a spread", True
+    "low": share("95% interval of the difference over seeds, by `test`, lower end", optional=True),
+    "high": share("its upper end", optional=True),
+    "p_welch": number(
+        "p-value of Welch's t test over seeds, two-sided; empty if neither model has a spread", optional=True
     ),
-    "p_paired": Column(
-        "number", "", "p-value of the paired t test over seeds, two-sided; empty if all differences are equal", True
+    "p_paired": number(
+        "p-value of the paired t test over seeds, two-sided; empty if all differences are equal", optional=True
     ),
-    "p_holm": Column("number", "", "p-value of `test`, corrected by Holm within this data set and family", True),
-    "image_low": Column(
-        "number", "share of 1", "95% interval of the difference over test images, by the paired bootstrap, lower end"
-    ),
-    "image_high": Column("number", "share of 1", "its upper end"),
-    "p_images": Column("number", "", "p-value of the paired bootstrap over test images, two-sided"),
-    "p_images_holm": Column("number", "", "`p_images`, corrected by Holm within this data set and family"),
-    "within_noise": Column(
-        "truth",
-        "",
+    "p_holm": number("p-value of `test`, corrected by Holm within this data set and family", optional=True),
+    "image_low": share("95% interval of the difference over test images, by the paired bootstrap, lower end"),
+    "image_high": share("its upper end"),
+    "p_images": number("p-value of the paired bootstrap over test images, two-sided"),
+    "p_images_holm": number("`p_images`, corrected by Holm within this data set and family"),
+    "within_noise": truth(
         f"`false` if `p_holm` and `p_images_holm` are both below {SIGNIFICANT}, else `true`; empty if no test over "
         "seeds is possible",
-        True,
+        optional=True,
     ),
-    "note": Column(
-        "text",
-        "",
+    "note": text(
         "limits of the row: a single seed, the same difference under all seeds, one model under all seeds",
-        True,
+        optional=True,
     ),
 }
 SCHEMA = Schema(
     "comparisons",
     "one row per data set and pair of recipes",
     {
-        "dataset": Column("text", "", "data set"),
-        "family": Column(
-            "text",
-            "",
+        "dataset": text("data set"),
+        "family": text(
             "`baseline`: float networks against `hard` (without one, the first root); `float`: among themselves; "
             "`networks`: quantized ones by one quantizer at the same bits; `quantizers`: of one network at the same "
-            f"bits. In a group of more than {pairs.ALL_PAIRS_UP_TO} models each is compared with the first alone",
+            f"bits. In a group of more than {pairs.ALL_PAIRS_UP_TO} models each is compared with the first alone"
         ),
-        "recipe": Column("text", "", "the model"),
-        "other": Column("text", "", "the model that it is compared with"),
-        "bits": Column("bits", "bits per weight", "bits of both, to a tenth; 32 for float models"),
+        "recipe": text("the model"),
+        "other": text("the model that it is compared with"),
+        "bits": bits_per_weight("bits of both, to a tenth; 32 for float models"),
         **STATISTICS,
     },
 )
@@ -186,8 +166,6 @@ def _note(recipe: str, reference: str, seeds: int, over_seeds: Outcome) -> str |
 
 def corrected(comparisons: list[dict], family: list[str]) -> pd.DataFrame:
     """Return the rows with Holm's corrections and the verdict; rows that agree in ``family`` are one family."""
-    import pandas as pd
-
     table = pd.DataFrame(comparisons, columns=None if comparisons else [*family, *STATISTICS])
     for column in ("p_holm", "p_images_holm"):
         table[column] = table[column].astype("float64")

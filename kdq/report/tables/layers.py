@@ -1,42 +1,31 @@
 """The table of layers: one row per quantized layer of a cell."""
 
-from __future__ import annotations
+import pandas as pd
 
-from typing import TYPE_CHECKING
-
-from kdq.report.tables.schema import Column, Schema
-
-if TYPE_CHECKING:
-    import pandas as pd
+from kdq.report.tables.schema import Schema, count, number, share, text
 
 SCHEMA = Schema(
     "layers",
     "one row per quantized layer of a cell",
     {
-        "dataset": Column("text", "", "data set"),
-        "seed": Column("count", "", "seed of the cell's calibration"),
-        "recipe": Column("text", "", "path of the model: its stages, joined by `/`"),
-        "layer": Column("text", "", "name of the layer in the network"),
-        "weights": Column("count", "", "weights of the layer"),
-        "bits": Column(
-            "count", "bits per weight", "bits of the layer's alphabet; empty for a random layer of `ntklc`", True
+        "dataset": text("data set"),
+        "seed": count("seed of the cell's calibration"),
+        "recipe": text("path of the model: its stages, joined by `/`"),
+        "layer": text("name of the layer in the network"),
+        "weights": count("weights of the layer"),
+        "bits": count(
+            "bits of the layer's alphabet; empty for a random layer of `ntklc`", unit="bits per weight", optional=True
         ),
-        "levels": Column(
-            "text", "", "kind of alphabet (`2^b`, `2^b-1`, `paper`), or `ternary` for a random layer", True
-        ),
-        "scale": Column(
-            "number",
-            "",
+        "levels": text("kind of alphabet (`2^b`, `2^b-1`, `paper`), or `ternary` for a random layer", optional=True),
+        "scale": number(
             "the C of the steps: the largest code times the step is C times the weights' radius; mean over the rows; "
             "empty if the steps were trained afterwards",
-            True,
+            optional=True,
         ),
-        "relative_error": Column(
-            "number",
-            "share of 1",
+        "relative_error": share(
             "||X W' - X~ Q'|| / ||X W'|| (Frobenius) of the layer's outputs on the calibration images; empty if the "
             "codes were trained afterwards",
-            True,
+            optional=True,
         ),
     },
 )

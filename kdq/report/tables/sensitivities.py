@@ -1,31 +1,25 @@
 """The table of sensitivities: one row per layer and bit-width, for every network whose layers were quantized alone."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from kdq.quantize.bits import sensitivity_table as measurements
 from kdq.recipe.path import Cell
-from kdq.report.tables.schema import Column, Schema
-
-if TYPE_CHECKING:
-    import pandas as pd
+from kdq.report.tables.schema import Column, Schema, count, text
 
 TYPES = {"str": "text", "int": "count", "float": "number"}
 SCHEMA = Schema(
     "sensitivity",
     "one row per layer and bit-width, if a budget or `order=greedy` asks for it",
     {
-        "dataset": Column("text", "", "data set"),
-        "seed": Column("count", "", "seed of the calibration"),
-        "recipe": Column(
-            "text",
-            "",
-            "path of the network, and last the quantizer of its layers: `teacher/kd/gpfq` is `teacher/kd` by `gpfq`",
+        "dataset": text("data set"),
+        "seed": count("seed of the calibration"),
+        "recipe": text(
+            "path of the network, and last the quantizer of its layers: `teacher/kd/gpfq` is `teacher/kd` by `gpfq`"
         ),
         **{
-            field.name: Column(TYPES[getattr(field.type, "__name__", field.type)], "", measurements.COLUMNS[field.name])
+            field.name: Column(TYPES[getattr(field.type, "__name__", field.type)], measurements.COLUMNS[field.name])
             for field in fields(measurements.Measurement)
         },
     },

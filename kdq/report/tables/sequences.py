@@ -5,19 +5,13 @@ bits alone. The winner is chosen by validation accuracy and compared by test acc
 the comparison. A model whose layers differ in bits has no one number of bits: it takes part at equal bytes alone.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.recipe.path import join, keys_of, name_of, stages
 from kdq.report.tables import comparisons, summary
-from kdq.report.tables.schema import Column, Schema
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kdq.report.answers import Answers
+from kdq.report.tables.comparisons import Answers
+from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text
 
 SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers
 DESCRIBED = ("bits", "sequence", "recipe", "epochs", "parameters", "test_top1_mean", "file_bytes_mean")
@@ -26,38 +20,34 @@ SCHEMA = Schema(
     "sequences",
     "at each number of bits the best sequence of stages against each other one",
     {
-        "dataset": Column("text", "", "data set"),
-        "question": Column(
-            "text",
-            "",
+        "dataset": text("data set"),
+        "question": text(
             "`order`: at these bits, does the best sequence for a size of network beat this one? `teacher at equal "
             "bits`: does the best quantized teacher beat the best student at its bits? `teacher at equal bytes`: does "
             "it beat the best student, of any bits or float, whose file is no larger (2% are allowed)? Teachers are "
-            "the networks that students are distilled from. Best is always by mean accuracy on the validation part",
+            "the networks that students are distilled from. Best is always by mean accuracy on the validation part"
         ),
-        "bits": Column("bits", "bits per weight", "bits of `recipe`"),
-        "other_bits": Column("bits", "bits per weight", "bits of `other`; 32 for a float model"),
-        "sequence": Column("text", "", "`recipe` without its bits"),
-        "other_sequence": Column("text", "", "`other` without its bits"),
-        "recipe": Column("text", "", "the model"),
-        "other": Column("text", "", "the model that it is compared with"),
-        "epochs": Column("count", "epochs", "training of the network of `recipe`, as a float network and since"),
-        "other_epochs": Column("count", "epochs", "that of `other`"),
-        "parameters": Column("count", "", "parameters of the network of `recipe`"),
-        "other_parameters": Column("count", "", "that of `other`"),
-        "test_top1_mean": Column("number", "share of 1", "mean over the seeds: accuracy of `recipe` on the test part"),
-        "other_test_top1_mean": Column("number", "share of 1", "that of `other`"),
-        "file_bytes_mean": Column("number", "bytes", "mean over the seeds: size of the file of `recipe`"),
-        "other_file_bytes_mean": Column("number", "bytes", "that of `other`"),
+        "bits": bits_per_weight("bits of `recipe`"),
+        "other_bits": bits_per_weight("bits of `other`; 32 for a float model"),
+        "sequence": text("`recipe` without its bits"),
+        "other_sequence": text("`other` without its bits"),
+        "recipe": text("the model"),
+        "other": text("the model that it is compared with"),
+        "epochs": count("training of the network of `recipe`, as a float network and since", unit="epochs"),
+        "other_epochs": count("that of `other`", unit="epochs"),
+        "parameters": count("parameters of the network of `recipe`"),
+        "other_parameters": count("that of `other`"),
+        "test_top1_mean": share("mean over the seeds: accuracy of `recipe` on the test part"),
+        "other_test_top1_mean": share("that of `other`"),
+        "file_bytes_mean": number("mean over the seeds: size of the file of `recipe`", unit="bytes"),
+        "other_file_bytes_mean": number("that of `other`", unit="bytes"),
         **comparisons.STATISTICS,
-        "p_holm": Column(
-            "number",
-            "",
+        "p_holm": number(
             "p-value of `test`, corrected by Holm: for `order` for all that are compared with one winner, else for all "
             "bits of this data set and question",
-            True,
+            optional=True,
         ),
-        "p_images_holm": Column("number", "", "`p_images`, corrected by Holm in the same way"),
+        "p_images_holm": number("`p_images`, corrected by Holm in the same way"),
     },
 )
 

@@ -1,16 +1,12 @@
 """The summary over seeds: the mean and standard deviation of the main measures per data set and recipe."""
 
-from __future__ import annotations
-
 from statistics import fmean
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from kdq.report.pairs import shares_root
 from kdq.report.tables.cells import SCHEMA as CELLS
-from kdq.report.tables.schema import Column, Schema
-
-if TYPE_CHECKING:
-    import pandas as pd
+from kdq.report.tables.schema import Column, Schema, count, number, text
 
 IDENTITY = (
     *("dataset", "recipe", "kind", "root", "network", "method", "method_name", "alpha", "beta", "chosen"),
@@ -26,12 +22,12 @@ SINGLE_SEED = "single seed"
 
 def _mean_of(measure: str) -> Column:
     column = CELLS.columns[measure]
-    return Column("number", column.unit, f"mean over the seeds: {column.meaning}", column.optional)
+    return number(f"mean over the seeds: {column.meaning}", unit=column.unit, optional=column.optional)
 
 
 def _deviation_of(measure: str) -> Column:
     text = f"sample standard deviation of `{measure}`; empty for one seed"
-    return Column("number", CELLS.columns[measure].unit, text, optional=True)
+    return number(text, unit=CELLS.columns[measure].unit, optional=True)
 
 
 SCHEMA = Schema(
@@ -39,8 +35,8 @@ SCHEMA = Schema(
     "one row per data set and recipe, over all seeds",
     {name: CELLS.columns[name] for name in IDENTITY}
     | {
-        "seeds": Column("count", "", "number of seeds; 1 for a root that all seeds share, one model"),
-        "note": Column("text", "", f"`{SINGLE_SEED}`, `mean of N seeds`, or `one model for N seeds`"),
+        "seeds": count("number of seeds; 1 for a root that all seeds share, one model"),
+        "note": text(f"`{SINGLE_SEED}`, `mean of N seeds`, or `one model for N seeds`"),
     }
     | {f"{measure}_mean": _mean_of(measure) for measure in MEASURES}
     | {f"{measure}_std": _deviation_of(measure) for measure in MEASURES},
