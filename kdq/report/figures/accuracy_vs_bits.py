@@ -1,11 +1,11 @@
 """Accuracy against bits.
 
-Test accuracy against bits a weight, one panel a network; the other networks' lines are behind it in grey. The
+Test accuracy against bits per weight, one panel per network, with the lines of all other networks in grey. The
 horizontal line is the float network. The axis widens towards 100 %, so that differences of a per cent between good
-networks show next to the collapse at few bits. Bars are the sample standard deviation over seeds, where there are
-several. Points of two quantizers at one width are drawn side by side.
+networks are visible beside the collapse at few bits. Bars are the sample standard deviation over seeds, if there are
+several. Points of two quantizers at one width are drawn side by side. If there are too many quantizers for lines alone,
+colours tell them apart instead of networks.
 """
-# A panel's title names its network, so colours tell the quantizers apart if there are too many for lines alone.
 
 import math
 
@@ -17,6 +17,7 @@ from kdq.report.tables.summary import SCHEMA
 
 FIGURE = Figure(shows="quantized", table="summary")
 read = SCHEMA.read
+
 FLOAT = 32
 ASIDE = 0.09  # from one quantizer's point to the next, in units of the axis
 COLUMNS = 3  # of panels

@@ -1,10 +1,10 @@
 """Accuracy against size.
 
-Test accuracy against the size of the model's file, on a logarithmic axis. No other point is more accurate than one on
-the Pareto front and as small, or as accurate and smaller; up to 2 % more bytes count as the same size. The front is
-numbered and named on the right. The front is read off the test accuracy: a description of this study, not a choice that
-was validated. The axis widens towards 100 %, so that differences of a per cent between good networks show next to the
-collapse at few bits. Bars are the sample standard deviation over seeds, where there are several.
+Test accuracy against the size of the model's file, on a logarithmic axis. No point is more accurate than one on the
+Pareto front and as small, or as accurate and smaller; up to 2 % more bytes count as the same size. The front is
+numbered, with names on the right. It is read off the test accuracy: a description of this study, not a validated
+choice. The axis widens towards 100 %, so that differences of a per cent between good networks are visible beside the
+collapse at few bits. Bars are the sample standard deviation over seeds, if there are several.
 """
 
 import pandas as pd
@@ -16,6 +16,7 @@ from kdq.report.tables.summary import SCHEMA
 
 FIGURE = Figure(shows="recipes", table="summary")
 read = SCHEMA.read
+
 SAME_SIZE = 0.02  # files of equal networks differ by the names in their headers, which is no reason to prefer one
 
 

@@ -1,11 +1,11 @@
 """Differences between students.
 
 Differences of test accuracy between the float students and the baseline, the student trained on labels alone (without
-one, the first root), in percentage points. The thick bar is the 95 % interval over seeds by the t test that the table
-of comparisons names, the thin one with caps the 95 % interval over test images by the paired bootstrap. Neither bar is
+one, the first root), in percentage points. The thick bar is the 95 % interval over seeds by the t test named in the
+table of comparisons, the thin one with caps the 95 % interval over test images by the paired bootstrap. Neither bar is
 corrected for the number of comparisons; the p-value on the right is, by Holm: the larger of the two. A black mark is a
-difference beyond noise in both, an open one is within it. With a single seed there is only the interval over images,
-which says nothing of other seeds: the mark is grey, and there is no verdict. The table has every pair.
+difference beyond noise in both, an open one is within it. A single seed gives only the interval over images, which does
+not generalize to other seeds: the mark is grey, without a verdict. The table has every pair.
 """
 
 import math
@@ -19,6 +19,7 @@ from kdq.report.tables.comparisons import SCHEMA
 
 FIGURE = Figure(shows="students", table="comparisons")
 read = SCHEMA.read
+
 _OFFSET = 0.17  # of a row, between its two bars
 _DOT = {"color": "black", "marker": "o", "markersize": 5, "linestyle": "none"}
 

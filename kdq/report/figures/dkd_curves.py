@@ -1,7 +1,8 @@
 """DKD over its weights, by epoch.
 
-Validation accuracy after each epoch of DKD, for each weight of the label's class (alpha) and of the other classes
-(beta). With several seeds the line is their mean and the band their range. The axis of accuracy widens towards 100 %.
+Validation accuracy after each epoch of DKD, one panel per weight of the label's class (alpha), one line per weight of
+the other classes (beta). With several seeds the line is their mean and the band their range. The axis of accuracy
+widens towards 100 %.
 """
 
 import pandas as pd

@@ -1,8 +1,8 @@
 """DKD over its weights.
 
-Test accuracy over DKD's two weights, mean over seeds, ± the sample standard deviation where there are several. The
-framed pair has the highest validation accuracy, of equal ones the lowest validation cross entropy; the test part had no
-say in it.
+Test accuracy over DKD's two weights, mean over seeds, ± the sample standard deviation if there are several. The framed
+pair has the highest validation accuracy, among equals the lowest validation cross entropy; the test part is not used
+for the choice.
 """
 
 import math

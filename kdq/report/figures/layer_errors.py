@@ -2,8 +2,8 @@
 
 Relative output error of each quantized layer on the calibration images, in order of execution (shortcut convolutions
 before the others of their block): the Frobenius norm of the float layer's outputs less those of the quantized network's
-layer, over that of the float layer's outputs. The quantized layer sees what the quantized layers before it pass on, so
-errors that have piled up are in it. Logarithmic axis; mean over seeds.
+layer, over that of the float layer's outputs. The quantized layer gets the outputs of the quantized layers before it,
+so accumulated errors are included. Logarithmic axis; mean over seeds.
 """
 
 import re
@@ -19,6 +19,7 @@ from kdq.report.tables.layers import SCHEMA
 
 FIGURE = Figure(shows="with_layer_errors", table="layers")
 read = SCHEMA.read
+
 LAYER = re.compile(r"layer(\d+)\.(\d+)\.(?:(downsample)|conv(\d+))")
 
 

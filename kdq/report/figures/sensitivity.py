@@ -1,9 +1,9 @@
 """Layers quantized alone.
 
-What each layer costs that alone is quantized: the Kullback-Leibler divergence of the predictions on the calibration
-images from those of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution,
-each on the inputs that the float network gives it. Bits under a budget are chosen by these numbers, or by the loss or
-accuracy beside them in the table.
+Cost of quantizing each layer alone: the Kullback-Leibler divergence of the predictions on the calibration images from
+those of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution, each on its
+inputs in the float network. Bits under a budget are chosen by these numbers, or by the loss or accuracy beside them in
+the table.
 """
 
 import numpy as np
@@ -16,6 +16,7 @@ from kdq.report.tables.sensitivities import SCHEMA
 
 FIGURE = Figure(shows="measured", table="sensitivity")
 read = SCHEMA.read
+
 NAMES_INCHES = 0.75  # for the layers' names below a panel
 
 

@@ -1,12 +1,12 @@
 """Sequences of stages.
 
-Above, a panel for each number of bits: the star is the sequence of stages with the best mean validation accuracy among
-networks of one size, the dots are the others, at their test accuracy less that of the star. The thick bar is the 95 %
+Above, one panel per number of bits: the star is the sequence of stages with the best mean validation accuracy among
+networks of one size, the dots are its rivals, at their test accuracy less that of the star. The thick bar is the 95 %
 interval over seeds, the thin one that over test images, neither corrected; a black dot is behind the star beyond noise
 after Holm's correction, an open one is within it, a grey one has a single seed and no verdict. A black star is beyond
-noise of all others at these bits. A broken line parts networks of different sizes. Below, the best quantized teacher
-less the best student, at the teacher's bits and among students whose files are no larger; left of a row stand the bits
-and the sizes of both.
+noise of all rivals at these bits. A broken line separates networks of different sizes. Below, the best quantized
+teacher less the best student, at the teacher's bits and among students whose files are no larger; on the left of a row
+are the bits and sizes of both.
 """
 
 import math
@@ -18,6 +18,7 @@ from kdq.report.tables.sequences import SCHEMA
 
 FIGURE = Figure(shows="sequences", table="sequences")
 read = SCHEMA.read
+
 MARK = {"color": "black", "markersize": 4.5, "linestyle": "none", "zorder": 4}
 OFFSET = 0.16  # of a row, between its two bars
 ROW_INCHES = 0.27

@@ -1,8 +1,9 @@
 """Training.
 
-Training loss and validation accuracy after each epoch. The loss is the sum of the method's own terms, so that its level
-compares epochs of one method, not methods. With several seeds the line is their mean and the band their range. Of a
-large grid over DKD's weights only what another cell builds on is shown. The axis of accuracy widens towards 100 %.
+Training loss and validation accuracy after each epoch, one line per trained model. The loss is the sum of the method's
+terms, so that its level compares epochs of one method, not methods. With several seeds the line is their mean and the
+band their range. Of a large grid over DKD's weights only models with descendants are shown. The axis of accuracy widens
+towards 100 %.
 """
 
 import pandas as pd

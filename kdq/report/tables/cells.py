@@ -91,7 +91,7 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> pd.DataFrame:
     """
     for recipe in {cell["recipe"] for cell in cells}:
         if unknown := {name_of(stage) for stage in stages(recipe)} - kinds.keys():
-            raise UserError(f"metrics of {recipe!r}: the stage {min(unknown)!r} is none of the study's")
+            raise UserError(f"metrics of {recipe!r}: the stage {min(unknown)!r} is not in the study")
     keys = {(cell["dataset"], cell["seed"], cell["recipe"]): cell["keys"] for cell in cells}
     if len(keys) < len(cells):
         raise UserError(f"metrics of {len(cells):,} files: found {len(keys):,} cells, expected each cell once")

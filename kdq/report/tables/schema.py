@@ -72,8 +72,8 @@ class Schema:
             _, pattern, expected = TYPES[column.type]
             allowed = fields[name].str.fullmatch(pattern) | (column.optional & (fields[name] == ""))
             if not allowed.all():
-                line, found = allowed.argmin() + 2, shown(fields[name][allowed.argmin()])
-                raise UserError(f"{path}: column {name!r}, row {line}: found {found}, expected {expected}")
+                line, value = allowed.argmin() + 2, shown(fields[name][allowed.argmin()])
+                raise UserError(f"{path}: column {name!r}, row {line}: found {value}, expected {expected}")
             if column.type == "truth":
                 fields[name] = fields[name].map({"true": True, "false": False})
         return self.frame(fields.where(fields != ""))

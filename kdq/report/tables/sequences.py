@@ -2,7 +2,7 @@
 
 A sequence is a recipe without the bits of the model that it ends with, so that the models of one sequence differ in
 bits alone. The winner is chosen by validation accuracy and compared by test accuracy: chance in the choice is not in
-the comparison. A model whose layers differ in bits has no one number of bits: it takes part at equal bytes alone.
+the comparison. A model whose layers differ in bits has no one number of bits: it is compared at equal bytes alone.
 """
 
 import pandas as pd
@@ -60,10 +60,10 @@ def sequence(recipe: str, bits: float) -> str:
     >>> sequence("teacher/gpfq,bits=8/kd/gpfq,bits=2,levels=2^b", 2)
     'teacher/gpfq,bits=8/kd/gpfq,levels=2^b'
     """
-    own = f"{bits:g}"
+    bits_pair = ("bits", f"{bits:g}")
     parts = []
     for stage in stages(recipe):
-        pairs = [f"{key}={value}" for key, value in keys_of(stage).items() if (key, value) != ("bits", own)]
+        pairs = [f"{key}={value}" for key, value in keys_of(stage).items() if (key, value) != bits_pair]
         parts.append(",".join([name_of(stage), *pairs]))
     return join(*parts)
 
@@ -73,7 +73,7 @@ def rows(table: pd.DataFrame, kinds: dict[str, str], epochs: dict[str, int], cor
 
     ``epochs`` is for every recipe how long its network was trained.
     """
-    found = []
+    compared = []
     for dataset, group in table.groupby("dataset"):
         models = _models(group, epochs)
         for question, model, rival in [*orders(models), *against_teachers(models)]:
@@ -82,8 +82,8 @@ def rows(table: pd.DataFrame, kinds: dict[str, str], epochs: dict[str, int], cor
                 pair |= {f"other_{name}": rival[name] for name in DESCRIBED if name != "recipe"}
                 pair |= {name: model[name] for name in DESCRIBED}
                 pair["winner"] = model.recipe if question == "order" else ""
-                found.append(pair | comparisons.difference(pair, kinds, seeds, correct))
-    return SCHEMA.frame(comparisons.corrected(found, ["dataset", "question", "winner"]))
+                compared.append(pair | comparisons.difference(pair, kinds, seeds, correct))
+    return SCHEMA.frame(comparisons.corrected(compared, ["dataset", "question", "winner"]))
 
 
 def _models(table: pd.DataFrame, epochs: dict[str, int]) -> pd.DataFrame:
@@ -117,23 +117,23 @@ def best(models: pd.DataFrame) -> pd.Series:
 
 def orders(models: pd.DataFrame) -> list[Pair]:
     """Return at each number of bits, among networks of one size, the best quantized model against each other one."""
-    found = []
+    pairs = []
     for _, group in models[models.has_bits].groupby(["bits", "parameters"]):
         winner = best(group)
         rivals = group[group.recipe != winner.recipe].sort_values("recipe")
-        found += [("order", winner, rival) for _, rival in rivals.iterrows()]
-    return found
+        pairs += [("order", winner, rival) for _, rival in rivals.iterrows()]
+    return pairs
 
 
 def against_teachers(models: pd.DataFrame) -> list[Pair]:
     """Return at each number of bits the best quantized teacher against the best student at these bits and bytes."""
     students = models[~models.is_teacher]
-    found = []
+    pairs = []
     for bits, teachers in models[models.is_teacher & models.has_bits].groupby("bits"):
         teacher = best(teachers)
         rivals = {
             "teacher at equal bits": students[students.has_bits & (students.bits == bits)],
             "teacher at equal bytes": students[students.file_bytes_mean <= (1 + SAME_SIZE) * teacher.file_bytes_mean],
         }
-        found += [(question, teacher, best(group)) for question, group in rivals.items() if len(group)]
-    return found
+        pairs += [(question, teacher, best(group)) for question, group in rivals.items() if len(group)]
+    return pairs

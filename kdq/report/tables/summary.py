@@ -51,7 +51,7 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     shared = (table.kind == "root") & table.recipe.map(shares_root)
     rows = table[~(shared & table.duplicated(model))].astype(dict.fromkeys(MEASURES, "float64")).groupby(model)
     summary = rows[list(IDENTITY)].head(1).set_index(model, drop=False)
-    summary["bits"] = rows.bits.agg(fmean)  # under a budget each seed's network has its own
+    summary["bits"] = rows.bits.agg(fmean)  # under a budget they differ from seed to seed
     summary["seeds"] = rows.size()
     summary["note"] = [_note(seeds, count) for seeds, count in zip(summary.seeds, counts, strict=True)]
     for measure in MEASURES:
