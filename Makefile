@@ -12,7 +12,7 @@ export PATH
 
 run: $(READY)
 	snakemake --cores $(CORES)
-	@python -m kdq.report.places
+	@python -m kdq.report.result_files
 
 # A file's tests share a worker. Without --no-loadscope-reorder the longest files would run last (tests/conftest.py).
 PARALLEL := --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
@@ -52,7 +52,7 @@ format: $(READY)
 # what is written from the code: the schema and the page of all keys
 docs: $(READY)
 	python -m kdq.study.config
-	python -m kdq.report.columns
+	python -m kdq.report.docs
 
 # pin the dependencies of pyproject.toml in requirements.txt and envs/
 pins: $(READY)

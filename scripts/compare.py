@@ -3,14 +3,14 @@
 from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import record
-    from kdq.report.tables import cells as table
-    from kdq.report.tables import comparisons
+    from kdq.report import answers, record
+    from kdq.report.tables import cells, comparisons
 
-    job = snakemake.params.job
+    job, source = snakemake.params.job, snakemake.input
     check_code(job["code"], "scripts/compare.py")
-    correct = comparisons.read_correct(snakemake.input.data, snakemake.input.predictions)
-    rows = comparisons.rows(table.read(snakemake.input.table), job["kinds"], correct)
-    table.write(snakemake.output.comparisons, comparisons.COLUMNS, rows)
-    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)
+    table, correct = cells.SCHEMA.read(source.table), answers.read(source.data, source.predictions)
+    answers.check_rows(source.table, table, correct)
+    rows = comparisons.rows(table, job["kinds"], correct)
+    comparisons.SCHEMA.write(snakemake.output.comparisons, rows)
+    record.write(snakemake.output.record, job, source, snakemake.output)
     log(f"{len(rows):,} comparisons")

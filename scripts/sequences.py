@@ -3,14 +3,14 @@
 from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import record
-    from kdq.report.tables import cells as table
-    from kdq.report.tables import comparisons, sequences
+    from kdq.report import answers, record
+    from kdq.report.tables import cells, sequences
 
-    job = snakemake.params.job
+    job, source = snakemake.params.job, snakemake.input
     check_code(job["code"], "scripts/sequences.py")
-    correct = comparisons.read_correct(snakemake.input.data, snakemake.input.predictions)
-    rows = sequences.rows(table.read(snakemake.input.table), job["kinds"], job["epochs"], correct)
-    table.write(snakemake.output.sequences, sequences.COLUMNS, rows)
-    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)
+    table, correct = cells.SCHEMA.read(source.table), answers.read(source.data, source.predictions)
+    answers.check_rows(source.table, table, correct)
+    rows = sequences.rows(table, job["kinds"], job["epochs"], correct)
+    sequences.SCHEMA.write(snakemake.output.sequences, rows)
+    record.write(snakemake.output.record, job, source, snakemake.output)
     log(f"{len(rows):,} comparisons")

@@ -3,16 +3,15 @@
 from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    from kdq.report import record
-    from kdq.report.tables import cells as table
-    from kdq.report.tables import layers, summary
+    from kdq.report import metrics, record
+    from kdq.report.tables import cells, layers, summary
 
-    job = snakemake.params.job
+    job, output = snakemake.params.job, snakemake.output
     check_code(job["code"], "scripts/table.py")
-    cells = [table.read_metrics(path) for path in snakemake.input.metrics]
-    rows = table.rows(cells, job["kinds"], job["dkd_grid"])
-    table.write(snakemake.output.table, table.COLUMNS, rows)
-    table.write(snakemake.output.summary, summary.COLUMNS, summary.summarize(rows))
-    table.write(snakemake.output.layers, layers.COLUMNS, layers.rows(cells))
-    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)
-    log(f"{len(rows):,} cells")
+    of_cells = [metrics.read(path) for path in snakemake.input.metrics]
+    table = cells.rows(of_cells, job["kinds"], job["dkd_grid"])
+    cells.SCHEMA.write(output.table, table)
+    summary.SCHEMA.write(output.summary, summary.summarize(table))
+    layers.SCHEMA.write(output.layers, layers.rows(of_cells))
+    record.write(output.record, job, snakemake.input, output)
+    log(f"{len(table):,} cells")

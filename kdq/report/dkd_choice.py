@@ -1,32 +1,22 @@
-"""The choice of DKD's alpha and beta: on the validation part alone."""
+"""The choice of DKD's alpha and beta, on the validation part alone."""
+
+from __future__ import annotations
 
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from kdq.errors import UserError
+if TYPE_CHECKING:
+    import pandas as pd
 
-Point = tuple[float, float]
-
-
-def by_weights(cells: list[dict]) -> dict[Point, list[dict]]:
-    """Metrics of DKD's cells by their (alpha, beta)."""
-    found: dict[Point, list[dict]] = {}
-    for metrics in cells:
-        if not {"alpha", "beta"} <= metrics["keys"].keys():
-            raise UserError(f"metrics of {metrics['recipe']!r}: no alpha and beta, expected the keys of dkd")
-        found.setdefault((metrics["keys"]["alpha"], metrics["keys"]["beta"]), []).append(metrics)
-    return found
+MEASURES = ["validation_top1", "validation_cross_entropy"]
 
 
-def choose(cells: dict[Point, list[dict]]) -> Point:
-    """The (alpha, beta) of the highest mean validation accuracy; of equal ones, of the least cross entropy there.
+def choose(grid: pd.DataFrame) -> tuple[float, float]:
+    """Return the (alpha, beta) of the highest mean validation accuracy, among equals of the least cross entropy there.
 
-    ``cells`` has for each (alpha, beta) the metrics of its seeds. The test part has no say.
+    ``grid`` has a row per cell of one data set, with the columns ``alpha``, ``beta`` and ``MEASURES``.
     """
-
-    def merit(point):
-        top1, cross_entropy = (
-            fmean(metrics["validation"][measure] for metrics in cells[point]) for measure in ("top1", "cross_entropy")
-        )
-        return top1, -cross_entropy
-
-    return max(sorted(cells), key=merit)
+    # fmean is exact: the order of the seeds must not break a tie
+    means = grid.groupby(["alpha", "beta"], as_index=False)[MEASURES].agg(fmean)
+    best = means.sort_values([*MEASURES, "alpha", "beta"], ascending=[False, True, True, True]).iloc[0]
+    return float(best.alpha), float(best.beta)

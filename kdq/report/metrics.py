@@ -1,18 +1,21 @@
-"""What the report reads of a cell's metrics: the keys of ``metrics.json`` and their types."""
+"""A cell's metrics as the report reads them: the keys of ``metrics.json`` and their types."""
 
 from pydantic import ConfigDict, FiniteFloat
 
+from kdq.errors import UserError, shown
+from kdq.provenance.files import checked, read_json
+from kdq.recipe.path import Cell
 from kdq.recipe.vocabulary import Base
 
 
 class Open(Base):
-    """Besides the keys that are read there may be others."""
+    """Keys that the report does not read are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class Part(Open):
-    """What is measured on the validation or the test part; the agreements are missing for a root."""
+    """Measures on the validation or the test part; a root has no agreements."""
 
     images: int
     top1: FiniteFloat
@@ -28,7 +31,7 @@ class Layer(Open):
 
     name: str
     weights: int
-    bits: int | None = None  # none for a random layer of `ntklc`
+    bits: int | None = None  # None for a random layer of `ntklc`
     levels: str
     scale: FiniteFloat | None = None
     relative_error: FiniteFloat | None = None
@@ -49,3 +52,17 @@ class Metrics(Open):
     parameters: int
     quantized_weights: int
     layers: list[Layer]
+
+
+def read(path) -> dict:
+    """Return the metrics of a cell; raise UserError if the file is unsealed, malformed or that of another cell."""
+    metrics = checked(path, Metrics, read_json(path, sealed=True)).model_dump(exclude_unset=True)
+    check_cell(path, metrics)
+    return metrics
+
+
+def check_cell(path, header: dict) -> None:
+    """Raise UserError unless ``header``, read from the file ``path``, names the cell in whose folder the file lies."""
+    for key, expected in Cell.of(path).identity.items():
+        if header.get(key) != expected:
+            raise UserError(f"{path}: {key}: found {shown(header.get(key))}, expected {expected!r} as in the path")

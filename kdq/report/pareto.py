@@ -1,11 +1,11 @@
-"""The Pareto front: what no other point beats in both size and accuracy."""
+"""The Pareto front of size and accuracy."""
 
 
 def front(points: list[tuple[float, float]], tolerance: float = 0.0) -> list[int]:
-    """Indices of the ``(cost, value)`` points that no point dominates, cost ascending.
+    """Return the indices of the ``(cost, value)`` points that no point dominates, cost ascending.
 
-    A point dominates another where it is worth more and costs at most ``1 + tolerance`` times as much, or is worth as
-    much and costs less. Of equal points the first is kept.
+    A point dominates a second one if its value is greater at no more than ``1 + tolerance`` times the cost, or equal
+    at less cost. Among equal points the first is kept.
     """
     order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1]))
     kept, best = [], float("-inf")

@@ -1,4 +1,4 @@
-"""What a table or a figure was made from: a file beside it."""
+"""Records of tables and figures: the job, inputs and outputs, in a file beside them."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from kdq.train import history
 
 
 def write(path, job: dict, inputs: list[str], outputs: list[str]) -> None:
-    """Write the record of what ``job`` made: the job, and the SHA-256 of each of its input and output files.
+    """Write the record of ``job``: the job itself, and the SHA-256 of each of its input and output files.
 
-    Of a history it is the digest of what is reproducible: another run of the same training makes the same figure.
+    For a history it is the digest of its reproducible part: a repeated training gives the same figure.
     """
     made = {str(file): sha256(file) for file in outputs if str(file) != str(path)}
     write_json(path, {"job": job, "inputs": {str(file): _digest(file) for file in inputs}, "outputs": made})

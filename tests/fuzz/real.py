@@ -16,6 +16,7 @@ from kdq.models import file as model_file
 from kdq.models import resnet
 from kdq.models.codes import QuantizedWeight
 from kdq.provenance.files import write_json, write_tensors
+from kdq.report import metrics as metrics_file
 from kdq.report import record
 from kdq.report.tables import cells as table
 from kdq.report.tables import layers, summary
@@ -26,6 +27,8 @@ ARCHITECTURE |= {"mean": [0.3], "std": [0.4]}
 KINDS = {"hard": "root", "rtn": "quantize"}
 VIEWS = {"crop": 0, "flip": True, "precision": "torch.float32", "data": "d" * 64, "teacher": "e" * 64}
 CPU = torch.device("cpu")
+
+CELL = "results/digits/seed=0/hard/rtn,bits=3"
 
 
 class Real:
@@ -65,7 +68,9 @@ class Real:
     @cached_property
     def evaluation(self) -> tuple[Path, Path]:
         """Metrics and predictions of a quantized model."""
-        metrics_path, predictions_path = self.folder / "metrics.json", self.folder / "predictions.safetensors"
+        metrics_path, predictions_path = (
+            self.folder / CELL / name for name in ("metrics.json", "predictions.safetensors")
+        )
         parent = self.folder / "parent.safetensors"
         write = {"format": predictions_file.FORMAT, "dataset": "digits", "seed": 0}
         for path, before, quantized in ((parent, None, False), (predictions_path, parent, True)):
@@ -116,14 +121,14 @@ class Real:
     @cached_property
     def tables(self) -> dict[str, Path]:
         """The tables of one quantized cell, by name."""
-        cell = table.read_metrics(self.evaluation[0])
+        cell = metrics_file.read(self.evaluation[0])
         root = {**cell, "recipe": "hard", "layers": [], "keys": {}}
         rows = table.rows([root, cell], KINDS)
         found = {
-            "table": (table.COLUMNS, rows),
-            "summary": (summary.COLUMNS, summary.summarize(rows)),
-            "layers": (layers.COLUMNS, layers.rows([root, cell])),
+            "table": (table.SCHEMA, rows),
+            "summary": (summary.SCHEMA, summary.summarize(rows)),
+            "layers": (layers.SCHEMA, layers.rows([root, cell])),
         }
-        for name, (columns, content) in found.items():
-            table.write(self.folder / f"{name}.csv", columns, content)
+        for name, (schema, content) in found.items():
+            schema.write(self.folder / f"{name}.csv", content)
         return {name: self.folder / f"{name}.csv" for name in found}

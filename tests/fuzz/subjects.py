@@ -28,6 +28,8 @@ from kdq.provenance.verify.__main__ import line
 from kdq.provenance.verify.results import verify
 from kdq.recipe.grammar import Grammar
 from kdq.recipe.stages import find_stages
+from kdq.report import answers
+from kdq.report import metrics as metrics_file
 from kdq.report.figures import curves
 from kdq.report.tables import cells as table
 from kdq.report.tables import comparisons, layers, summary
@@ -40,7 +42,7 @@ from tests.fuzz.evil import Evil
 from tests.fuzz.guard import guarded
 from tests.fuzz.mutate import mutated_bytes, mutated_value
 from tests.fuzz.published import Published
-from tests.fuzz.real import CPU, KINDS, VIEWS, Real
+from tests.fuzz.real import CELL, CPU, KINDS, VIEWS, Real
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -224,14 +226,14 @@ def of_files(real: Real) -> dict[str, Subject]:
         evaluate(model_file.read(models[0]), models[0], real.prepared, path, CPU)
 
     def compare(path):
-        rows = table.read(tables["table"])
-        comparisons.rows(rows, KINDS, comparisons.read_correct([data], [predictions, path]))
+        rows = table.SCHEMA.read(tables["table"])
+        comparisons.rows(rows, KINDS, answers.read([data], [predictions, path]))
 
     def read_metrics(path):
-        rows = table.rows([table.read_metrics(path)], KINDS)
-        table.write(path.with_name("table.csv"), table.COLUMNS, rows)
+        rows = table.rows([metrics_file.read(path)], KINDS)
+        table.SCHEMA.write(path.with_name("table.csv"), rows)
         summary.summarize(rows)
-        layers.rows([table.read_metrics(path)])
+        layers.rows([metrics_file.read(path)])
 
     def read_views(path):
         cached_logits.read(path, real.prepared, **VIEWS).sum()
@@ -239,11 +241,11 @@ def of_files(real: Real) -> dict[str, Subject]:
     return {
         "model": Subject(lambda random: changed_tensors(random.choice(models), random), read_model),
         "data": Subject(tensors(data), read_data),
-        "metrics": Subject(lambda random: changed_json(metrics, random), read_metrics),
+        "metrics": Subject(lambda random: changed_json(metrics, random), read_metrics, f"{CELL}/metrics.json"),
         "predictions": Subject(tensors(predictions), read_predictions),
-        "compared predictions": Subject(tensors(predictions), compare),
+        "compared predictions": Subject(tensors(predictions), compare, f"{CELL}/predictions.safetensors"),
         "history": Subject(as_bytes(real.history), curves.read_history),
-        "tables": Subject(as_bytes(*tables.values()), table.read),
+        "tables": Subject(as_bytes(tables["table"]), table.SCHEMA.read),
         "views": Subject(tensors(real.views), read_views),
         "checkpoint": Subject(as_bytes(real.checkpoint), lambda path: checkpoint.load(path, "run", lambda line: None)),
         "weights.bin": Subject(as_bytes(real.hub_weights("weights.bin")), hub_checkpoint.read, "weights.bin"),
@@ -362,6 +364,7 @@ def of_images() -> dict[str, Subject]:
 def read_guarded(subject: Subject, number: int, name: str, folder: Path) -> None:
     """Mutate the subject with ``number`` as the seed and read it under guard in ``folder``."""
     path = folder / subject.name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(subject.change(Random(f"{name} {number}")))
     with guarded(folder):
         subject.read(path)

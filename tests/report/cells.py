@@ -1,4 +1,4 @@
-"""Metrics of a small study, as ``evaluate`` writes them."""
+"""Metrics of a small study, as ``evaluate`` writes them, and tables as plain values."""
 
 KINDS = {"teacher": "root", "kd": "distill", "dkd": "distill", "rtn": "quantize", "gpfq": "quantize", "qat": "retrain"}
 LAYERS = ("conv1", "fc", "layer1.0.conv1", "layer1.0.conv2")
@@ -52,3 +52,8 @@ def study(seeds=(0, 1)):
 def budgeted(network="teacher", seed=0, widths=(2, 8, 3, 3), budget=4):
     """A cell whose layers have bits of their own, in the order of ``LAYERS``."""
     return cell(f"{network}/gpfq,budget={budget}", seed, 0.92, errors=[0.1] * len(widths), widths=widths)
+
+
+def records(frame) -> list[dict]:
+    """The rows of a table, None for a missing value."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")

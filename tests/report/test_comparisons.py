@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,11 +15,13 @@ from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.significance import bootstrap_images, holm, paired, welch
 from kdq.provenance.files import write_tensors
+from kdq.recipe.path import Cell
+from kdq.report import answers as answer_files
 from kdq.report import pairs
 from kdq.report.figures import comparisons as forest_plot
 from kdq.report.tables import cells as table
 from kdq.report.tables import comparisons
-from tests.report.cells import KINDS, cell
+from tests.report.cells import KINDS, cell, records
 
 IMAGES = 200
 
@@ -42,8 +45,8 @@ class TestWelch:
         assert found.p == pytest.approx(stats.ttest_ind([2, 3, 4], [4, 6, 8], equal_var=False).pvalue)
 
     def test_a_model_under_every_seed_is_a_fixed_number(self):
-        one, student = [10, 10, 10], [11, 12, 16]
-        assert welch(student, one).p == pytest.approx(stats.ttest_1samp(student, 10).pvalue)
+        constant, student = [10, 10, 10], [11, 12, 16]
+        assert welch(student, constant).p == pytest.approx(stats.ttest_1samp(student, 10).pvalue)
 
     @pytest.mark.parametrize(("values", "others"), [([5], [7]), ([5, 5], [7, 7]), ([5, 5, 5], [5, 5, 5])])
     def test_nothing_is_said_without_spread(self, values, others):
@@ -125,8 +128,7 @@ def outcomes(draw):
 @given(st.composite(outcomes)())
 def test_swapping_the_models_flips_signs_and_keeps_p(correct):
     counts = correct.sum(2)
-    one, other = correct
-    for test, arguments in ((welch, counts), (paired, counts), (bootstrap_images, (one, other))):
+    for test, arguments in ((welch, counts), (paired, counts), (bootstrap_images, correct)):
         found, swapped = test(*arguments), test(*arguments[::-1])
         if found.p is None:
             assert swapped.p is None
@@ -164,7 +166,7 @@ def models(recipes):
 
 
 def chosen(recipes):
-    return [(family, one["recipe"], other["recipe"]) for family, one, other in pairs.choose(models(recipes))]
+    return pairs.choose(models(recipes))
 
 
 class TestPairs:
@@ -197,8 +199,9 @@ class TestPairs:
             for path, bits in shares.items()
         ]
         floats = {"recipe": "teacher", "network": "teacher", "bits": 32, "quantizer": "none"}
-        found = [(family, one["recipe"], other["recipe"]) for family, one, other in pairs.choose([floats, *rows])]
-        assert found == [("quantizers", "teacher/gpfq,budget=3", "teacher/gpfq,bits=3")]
+        assert pairs.choose(pd.DataFrame([floats, *rows])) == [
+            ("quantizers", "teacher/gpfq,budget=3", "teacher/gpfq,bits=3")
+        ]
 
     def test_a_large_group_is_compared_with_its_first_alone(self):
         students = [f"teacher/dkd,alpha={alpha}" for alpha in range(40)]
@@ -217,18 +220,20 @@ ALL_KINDS = {**KINDS, "hard": "root"}
 
 def compared(correct):
     """The rows of comparisons for answers by (seed, recipe), by their pair."""
+    return {(row["recipe"], row["other"]): row for row in records(frame(correct))}
+
+
+def frame(correct):
     cells = [cell(path, seed) for seed, path in correct]
-    named = {("digits", *key): answer for key, answer in correct.items()}
-    rows = comparisons.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, named)
-    assert all(list(row) == list(comparisons.COLUMNS) for row in rows)
-    return {(row["recipe"], row["other"]): row for row in rows}
+    named = {Cell("digits", *key): answer for key, answer in correct.items()}
+    return comparisons.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, named)
 
 
-def row_of(shares, other_shares, recipe="teacher/kd", other="hard"):
+def row_of(shares, reference_shares, recipe="teacher/kd", reference="hard"):
     correct = {(seed, recipe): answers(share, seed) for seed, share in enumerate(shares)}
-    correct |= {(seed, other): answers(share, 100 + seed) for seed, share in enumerate(other_shares)}
+    correct |= {(seed, reference): answers(share, 100 + seed) for seed, share in enumerate(reference_shares)}
     return compared(correct | {(seed, "teacher"): answers(0.9, 50 + seed) for seed in range(len(shares))})[
-        recipe, other
+        recipe, reference
     ]
 
 
@@ -284,11 +289,9 @@ class TestRows:
 
     def test_the_csv_reads_back(self, tmp_path):
         rows = [row_of([0.9, 0.8], [0.7, 0.75]), row_of([0.9], [0.8])]
-        table.write(tmp_path / "a.csv", comparisons.COLUMNS, rows)
-        assert table.read(tmp_path / "a.csv") == [
-            {key: pytest.approx(value, abs=1e-6) if isinstance(value, float) else value for key, value in row.items()}
-            for row in rows
-        ]
+        comparisons.SCHEMA.write(tmp_path / "a.csv", comparisons.SCHEMA.frame(rows))
+        expected = [{key: pytest.approx(value, abs=1e-6) for key, value in row.items()} for row in rows]
+        assert records(comparisons.SCHEMA.read(tmp_path / "a.csv")) == expected
 
 
 @pytest.mark.parametrize(
@@ -324,30 +327,45 @@ def test_a_root_that_all_seeds_share_is_noted():
 
 
 class TestFiles:
-    def test_correct_is_read_by_the_header(self, few, tmp_path):
-        data = tmp_path / "data.safetensors"
-        write_data(data, few)
+    @pytest.fixture
+    def write(self, few, tmp_path):
+        def write(classes, **changes):
+            data = tmp_path / "data.safetensors"
+            write_data(data, few)
+            path = tmp_path / f"results/{few.dataset}/seed=3/hard/predictions.safetensors"
+            header = {"format": predictions_file.FORMAT, "dataset": few.dataset, "seed": 3, "recipe": "hard", **changes}
+            write_tensors(path, {"test_class": classes}, header)
+            return [data], [path]
+
+        return write
+
+    def test_correct_is_read_by_cell(self, few, write):
         classes = few.test.labels.to(torch.int16)
         classes[0] = (classes[0] + 1) % 10
-        path = tmp_path / "predictions.safetensors"
-        header = {"format": predictions_file.FORMAT, "dataset": few.dataset, "seed": 3, "recipe": "hard"}
-        write_tensors(path, {"test_class": classes}, header)
-        ((key, correct),) = comparisons.read_correct([data], [path]).items()
-        assert key == (few.dataset, 3, "hard") and list(correct) == [False] + [True] * (len(classes) - 1)
+        ((key, correct),) = answer_files.read(*write(classes)).items()
+        assert key == Cell(few.dataset, 3, "hard") and list(correct) == [False] + [True] * (len(classes) - 1)
 
-    def test_predictions_of_other_data_are_refused(self, few, tmp_path):
-        data, path = tmp_path / "data.safetensors", tmp_path / "predictions.safetensors"
-        write_data(data, few)
-        header = {"format": predictions_file.FORMAT, "dataset": few.dataset, "seed": 3, "recipe": "hard"}
-        write_tensors(path, {"test_class": torch.zeros(5, dtype=torch.int16)}, header)
+    def test_predictions_of_other_data_are_refused(self, write):
         with pytest.raises(UserError, match="predictions.safetensors: 5 test images"):
-            comparisons.read_correct([data], [path])
+            answer_files.read(*write(torch.zeros(5, dtype=torch.int16)))
+
+    def test_predictions_of_another_cell_are_refused(self, few, write):
+        with pytest.raises(UserError, match="predictions.safetensors: seed: found 4, expected 3 as in the path"):
+            answer_files.read(*write(few.test.labels.to(torch.int16), seed=4))
+
+    def test_a_table_that_lacks_a_row_is_refused(self):
+        rows = models(FLOATS)
+        correct = {Cell("digits", 0, recipe): answers(0.9) for recipe in FLOATS}
+        answer_files.check_rows("table.csv", rows, correct)
+        for wrong in (rows[1:], pd.concat([rows, rows[:1]])):
+            with pytest.raises(UserError, match="^table.csv: found [35] rows, .* expected one row for each of 4"):
+                answer_files.check_rows("table.csv", wrong, correct)
 
 
 class TestFigure:
     def rows(self, seeds=3):
         correct = {(s, path): answers(0.9, 10 * i + s) for i, path in enumerate(FLOATS) for s in range(seeds)}
-        return list(compared(correct).values())
+        return frame(correct)
 
     def test_has_a_row_a_student_with_its_difference(self):
         figure = forest_plot.draw(self.rows(), "digits")
@@ -356,7 +374,7 @@ class TestFigure:
         assert sorted(labels) == ["dkd, alpha=2", "kd"]
         assert "percentage points" in panel.get_xlabel() and "hard" in panel.get_xlabel()
         expected = sorted(
-            100 * row["difference"] for row in self.rows() if row["other"] == "hard" and "/" in row["recipe"]
+            100 * row["difference"] for row in records(self.rows()) if row["other"] == "hard" and "/" in row["recipe"]
         )
         dots = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"]
         assert dots == pytest.approx(expected)

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from kdq.report.contents import FIGURES, Contents
-from kdq.report.places import places
+from kdq.report.contents import Contents
+from kdq.report.figures import FIGURES
+from kdq.report.result_files import result_files
 from kdq.study.config import read_study
 
 PACKAGE = Path(__file__).parents[2] / "kdq"
@@ -80,10 +81,7 @@ def test_the_figure_of_comparisons_is_left_out_where_it_would_be_too_long():
 
 def test_the_dkd_grid_takes_defaults_and_leaves_out_cells_that_differ_otherwise():
     grid = contents("teacher/dkd,alpha={1,2}", "teacher/dkd,temperature=2", "hard/dkd", dkd={"beta": 3.0}).dkd_grid
-    assert [(point.recipe, point.alpha, point.beta) for point in grid] == [
-        ("teacher/dkd,alpha=1", 1.0, 3.0),
-        ("teacher/dkd,alpha=2", 2.0, 3.0),
-    ]
+    assert grid == {"teacher/dkd,alpha=1": [1.0, 3.0], "teacher/dkd,alpha=2": [2.0, 3.0]}
 
 
 def test_of_a_large_grid_the_training_curves_keep_what_is_built_on():
@@ -92,7 +90,7 @@ def test_of_a_large_grid_the_training_curves_keep_what_is_built_on():
     assert found.quantized_networks == ["teacher/dkd,alpha=1,beta=4"]
 
 
-def test_places_are_those_that_exist(tmp_path):
+def test_result_files_are_those_that_exist(tmp_path):
     (tmp_path / "digits" / "figures").mkdir(parents=True)
     (tmp_path / "table.csv").touch()
-    assert places(tmp_path) == [str(tmp_path / "table.csv"), str(tmp_path / "digits" / "figures")]
+    assert result_files(tmp_path) == [str(tmp_path / "table.csv"), str(tmp_path / "digits" / "figures")]

@@ -1,6 +1,13 @@
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
+from kdq.errors import UserError
+from kdq.provenance.files import write_json
 from kdq.report import dkd_choice
+from kdq.report import figures as figures_package
+from kdq.report.contents import Contents
 from kdq.report.figures import (
     accuracy_vs_bits,
     accuracy_vs_bytes,
@@ -15,7 +22,7 @@ from kdq.report.figures import (
 from kdq.report.figures import comparisons as forest_plot
 from kdq.report.tables import cells as table
 from kdq.report.tables import layers, summary
-from tests.report.cells import KINDS, LAYERS, budgeted, cell, study
+from tests.report.cells import KINDS, LAYERS, budgeted, cell, records, study
 
 POINTS = [(alpha, beta) for alpha in (0.5, 2.0) for beta in (4.0, 8.0)]
 
@@ -24,17 +31,30 @@ def rows(seeds=(0, 1)):
     return summary.summarize(table.rows(study(seeds), KINDS))
 
 
-def history(*accuracies, loss=1.0):
-    epochs = list(range(1, len(accuracies) + 1))
-    return {"epoch": epochs, "loss": [loss / epoch for epoch in epochs], "validation_accuracy": list(accuracies)}
+def histories(runs):
+    """Histories of training, of each recipe the accuracies of its seeds."""
+    return pd.concat(
+        pd.DataFrame(
+            {"epoch": range(1, len(accuracies) + 1), "loss": 1.0, "validation_accuracy": accuracies}
+            | {"recipe": recipe, "seed": seed}
+        )
+        for recipe, seeds in runs.items()
+        for seed, accuracies in enumerate(seeds)
+    )
+
+
+def dkd_histories(seeds=1):
+    grid = {f"dkd,alpha={alpha},beta={beta}": [alpha, beta] for alpha, beta in POINTS}
+    return histories({recipe: [(0.5, 0.9)] * seeds for recipe in grid}), "digits", grid
 
 
 def dkd_cells():
-    tied = {"top1": 0.9}
-    cells = [cell(f"{point}", top1=0.8 + 0.01 * i, validation=tied) for i, point in enumerate(POINTS)]
-    for point, metrics in zip(POINTS, cells, strict=True):
-        metrics["keys"] = dict(zip(("alpha", "beta"), point, strict=True))
-    return cells
+    cells = [
+        {"alpha": alpha, "beta": beta, "validation_top1": 0.9, "validation_cross_entropy": 0.2 - 0.01 * index}
+        | {"seed": 0, "test_accuracy": 80.0 + index}
+        for index, (alpha, beta) in enumerate(POINTS)
+    ]
+    return pd.DataFrame(cells)
 
 
 def differences():
@@ -45,18 +65,18 @@ def differences():
         row |= {"seeds": 2, "test_images": 100, "low": difference - 0.01, "high": difference + 0.01, "p_holm": 0.04}
         row |= {"image_low": difference - 0.02, "image_high": difference + 0.02, "p_images_holm": 0.0001}
         rows.append(row | {"within_noise": difference < 0})
-    return rows
+    return pd.DataFrame(rows)
 
 
 def alone():
     """What the layers of two networks cost alone, of two seeds."""
-    return [
+    return pd.DataFrame(
         {"dataset": "digits", "seed": seed, "recipe": recipe, "layer": layer, "bits": bits, "kl": scale * 4.0**-bits}
         for recipe, scale in (("teacher/gpfq", 1.0), ("teacher/kd/rtn", 0.5))
         for seed in (0, 1)
         for layer in LAYERS
         for bits in (2, 3, 4)
-    ]
+    )
 
 
 FIGURES = {
@@ -64,10 +84,10 @@ FIGURES = {
     "accuracy_vs_bytes": lambda: accuracy_vs_bytes.draw(rows(), "digits"),
     "comparisons": lambda: forest_plot.draw(differences(), "digits"),
     "training_curves": lambda: training_curves.draw(
-        {"teacher": [history(0.5, 0.9)], "teacher/kd": [history(0.4, 0.8)]}, ["teacher"], "digits"
+        histories({"teacher": [(0.5, 0.9)], "teacher/kd": [(0.4, 0.8)]}), "digits", ["teacher"]
     ),
-    "dkd_curves": lambda: dkd_curves.draw({point: [history(0.5, 0.9)] * 2 for point in POINTS}, "digits"),
-    "dkd_heatmap": lambda: dkd_heatmap.draw(dkd_choice.by_weights(dkd_cells()), "digits"),
+    "dkd_curves": lambda: dkd_curves.draw(*dkd_histories(seeds=2)),
+    "dkd_heatmap": lambda: dkd_heatmap.draw(dkd_cells(), "digits"),
     "layer_errors": lambda: layer_errors.draw(layers.rows(study()), "digits"),
     "sensitivity": lambda: sensitivity.draw(alone(), "digits"),
 }
@@ -108,7 +128,7 @@ def test_accuracy_vs_bits_holds_every_quantized_accuracy_in_its_networks_panel()
     data = rows()
     panels = {panel.get_title(): panel for panel in accuracy_vs_bits.draw(data, "digits").axes}
     for network, title in (("teacher", "teacher"), ("teacher/kd", "kd")):
-        expected = {round(100 * row["test_top1_mean"], 6) for row in data if row["network"] == network}
+        expected = {round(100 * top1, 6) for top1 in data.test_top1_mean[data.network == network]}
         assert expected <= heights(panels[title])
     assert "dkd, alpha=2" not in panels  # never quantized
 
@@ -135,7 +155,7 @@ def test_accuracy_vs_bits_has_no_row_for_the_legend_alone(networks, places):
 def test_accuracy_vs_bytes_draws_every_recipe_and_names_the_front():
     data = rows()
     figure = accuracy_vs_bytes.draw(data, "digits")
-    assert {round(100 * row["test_top1_mean"], 6) for row in data} <= heights(figure.axes[0])
+    assert {round(100 * top1, 6) for top1 in data.test_top1_mean} <= heights(figure.axes[0])
     legend = " ".join(text.get_text() for text in figure.legends[0].get_texts())
     # 250 bytes is the least size; the teacher at 0.955 is the best
     assert "1 kd: gpfq, 2 bits" in legend and "teacher: float" in legend
@@ -147,38 +167,63 @@ def test_the_seeds_are_said():
 
 
 def test_curves_are_the_mean_over_seeds():
-    histories = {"teacher": [history(0.5, 0.75), history(0.75, 1.0)], "teacher/kd": [history(0.25, 0.5)] * 2}
-    loss, accuracy = training_curves.draw(histories, [], "digits").axes
+    runs = histories({"teacher": [(0.5, 0.75), (0.75, 1.0)], "teacher/kd": [(0.25, 0.5, 1.0), (0.25, 0.5)]})
+    loss, accuracy = training_curves.draw(runs, "digits", []).axes
     assert [list(line.get_ydata()) for line in accuracy.lines] == [[62.5, 87.5], [25, 50]]
     assert len(loss.lines) == 2
 
 
 def test_a_history_is_read_with_its_terms_summed(tmp_path):
-    path = tmp_path / "history.csv"
-    path.write_text("epoch,loss_a,loss_b,validation_accuracy\n1,0.5,1.5,0.25\n2,0.25,0.5,0.75\n")
+    paths = [tmp_path / f"results/digits/seed=1/{recipe}/history.csv" for recipe in ("teacher", "teacher/kd")]
     expected = {"epoch": [1, 2], "loss": [2.0, 0.75], "validation_accuracy": [0.25, 0.75]}
-    assert curves.read_history(path) == expected
-    assert curves.read_grouped([path, path], ["a", "b"]) == {"a": [expected], "b": [expected]}
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text("epoch,loss_a,loss_b,validation_accuracy\n1,0.5,1.5,0.25\n2,0.25,0.5,0.75\n")
+        assert curves.read_history(path) == expected
+    table = curves.read(*paths)
+    assert table.recipe.tolist() == ["teacher"] * 2 + ["teacher/kd"] * 2 and set(table.seed) == {1}
+    assert table[table.recipe == "teacher/kd"][list(expected)].to_dict("list") == expected
+    paths[0].write_text("epoch,loss_a,validation_accuracy\n")
+    with pytest.raises(UserError, match="history.csv: an empty history, expected a row per epoch"):
+        curves.read(*paths)
 
 
 def test_dkd_curves_have_a_panel_an_alpha_and_a_line_a_beta():
-    figure = dkd_curves.draw({point: [history(0.5, 0.9)] for point in POINTS}, "digits")
+    figure = dkd_curves.draw(*dkd_histories())
     assert [panel.get_title() for panel in figure.axes] == [r"$\alpha$ = 0.5", r"$\alpha$ = 2"]
     assert [len(panel.lines) for panel in figure.axes] == [2, 2]
 
 
 def test_dkd_is_chosen_on_validation_and_a_tie_by_cross_entropy_there():
-    cells = dkd_choice.by_weights(dkd_cells())
+    cells = dkd_cells()
     assert dkd_choice.choose(cells) == (2.0, 8.0)  # all tie at 0.9; the last has the least cross entropy
-    cells[0.5, 4.0][0]["validation"] |= {"top1": 0.91}
+    cells.loc[0, "validation_top1"] = 0.91
     assert dkd_choice.choose(cells) == (0.5, 4.0)
-    for metrics in cells.values():
-        metrics[0]["test"] = dict.fromkeys(metrics[0]["test"], 0.0)
-    assert dkd_choice.choose(cells) == (0.5, 4.0)
+    assert dkd_choice.choose(cells.assign(test_accuracy=0.0)) == (0.5, 4.0)
+
+
+def test_the_order_of_the_seeds_breaks_no_tie():
+    seeds = {4.0: (0.1, 0.7, 0.3), 8.0: (0.7, 0.3, 0.1)}  # added up in this order, the means differ by 6e-17
+    cells = pd.DataFrame(
+        {"alpha": 1.0, "beta": beta, "validation_top1": top1, "validation_cross_entropy": beta}
+        for beta, tops in seeds.items()
+        for top1 in tops
+    )
+    assert dkd_choice.choose(cells) == dkd_choice.choose(cells[::-1]) == (1.0, 4.0)
+
+
+def test_the_heatmap_is_read_from_the_metrics_of_dkd(tmp_path):
+    path = tmp_path / "results/digits/seed=0/teacher/dkd/metrics.json"
+    write_json(path, cell("teacher/dkd", top1=0.75, keys={"alpha": 1.0, "beta": 8.0}))
+    (row,) = records(dkd_heatmap.read(path))
+    assert (row["alpha"], row["beta"], row["validation_top1"], row["test_accuracy"]) == (1.0, 8.0, 0.75, 75.0)
+    write_json(path, cell("teacher/dkd"))
+    with pytest.raises(UserError, match="no alpha and beta, expected the keys of dkd"):
+        dkd_heatmap.read(path)
 
 
 def test_the_heatmap_writes_every_value():
-    panel = dkd_heatmap.draw(dkd_choice.by_weights(dkd_cells()), "digits").axes[0]
+    panel = dkd_heatmap.draw(dkd_cells(), "digits").axes[0]
     assert {text.get_text() for text in panel.texts} == {"80.0", "81.0", "82.0", "83.0"}
 
 
@@ -195,15 +240,16 @@ def test_layers_are_put_in_the_order_in_which_they_run():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
                 module.register_forward_hook(lambda *_, name=name, ran=ran: ran.append(name))
         network(torch.zeros(1, 1, 8, 8))
-        ordered = layer_errors.in_order_of_execution([{"layer": name} for name in sorted(ran)])
-        assert [layer["layer"] for layer in ordered] == ran
+        ordered = layer_errors.in_order_of_execution(pd.DataFrame({"layer": sorted(ran)}))
+        assert ordered.layer.tolist() == ran
 
 
 def test_layer_errors_are_means_over_seeds_of_what_the_metrics_say():
     cells = [cell("teacher/rtn,bits=2", seed, keys={"bits": 2}, errors=(0.25 + 0.5 * seed, 0.5)) for seed in (0, 1)]
     table = layers.rows(cells)
-    assert layer_errors.series(table) == {("teacher", 2, "rtn"): [0.5, 0.5]}
-    (panel,) = layer_errors.draw([*table, {"dataset": "cifar10"}], "digits").axes
+    ((group, errors),) = layer_errors.series(table).items()
+    assert group == ("teacher", 2, "rtn") and errors.tolist() == [0.5, 0.5]
+    (panel,) = layer_errors.draw(pd.concat([table, table.assign(dataset="cifar10", seed=9)]), "digits").axes
     assert list(panel.lines[0].get_ydata()) == [0.5, 0.5]
 
 
@@ -214,11 +260,12 @@ def test_layer_errors_of_a_budget_have_a_column_of_their_mean_bits():
 
 
 def test_sensitivity_is_the_mean_over_seeds_a_panel_a_network_and_quantizer():
-    table = [row | {"kl": row["kl"] * (1 + row["seed"])} for row in alone()]
+    table = alone().assign(kl=lambda rows: rows.kl * (1 + rows.seed))
     grids = sensitivity.grids(table)
-    layers, bits, grid = grids["teacher/kd/rtn"]
-    assert (list(grids), layers, bits) == (["teacher/gpfq", "teacher/kd/rtn"], list(LAYERS), [2, 3, 4])
-    assert grid.tolist() == [[0.75 * 4.0**-b] * 4 for b in bits]
+    grid = grids["teacher/kd/rtn"]
+    assert list(grids) == ["teacher/gpfq", "teacher/kd/rtn"]
+    assert (grid.columns.tolist(), grid.index.tolist()) == (list(LAYERS), [2, 3, 4])
+    assert grid.values.tolist() == [[0.75 * 4.0**-bits] * 4 for bits in grid.index]
     panels = sensitivity.draw(table, "digits").axes[:2]
     assert [panel.get_title() for panel in panels] == ["teacher, each layer by gpfq", "teacher/kd, each layer by rtn"]
     assert len({(panel.images[0].norm.vmin, panel.images[0].norm.vmax) for panel in panels}) == 1
@@ -226,7 +273,7 @@ def test_sensitivity_is_the_mean_over_seeds_a_panel_a_network_and_quantizer():
 
 @pytest.mark.parametrize("value", [0.0, 1e-3])
 def test_sensitivity_is_drawn_where_nothing_differs(value):
-    figure = sensitivity.draw([row | {"kl": value} for row in alone()], "digits")
+    figure = sensitivity.draw(alone().assign(kl=value), "digits")
     assert all(not panel.images[0].get_array().mask.any() for panel in figure.axes[:2])
 
 
@@ -283,3 +330,26 @@ def test_the_points_of_many_quantizers_stay_at_their_bits_and_look_unlike():
             assert abs(x - ticks[bits]) < 0.3
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
     assert len(looks) == len(lines)
+
+
+class TestDeclarations:
+    """A figure is a file that declares itself; what can't be read as a declaration is refused in one line."""
+
+    def test_every_file_with_a_draw_function_is_a_figure(self):
+        folder = Path(figures_package.__file__).parent
+        drawing = {file.stem for file in folder.glob("*.py") if "\nFIGURE = " in file.read_text()}
+        assert drawing == set(figures_package.FIGURES) and len(drawing) == 9
+
+    def test_each_has_a_caption_and_one_source_and_shows_something(self):
+        for figure in figures_package.FIGURES.values():
+            assert figure.label and figure.caption.endswith(".") and "\n\n" not in figure.label
+            assert bool(figure.table) != bool(figure.cell_file)
+            assert all(hasattr(Contents, name) for name in (figure.shows, *figure.parameters))
+
+    @pytest.mark.parametrize(
+        "line", ["FIGURE = Figure(shown=1)", "FIGURE = 3", "FIGURE = Figure(shows=name)", "FIGURE ="]
+    )
+    def test_an_unreadable_declaration_is_named(self, tmp_path, line):
+        (tmp_path / "pie.py").write_text(line)
+        with pytest.raises(UserError, match="pie.py: not readable as a figure"):
+            figures_package.find_figures(tmp_path)

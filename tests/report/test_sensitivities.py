@@ -1,7 +1,6 @@
 """The table of sensitivities: the rows of all files, each with the cell that its path names."""
 
 from kdq.quantize.bits.sensitivity_table import Measurement, write
-from kdq.report.tables import cells as table
 from kdq.report.tables import sensitivities
 
 
@@ -18,8 +17,7 @@ def test_rows_are_those_of_the_files_in_order(tmp_path, monkeypatch):
         file(tmp_path, seed, recipe, 0.5) for recipe in ("teacher/kd/gpfq,images=64", "hard/rtn") for seed in (1, 0)
     ]
     rows = sensitivities.rows(files)
-    assert all(list(row) == list(sensitivities.COLUMNS) for row in rows)
-    assert [(row["recipe"], row["seed"], row["layer"]) for row in rows] == [
+    assert list(rows[["recipe", "seed", "layer"]].itertuples(index=False, name=None)) == [
         (recipe, seed, layer)
         for recipe in ("hard/rtn", "teacher/kd/gpfq,images=64")
         for seed in (0, 1)
@@ -30,5 +28,5 @@ def test_rows_are_those_of_the_files_in_order(tmp_path, monkeypatch):
 def test_small_divergences_keep_six_digits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = sensitivities.rows([file(tmp_path, 0, "hard/gpfq", 1.234567e-9)])
-    table.write("sensitivity.csv", sensitivities.COLUMNS, rows, sensitivities.NUMBER)
-    assert table.read("sensitivity.csv") == [row | {"kl": 1.23457e-9} for row in rows]
+    sensitivities.SCHEMA.write("sensitivity.csv", rows)
+    assert sensitivities.SCHEMA.read("sensitivity.csv").equals(rows.assign(kl=1.23457e-9))

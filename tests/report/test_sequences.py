@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from kdq.evaluate.significance import holm
+from kdq.recipe.path import Cell
 from kdq.report.figures import sequences as sequences_plot
 from kdq.report.tables import cells as table
 from kdq.report.tables import sequences
-from tests.report.cells import KINDS, cell
+from tests.report.cells import KINDS, cell, records
 
 IMAGES = 200
 ALL_KINDS = {**KINDS, "hard": "root"}
@@ -43,7 +44,7 @@ def study(seeds=3):
         bits = [int(part.split(",")[0][0]) for part in recipe.split("bits=")[1:]]
         for seed in range(seeds):
             keys, errors = ({"bits": bits[-1]}, [0.1]) if bits else ({}, ())
-            found = correct["digits", seed, recipe] = answers(test, 100 * index + seed)
+            found = correct[Cell("digits", seed, recipe)] = answers(test, 100 * index + seed)
             part = {"top1": validation, "cross_entropy": 1 - validation}
             made = cell(recipe, seed, float(found.mean()), keys, size, errors, validation=part)
             made["parameters"] = 90 if recipe in TEACHERS else 40
@@ -51,10 +52,14 @@ def study(seeds=3):
     return cells, correct
 
 
-def rows(seeds=3):
+def frame(seeds=3):
     cells, correct = study(seeds)
     epochs = {recipe: values[3] for recipe, values in {**STUDENTS, **TEACHERS}.items()}
     return sequences.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, epochs, correct)
+
+
+def rows(seeds=3):
+    return records(frame(seeds))
 
 
 def of(question, found):
@@ -96,7 +101,7 @@ class TestOrders:
             if made["recipe"] == "teacher/kd/gpfq,bits=2/qat":
                 made["nominal_bits"] = 1.9
         epochs = dict.fromkeys([*STUDENTS, *TEACHERS], 1)
-        found = sequences.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, epochs, correct)
+        found = records(sequences.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, epochs, correct))
         at_two_bits = {row["sequence"] for row in of("order", found) if row["bits"] == 2}
         assert at_two_bits == {"teacher/kd/gpfq"}
 
@@ -116,7 +121,7 @@ class TestTeachers:
 
 class TestFigure:
     def test_a_panel_for_each_number_of_bits_with_its_star(self):
-        figure = sequences_plot.draw(rows(), "digits")
+        figure = sequences_plot.draw(frame(), "digits")
         panels = {panel.get_title(): panel for panel in figure.axes}
         assert list(panels) == ["2 bits", "4 bits", "teacher / student, equal bits", "teacher / student, equal bytes"]
         listed = [label.get_text() for label in panels["2 bits"].get_yticklabels()]
@@ -131,24 +136,21 @@ class TestFigure:
         assert "3 seeds" in figure.get_suptitle() and "200 test images" in figure.get_suptitle()
 
     def test_a_single_seed_has_no_verdict(self):
-        figure = sequences_plot.draw(rows(1), "digits")
+        figure = sequences_plot.draw(frame(1), "digits")
         words = " ".join(text.get_text() for text in figure.legends[0].get_texts())
         assert "one seed, no verdict" in words and "over seeds" not in words
 
     @pytest.mark.parametrize(("question", "panels"), [("order", 2), ("teacher at equal bytes", 1)])
     def test_one_question_alone(self, question, panels):
-        assert len(sequences_plot.draw(of(question, rows()), "digits").axes) == panels
+        table = frame()
+        assert len(sequences_plot.draw(table[table.question == question], "digits").axes) == panels
 
     def test_without_any_it_says_so(self):
-        figure = sequences_plot.draw([], "digits")
+        figure = sequences_plot.draw(sequences.SCHEMA.frame([]), "digits")
         assert figure.axes == [] and "digits: no two models of one size" in figure.texts[0].get_text()
 
 
 def test_the_csv_reads_back(tmp_path):
-    found = rows()
-    table.write(tmp_path / "a.csv", sequences.COLUMNS, found)
-    assert all(list(row) == list(sequences.COLUMNS) for row in found)
-    assert table.read(tmp_path / "a.csv") == [
-        {key: pytest.approx(value, abs=1e-6) if isinstance(value, float) else value for key, value in row.items()}
-        for row in found
-    ]
+    sequences.SCHEMA.write(tmp_path / "a.csv", frame())
+    expected = [{key: pytest.approx(value, abs=1e-6) for key, value in row.items()} for row in rows()]
+    assert records(sequences.SCHEMA.read(tmp_path / "a.csv")) == expected

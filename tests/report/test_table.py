@@ -4,17 +4,27 @@ from pathlib import Path
 import pytest
 
 from kdq.errors import UserError
-from kdq.report import columns
+from kdq.provenance.files import write_json
+from kdq.report import docs, metrics
 from kdq.report.figures import layer_errors
 from kdq.report.tables import cells as table
 from kdq.report.tables import layers, summary
-from tests.report.cells import KINDS, budgeted, cell, study
+from kdq.report.tables.schema import Schema, count, number, text, truth
+from tests.report.cells import KINDS, budgeted, cell, records, study
 
 PAGE = Path(__file__).parents[2] / "docs" / "table.md"
 
 
 def row_of(recipe, cells):
-    return next(row for row in table.rows(cells, KINDS) if row["recipe"] == recipe)
+    return next(row for row in rows_of(cells) if row["recipe"] == recipe)
+
+
+def rows_of(cells, *more):
+    return records(table.rows(cells, KINDS, *more))
+
+
+def summary_of(cells):
+    return records(summary.summarize(table.rows(cells, KINDS)))
 
 
 def test_a_row_says_how_the_model_was_made():
@@ -41,23 +51,23 @@ def test_a_float_model_has_32_bits_and_no_quantizer():
 
 
 def test_bits_of_a_budget_are_their_mean_and_the_quantizer_says_so(tmp_path):
-    rows = table.rows([*study((0,)), budgeted()], KINDS)
-    (row,) = (row for row in rows if row["recipe"] == "teacher/gpfq,budget=4")
-    assert (row["bits"], row["quantizer"]) == (4, "gpfq,budget") and isinstance(row["bits"], float)
-    assert [other["bits"] for other in rows if other["quantizer"] == "gpfq"] == [2, 4, 2, 4]
-    table.write(tmp_path / "table.csv", table.COLUMNS, rows)
-    read = table.read(tmp_path / "table.csv")
-    assert [(one["bits"], type(one["bits"])) for one in read] == [(one["bits"], type(one["bits"])) for one in rows]
+    rows = table.rows([*study((0,)), budgeted(widths=(2, 8, 3, 2))], KINDS)
+    assert rows.bits[rows.quantizer == "gpfq,budget"].tolist() == [3.75]
+    assert rows.bits[rows.quantizer == "gpfq"].tolist() == [2, 4, 2, 4]
+    table.SCHEMA.write(tmp_path / "table.csv", rows)
+    text = (tmp_path / "table.csv").read_text()
+    assert ",3.750000,2^b," in text and ",gpfq,4,2^b," in text
+    assert table.SCHEMA.read(tmp_path / "table.csv").bits.equals(rows.bits)
 
 
 def test_bits_of_a_budget_may_differ_from_seed_to_seed():
     cells = [cell("teacher"), cell("teacher", 1), budgeted(), budgeted(seed=1, widths=(2, 2, 3, 8))]
-    rows = {row["recipe"]: row for row in summary.summarize(table.rows(cells, KINDS))}
+    rows = {row["recipe"]: row for row in summary_of(cells)}
     assert rows["teacher/gpfq,budget=4"]["bits"] == (16 / 4 + 15 / 4) / 2
 
 
 def test_the_archive_is_of_quantized_models():
-    rows = {row["recipe"]: row for row in summary.summarize(table.rows(study((0,)), KINDS))}
+    rows = {row["recipe"]: row for row in summary_of(study((0,)))}
     assert rows["teacher"]["entropy_bytes_mean"] is None
     assert rows["teacher/rtn,bits=2"]["entropy_bytes_mean"] == 8000 * 2 // 32 * 3 // 4
 
@@ -65,7 +75,7 @@ def test_the_archive_is_of_quantized_models():
 def test_what_follows_dkd_inherits_its_weights_and_other_rows_have_none():
     cells = [cell("teacher/dkd,alpha=2", keys={"alpha": 2.0, "beta": 8.0}), cell("teacher/kd")]
     cells.append(cell("teacher/dkd,alpha=2/rtn,bits=4", keys={"bits": 4}, errors=[0.1]))
-    weights = {row["recipe"]: (row["alpha"], row["beta"]) for row in table.rows(cells, KINDS)}
+    weights = {row["recipe"]: (row["alpha"], row["beta"]) for row in rows_of(cells)}
     assert weights == {
         "teacher/dkd,alpha=2": (2.0, 8.0),
         "teacher/dkd,alpha=2/rtn,bits=4": (2.0, 8.0),
@@ -83,16 +93,64 @@ def test_dkd_is_marked_as_chosen_on_validation_whatever_the_test_says():
             cells.append(cell(recipe, seed, test, keys, validation={"top1": top1}))
             cells.append(cell(recipe, seed, test, keys, dataset="cifar10", validation={"top1": -top1}))
     cells.append(cell("teacher/dkd,alpha=1/rtn,bits=4", keys={"bits": 4}, errors=[0.1]))
-    marks = {(row["dataset"], row["recipe"]): row["chosen"] for row in table.rows(cells, KINDS, grid)}
+    marks = {(row["dataset"], row["recipe"]): row["chosen"] for row in rows_of(cells, grid)}
     assert (marks["digits", grid[0]], marks["digits", grid[1]]) == (True, False)
     assert (marks["cifar10", grid[0]], marks["cifar10", grid[1]]) == (False, True)
     assert marks["digits", "teacher"] is None and marks["digits", "teacher/dkd,alpha=1/rtn,bits=4"] is None
 
 
-def test_truths_are_words_in_the_file(tmp_path):
-    table.write(tmp_path / "a.csv", ["chosen"], [{"chosen": True}, {"chosen": False}, {"chosen": None}])
-    assert (tmp_path / "a.csv").read_text() == 'chosen\ntrue\nfalse\n""\n'
-    assert [row["chosen"] for row in table.read(tmp_path / "a.csv")] == [True, False, None]
+class TestSchema:
+    """A small table: its columns give back what was written, and refuse in one line what is not of their type."""
+
+    SCHEMA = Schema(
+        "small",
+        "one row per case",
+        {
+            "name": text("name"),
+            "seed": count("seed"),
+            "loss": number("loss", optional=True),
+            "chosen": truth("chosen", optional=True),
+        },
+    )
+    ROWS = [
+        {"name": "a", "seed": 1, "loss": 0.25, "chosen": True},
+        {"name": "nan", "seed": 2, "loss": None, "chosen": False},
+        {"name": 'with, "quotes"', "seed": 10**17, "loss": -1e-9, "chosen": None},
+    ]
+
+    def test_types_survive_the_file(self, tmp_path):
+        path = tmp_path / "small.csv"
+        self.SCHEMA.write(path, self.SCHEMA.frame(self.ROWS))
+        assert path.read_text().splitlines()[:3] == ["name,seed,loss,chosen", "a,1,0.250000,true", "nan,2,,false"]
+        read = self.SCHEMA.read(path)
+        assert read.dtypes.map(str).tolist() == ["str", "Int64", "float64", "boolean"]
+        assert records(read) == [*self.ROWS[:2], self.ROWS[2] | {"loss": 0.0}]
+
+    def test_a_table_without_rows(self, tmp_path):
+        self.SCHEMA.write(tmp_path / "small.csv", self.SCHEMA.frame([]))
+        assert self.SCHEMA.read(tmp_path / "small.csv").empty
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("name,seed,loss,chosen\na,1.5,,\n", "column 'seed', row 2: found '1.5', expected a whole number"),
+            ("name,seed,loss,chosen\na,1,,\nb,,,\n", "column 'seed', row 3: found '', expected a whole number"),
+            ("name,seed,loss,chosen\na,1,inf,\n", "column 'loss', row 2: found 'inf', expected a number"),
+            ("name,seed,loss,chosen\na,1,,yes\n", "column 'chosen', row 2: found 'yes', expected true or false"),
+            ("name,seed,loss,chosen\n,1,,\n", "column 'name', row 2: found '', expected text"),
+            ("name,seed,loss,chosen\na,1\n", "row 2: found 2 fields, expected 4"),
+            ("name,seed,los,chosen\n", "unknown column 'los'; did you mean 'loss'?"),
+            ("name,seed,loss\n", "column 'chosen': missing, expected those of small.csv"),
+            ("name,seed,loss,chosen,name\n", "row 1: found 5 fields, expected 4"),
+            ("", "not readable as a table of this workflow"),
+        ],
+    )
+    def test_what_is_no_such_table_is_refused(self, tmp_path, content, message):
+        path = tmp_path / "small.csv"
+        path.write_text(content)
+        with pytest.raises(UserError) as error:
+            self.SCHEMA.read(path)
+        assert str(error.value).startswith(f"{path}: {message}")
 
 
 def test_any_order_of_stages():
@@ -105,37 +163,53 @@ def test_any_order_of_stages():
 def test_the_order_of_the_cells_does_not_matter(tmp_path):
     cells = study()
     for name, order in (("a", cells), ("b", cells[::-1])):
-        table.write(tmp_path / name, table.COLUMNS, table.rows(order, KINDS))
+        table.SCHEMA.write(tmp_path / name, table.rows(order, KINDS))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_read_gives_back_what_was_written(tmp_path):
     rows = table.rows(study(), KINDS)
-    table.write(tmp_path / "table.csv", table.COLUMNS, rows)
-    read = table.read(tmp_path / "table.csv")
-    assert [list(row) for row in read] == [list(table.COLUMNS)] * len(rows)
-    assert read == [{key: pytest.approx(value) for key, value in row.items()} for row in rows]
+    table.SCHEMA.write(tmp_path / "table.csv", rows)
+    expected = [{key: pytest.approx(value) for key, value in row.items()} for row in records(rows)]
+    assert records(table.SCHEMA.read(tmp_path / "table.csv")) == expected
 
 
-def test_metrics_that_are_none_are_named(tmp_path):
-    path = tmp_path / "metrics.json"
-    for text in ("{", "[]", "{}"):
+class TestMetrics:
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "results/digits/seed=0/hard/metrics.json"
+
+    def test_sealed_ones_are_read(self, path):
+        write_json(path, cell("hard"))
+        assert metrics.read(path) == cell("hard")
+
+    @pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps(cell("hard"))])
+    def test_others_are_refused(self, path, text):
+        path.parent.mkdir(parents=True)
         path.write_text(text)
-        with pytest.raises(UserError, match="metrics.json"):
-            table.read_metrics(path)
+        with pytest.raises(UserError, match=f"^{path}: "):
+            metrics.read(path)
 
+    @pytest.mark.parametrize("column", table.SIZES)
+    def test_a_missing_size_is_named(self, path, column):
+        write_json(path, {key: value for key, value in cell("hard").items() if key != column})
+        with pytest.raises(UserError, match=f"^{path}: .*{column}"):
+            metrics.read(path)
 
-@pytest.mark.parametrize("column", table.SIZES)
-def test_metrics_without_a_size_are_named(tmp_path, column):
-    path = tmp_path / "metrics.json"
-    path.write_text(json.dumps({key: value for key, value in cell("hard").items() if key != column}))
-    with pytest.raises(UserError, match=f"^{path}: .*{column}"):
-        table.read_metrics(path)
+    @pytest.mark.parametrize(("key", "value"), [("dataset", "cifar10"), ("seed", 1), ("recipe", "teacher")])
+    def test_those_of_another_cell_are_refused(self, path, key, value):
+        write_json(path, cell("hard") | {key: value})
+        with pytest.raises(UserError, match=f"^{path}: {key}: found {value!r}, expected .* as in the path"):
+            metrics.read(path)
+
+    def test_a_cell_that_is_there_twice_is_refused(self):
+        with pytest.raises(UserError, match="metrics of 2 files: found 1 cells"):
+            table.rows([cell("hard"), cell("hard")], KINDS | {"hard": "root"})
 
 
 def test_summary_by_hand():
     cells = [cell("teacher", seed, top1) for seed, top1 in enumerate((0.90, 0.92, 0.97))]
-    (row,) = summary.summarize(table.rows(cells, KINDS))
+    (row,) = summary_of(cells)
     assert row["seeds"] == 3 and row["note"] == "mean of 3 seeds"
     assert row["test_top1_mean"] == pytest.approx(0.93)
     # deviations -0.03, -0.01, 0.04; squares sum to 0.0026; over n - 1 = 2
@@ -144,40 +218,34 @@ def test_summary_by_hand():
 
 
 def test_a_single_seed_says_so_and_has_no_deviation():
-    (row,) = summary.summarize(table.rows([cell("teacher")], KINDS))
+    (row,) = summary_of([cell("teacher")])
     assert (row["seeds"], row["note"]) == (1, "single seed")
     assert all(row[f"{measure}_std"] is None for measure in summary.MEASURES)
 
 
 def test_a_root_that_all_seeds_share_is_one_model_not_several():
     cells = [cell("teacher,seed=0", seed) for seed in range(3)]
-    (row,) = summary.summarize(table.rows(cells, KINDS))
+    (row,) = summary_of(cells)
     assert (row["seeds"], row["note"], row["test_top1_std"]) == (1, "one model for 3 seeds", None)
 
 
 def test_data_sets_are_summarized_apart():
     cells = [cell("teacher", dataset=name, top1=top1) for name, top1 in (("digits", 0.9), ("cifar10", 0.8))]
-    rows = summary.summarize(table.rows(cells, KINDS))
+    rows = summary_of(cells)
     assert [(row["dataset"], row["test_top1_mean"]) for row in rows] == [("cifar10", 0.8), ("digits", 0.9)]
 
 
-def test_rows_have_exactly_the_documented_columns():
-    rows = table.rows(study(), KINDS)
-    assert all(list(row) == list(table.COLUMNS) for row in rows)
-    assert all(list(row) == list(summary.COLUMNS) for row in summary.summarize(rows))
-
-
 def test_the_page_is_the_one_that_the_columns_give():
-    assert PAGE.read_text() == columns.documentation(), "run: make docs"
+    assert PAGE.read_text() == docs.documentation(), "run: make docs"
 
 
 def test_the_table_of_layers_has_each_layer_of_each_quantized_cell(tmp_path):
     rows = layers.rows([*study(), cell("teacher/rtn,bits=3", keys={"bits": 3}, errors=(0.5, 0.25))])
-    assert len(rows) == 2 * 8 * 4 + 2 and all(list(row) == list(layers.COLUMNS) for row in rows)
-    last = [row for row in rows if row["recipe"] == "teacher/rtn,bits=3"]
-    assert [(row["layer"], row["bits"], row["relative_error"]) for row in last] == [("conv1", 3, 0.5), ("fc", 3, 0.25)]
-    table.write(tmp_path / "layers.csv", layers.COLUMNS, rows)
-    assert table.read(tmp_path / "layers.csv") == rows
+    assert len(rows) == 2 * 8 * 4 + 2
+    last = rows[rows.recipe == "teacher/rtn,bits=3"]
+    assert last[["layer", "bits", "relative_error"]].values.tolist() == [["conv1", 3, 0.5], ["fc", 3, 0.25]]
+    layers.SCHEMA.write(tmp_path / "layers.csv", rows)
+    assert layers.SCHEMA.read(tmp_path / "layers.csv").equals(rows)
 
 
 def test_a_retrained_model_has_bits_and_no_errors_of_layers():
@@ -197,6 +265,6 @@ def test_a_retrained_model_has_bits_and_no_errors_of_layers():
         "bits": 2,
     }
     assert row["mean_relative_layer_error"] is None
-    assert {layer["relative_error"] for layer in layers.rows([retrained])} == {None}
+    assert layers.rows([retrained]).relative_error.isna().all()
     figures = [layer_errors.draw(layers.rows(which), "digits") for which in (cells, [*cells, retrained])]
     assert len({len(figure.axes) for figure in figures}) == 1

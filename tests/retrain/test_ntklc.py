@@ -23,6 +23,7 @@ from kdq.retrain.method import Model
 from kdq.retrain.methods import ntklc
 from kdq.retrain.stage import load, retrain
 from kdq.train.stage import save
+from tests.report.cells import records
 
 CPU = torch.device("cpu")
 HEADER = {"dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
@@ -204,7 +205,7 @@ class TestDownstream:
     def row(self, path, few, recipe) -> tuple[dict, list[dict]]:
         metrics, _ = evaluate(model_file.read(path), path, few, None, CPU)
         metrics["recipe"] = recipe
-        return table.rows([metrics], KINDS)[0], layer_table.rows([metrics])
+        return records(table.rows([metrics], KINDS))[0], records(layer_table.rows([metrics]))
 
     def test_the_table_tells_the_bits_of_the_trunk(self, saved, few):
         path, trained = saved()

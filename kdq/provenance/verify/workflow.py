@@ -10,6 +10,8 @@ from kdq.provenance.verify import products
 from kdq.provenance.verify.products import Product
 from kdq.recipe import measurement as measured
 from kdq.recipe.grammar import Recipe, spell
+from kdq.recipe.path import figure_file
+from kdq.report.figures import FIGURES
 from kdq.report.jobs import ReportJobs
 from kdq.study.config import DATASETS, Study
 
@@ -64,23 +66,16 @@ class Workflow:
             record = f"results/{names[0]}.json"
             outputs = (*(f"results/{name}.csv" for name in names), record)
             if f"results/{file}" in outputs:
-                return self._of_report(rule, "", outputs, record)
+                job, inputs = self.report.job(rule), self.report.inputs(rule)
+                return _of_report(rule, outputs, record, (f"scripts/{rule}.py",), job, inputs)
         raise Foreign("no file that the workflow makes")
 
     def _figure(self, dataset: str, name: str) -> Product:
-        rule, path = f"plot_{name}", f"results/{dataset}/figures/{name}"
-        if not (self.code.home / "scripts" / f"{rule}.py").is_file():
+        if name not in FIGURES:
             raise Foreign(f"there is no figure {name!r}")
-        return self._of_report(
-            rule, dataset, tuple(f"{path}.{form}" for form in ("png", "svg", "json")), f"{path}.json"
-        )
-
-    def _of_report(self, rule: str, dataset: str, outputs: tuple[str, ...], record: str) -> Product:
-        keys = dict(self.report.job(rule))
-        keys.pop("code")
-        inputs = {path: path for path in self.report.inputs(rule, dataset)}
-        claim = products.claim_of_record(record, tuple(path for path in outputs if path != record))
-        return Product(rule, outputs, claim, (f"scripts/{rule}.py",), keys, inputs)
+        outputs = tuple(figure_file(dataset, name, form) for form in ("png", "svg", "json"))
+        inputs, job = self.report.figure_inputs(name, dataset), self.report.figure_job(name)
+        return _of_report(name, outputs, outputs[-1], FIGURES[name].code, job, inputs)
 
     def _data(self, path: str, dataset: str, split_seed: int) -> Product:
         return Product(
@@ -153,6 +148,12 @@ class Workflow:
         says = {"crop": int(found[1]), "flip": found[2] == "true"}
         claim, code = products.claim_of_tensors(path), ("scripts/teacher_cache.py",)
         return Product("views", (path,), claim, code, {}, inputs, {path: says})
+
+
+def _of_report(name: str, outputs: tuple, record: str, code: tuple, job: dict, inputs: list) -> Product:
+    keys = {key: value for key, value in job.items() if key != "code"}
+    claim = products.claim_of_record(record, tuple(path for path in outputs if path != record))
+    return Product(name, outputs, claim, code, keys, {path: path for path in inputs})
 
 
 def _shared(folder: str, seed: int, recipe: Recipe, name: str) -> Product:

@@ -1,21 +1,34 @@
-"""Figure: test accuracy against the size of the model's file, with the Pareto front."""
+"""Accuracy against size.
 
+Test accuracy against the size of the model's file, on a logarithmic axis. No point is more accurate than one on the
+Pareto front and as small, or as accurate and smaller; up to 2 % more bytes count as the same size. The front is
+numbered, with names on the right. It is read off the test accuracy: a description of this study, not a validated
+choice. The axis widens towards 100 %, so that differences of a per cent between good networks are visible beside the
+collapse at few bits. Bars are the sample standard deviation over seeds, if there are several.
+"""
+
+import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from kdq.report import pareto
-from kdq.report.figures import style
+from kdq.report.figures import Figure, style
+from kdq.report.tables.summary import SCHEMA
 
-SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers: no reason to prefer one
+FIGURE = Figure(shows="recipes", table="summary")
+read = SCHEMA.read
+
+SAME_SIZE = 0.02  # files of equal networks differ by the names in their headers, which is no reason to prefer one
 
 
-def draw(summary: list[dict], dataset: str):
-    """The figure of one data set's rows of the summary: a point a recipe, the front's points numbered and named."""
-    rows = [row for row in summary if row["dataset"] == dataset]
-    with_bits = {row["network"] for row in rows if row["quantizer"] != "none"}
-    networks = style.in_order({row["network"] for row in rows}, with_bits)
-    quantizers = sorted({row["quantizer"] for row in rows} - {"none"})
+def draw(summary: pd.DataFrame, dataset: str):
+    """Draw one data set's rows of the summary: a point per recipe, those of the front numbered and named."""
+    summary = summary[summary.dataset == dataset].fillna({"test_top1_std": 0})
+    rows = list(summary.itertuples())
+    with_bits = set(summary.network[summary.quantizer != "none"])
+    networks = style.in_order(set(summary.network), with_bits)
+    quantizers = sorted(set(summary.quantizer) - {"none"})
     looks = _quantizer_looks(quantizers, alone=len(with_bits) == 1)
-    points = [(row["file_bytes_mean"] / 1000, 100 * row["test_top1_mean"]) for row in rows]
+    points = [(row.file_bytes_mean / 1000, 100 * row.test_top1_mean) for row in rows]
     front = pareto.front(points, SAME_SIZE)
     names = style.labels(networks)
     with style.styled():
@@ -34,14 +47,14 @@ def draw(summary: list[dict], dataset: str):
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlabel("size of the model's file (kB, 1 kB = 1000 bytes)")
         panel.set_ylabel("test accuracy (%)")
-        seeds = max(row["seeds"] for row in rows)
-        panel.set_title(f"{dataset}: test accuracy against size ({style.seeds_text(seeds)})", fontsize=10)
+        seeds = style.seeds_text(summary.seeds.max())
+        panel.set_title(f"{dataset}: test accuracy against size ({seeds})", fontsize=10)
         figure.legend(handles=keys, loc="outside right upper", fontsize=7, handlelength=1.8, labelspacing=0.35)
     return figure
 
 
 def _quantizer_looks(quantizers: list[str], alone: bool) -> dict[str, dict]:
-    """Fillings; where these would repeat, colours and markers of the one network, which can do without, or none."""
+    """Return fillings; if these would repeat, colours and markers if there is but one network, else nothing."""
     if len(quantizers) > len(style.FILLINGS):
         return {quantizer: style.of_network(index) for index, quantizer in enumerate(quantizers)} if alone else {}
     fillings = (style.of_quantizer(index)["fillstyle"] for index in range(len(quantizers)))
@@ -51,24 +64,24 @@ def _quantizer_looks(quantizers: list[str], alone: bool) -> dict[str, dict]:
     }
 
 
-def _look(row: dict, networks: list[str], looks: dict[str, dict], with_bits: set) -> dict:
-    if row["network"] not in with_bits:
+def _look(row, networks: list[str], looks: dict[str, dict], with_bits: set) -> dict:
+    if row.network not in with_bits:
         return {"color": style.GREY, "marker": "x", "markersize": 5, "zorder": 3}
-    look = style.of_network(networks.index(row["network"]))
-    if row["quantizer"] == "none":
+    look = style.of_network(networks.index(row.network))
+    if row.quantizer == "none":
         return {**look, "markersize": 7, "markeredgecolor": "black"}
-    return {**look, **looks.get(row["quantizer"], {"fillstyle": "none"})}
+    return {**look, **looks.get(row.quantizer, {"fillstyle": "none"})}
 
 
-def _draw_point(panel, row: dict, point: tuple, look: dict) -> None:
+def _draw_point(panel, row, point: tuple, look: dict) -> None:
     x, y = point
-    panel.errorbar(x, y, 100 * (row["test_top1_std"] or 0), linestyle="none", elinewidth=0.6, **look)
+    panel.errorbar(x, y, 100 * row.test_top1_std, linestyle="none", elinewidth=0.6, **look)
 
 
 def _draw_front(panel, points: list[tuple]) -> None:
     panel.step(*zip(*points, strict=True), where="post", color="black", linewidth=0.9, zorder=1)
     for number, point in enumerate(points, 1):
-        # above and left of a point of the front there is no other point
+        # above and left of a point of the front there is no point
         panel.annotate(
             str(number), point, (-3, 4), textcoords="offset points", ha="right", fontsize=8, fontweight="bold"
         )
@@ -86,19 +99,19 @@ def _keys(networks: list[str], looks: dict[str, dict], names: dict, with_bits: s
         keys.append(style.key("other float networks", color=style.GREY, marker="x", linestyle="none"))
     keys.append(style.key("\nWeights:", linestyle="none"))
     keys.append(style.key("float", **look, markersize=7))
-    for quantizer, own in looks.items():
+    for quantizer, of_quantizer in looks.items():
         text = style.wrapped(quantizer.replace(",", ", "), 28)
-        keys.append(style.key(text, **{**look, **own}))
+        keys.append(style.key(text, **{**look, **of_quantizer}))
     if not looks:
         keys.append(style.key("quantized", **look, fillstyle="none"))
     return keys
 
 
-def _front_keys(rows: list[dict], names: dict) -> list:
+def _front_keys(rows: list, names: dict) -> list:
     keys = [style.key("\nPareto front:", color="black", linewidth=0.9)]
     for number, row in enumerate(rows, 1):
-        how = "float" if row["quantizer"] == "none" else f"{row['quantizer']}, {row['bits']:.3g} bits"
-        text = style.wrapped(f"{number}  {names[row['network']]}: {how}".replace(",", ", ").replace("  ", " "), 30)
+        how = "float" if row.quantizer == "none" else f"{row.quantizer}, {row.bits:.3g} bits"
+        text = style.wrapped(f"{number}  {names[row.network]}: {how}".replace(",", ", ").replace("  ", " "), 30)
         keys.append(style.key(text, linestyle="none"))
     return keys
 

@@ -1,18 +1,20 @@
-"""Curves over epochs, from the histories of training: read, averaged over seeds, drawn."""
+"""Curves over epochs: read histories of training, average them over seeds, draw them."""
 
 import csv
-from statistics import fmean
+
+import pandas as pd
 
 from kdq.errors import UserError
+from kdq.recipe.path import Cell
 from kdq.train.history import check
 
 FEWEST_FOR_LINE_ONLY = 12  # curves of fewer epochs also mark each one
 
 
 def read_history(path) -> dict[str, list[float]]:
-    """Columns of a history by name: ``epoch``, ``validation_accuracy`` and, summed, ``loss``.
+    """Return the columns ``epoch``, ``validation_accuracy`` and ``loss``, the sum of the terms, of one training.
 
-    Raises UserError for a file that is not the history of a training, or not that of the model beside it.
+    Raise UserError if the file is not the history of a training, or not that of the model beside it.
     """
     check(path)
     try:
@@ -28,24 +30,26 @@ def read_history(path) -> dict[str, list[float]]:
         raise UserError(f"{path}: not readable as the history of a training ({error})") from None
 
 
-def read_grouped(files: list, keys: list) -> dict:
-    """The histories of each of ``keys``; ``files`` has those of the first key's seeds, then the second's, and so on."""
-    seeds = len(files) // len(keys)
-    return {key: [read_history(file) for file in files[seeds * i : seeds * (i + 1)]] for i, key in enumerate(keys)}
+def read(*paths) -> pd.DataFrame:
+    """Return the histories of cells, a row per epoch, with the columns ``recipe`` and ``seed`` of their paths.
+
+    Raise UserError if one has no epochs.
+    """
+    histories = []
+    for path in paths:
+        history, cell = read_history(path), Cell.of(path)
+        if not history["epoch"]:
+            raise UserError(f"{path}: an empty history, expected a row per epoch")
+        histories.append(pd.DataFrame(history).assign(recipe=cell.recipe, seed=cell.seed))
+    return pd.concat(histories, ignore_index=True)
 
 
-def over_seeds(histories: list[dict], column: str) -> tuple[list[int], list[tuple[float, float, float]]]:
-    """``(epochs, [(mean, least, most), ...])`` of a column over seeds, for the epochs that all of them have."""
-    epochs = min((history["epoch"] for history in histories), key=len)
-    by_epoch = zip(*(history[column][: len(epochs)] for history in histories), strict=True)
-    return epochs, [(fmean(values), min(values), max(values)) for values in by_epoch]
-
-
-def draw(panel, histories: list[dict], column: str, look: dict, *, scale: float = 1.0, label: str = "") -> None:
-    """The mean over seeds as a line, with some of its points marked, and the range over seeds as a band."""
-    epochs, values = over_seeds(histories, column)
-    mean, least, most = ([scale * value for value in series] for series in zip(*values, strict=True))
-    every = 1 if len(epochs) < FEWEST_FOR_LINE_ONLY else len(epochs) // 6
-    panel.plot(epochs, mean, markevery=every, label=label, **look)
-    if len(histories) > 1:
-        panel.fill_between(epochs, least, most, color=look["color"], alpha=0.15, linewidth=0)
+def draw(panel, runs: pd.DataFrame, column: str, look: dict, *, scale: float = 1.0, label: str = "") -> None:
+    """Draw the mean over seeds as a line, with some of its points marked, and the range over seeds as a band."""
+    by_epoch = runs.groupby("epoch")[column].agg(["mean", "min", "max", "size"])
+    seeds = runs.seed.nunique()
+    values = scale * by_epoch[by_epoch["size"] == seeds][["mean", "min", "max"]]  # epochs that all seeds have
+    every = 1 if len(values) < FEWEST_FOR_LINE_ONLY else len(values) // 6
+    panel.plot(values.index, values["mean"], markevery=every, label=label, **look)
+    if seeds > 1:
+        panel.fill_between(values.index, values["min"], values["max"], color=look["color"], alpha=0.15, linewidth=0)

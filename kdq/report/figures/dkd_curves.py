@@ -1,13 +1,23 @@
-"""Figure: validation accuracy after each epoch of DKD, one panel an alpha, a line a beta."""
+"""DKD over its weights, by epoch.
 
+Validation accuracy after each epoch of DKD, one panel per weight of the label's class (alpha), one line per weight of
+the other classes (beta). With several seeds the line is their mean and the band their range. The axis of accuracy
+widens towards 100 %.
+"""
+
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from kdq.report.figures import curves, style
+from kdq.report.figures import Figure, curves, style
+
+FIGURE = Figure(shows="dkd_grid", cell_file="history.csv", parameters=("dkd_grid",))
+read = curves.read
 
 
-def draw(histories: dict[tuple[float, float], list[dict]], dataset: str):
-    """The figure of ``histories``: for each (alpha, beta) the histories of its seeds."""
-    alphas, betas = (sorted({point[axis] for point in histories}) for axis in (0, 1))
+def draw(histories: pd.DataFrame, dataset: str, dkd_grid: dict[str, tuple[float, float]]):
+    """Draw the histories of the grid's recipes; ``dkd_grid`` has alpha and beta of each."""
+    recipes = {tuple(point): recipe for recipe, point in dkd_grid.items()}
+    alphas, betas = (sorted({point[axis] for point in recipes}) for axis in (0, 1))
     columns = min(4, len(alphas))
     rows = -(-len(alphas) // columns)
     with style.styled():
@@ -15,8 +25,8 @@ def draw(histories: dict[tuple[float, float], list[dict]], dataset: str):
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
         for panel, alpha in zip(panels, alphas, strict=False):
             for index, beta in enumerate(betas):
-                if (alpha, beta) in histories:
-                    runs = histories[alpha, beta]
+                if recipe := recipes.get((alpha, beta)):
+                    runs = histories[histories.recipe == recipe]
                     curves.draw(panel, runs, "validation_accuracy", style.of_curve(index), scale=100)
             panel.set_title(f"$\\alpha$ = {alpha:g}")
             panel.set_xlabel("epoch")
@@ -29,6 +39,6 @@ def draw(histories: dict[tuple[float, float], list[dict]], dataset: str):
             panel.set_ylabel("validation accuracy (%)")
         keys = [style.key(f"$\\beta$ = {beta:g}", **style.of_curve(index)) for index, beta in enumerate(betas)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(6, len(keys)), handlelength=3.2)
-        seeds = max(len(runs) for runs in histories.values())
-        figure.suptitle(f"{dataset}: DKD over its two weights ({style.seeds_text(seeds)})")
+        seeds = style.seeds_text(histories.seed.nunique())
+        figure.suptitle(f"{dataset}: DKD over its two weights ({seeds})")
     return figure

@@ -1,62 +1,72 @@
-"""Figure: each quantized layer's relative output error in order of execution, a row a network, a column a bit-width."""
+"""Errors of the layers.
+
+Relative output error of each quantized layer on the calibration images, in order of execution (shortcut convolutions
+before the others of their block): the Frobenius norm of the float layer's outputs less those of the quantized network's
+layer, over that of the float layer's outputs. The quantized layer gets the outputs of the quantized layers before it,
+so accumulated errors are included. Logarithmic axis; mean over seeds.
+"""
 
 import re
-from itertools import groupby
-from statistics import fmean
 
+import numpy as np
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from kdq.recipe.path import parent, stages
 from kdq.report.bits import mean_bits, nearest_tenth, without_bits
-from kdq.report.figures import style
+from kdq.report.figures import Figure, style
+from kdq.report.tables.layers import SCHEMA
+
+FIGURE = Figure(shows="with_layer_errors", table="layers")
+read = SCHEMA.read
 
 LAYER = re.compile(r"layer(\d+)\.(\d+)\.(?:(downsample)|conv(\d+))")
 
 
-def in_order_of_execution(layers: list[dict]) -> list[dict]:
-    """The layers of a residual network as they run; the table has them as the network lists them.
+def in_order_of_execution(layers: pd.DataFrame) -> pd.DataFrame:
+    """Return the layers of a residual network in execution order; the table lists them as the network does.
 
     The first convolution, the blocks, each with its shortcut first, and the classifier.
     """
+    return layers.iloc[sorted(range(len(layers)), key=lambda index: _order(layers.layer.iloc[index]))]
 
-    def order(layer):
-        found = LAYER.match(layer["layer"])
-        if not found:
-            return (float("inf"),) if layer["layer"] == "fc" else (0,)
-        stage, block, shortcut, convolution = found.groups()
+
+def _order(layer: str) -> tuple:
+    if match := LAYER.match(layer):
+        stage, block, shortcut, convolution = match.groups()
         return int(stage), int(block), 0 if shortcut else int(convolution)
-
-    return sorted(layers, key=order)
-
-
-def series(table: list[dict]) -> dict[tuple[str, float, str], list[float]]:
-    """For each (parent, mean bits, quantizer) the errors of its layers in order, each the mean over the seeds."""
-    errors: dict[tuple, list[list[float]]] = {}
-    for (recipe, _), rows in groupby(table, lambda row: (row["recipe"], row["seed"])):
-        parent, stage = recipe.rsplit("/", 1)
-        layers = in_order_of_execution(list(rows))
-        group = parent, nearest_tenth(mean_bits(layers)), without_bits(stage)
-        errors.setdefault(group, []).append([layer["relative_error"] for layer in layers])
-    return {group: [fmean(layer) for layer in zip(*runs, strict=True)] for group, runs in errors.items()}
+    return (float("inf"),) if layer == "fc" else (0,)
 
 
-def draw(table: list[dict], dataset: str):
-    """The figure of one data set's rows of the table of layers, of all seeds; retrained models have no such errors."""
-    table = [row for row in table if row["dataset"] == dataset and row["relative_error"] is not None]
+def series(table: pd.DataFrame) -> dict[tuple[str, float, str], np.ndarray]:
+    """Return for each (parent, mean bits, quantizer) the errors of its layers in order, mean over the seeds."""
+    errors: dict[tuple, list] = {}
+    for (recipe, _), run in table.groupby(["recipe", "seed"]):
+        layers = in_order_of_execution(run)
+        bits = nearest_tenth(mean_bits(layers[["bits", "weights"]].to_dict("records")))
+        group = parent(recipe), bits, without_bits(stages(recipe)[-1])
+        errors.setdefault(group, []).append(layers.relative_error.to_numpy())
+    return {group: np.mean(runs, axis=0) for group, runs in errors.items()}
+
+
+def draw(table: pd.DataFrame, dataset: str):
+    """Draw one data set's rows of the table of layers, of all seeds; retrained models have no such errors."""
+    table = table[(table.dataset == dataset) & table.relative_error.notna()]
     lines = series(table)
-    parents = style.in_order({parent for parent, _, _ in lines})
+    parents = style.in_order({network for network, _, _ in lines})
     widths = sorted({bits for _, bits, _ in lines})
     quantizers = sorted({quantizer for _, _, quantizer in lines})
     with style.styled():
         width = max(style.WIDTH_INCHES, 1.5 * len(widths)) if len(widths) > 1 else 4.5
         figure = style.new_figure(width, max(2.9, 1.1 + 1.25 * len(parents)))
         panels = figure.subplots(len(parents), len(widths), sharex="row", sharey=True, squeeze=False)
-        for row, parent in zip(panels, parents, strict=True):
+        for row, network in zip(panels, parents, strict=True):
             for panel, bits in zip(row, widths, strict=True):
-                _draw_panel(panel, lines, parent, bits, quantizers)
+                _draw_panel(panel, {name: lines.get((network, bits, name)) for name in quantizers})
         _label(panels, parents, widths)
         keys = [style.key(quantizer.replace(",", ", "), **_look(index)) for index, quantizer in enumerate(quantizers)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(keys)), handlelength=3.2)
-        seeds = style.seeds_text(len({row["seed"] for row in table}))
+        seeds = style.seeds_text(table.seed.nunique())
         figure.suptitle(f"{dataset}: relative output error of each quantized layer ({seeds})")
         figure.supylabel("relative output error (share of 1)", fontsize=9)
     return figure
@@ -73,13 +83,12 @@ def _look(index: int) -> dict:
     }
 
 
-def _draw_panel(panel, lines: dict, parent: str, bits: float, quantizers: list[str]) -> None:
+def _draw_panel(panel, lines: dict) -> None:
     panel.set_yscale("log")
     panel.minorticks_off()
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    for index, quantizer in enumerate(quantizers):
-        errors = lines.get((parent, bits, quantizer))
-        if errors:
+    for index, errors in enumerate(lines.values()):
+        if errors is not None:
             panel.plot(range(1, len(errors) + 1), errors, **_look(index))
 
 
@@ -89,5 +98,5 @@ def _label(panels, parents: list[str], widths: list[float]) -> None:
         panel.set_title(f"{bits} bits")
     for panel in panels[-1]:
         panel.set_xlabel("layer, in order")
-    for row, parent in zip(panels, parents, strict=True):
-        row[0].set_ylabel(style.wrapped(names[parent], 16), fontsize=8)
+    for row, network in zip(panels, parents, strict=True):
+        row[0].set_ylabel(style.wrapped(names[network], 16), fontsize=8)

@@ -1,60 +1,66 @@
-"""Figure: what each layer costs alone at each bit-width, one panel a network and quantizer."""
+"""Layers quantized alone.
 
-from itertools import groupby
-from statistics import fmean
+Cost of quantizing each layer alone: the Kullback-Leibler divergence of the predictions on the calibration images from
+those of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution, each on its
+inputs in the float network. Bits under a budget are chosen by these numbers, or by the loss or accuracy beside them in
+the table.
+"""
 
 import numpy as np
+import pandas as pd
 from matplotlib.colors import LogNorm
 
-from kdq.report.figures import style
+from kdq.recipe.path import parent, stages
+from kdq.report.figures import Figure, style
+from kdq.report.tables.sensitivities import SCHEMA
+
+FIGURE = Figure(shows="measured", table="sensitivity")
+read = SCHEMA.read
 
 NAMES_INCHES = 0.75  # for the layers' names below a panel
 
 
-def grids(table: list[dict]) -> dict[str, tuple[list[str], list[int], np.ndarray]]:
-    """For each recipe its layers in order, the bits, and the divergence (bits, layers) in nats, mean over the seeds."""
-    found = {}
-    for recipe, rows in groupby(table, lambda row: row["recipe"]):
-        divergences: dict[tuple[int, str], list[float]] = {}
-        for row in rows:
-            divergences.setdefault((row["bits"], row["layer"]), []).append(row["kl"])
-        layers, bits = list(dict.fromkeys(layer for _, layer in divergences)), sorted({b for b, _ in divergences})
-        grid = np.array([[fmean(divergences[b, layer]) for layer in layers] for b in bits])
-        found[recipe] = layers, bits, grid
-    return found
+def grids(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return for each recipe the divergence (bits, layers) in nats, mean over the seeds, layers in order."""
+    divergences = {
+        recipe: rows.groupby(["bits", "layer"]).kl.mean() for recipe, rows in table.groupby("recipe", sort=False)
+    }
+    layers = table.groupby("recipe").layer.unique()
+    return {recipe: divergence.unstack()[layers[recipe]] for recipe, divergence in divergences.items()}
 
 
-def draw(table: list[dict], dataset: str):
-    """The figure of one data set's rows of the table of sensitivities, of all seeds."""
-    table = [row for row in table if row["dataset"] == dataset]
+def draw(table: pd.DataFrame, dataset: str):
+    """Draw one data set's rows of the table of sensitivities, of all seeds."""
+    table = table[table.dataset == dataset]
     panels = grids(table)
     with style.styled():
         figure = style.new_figure(style.WIDTH_INCHES, 0.7 + (1.55 + NAMES_INCHES) * len(panels))
         axes = figure.subplots(len(panels), squeeze=False)[:, 0]
-        norm = _norm([grid for _, _, grid in panels.values()])
-        for panel, (recipe, (layers, bits, grid)) in zip(axes, panels.items(), strict=True):
-            image = _draw_panel(panel, layers, bits, grid, norm)
-            network, quantizer = recipe.replace(",", ", ").rsplit("/", 1)
-            panel.set_title(f"{network}, each layer by {quantizer}")
+        norm = _norm(panels.values())
+        for panel, (recipe, grid) in zip(axes, panels.items(), strict=True):
+            image = _draw_panel(panel, grid, norm)
+            title = f"{parent(recipe)}, each layer by {stages(recipe)[-1]}"
+            panel.set_title(title.replace(",", ", ").replace(",  ", ", "))
         axes[-1].set_xlabel("layer that alone is quantized, in order of execution")
         figure.colorbar(image, ax=axes, label="KL(float, quantized)\n(nats an image)", aspect=18 * len(panels))
-        seeds = style.seeds_text(len({row["seed"] for row in table}))
+        seeds = style.seeds_text(table.seed.nunique())
         figure.suptitle(f"{dataset}: what each layer costs alone at each bit-width ({seeds})")
     return figure
 
 
-def _norm(grids: list[np.ndarray]) -> LogNorm:
-    """One logarithmic scale for all panels; a divergence of exactly 0 has the colour of the least other one."""
-    values = np.concatenate([grid[grid > 0] for grid in grids])
+def _norm(grids) -> LogNorm:
+    """Return one logarithmic scale for all panels; a divergence of 0 has the colour of the least positive one."""
+    values = np.concatenate([grid.to_numpy()[grid > 0] for grid in grids])
     low, high = (values.min(), values.max()) if len(values) else (1e-9, 1e-9)
     return LogNorm(low, max(high, 10 * low), clip=True)
 
 
-def _draw_panel(panel, layers: list[str], bits: list[int], grid: np.ndarray, norm: LogNorm):
+def _draw_panel(panel, grid: pd.DataFrame, norm: LogNorm):
+    bits, layers = grid.index, grid.columns
     panel.grid(False)
     panel.spines[:].set_visible(False)
     panel.set_xticks(range(len(layers)), layers, rotation=90, fontsize=6 if len(layers) < 40 else 4.5)
-    panel.set_yticks(range(len(bits)), [str(b) for b in bits])
+    panel.set_yticks(range(len(bits)), [str(width) for width in bits])
     panel.set_ylabel("bits a weight")
     panel.tick_params(length=0)
     # zeros would be masked by a logarithmic scale

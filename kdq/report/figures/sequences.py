@@ -1,11 +1,24 @@
-"""Figure: how far behind the best sequence of stages each other one is, by bits; and teachers against students."""
+"""Sequences of stages.
 
-from statistics import fmean
+Above, one panel per number of bits: the star is the sequence of stages with the best mean validation accuracy among
+networks of one size, the dots are its rivals, at their test accuracy less that of the star. The thick bar is the 95 %
+interval over seeds, the thin one that over test images, neither corrected; a black dot is behind the star beyond noise
+after Holm's correction, an open one is within it, a grey one has a single seed and no verdict. A black star is beyond
+noise of all rivals at these bits. A broken line separates networks of different sizes. Below, the best quantized
+teacher less the best student, at the teacher's bits and among students whose files are no larger; on the left of a row
+are the bits and sizes of both.
+"""
 
-from kdq.report.figures import style
+import math
 
-SEEDS_COLOUR, IMAGES_COLOUR = style.COLOURS[0], style.COLOURS[1]
-FILLINGS = {False: "black", True: "white", None: style.GREY}  # by ``within_noise``
+import pandas as pd
+
+from kdq.report.figures import Figure, style
+from kdq.report.tables.sequences import SCHEMA
+
+FIGURE = Figure(shows="sequences", table="sequences")
+read = SCHEMA.read
+
 MARK = {"color": "black", "markersize": 4.5, "linestyle": "none", "zorder": 4}
 OFFSET = 0.16  # of a row, between its two bars
 ROW_INCHES = 0.27
@@ -17,15 +30,15 @@ QUESTIONS = {
 Lane = tuple[int, str]  # parameters of the network, sequence
 
 
-def draw(table: list[dict], dataset: str):
-    """The figure of one data set's rows of the table of sequences."""
-    rows = [row for row in table if row["dataset"] == dataset]
-    orders = [row for row in rows if row["question"] == "order"]
-    against = {text: [row for row in rows if row["question"] == question] for question, text in QUESTIONS.items()}
-    against = {text: found for text, found in against.items() if found}
-    if not rows:
+def draw(table: pd.DataFrame, dataset: str):
+    """Draw one data set's rows of the table of sequences."""
+    rows = table[table.dataset == dataset].assign(filling=style.fillings)
+    orders = rows[rows.question == "order"]
+    against = {text: rows[rows.question == question] for question, text in QUESTIONS.items()}
+    against = {text: group for text, group in against.items() if len(group)}
+    if rows.empty:
         return _draw_nothing(dataset)
-    drawn = [(draw_orders, orders, len(lanes(orders)))] if orders else []
+    drawn = [(draw_orders, orders, len(lanes(orders)))] if len(orders) else []
     drawn += [(draw_teachers, against, max(map(len, against.values())))] if against else []
     heights = [0.9 + ROW_INCHES * count for _, _, count in drawn]
     with style.styled():
@@ -33,106 +46,97 @@ def draw(table: list[dict], dataset: str):
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         for part, (draw_part, shown, _) in zip(parts, drawn, strict=True):
             draw_part(part, shown)
-        seeds = style.seeds_text(max(row["seeds"] for row in rows))
-        figure.suptitle(f"{dataset}: sequences of stages ({seeds}, {rows[0]['test_images']:,} test images)")
+        seeds = style.seeds_text(rows.seeds.max())
+        figure.suptitle(f"{dataset}: sequences of stages ({seeds}, {rows.test_images.iloc[0]:,} test images)")
         figure.legend(handles=_keys(rows), loc="outside lower center", ncols=3, handlelength=2.2)
     return figure
 
 
 def _draw_nothing(dataset: str):
-    """Recipes alone do not tell whether networks are of one size, so that there may be a figure without a pair."""
+    """Draw a figure without a pair: recipes alone do not decide whether networks are of one size."""
     with style.styled():
         figure = style.new_figure(style.WIDTH_INCHES, 1.0)
         figure.text(0.5, 0.5, f"{dataset}: no two models of one size of network and the same bits", ha="center")
     return figure
 
 
-def lanes(orders: list[dict]) -> list[Lane]:
-    """The sequences as the figure lists them from above: small networks first, then by how far behind they are."""
-    behind: dict[Lane, dict[int, float]] = {}
-    for row in orders:
-        for sequence, distance in ((row["sequence"], 0.0), (row["other_sequence"], row["difference"])):
-            behind.setdefault((row["parameters"], sequence), {})[row["bits"]] = distance
-    return sorted(behind, key=lambda lane: (lane[0], fmean(behind[lane].values()), lane[1]))
+def lanes(orders: pd.DataFrame) -> list[Lane]:
+    """Return the sequences as listed from above: small networks first, then by mean distance from the winners."""
+    columns = ["parameters", "sequence", "bits"]
+    winners = orders[columns].drop_duplicates().assign(difference=0.0)
+    rivals = orders[[*columns, "difference"]].assign(sequence=orders.other_sequence)
+    behind = pd.concat([winners, rivals]).groupby(columns[:2], as_index=False).difference.mean()
+    listed = behind.sort_values(["parameters", "difference", "sequence"])
+    return list(zip(listed.parameters, listed.sequence, strict=True))
 
 
-def draw_orders(part, orders: list[dict]) -> None:
-    """One panel for each number of bits: the winner at 0, the others at their distance from it."""
-    widths = sorted({row["bits"] for row in orders})
+def draw_orders(part, orders: pd.DataFrame) -> None:
+    """Draw one panel per number of bits: the winner at 0, each rival at its distance."""
+    by_bits = orders.groupby("bits")
     listed = lanes(orders)[::-1]
-    places = {lane: place for place, lane in enumerate(listed)}
-    panels = part.subplots(1, len(widths), sharey=True, squeeze=False)[0]
-    for panel, bits in zip(panels, widths, strict=True):
-        here = [row for row in orders if row["bits"] == bits]
+    heights = {lane: height for height, lane in enumerate(listed)}
+    panels = part.subplots(1, len(by_bits), sharey=True, squeeze=False)[0]
+    for panel, (bits, group) in zip(panels, by_bits, strict=True):
         panel.axvline(0, color="black", linewidth=0.9)
-        for row in here:
-            _draw_bars(panel, places[row["parameters"], row["other_sequence"]], row, sign=-1)
-        for winner in {row["recipe"] for row in here}:
-            _draw_winner(panel, places, [row for row in here if row["recipe"] == winner])
-        panel.set_title(f"{bits} bits")
+        for row in group.itertuples():
+            _draw_bars(panel, heights[row.parameters, row.other_sequence], row, sign=-1)
+        for _, rivals in group.groupby("recipe"):
+            _draw_winner(panel, heights, rivals)
+        panel.set_title(f"{bits:g} bits")
     panels[0].set_yticks(range(len(listed)), [style.wrapped(_spaced(text), 34) for _, text in listed], fontsize=7)
     panels[0].set_ylim(-0.6, len(listed) - 0.4)
     for size in {size for size, _ in listed[:-1]} - {listed[-1][0]}:
-        border = max(place for (other, _), place in places.items() if other == size) + 0.5
+        border = max(height for (parameters, _), height in heights.items() if parameters == size) + 0.5
         for panel in panels:
             panel.axhline(border, color=style.GREY, linewidth=0.6, linestyle=(0, (4, 3)))
     part.supxlabel("test accuracy less that of the best sequence at these bits (percentage points)", fontsize=9)
 
 
-def draw_teachers(part, against: dict[str, list[dict]]) -> None:
-    """One panel for each question: the best quantized teacher less the best student, a row for each number of bits."""
+def draw_teachers(part, against: dict[str, pd.DataFrame]) -> None:
+    """Draw one panel per question: the best quantized teacher less the best student, a row per number of bits."""
     panels = part.subplots(1, len(against), squeeze=False)[0]
-    for panel, (text, rows) in zip(panels, against.items(), strict=True):
-        rows = sorted(rows, key=lambda row: -row["bits"])
+    for panel, (text, group) in zip(panels, against.items(), strict=True):
+        rows = list(group.sort_values("bits", ascending=False).itertuples())
         panel.axvline(0, color="black", linewidth=0.9)
-        for place, row in enumerate(rows):
-            _draw_bars(panel, place, row)
+        for height, row in enumerate(rows):
+            _draw_bars(panel, height, row)
         panel.set_yticks(range(len(rows)), [_against(row) for row in rows], fontsize=7)
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.set_title(text)
     part.supxlabel("test accuracy of the best teacher less that of the best student (percentage points)", fontsize=9)
 
 
-def _draw_bars(panel, place: int, row: dict, sign: int = 1) -> None:
-    """The intervals of a difference, or of its negative, and a dot for it."""
-    over_seeds = row["low"] is not None
+def _draw_bars(panel, height: int, row, sign: int = 1) -> None:
+    """Draw the intervals of a difference, or of its negative, and a dot for it."""
+    over_seeds = not math.isnan(row.low)
     offset = OFFSET if over_seeds else 0
-    low, high = sorted(100 * sign * row[end] for end in ("image_low", "image_high"))
-    panel.plot([low, high], [place - offset] * 2, color=IMAGES_COLOUR, linewidth=1.0, marker="|", markersize=4)
+    low, high = sorted((100 * sign * row.image_low, 100 * sign * row.image_high))
+    panel.plot([low, high], [height - offset] * 2, color=style.IMAGES_COLOUR, linewidth=1.0, marker="|", markersize=4)
     if over_seeds:
-        low, high = sorted(100 * sign * row[end] for end in ("low", "high"))
-        panel.plot([low, high], [place + offset] * 2, color=SEEDS_COLOUR, linewidth=2.2)
-    filling = FILLINGS[row["within_noise"]]
-    panel.plot(100 * sign * row["difference"], place, marker="o", **MARK, markerfacecolor=filling)
+        low, high = sorted((100 * sign * row.low, 100 * sign * row.high))
+        panel.plot([low, high], [height + offset] * 2, color=style.SEEDS_COLOUR, linewidth=2.2)
+    panel.plot(100 * sign * row.difference, height, marker="o", **MARK, markerfacecolor=row.filling)
 
 
-def _draw_winner(panel, places: dict[Lane, int], rows: list[dict]) -> None:
-    """A star, black where the winner is beyond noise against every other one."""
-    verdicts = {row["within_noise"] for row in rows}
-    filling = FILLINGS[None if None in verdicts else any(verdicts)]
-    place = places[rows[0]["parameters"], rows[0]["sequence"]]
-    panel.plot(0, place, marker="*", **{**MARK, "markersize": 9}, markerfacecolor=filling)
+def _draw_winner(panel, heights: dict[Lane, int], rivals: pd.DataFrame) -> None:
+    """Draw a star with the most cautious filling of its rivals: black if it is beyond noise against each of them."""
+    filling = next(colour for colour in (style.GREY, "white", "black") if (rivals.filling == colour).any())
+    height = heights[rivals.parameters.iloc[0], rivals.sequence.iloc[0]]
+    panel.plot(0, height, marker="*", **{**MARK, "markersize": 9}, markerfacecolor=filling)
 
 
-def _against(row: dict) -> str:
-    bits = "float" if row["other_bits"] == 32 else f"{row['other_bits']} bits"
-    kilobytes = (row[f"{side}file_bytes_mean"] / 1000 for side in ("", "other_"))
+def _against(row) -> str:
+    bits = "float" if row.other_bits == 32 else f"{row.other_bits:g} bits"
+    kilobytes = (row.file_bytes_mean / 1000, row.other_file_bytes_mean / 1000)
     sizes = " / ".join(f"{size:,.0f}" if size >= 100 else f"{size:.3g}" for size in kilobytes)
-    return f"{row['bits']} bits / {bits}\n{sizes} kB"
+    return f"{row.bits:g} bits / {bits}\n{sizes} kB"
 
 
 def _spaced(text: str) -> str:
     return text.replace(",", ", ").replace("/", " / ")
 
 
-def _keys(rows: list[dict]) -> list:
-    keys = [style.key("95 % interval over test images", color=IMAGES_COLOUR, linewidth=1.0, marker="|")]
-    if any(row["low"] is not None for row in rows):
-        keys.insert(0, style.key("95 % interval over seeds", color=SEEDS_COLOUR, linewidth=2.2))
-    keys.append(
-        style.key("best by validation; black: beyond noise of all others", marker="*", **{**MARK, "markersize": 8})
-    )
-    for within_noise, text in ((False, "beyond noise"), (True, "within noise"), (None, "one seed, no verdict")):
-        if any(row["within_noise"] is within_noise for row in rows):
-            keys.append(style.key(f"difference, {text}", marker="o", **MARK, markerfacecolor=FILLINGS[within_noise]))
-    return keys
+def _keys(rows: pd.DataFrame) -> list:
+    star = {**MARK, "marker": "*", "markersize": 8}
+    best = style.key("best by validation; black: beyond noise of all others", **star)
+    return [*style.interval_keys(rows, seeds_width=2.2), best, *style.verdict_keys(rows, marker="o", **MARK)]

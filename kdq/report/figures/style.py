@@ -1,4 +1,4 @@
-"""How every figure looks: print sizes, colours that the colour-blind tell apart, markers and lines for grey print.
+"""Style of all figures: print sizes, colours that the colour-blind tell apart, markers and lines for grey print.
 
 A network has a colour and a marker, a quantizer a line and a filling: two networks, or two quantizers, also differ
 without colour. The colours are those of Okabe and Ito (Color Universal Design, 2008), without the yellow.
@@ -8,21 +8,25 @@ import textwrap
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kdq.provenance.files import atomic
+from kdq.recipe.path import stages
 
 WIDTH_INCHES = 7.0  # the text width of a page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than the colours: 56 networks before a pair repeats
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than the colours: 56 pairs before one repeats
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 FILLINGS = ("full", "none", "left", "top", "right", "bottom")
 _LEAST_SPAN = 4  # per cent, of an axis of accuracies
 GREY = "#8c8c8c"
-_MOST = 101  # per cent: where the widening axis would end; 100 itself must have a place
+SEEDS_COLOUR, IMAGES_COLOUR = COLOURS[0], COLOURS[1]  # of intervals
+VERDICTS = {"black": "beyond noise", "white": "within noise", GREY: "one seed, no verdict"}  # by filling
+_MOST = 101  # per cent: the end of the widening axis, beyond 100 so that 100 itself is on it
 
 SETTINGS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
@@ -47,31 +51,31 @@ SETTINGS = {
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """An empty figure that lays itself out; drawn on without pyplot, which would look for a screen."""
+    """Return an empty figure with automatic layout; without pyplot, which would look for a screen."""
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def styled():
-    """The context in which figures are made and saved."""
+    """Return the context in which figures are made and saved."""
     return matplotlib.rc_context(SETTINGS)
 
 
 def save(figure: Figure, png, svg) -> None:
-    """Write ``figure`` as PNG (150 dots an inch) and SVG; the same figure gives the same bytes."""
+    """Write ``figure`` as PNG (150 dots per inch) and SVG; equal figures give equal bytes."""
     with styled():
         with atomic(png) as aside:
             FigureCanvasAgg(figure).print_figure(aside, dpi=150, format="png", metadata={"Software": None})
-        figure.set_layout_engine("none")  # laid out once is enough
+        figure.set_layout_engine("none")  # the layout is done
         with atomic(svg) as aside:
             FigureCanvasSVG(figure).print_figure(aside, format="svg", metadata={"Date": None})
 
 
 def accuracy_axis(panels) -> None:
-    """Let the shared y axis, in per cent, widen towards 100: from 90 to 95 is about as far as from 80 to 90.
+    """Scale the shared y axis, in per cent, to widen towards 100: 90 to 95 is about as long as 80 to 90.
 
-    Networks differ by a per cent near the top and by tens at two bits; a linear axis shows only the latter.
+    Networks differ by a per cent near the top and by tens at two bits; a linear axis shows the latter alone.
     """
     for panel in panels:
         panel.margins(y=0)
@@ -90,12 +94,12 @@ def accuracy_axis(panels) -> None:
 
 
 def _ticks(low: float, high: float) -> list[int]:
-    """Accuracies to mark between two widened ones, round ones first, none too near another."""
+    """Return the accuracies to mark between two widened ones, round numbers first, none too close to another."""
     ticks: list[int] = []
     for tick in (100, 90, 50, 95, 80, 98, 0, 70, 99, 97, 60, 20, 40, 85, 10, 30, 75, 65, *range(100)):
         if tick % 5 and tick < 95 and len(ticks) > 3:
             break
-        far = all(abs(_widen(tick) - _widen(other)) > 0.075 * (high - low) for other in ticks)
+        far = all(abs(_widen(tick) - _widen(marked)) > 0.075 * (high - low) for marked in ticks)
         if low <= _widen(tick) <= high and far:
             ticks.append(tick)
     return sorted(ticks)
@@ -110,18 +114,18 @@ def _narrow(widened):
 
 
 def seeds_text(count: int) -> str:
-    """What a figure's title says of the seeds."""
+    """Return the number of seeds as a figure's title has it."""
     return "single seed" if count == 1 else f"{count} seeds"
 
 
 def in_order(networks, quantized=()) -> list[str]:
-    """Networks as all figures order and so colour them: those that are quantized, roots first, then all others."""
-    return sorted(set(networks), key=lambda path: (path not in quantized, path.count("/"), path != "teacher", path))
+    """Return networks in the order and so the colours of all figures: quantized ones, roots first, then all others."""
+    return sorted(set(networks), key=lambda path: (path not in quantized, len(stages(path)), path != "teacher", path))
 
 
 def labels(networks) -> dict[str, str]:
-    """A short label for each network: its last stage, or the whole recipe where another one ends alike."""
-    endings = [path.rsplit("/", 1)[-1] for path in networks]
+    """Return a short label for each network: its last stage, or the recipe if several have the same last stage."""
+    endings = [stages(path)[-1] for path in networks]
     chosen = {
         path: ending if endings.count(ending) == 1 else path for path, ending in zip(networks, endings, strict=True)
     }
@@ -129,22 +133,22 @@ def labels(networks) -> dict[str, str]:
 
 
 def wrapped(text: str, width: int) -> str:
-    """``text`` in lines of at most ``width`` letters where it has spaces."""
+    """Return ``text`` in lines of at most ``width`` letters, broken at spaces."""
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def of_network(index: int) -> dict:
-    """Colour and marker of the network at ``index``."""
+    """Return colour and marker of the network at ``index``."""
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def of_curve(index: int) -> dict:
-    """Colour, marker and line of the curve at ``index`` of a figure that shows no quantizers."""
+    """Return colour, marker and line of the curve at ``index`` in a figure without quantizers."""
     return {**of_network(index), "linestyle": LINES[index % len(LINES)]}
 
 
 def of_quantizer(index: int) -> dict:
-    """Line and filling of the quantizer at ``index``."""
+    """Return line and filling of the quantizer at ``index``."""
     return {
         "linestyle": LINES[index % len(LINES)],
         "fillstyle": FILLINGS[index % len(FILLINGS)],
@@ -153,5 +157,25 @@ def of_quantizer(index: int) -> dict:
 
 
 def key(label: str, **look) -> Line2D:
-    """An entry of a legend."""
+    """Return an entry of a legend."""
     return Line2D([], [], label=label, **look)
+
+
+def fillings(rows: pd.DataFrame) -> pd.Series:
+    """Return the fillings of the marks of compared models, by the verdict in the column ``within_noise``."""
+    black, white, grey = VERDICTS
+    return rows.within_noise.map({True: white, False: black}).fillna(grey)
+
+
+def interval_keys(rows: pd.DataFrame, seeds_width: float) -> list[Line2D]:
+    """Return the legend of the intervals over seeds, if any row has one, and over images."""
+    keys = [key("95 % interval over test images", color=IMAGES_COLOUR, linewidth=1.0, marker="|")]
+    if rows.low.notna().any():
+        keys.insert(0, key("95 % interval over seeds", color=SEEDS_COLOUR, linewidth=seeds_width))
+    return keys
+
+
+def verdict_keys(rows: pd.DataFrame, **look) -> list[Line2D]:
+    """Return the legend of the marks in the column ``filling``."""
+    drawn = [(filling, text) for filling, text in VERDICTS.items() if (rows.filling == filling).any()]
+    return [key(f"difference, {text}", **look, markerfacecolor=filling) for filling, text in drawn]

@@ -1,20 +1,30 @@
-"""Figure: training loss and validation accuracy after each epoch, a line a trained model."""
+"""Training.
 
+Training loss and validation accuracy after each epoch, one line per trained model. The loss is the sum of the method's
+terms, so that its level compares epochs of one method, not methods. With several seeds the line is their mean and the
+band their range. Of a large grid over DKD's weights only models with descendants are shown. The axis of accuracy widens
+towards 100 %.
+"""
+
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from kdq.report.figures import curves, style
+from kdq.report.figures import Figure, curves, style
+
+FIGURE = Figure(shows="trained", cell_file="history.csv", parameters=("quantized_networks",))
+read = curves.read
 
 
-def draw(histories: dict[str, list[dict]], quantized: list[str], dataset: str):
-    """The figure of ``histories``: for each recipe the histories of its seeds; ``quantized`` sets the order."""
-    networks = style.in_order(histories, quantized)
+def draw(histories: pd.DataFrame, dataset: str, quantized_networks: list[str]):
+    """Draw the histories of recipes; those in ``quantized_networks`` come first."""
+    networks = style.in_order(set(histories.recipe), quantized_networks)
     names = style.labels(networks)
     with style.styled():
         legend_rows = -(-len(networks) // 3)
         figure = style.new_figure(style.WIDTH_INCHES, 3.0 + 0.19 * legend_rows)
         loss, accuracy = figure.subplots(1, 2)
         for index, network in enumerate(networks):
-            runs, look = histories[network], style.of_curve(index)
+            runs, look = histories[histories.recipe == network], style.of_curve(index)
             curves.draw(loss, runs, "loss", look, label=names[network])
             curves.draw(accuracy, runs, "validation_accuracy", look, scale=100)
         loss.set_yscale("log")
@@ -25,6 +35,6 @@ def draw(histories: dict[str, list[dict]], quantized: list[str], dataset: str):
             panel.set_xlabel("epoch")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=3, handlelength=3.2)
-        seeds = max(len(runs) for runs in histories.values())
-        figure.suptitle(f"{dataset}: training ({style.seeds_text(seeds)})")
+        seeds = style.seeds_text(histories.seed.nunique())
+        figure.suptitle(f"{dataset}: training ({seeds})")
     return figure

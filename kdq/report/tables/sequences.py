@@ -2,146 +2,138 @@
 
 A sequence is a recipe without the bits of the model that it ends with, so that the models of one sequence differ in
 bits alone. The winner is chosen by validation accuracy and compared by test accuracy: chance in the choice is not in
-the comparison. A model whose layers differ in bits has no one number of bits: it takes part at equal bytes alone.
+the comparison. A model whose layers differ in bits has no one number of bits: it is compared at equal bytes alone.
 """
 
-from itertools import groupby
-
-import numpy as np
+import pandas as pd
 
 from kdq.quantize.bits.alphabet import Alphabet
+from kdq.recipe.path import join, keys_of, name_of, stages
 from kdq.report.tables import comparisons, summary
-from kdq.report.tables.comparisons import Cell
+from kdq.report.tables.comparisons import Answers
+from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text
 
 SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers
+DESCRIBED = ("bits", "sequence", "recipe", "epochs", "parameters", "test_top1_mean", "file_bytes_mean")
 
-COLUMNS = {
-    "dataset": "data set",
-    "question": "`order`: at these bits, does the best sequence of a size of network beat this other one? `teacher at "
-    "equal bits`: does the best quantized teacher beat the best student at its bits? `teacher at equal bytes`: does it "
-    "beat the best student, of any bits or float, whose file is no larger (2% are allowed)? Teachers are the networks "
-    "that others are distilled from. Best is always by mean accuracy on the validation part",
-    "bits": "bits a weight of `recipe`",
-    "other_bits": "bits a weight of `other`; 32 for a float model",
-    "sequence": "`recipe` without its bits",
-    "other_sequence": "`other` without its bits",
-    "recipe": "the model",
-    "other": "the model that it is compared with",
-    "epochs": "epochs for which the network of `recipe` was trained: as a float network, and after it was quantized",
-    "other_epochs": "that of `other`",
-    "parameters": "parameters of the network of `recipe`",
-    "other_parameters": "that of `other`",
-    "test_top1_mean": "mean over the seeds: accuracy of `recipe` on the test part, share of 1",
-    "other_test_top1_mean": "that of `other`",
-    "file_bytes_mean": "mean over the seeds: size of the file of `recipe`, bytes",
-    "other_file_bytes_mean": "that of `other`",
-    **{name: text for name, text in comparisons.COLUMNS.items() if name not in comparisons.OF_THE_PAIR},
-    "p_holm": "p-value of `test`, corrected by Holm: for `order` for all that are compared with one winner, else for "
-    "all bits of this data set and question",
-    "p_images_holm": "`p_images`, corrected by Holm in the same way",
-}
+SCHEMA = Schema(
+    "sequences",
+    "at each number of bits the best sequence of stages against each other one",
+    {
+        "dataset": text("data set"),
+        "question": text(
+            "`order`: at these bits, does the best sequence for a size of network beat this one? `teacher at equal "
+            "bits`: does the best quantized teacher beat the best student at its bits? `teacher at equal bytes`: does "
+            "it beat the best student, of any bits or float, whose file is no larger (2% are allowed)? Teachers are "
+            "the networks that students are distilled from. Best is always by mean accuracy on the validation part"
+        ),
+        "bits": bits_per_weight("bits of `recipe`"),
+        "other_bits": bits_per_weight("bits of `other`; 32 for a float model"),
+        "sequence": text("`recipe` without its bits"),
+        "other_sequence": text("`other` without its bits"),
+        "recipe": text("the model"),
+        "other": text("the model that it is compared with"),
+        "epochs": count("training of the network of `recipe`, as a float network and since", unit="epochs"),
+        "other_epochs": count("that of `other`", unit="epochs"),
+        "parameters": count("parameters of the network of `recipe`"),
+        "other_parameters": count("that of `other`"),
+        "test_top1_mean": share("mean over the seeds: accuracy of `recipe` on the test part"),
+        "other_test_top1_mean": share("that of `other`"),
+        "file_bytes_mean": number("mean over the seeds: size of the file of `recipe`", unit="bytes"),
+        "other_file_bytes_mean": number("that of `other`", unit="bytes"),
+        **comparisons.STATISTICS,
+        "p_holm": number(
+            "p-value of `test`, corrected by Holm: for `order` for all that are compared with one winner, else for all "
+            "bits of this data set and question",
+            optional=True,
+        ),
+        "p_images_holm": number("`p_images`, corrected by Holm in the same way"),
+    },
+)
+
+Pair = tuple[str, "pd.Series", "pd.Series"]
 
 
-def sequence(recipe: str, bits: int) -> str:
-    """The recipe without the bits that are those of its model.
+def sequence(recipe: str, bits: float) -> str:
+    """Return the recipe without the bits that are those of its model.
 
     >>> sequence("teacher/gpfq,bits=8/kd/gpfq,bits=2,levels=2^b", 2)
     'teacher/gpfq,bits=8/kd/gpfq,levels=2^b'
     """
-    stages = (stage.split(",") for stage in recipe.split("/"))
-    return "/".join(",".join(pair for pair in stage if pair != f"bits={bits}") for stage in stages)
+    bits_pair = ("bits", f"{bits:g}")
+    parts = []
+    for stage in stages(recipe):
+        pairs = [f"{key}={value}" for key, value in keys_of(stage).items() if (key, value) != bits_pair]
+        parts.append(",".join([name_of(stage), *pairs]))
+    return join(*parts)
 
 
-def rows(table: list[dict], kinds: dict[str, str], epochs: dict[str, int], correct: dict[Cell, np.ndarray]):
-    """The rows of all questions, of the rows of the table; ``kinds`` and ``correct`` as for the comparisons.
+def rows(table: pd.DataFrame, kinds: dict[str, str], epochs: dict[str, int], correct: Answers) -> pd.DataFrame:
+    """Return the comparisons for all questions; ``table``, ``kinds`` and ``correct`` as for the comparisons.
 
-    ``epochs`` gives for every recipe how long its network was trained.
+    ``epochs`` is for every recipe how long its network was trained.
     """
-    found = []
-    for dataset, group in groupby(sorted(table, key=lambda row: row["dataset"]), lambda row: row["dataset"]):
-        models = list(_models(list(group)).values())
-        for question, model, other in [*orders(models), *against_teachers(models)]:
-            seeds = sorted(model["all_seeds"] & other["all_seeds"])
-            if seeds:
-                pair = {"dataset": dataset, "question": question} | _described(model, other, epochs)
-                pair["winner"] = model["recipe"] if question == "order" else None
-                found.append(pair | comparisons.difference(pair, kinds, seeds, correct))
-    return comparisons.corrected(found, ("dataset", "question", "winner"), COLUMNS)
+    compared = []
+    for dataset, group in table.groupby("dataset"):
+        models = _models(group, epochs)
+        for question, model, rival in [*orders(models), *against_teachers(models)]:
+            if seeds := sorted(model.all_seeds & rival.all_seeds):
+                pair = {"dataset": dataset, "question": question, "other": rival.recipe}
+                pair |= {f"other_{name}": rival[name] for name in DESCRIBED if name != "recipe"}
+                pair |= {name: model[name] for name in DESCRIBED}
+                pair["winner"] = model.recipe if question == "order" else ""
+                compared.append(pair | comparisons.difference(pair, kinds, seeds, correct))
+    return SCHEMA.frame(comparisons.corrected(compared, ["dataset", "question", "winner"]))
 
 
-def _models(table: list[dict]) -> dict[str, dict]:
-    """One summary row a recipe of one data set, with its parameters, seeds, and whether it is a teacher's network."""
-    by_recipe: dict[str, list[dict]] = {}
-    for row in table:
-        by_recipe.setdefault(row["recipe"], []).append(row)
-    teachers = {row["root"] for row in table if row["network"] != row["root"]}
-    return {
-        recipe: summary.summarize(cells)[0]
-        | {
-            "parameters": cells[0]["parameters"],
-            "all_seeds": {row["seed"] for row in cells},
-            "is_teacher": cells[0]["network"] in teachers,
-            "has_bits": _has_bits(cells[0]),
-        }
-        for recipe, cells in by_recipe.items()
-    }
-
-
-def _has_bits(row: dict) -> bool:
-    """Are all quantized weights of one alphabet?"""
-    if row["levels"] is None:
-        return False
-    return abs(Alphabet(row["bits"], row["levels"]).nominal_bits - row["nominal_bits"]) < 1e-3
-
-
-def best(models: list[dict]) -> dict:
-    """The model of the best mean validation accuracy; of equal ones the least cross entropy, then the first path."""
-    return min(
-        models, key=lambda row: (-row["validation_top1_mean"], row["validation_cross_entropy_mean"], row["recipe"])
+def _models(table: pd.DataFrame, epochs: dict[str, int]) -> pd.DataFrame:
+    """Return the summary of one data set with each model's sequence, size, epochs, seeds and role."""
+    teachers = set(table.root[table.network != table.root])
+    cells = table.sort_values("seed").groupby("recipe")
+    first = cells.head(1).set_index("recipe")
+    models = summary.summarize(table).set_index("recipe", drop=False).rename_axis(None)
+    return models.assign(
+        parameters=first.parameters,
+        epochs=models.recipe.map(epochs),
+        all_seeds=cells.seed.agg(set),
+        is_teacher=first.network.isin(teachers),
+        has_bits=first.apply(_has_bits, axis=1),
+        sequence=[sequence(recipe, bits) for recipe, bits in zip(models.recipe, models.bits, strict=True)],
     )
 
 
-def orders(models: list[dict]) -> list[tuple[str, dict, dict]]:
-    """At each number of bits, among networks of one size: the best quantized model against each other one."""
-    found = []
-    quantized = [row for row in models if row["has_bits"]]
-    by_size = sorted(quantized, key=_size)
-    for _, group in groupby(by_size, _size):
-        group = sorted(group, key=lambda row: row["recipe"])
+def _has_bits(cell: pd.Series) -> bool:
+    """Return whether all quantized weights have one alphabet."""
+    if not isinstance(cell.levels, str):  # a float model
+        return False
+    return abs(Alphabet(cell.bits, cell.levels).nominal_bits - cell.nominal_bits) < 1e-3
+
+
+def best(models: pd.DataFrame) -> pd.Series:
+    """Return the model of the best mean validation accuracy; then least cross entropy, then first path."""
+    by = ["validation_top1_mean", "validation_cross_entropy_mean", "recipe"]
+    return models.sort_values(by, ascending=[False, True, True]).iloc[0]
+
+
+def orders(models: pd.DataFrame) -> list[Pair]:
+    """Return at each number of bits, among networks of one size, the best quantized model against each other one."""
+    pairs = []
+    for _, group in models[models.has_bits].groupby(["bits", "parameters"]):
         winner = best(group)
-        found += [("order", winner, other) for other in group if other is not winner]
-    return found
+        rivals = group[group.recipe != winner.recipe].sort_values("recipe")
+        pairs += [("order", winner, rival) for _, rival in rivals.iterrows()]
+    return pairs
 
 
-def _size(row: dict) -> tuple:
-    return row["bits"], row["parameters"]
-
-
-def against_teachers(models: list[dict]) -> list[tuple[str, dict, dict]]:
-    """At each number of bits the best quantized teacher against the best student at its bits, and at its bytes."""
-    teachers = [row for row in models if row["is_teacher"] and row["has_bits"]]
-    students = [row for row in models if not row["is_teacher"]]
-    found = []
-    for bits in sorted({row["bits"] for row in teachers}):
-        teacher = best([row for row in teachers if row["bits"] == bits])
-        most = (1 + SAME_SIZE) * teacher["file_bytes_mean"]
+def against_teachers(models: pd.DataFrame) -> list[Pair]:
+    """Return at each number of bits the best quantized teacher against the best student at these bits and bytes."""
+    students = models[~models.is_teacher]
+    pairs = []
+    for bits, teachers in models[models.is_teacher & models.has_bits].groupby("bits"):
+        teacher = best(teachers)
         rivals = {
-            "teacher at equal bits": [row for row in students if row["has_bits"] and row["bits"] == bits],
-            "teacher at equal bytes": [row for row in students if row["file_bytes_mean"] <= most],
+            "teacher at equal bits": students[students.has_bits & (students.bits == bits)],
+            "teacher at equal bytes": students[students.file_bytes_mean <= (1 + SAME_SIZE) * teacher.file_bytes_mean],
         }
-        found += [(question, teacher, best(group)) for question, group in rivals.items() if group]
-    return found
-
-
-def _described(model: dict, other: dict, epochs: dict[str, int]) -> dict:
-    measures = ("test_top1_mean", "file_bytes_mean", "bits", "parameters")
-    return {
-        **{measure: model[measure] for measure in measures},
-        **{f"other_{measure}": other[measure] for measure in measures},
-        "recipe": model["recipe"],
-        "other": other["recipe"],
-        "sequence": sequence(model["recipe"], model["bits"]),
-        "other_sequence": sequence(other["recipe"], other["bits"]),
-        "epochs": epochs[model["recipe"]],
-        "other_epochs": epochs[other["recipe"]],
-    }
+        pairs += [(question, teacher, best(group)) for question, group in rivals.items() if len(group)]
+    return pairs

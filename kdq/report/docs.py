@@ -1,0 +1,38 @@
+"""The page ``docs/table.md``, which describes the columns of all tables, written from their schemas."""
+
+from pathlib import Path
+
+from kdq.report.tables import cells, comparisons, layers, sensitivities, sequences, summary
+from kdq.report.tables.schema import Schema
+
+INTRODUCTION = """# The columns of the tables
+
+Written by `make docs` from the schemas in `kdq/report/tables`; edit those.
+
+A `count` is a whole number, a `number` has six decimals (six significant digits in `sensitivity.csv`), `bits` are whole
+or a mean with six decimals, a `truth` is `true` or `false`. A field is empty if its column does not apply.
+"""
+SCHEMAS = [module.SCHEMA for module in (cells, summary, layers, sensitivities, comparisons, sequences)]
+
+
+def documentation() -> str:
+    """Return the text of the page."""
+    return "\n".join([INTRODUCTION, *map(_section, SCHEMAS)])
+
+
+def _section(schema: Schema) -> str:
+    columns = [
+        f"| `{name}` | {column.type} | {column.unit} | {column.meaning} |" for name, column in schema.columns.items()
+    ]
+    head = [
+        f"## `results/{schema.name}.csv`: {schema.rows}",
+        "",
+        "| column | type | unit | meaning |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *columns, ""])
+
+
+if __name__ == "__main__":
+    Path("docs/table.md").write_text(documentation())
+    print("docs/table.md")

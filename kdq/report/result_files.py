@@ -1,0 +1,15 @@
+"""List the results of a study: the last lines of ``make run``."""
+
+from pathlib import Path
+
+
+def result_files(folder) -> list[str]:
+    """Return the paths of the tables and of the folders of figures below ``folder``."""
+    folder = Path(folder)
+    return [str(path) for path in (*sorted(folder.glob("*.csv")), *sorted(folder.glob("*/figures")))]
+
+
+if __name__ == "__main__":
+    print("The results of this study:")
+    print("\n".join(f"  {path}" for path in result_files("results")))
+    print("One page with all of them: snakemake --report report.html")
