@@ -14,6 +14,7 @@ from kdq.errors import UserError, shown
 from kdq.provenance import seal
 from kdq.workflow.signals import stopped_later
 
+COMMENT = "# "  # begins the header of a CSV file
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -138,6 +139,36 @@ def write_tensors(path, tensors, header: dict) -> None:
         seal.seal(aside)
 
 
+def write_table(path, text: str, header: dict) -> None:
+    """Write the CSV ``text`` below one line of comment, the header as JSON, and seal it."""
+    with atomic(path) as aside:
+        aside.write_text(f"{COMMENT}{json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}\n{text}")
+        seal.seal(aside)
+
+
+def read_table(path, form: str) -> tuple[dict, str]:
+    """Return the header and the text that :func:`write_table` wrote, of the format ``form``; raise UserError if not."""
+    try:
+        first, _, text = Path(path).read_text().partition("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as a table ({error})") from None
+    try:
+        header = json.loads(first.removeprefix(COMMENT)) if first.startswith(COMMENT) else None
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise UserError(f"{path}: has no header, expected a first line {COMMENT}{{...}}; remove the file and run again")
+    return _checked_header(path, header, (form,), sealed=True), text
+
+
+def _checked_header(path, header, forms: tuple[str, ...], sealed: bool) -> dict:
+    """Return ``header`` without its seal; raise UserError if it is of none of the formats or the seal is broken."""
+    found = header.get("format") if isinstance(header, dict) else None
+    if found not in forms:
+        raise UserError(f"{path}: format {found!r}, expected {' or '.join(map(repr, forms))}")
+    return _unsealed(path, header, sealed)
+
+
 def header_text(header: dict) -> dict[str, str]:
     """A header as safetensors takes it, with a place for the seal: one key, as it writes several in no fixed order."""
     return {"kdq": json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}
@@ -163,10 +194,7 @@ def read_header(path, *forms: str, sealed: bool = False) -> dict:
         raise UserError(f"{path}: a foreign safetensors file, without the metadata key 'kdq'") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({error})") from None
-    found = header.get("format") if isinstance(header, dict) else None
-    if found not in forms:
-        raise UserError(f"{path}: format {found!r}, expected {' or '.join(map(repr, forms))}")
-    return _unsealed(path, header, sealed)
+    return _checked_header(path, header, forms, sealed)
 
 
 def read_tensors(path, form: str):

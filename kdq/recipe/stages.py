@@ -1,8 +1,8 @@
 """The stages there are: every file in a kind's folder that declares a class ``Parameters`` is one, named as the file.
 
 Nothing else registers a stage. Its class is taken from the file's syntax tree and evaluated alone, in the vocabulary
-of ``kdq.recipe.vocabulary`` and of ``keys.py`` in the kind's folder: the planner learns every key, type and default without
-importing torch.
+of ``kdq.recipe.vocabulary`` and of ``keys.py`` in the kind's folder: the planner learns every key, type and default
+without importing torch.
 """
 
 import ast

@@ -17,9 +17,9 @@ from kdq.provenance.fingerprint import Fingerprints
 from kdq.provenance.verify import study
 from kdq.provenance.verify.__main__ import main
 from kdq.provenance.verify.results import summary, verify
-from kdq.provenance.verify.workflow import Workflow
 from kdq.recipe.stages import find_stages
 from kdq.study.config import merged, read_study
+from kdq.study.products import Products
 from tests.verify.made_up import Results
 
 RECIPES = ["teacher", "teacher/kd", "teacher/kd/rtn,bits={2,3}", "hard"]
@@ -35,13 +35,13 @@ TABLES = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv
 STAGES, CODE = find_stages(study.HOME / "kdq"), Fingerprints(study.HOME)
 
 
-def workflow(folder: Path, changes: dict) -> Workflow:
+def workflow(folder: Path, changes: dict) -> Products:
     """The workflow for the study with some changes, which is written to ``folder / "study.yaml"``."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
     files = [study.HOME / "config.yaml", path]
     with patch("kdq.study.config.find_stages", return_value=STAGES):  # the same for all, and slow
-        return Workflow(read_study(merged(files), study.HOME / "kdq", files), CODE)
+        return Products(read_study(merged(files), study.HOME / "kdq", files), CODE)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ class TestStale:
             again = Results(workflow(copy.folder, {}), copy.folder, 0.01)
             again.digests = {DATA: sha256(copy.folder / DATA)}
             again.tensors["fc.bias"] += 1
-            recipe, of_cell = again.workflow.study.grammar.parse("teacher"), {"dataset": "digits", "seed": 1}
+            recipe, of_cell = again.products.study.grammar.parse("teacher"), {"dataset": "digits", "seed": 1}
             again.model(f"{SEED}/teacher/model.safetensors", {**of_cell, "recipe": "teacher"}, recipe)
         found = copy()
         assert found[f"{KD}/model.safetensors"] == (

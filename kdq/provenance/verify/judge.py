@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from kdq.errors import shown
 from kdq.provenance import ledger
+from kdq.provenance.verify.claims import Claim, claim_of
 from kdq.provenance.verify.contents import Content
-from kdq.provenance.verify.products import Claim, Product
-from kdq.provenance.verify.workflow import Workflow
+from kdq.study.products import Product, Products
 
 STATES = ("fresh", "stale", "incomplete", "corrupt", "foreign")
 MOST_REASONS = 3
@@ -29,8 +29,8 @@ FRESH = Verdict("fresh")
 class Judge:
     """Judges each product once, after those that it was made from."""
 
-    def __init__(self, workflow: Workflow, contents: Mapping[str, Content], products: Mapping[str, Product]):
-        self.workflow, self.contents, self.products = workflow, contents, products
+    def __init__(self, study: Products, contents: Mapping[str, Content], products: Mapping[str, Product]):
+        self.code, self.contents, self.products = study.code, contents, products
         self._verdicts: dict[str, Verdict] = {}
         self._changed_code: dict[tuple, str] = {}
         self._by_digest = {content.sha256: path for path, content in contents.items() if path in products}
@@ -53,7 +53,7 @@ class Judge:
         elif missing := [path for path in product.outputs if path not in self.contents]:
             others = Verdict("incomplete", f"made together with {missing[0]}, which is missing")
         else:
-            others = self._age(product, product.claim(self.contents))
+            others = self._age(product, claim_of(product, self.contents))
         return {path: ailing.get(path, others) for path in there}
 
     def _ailing(self, product: Product, there: list[str]) -> dict[str, Verdict]:
@@ -61,7 +61,7 @@ class Judge:
         found = {}
         for path in there:
             content = self.contents[path]
-            says = {key: content.says.get(key) for key in product.identity.get(path, {})}
+            says = {key: content.header.get(key) for key in product.identity.get(path, {})}
             if content.wrong:
                 found[path] = Verdict("corrupt", content.wrong)
             elif says != product.identity.get(path, {}):
@@ -69,7 +69,7 @@ class Judge:
         if found or len(there) < len(product.outputs):
             return found
         try:
-            claimed = product.claim(self.contents).outputs
+            claimed = claim_of(product, self.contents).outputs
         except (KeyError, TypeError, AttributeError):
             return dict.fromkeys(there, Verdict("stale", "does not say what it was made from: of an earlier version"))
         for path, digest in claimed.items():
@@ -88,14 +88,14 @@ class Judge:
         return Verdict(state, "; ".join(reasons[:MOST_REASONS]) + more)
 
     def _code(self, product: Product, claim: Claim) -> list[str]:
-        if not product.code or claim.code == self.workflow.code.of(*product.code):
+        if not product.code or claim.code == self.code.of(*product.code):
             return []
         key = (claim.code, product.code)
         if key not in self._changed_code:
             note = self.contents.get(str(ledger.FOLDER / f"{claim.code}.json"), Content("", wrong="missing"))
             files = product.code
             if not note.wrong:
-                files = ledger.changed(note.says, self.workflow.code.digests(*product.code))
+                files = ledger.changed(note.header, self.code.digests(*product.code))
             self._changed_code[key] = f"code {', '.join(files)}" + (" or what it imports" if note.wrong else "")
         return [self._changed_code[key]]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import kdq
 from kdq.provenance.fingerprint import Fingerprints
-from kdq.provenance.verify.workflow import Workflow
 from kdq.study.config import merged, read_study
+from kdq.study.products import Products
 
 HOME = Path(kdq.__file__).resolve().parent.parent
 
@@ -17,7 +17,7 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def workflow(configfiles: list[str]) -> Workflow:
-    """The workflow for ``config.yaml`` and the files over it; raises UserError where one is wrong."""
+def products(configfiles: list[str]) -> Products:
+    """Return the products of the study of ``config.yaml`` and the files over it; raise UserError if one is wrong."""
     files = [HOME / "config.yaml", *configfiles]
-    return Workflow(read_study(merged(files), HOME / "kdq", files), Fingerprints(HOME))
+    return Products(read_study(merged(files), HOME / "kdq", files), Fingerprints(HOME))
