@@ -9,6 +9,9 @@ from kdq.models import resnet
 from kdq.models.packing import pack
 from kdq.provenance import formats, ledger
 from kdq.provenance.files import sha256, write_json, write_tensors
+from kdq.quantize.bits import sensitivity_table
+from kdq.quantize.bits.sensitivity_table import Measurement
+from kdq.recipe.path import Cell
 from kdq.report import record
 from kdq.study.products import Products
 from kdq.train import history
@@ -97,6 +100,22 @@ class Results:
         header = {"format": formats.VIEWS, "crop": 0, "flip": True, **made_by.pop("inputs")}
         inputs = {key: header[key] for key in ("data", "teacher")}
         self.write(path, {"logits": torch.zeros(2)}, {**header, "provenance": {**made_by, "inputs": inputs}})
+        return path
+
+    def measured(self, cell: Cell) -> str:
+        """What each layer of a cell's parent costs alone."""
+        path = cell.path("sensitivity.csv")
+        made_by = self.made_by(path)
+        rows = [Measurement("conv1", 9, 1, bits, 0.5, 0.25, 0.125, 0.5) for bits in (2, 3)]
+        sensitivity_table.write(self.folder / path, rows, cell, keys=made_by.pop("keys"), provenance=made_by)
+        return path
+
+    def archive(self, cell: Cell) -> str:
+        """The archive of a cell's model; what it holds does not matter."""
+        path = cell.path("model.archive.safetensors")
+        made_by = self.made_by(path)
+        header = {"format": formats.ARCHIVE, **cell.identity, "archive": made_by}
+        self.write(path, {"codes": torch.zeros(3)}, header)
         return path
 
     def table(self) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 from itertools import groupby
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import ANY, patch
 
 import pytest
 import yaml
@@ -17,6 +17,7 @@ from kdq.provenance.fingerprint import Fingerprints
 from kdq.provenance.verify import study
 from kdq.provenance.verify.__main__ import main
 from kdq.provenance.verify.results import summary, verify
+from kdq.recipe.path import Cell
 from kdq.recipe.stages import find_stages
 from kdq.study.config import merged, read_study
 from kdq.study.products import Products
@@ -55,6 +56,9 @@ def made(tmp_path_factory):
         for cell in sorted(found.study.cells(), key=lambda cell: (len(cell[2].stages), cell[1])):
             results.cell(*cell)
         results.views(f"{SEED}/teacher")
+        results.measured(Cell("digits", 1, "teacher/kd/rtn"))
+        for recipe in ("teacher/kd/rtn,bits=2", "teacher/kd/rtn,bits=3"):
+            results.archive(Cell("digits", 1, recipe))
         results.table()
     return folder
 
@@ -117,8 +121,8 @@ class TestCorrupt:
         assert {state for state, _ in found.values()} == {"stale"}
         descendants = below(KD, copy.files()) | TABLES
         if name in ("metrics.json", "predictions.safetensors"):  # children compare themselves with the predictions
-            descendants -= cell(KD, "model.safetensors", "history.csv")
-            descendants -= {path for path in descendants if path.endswith("/model.safetensors")}
+            evaluations = ("/metrics.json", "/predictions.safetensors")
+            descendants = {path for path in descendants if path.endswith(evaluations)} | TABLES
         assert found.keys() == descendants - {path}
 
     def test_every_file_with_a_bit_flipped(self, copy):
@@ -253,6 +257,34 @@ class TestIncomplete:
         found = copy()
         assert {state for state, _ in found.values()} == {"incomplete"} and len(found) == 3
         assert "goes on" in found[interrupted][1] and "removed" in found[finished][1] and "removed" in found[aside][1]
+
+
+class TestArchivesAndSensitivities:
+    MEASURED = f"{KD}/rtn/sensitivity.csv"
+    ARCHIVES = [f"{KD}/rtn,bits={bits}/model.archive.safetensors" for bits in (2, 3)]
+
+    def test_a_scaled_column_is_corrupt(self, copy):
+        path = copy.folder / self.MEASURED
+        path.write_text(path.read_text().replace(",0.5,0.25,", ",1.0,0.25,"))
+        assert copy() == {self.MEASURED: ("corrupt", ANY)}
+
+    def test_swapped_archives_are_foreign(self, copy):
+        first, second = (copy.folder / path for path in self.ARCHIVES)
+        contents = first.read_bytes(), second.read_bytes()
+        second.write_bytes(contents[0])
+        first.write_bytes(contents[1])
+        found = copy()
+        assert {path: state for path, (state, _) in found.items()} == dict.fromkeys(self.ARCHIVES, "foreign")
+
+    def test_both_are_stale_after_their_model(self, copy):
+        found = copy(stages={"kd": {"temperature": 2}})
+        assert found[self.MEASURED] == ("stale", f"parent {KD}/model.safetensors is stale")
+        model = self.ARCHIVES[0].replace("model.archive", "model")
+        assert found[self.ARCHIVES[0]] == ("stale", f"model {model} is stale")
+
+    def test_the_measurement_is_stale_after_a_key_that_it_depends_on(self, copy):
+        assert copy(stages={"rtn": {"images": 64}})[self.MEASURED] == ("stale", "parameter rtn.images: 256 -> 64")
+        assert self.MEASURED not in copy(stages={"rtn": {"bits": 5}})
 
 
 class TestForeign:
