@@ -9,6 +9,7 @@ import ast
 import importlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -34,16 +35,29 @@ class StageType:
 
 
 def find_stages(package: Path) -> dict[str, StageType]:
-    """All stages of the package folder ``kdq``, by name; raises UserError for a file that can't be read as one."""
-    stages = {}
-    for kind in KINDS.values():
-        for file in sorted((package.parent / kind.folder).glob("*.py")):
-            own = read_parameters(file, kind)
-            if own is None:
-                continue
-            if file.stem in stages:
-                raise UserError(f"{file}: the stage name {file.stem!r} is taken by {stages[file.stem].file}")
-            stages[file.stem] = StageType(file.stem, kind, file, _all_keys(own, kind, file))
+    """Return all stages of the package folder ``kdq`` by name; raise UserError for a file that can't be read as one.
+
+    Stages are read again if a file of them was changed, added or removed: reading takes 0.2 s.
+    """
+    files = [(kind, file) for kind in KINDS.values() for file in sorted((package.parent / kind.folder).glob("*.py"))]
+    return dict(_read_stages(tuple((kind, file, _signature(file)) for kind, file in files)))
+
+
+def _signature(file: Path) -> tuple[int, ...]:
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=16)
+def _read_stages(files: tuple[tuple[Kind, Path, tuple], ...]) -> dict[str, StageType]:
+    stages: dict[str, StageType] = {}
+    for kind, file, _ in files:
+        own = read_parameters(file, kind)
+        if own is None:
+            continue
+        if file.stem in stages:
+            raise UserError(f"{file}: the stage name {file.stem!r} is taken by {stages[file.stem].file}")
+        stages[file.stem] = StageType(file.stem, kind, file, _all_keys(own, kind, file))
     return stages
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from itertools import groupby
 from pathlib import Path
-from unittest.mock import ANY, patch
+from unittest.mock import ANY
 
 import pytest
 import yaml
@@ -18,7 +18,6 @@ from kdq.provenance.verify import study
 from kdq.provenance.verify.__main__ import main
 from kdq.provenance.verify.results import summary, verify
 from kdq.recipe.path import Cell
-from kdq.recipe.stages import find_stages
 from kdq.study.config import merged, read_study
 from kdq.study.products import Products
 from tests.verify.made_up import Results
@@ -33,7 +32,7 @@ DATA = "results/digits/data/split=0.safetensors"
 TABLES = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
 
 
-STAGES, CODE = find_stages(study.HOME / "kdq"), Fingerprints(study.HOME)
+CODE = Fingerprints(study.HOME)
 
 
 def workflow(folder: Path, changes: dict) -> Products:
@@ -41,8 +40,7 @@ def workflow(folder: Path, changes: dict) -> Products:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
     files = [study.HOME / "config.yaml", path]
-    with patch("kdq.study.config.find_stages", return_value=STAGES):  # the same for all, and slow
-        return Products(read_study(merged(files), study.HOME / "kdq", files), CODE)
+    return Products(read_study(merged(files), study.HOME / "kdq", files), CODE)
 
 
 @pytest.fixture(scope="module")
