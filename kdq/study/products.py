@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
-from kdq.recipe.grammar import Recipe
+from kdq.recipe.grammar import Recipe, spell
 from kdq.recipe.measurement import measured_recipe
 from kdq.recipe.path import SEED, Cell, data_file, figure_file, table_file
 from kdq.report.contents import FIGURES, Contents
@@ -20,6 +20,7 @@ from kdq.report.jobs import ReportJobs
 from kdq.study.config import DATASETS, Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
+SENSITIVITY = "sensitivity.csv"
 FIGURE_FORMS = {"json": formats.RECORD, "png": formats.PLAIN, "svg": formats.PLAIN}
 
 
@@ -45,51 +46,32 @@ class Place:
         return self.cell.with_recipe(recipe.path).path(name)
 
 
-# An input's path by its place, empty if that model has no such input.
-Input = Callable[[Place], str]
+def _views(place: Place) -> str:
+    keys = {key: place.keys[key] for key in ("crop", "flip", "precision")}
+    return place.of(place.recipe.parent, f"{spell('views', keys)}.safetensors") if place.keys["teacher_cache"] else ""
 
 
-def _data(place: Place) -> str:
-    return data_file(place.cell.dataset, place.study.config.data.split_seed)
+def _sensitivity(place: Place) -> str:
+    measured = place.recipe.last.type.keys.needs_measurement(place.keys)
+    return place.cell.with_recipe(measured_recipe(place.recipe)).path(SENSITIVITY) if measured else ""
+
+
+# The path of each role in `Kind.inputs`, empty if a model has no such input.
+INPUTS: dict[str, Callable[[Place], str]] = {
+    "data": lambda place: data_file(place.cell.dataset, place.study.config.data.split_seed),
+    "parent": lambda place: place.of(place.recipe.parent, MODEL),
+    "teacher": lambda place: place.of(place.study.grammar.teacher(place.recipe.parent, place.recipe.last), MODEL),
+    "views": _views,
+    "sensitivity": _sensitivity,
+}
 
 
 def _model(place: Place) -> str:
     return place.cell.path(MODEL)
 
 
-def _parent(place: Place) -> str:
-    return place.of(place.recipe.parent, MODEL)
-
-
 def _predictions_of_parent(place: Place) -> str:
     return place.of(place.recipe.parent, PREDICTIONS) if place.recipe.parent else ""
-
-
-def _teacher(place: Place) -> str:
-    return place.of(place.study.grammar.teacher(place.recipe.parent, place.recipe.last), MODEL)
-
-
-def _views(place: Place) -> str:
-    if not place.keys["teacher_cache"]:
-        return ""
-    crop, flip, precision = (place.keys[key] for key in ("crop", "flip", "precision"))
-    name = f"views,crop={crop},flip={str(flip).lower()},precision={precision}.safetensors"
-    return place.of(place.recipe.parent, name)
-
-
-def _sensitivity(place: Place) -> str:
-    measured = place.recipe.last.type.keys.needs_measurement(place.keys)
-    return place.cell.with_recipe(measured_recipe(place.recipe)).path("sensitivity.csv") if measured else ""
-
-
-# Of the roles in `Kind.inputs`.
-INPUTS: dict[str, Input] = {
-    "data": _data,
-    "parent": _parent,
-    "teacher": _teacher,
-    "views": _views,
-    "sensitivity": _sensitivity,
-}
 
 
 @dataclass(frozen=True)
@@ -105,7 +87,7 @@ class Entry:
     rules: tuple[str, ...]
     script: str
     files: dict[str, str]
-    inputs: dict[str, Input]
+    inputs: dict[str, Callable[[Place], str]]
     refusal: Callable[[Recipe, str], str] = lambda recipe, name: ""
     pattern: str = ""
     identity: Callable[[dict], dict] | None = None
@@ -158,7 +140,7 @@ OF_CELLS = (
         rules=("evaluate", "evaluate_root"),
         script="scripts/evaluate.py",
         files={METRICS: formats.METRICS, PREDICTIONS: formats.PREDICTIONS},
-        inputs={"data": _data, "model": _model, "parent": _predictions_of_parent},
+        inputs={"data": INPUTS["data"], "model": _model, "parent": _predictions_of_parent},
         in_all=(METRICS,),
     ),
     Entry(
@@ -171,8 +153,8 @@ OF_CELLS = (
     Entry(
         rules=("sensitivity",),
         script="scripts/sensitivity.py",
-        files={"sensitivity.csv": formats.SENSITIVITY},
-        inputs={"data": _data, "parent": _parent},
+        files={SENSITIVITY: formats.SENSITIVITY},
+        inputs={"data": INPUTS["data"], "parent": INPUTS["parent"]},
         refusal=_no_sensitivity,
         keys=_keys_of_measurement,
         of_stage=True,
@@ -181,7 +163,7 @@ OF_CELLS = (
         rules=("teacher_cache",),
         script="scripts/teacher_cache.py",
         files={"views": formats.VIEWS},
-        inputs={"data": _data, "teacher": _model},
+        inputs={"data": INPUTS["data"], "teacher": _model},
         pattern=r"views,crop=(?P<crop>\d+),flip=(?P<flip>true|false),precision=(auto|bfloat16|float32)\.safetensors",
         identity=lambda spelled: {"crop": int(spelled["crop"]), "flip": spelled["flip"] == "true"},
     ),
