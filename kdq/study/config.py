@@ -29,7 +29,7 @@ class Data(Base):
     """Where the images come from and how they are split."""
 
     folder: Annotated[str, Field(description="folder with the files of the CIFAR data sets")] = "data"
-    download: Annotated[bool, Field(description="fetch the files of a CIFAR data set where they are missing")] = True
+    download: Annotated[bool, Field(description="download missing files of a CIFAR data set")] = True
     validation_fraction: Annotated[Share, Field(description="share of the training images held out for validation")] = (
         0.1
     )
@@ -37,9 +37,11 @@ class Data(Base):
         NonNegativeInt, Field(description="seed of that split; the same for all seeds of the grid")
     ] = 0
     test_fraction: Annotated[
-        Share, Field(description="share of the images held out for test, where a source has no test part")
+        Share, Field(description="share of the images held out for test, if a source has no test part")
     ] = 0.2
-    image_folder: Annotated[str, Field(description="for the data set `folder`: images in one sub-folder a class")] = ""
+    image_folder: Annotated[str, Field(description="for the data set `folder`: images in one sub-folder per class")] = (
+        ""
+    )
     image_size: Annotated[
         Annotated[int, Field(ge=8, le=512)],
         Field(description="for the data set `folder`: side in pixels after resizing"),
@@ -84,16 +86,16 @@ class Study:
         ]
 
     def data_keys(self, dataset: str) -> dict:
-        """What of the config the file of a data set depends on; where the images lie is no part of it."""
+        """Return the keys of the config that a data file depends on, which the location of the images is not."""
         keys = ("validation_fraction", "test_fraction", *(("image_size",) if dataset == "folder" else ()))
         return {key: getattr(self.config.data, key) for key in keys}
 
 
 def read_study(values: dict, package: Path, files=()) -> Study:
-    """Check a merged config and expand its grid; raises UserError with file, key, what was found, what was expected.
+    """Check a merged config and expand its grid; raise UserError with file, key, value found and value expected.
 
-    ``package`` is the folder ``kdq``, where the stages are; ``files`` are the config files in the order in which they
-    were merged, to name the one that a wrong key stands in; ``(name, values)`` stands for what is in no file.
+    ``package`` is the folder ``kdq`` with the stages; ``files`` are the config files in the order of merging, to name
+    the one with a wrong key; ``(name, values)`` is a source that is no file.
     """
     origin = Origin(files)
     _refuse_unknown(values, Config, (), origin)
@@ -102,7 +104,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{origin.of(first['loc'])}: {_explain_config(error)}") from None
-    # a data set or seed that is named twice is one all the same
+    # a data set or seed that is listed twice counts once
     config = config.model_copy(update={key: list(dict.fromkeys(getattr(config, key))) for key in ("datasets", "seeds")})
     types = find_stages(package)
     roles = {role: values.get(role) or {} for role in ("teacher", "student", "retrain")}
@@ -112,7 +114,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
             raise UserError(
                 f"{where}: there is no such stage, expected one of {', '.join(types)}{nearest(name, types)}"
             )
-        for key, value in keys.items():  # one at a time, to name the file that this key stands in
+        for key, value in keys.items():  # one at a time, to name the file of this key
             where = f"{origin.of(('stages', name, key))}: stages.{name}"
             check(types[name].keys, {key: value}, where, partial=True)
             if not types[name].kind.has_parent and key in Shared.model_fields:
@@ -123,7 +125,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     try:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]
         for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
-            grammar.resolve(stage)  # what a recipe spells out may conflict with a default of the config
+            grammar.resolve(stage)  # a recipe may conflict with a default of the config
     except UserError as error:
         raise UserError(f"{origin.of(('recipes',))}: {error}") from None
     for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
@@ -135,9 +137,9 @@ def read_study(values: dict, package: Path, files=()) -> Study:
 
 
 def merged(files) -> dict:
-    """The values of config files, later ones over earlier ones, as Snakemake merges them: mappings key by key.
+    """Return the values of config files merged as Snakemake does: later over earlier, mappings key by key.
 
-    Raises UserError for a file that can't be read or is no mapping.
+    Raise UserError for a file that can't be read or is no mapping.
     """
     values: dict = {}
     for file in files:
@@ -164,7 +166,7 @@ def _merge(values: dict, over: dict) -> None:
 
 
 def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origin") -> None:
-    """Raise UserError for the first key that no part of the config has, with the nearest one that it has."""
+    """Raise UserError for the first unknown key, with the nearest known one."""
     for key, value in values.items():
         if key not in model.model_fields:
             where = ".".join([*path, str(key)])
@@ -185,7 +187,7 @@ def _explain_config(error: ValidationError) -> str:
 
 
 def typed(value):
-    """A value of ``--config`` as YAML means it: inside lists and mappings Snakemake leaves every text a text.
+    """Return a value of ``--config`` as YAML reads it: in lists and mappings Snakemake leaves every value a text.
 
     >>> typed({"seeds": ["0", "1"], "student": {"width": "0.5", "flip": "false"}})
     {'seeds': [0, 1], 'student': {'width': 0.5, 'flip': False}}
@@ -203,7 +205,7 @@ def typed(value):
 
 
 class Origin:
-    """Which config file a key came from: the last one that has it, as Snakemake merges them."""
+    """The config file that a key came from: the last one that has it, as Snakemake merges them."""
 
     def __init__(self, files):
         self.contents = []
