@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.grammar import Grammar, Recipe, expand
-from kdq.recipe.stages import check, explain, find_stages
+from kdq.recipe.stages import StageType, check, explain, find_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
 from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
@@ -107,8 +107,21 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     # a data set or seed that is listed twice counts once
     config = config.model_copy(update={key: list(dict.fromkeys(getattr(config, key))) for key in ("datasets", "seeds")})
     types = find_stages(package)
+    _check_stages(config.stages, types, origin)
     roles = {role: values.get(role) or {} for role in ("teacher", "student", "retrain")}
-    for name, keys in config.stages.items():
+    grammar = Grammar(types, roles, config.stages)
+    try:
+        recipes = [grammar.parse(text) for text in expand(config.recipes)]
+        for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
+            grammar.resolve(stage)  # a recipe may conflict with a default of the config
+    except UserError as error:
+        raise UserError(f"{origin.of(('recipes',))}: {error}") from None
+    return Study(config, grammar, recipes)
+
+
+def _check_stages(stages: dict[str, dict], types: dict[str, StageType], origin: "Origin") -> None:
+    """Raise UserError for the first wrong name, key or value among the defaults of stages."""
+    for name, keys in stages.items():
         where = f"{origin.of(('stages', name))}: stages.{name}"
         if name not in types:
             raise UserError(
@@ -121,19 +134,6 @@ def read_study(values: dict, package: Path, files=()) -> Study:
                 raise UserError(
                     f"{where}: {key}: found {shown(value)}, expected it in a recipe: {name},{key}={shown(value)}"
                 )
-    grammar = Grammar(types, roles, config.stages)
-    try:
-        recipes = [grammar.parse(text) for text in expand(config.recipes)]
-        for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
-            grammar.resolve(stage)  # a recipe may conflict with a default of the config
-    except UserError as error:
-        raise UserError(f"{origin.of(('recipes',))}: {error}") from None
-    for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
-        try:
-            grammar.resolve(stage)
-        except UserError as error:
-            raise UserError(f"{origin.of(('stages', stage.name))}: {error}") from None
-    return Study(config, grammar, recipes)
 
 
 def merged(files) -> dict:

@@ -8,6 +8,7 @@ read these entries, and a test holds the rules to them. A new file per model is 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from kdq.errors import UserError
 from kdq.provenance import formats
@@ -245,7 +246,7 @@ class Products:
 
     def of(self, path: str) -> Product:
         """Return the product that the file ``path`` is part of; raise Foreign, with the reason, if there is none."""
-        match path.split("/"):
+        match PurePath(path).parts:
             case [_, name] if table := next((table for table in TABLES if path in table.files), None):
                 return self._table(table)
             case [_, "code", name] if re.fullmatch(r"[0-9a-f]{16}\.json", name):

@@ -4,7 +4,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from kdq.errors import UserError
 from kdq.provenance import formats, ledger
@@ -44,7 +44,7 @@ def read_all(root: Path, files: dict[str, str], processes: int | None = None) ->
 
 def read(root: Path, path: str, form: str) -> Content:
     """Return the content of one file of the format ``form``."""
-    file = root.joinpath(*path.split("/")[1:])
+    file = root.joinpath(*PurePath(path).parts[1:])
     if not file.is_file():
         return Content("", wrong="no regular file")
     try:

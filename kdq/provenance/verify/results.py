@@ -13,12 +13,12 @@ from kdq.recipe.path import RESULTS, Cell
 from kdq.study.products import METRICS, MODEL, Foreign, Product, Products
 
 CHECKPOINT = "checkpoint.pt"
-ASIDE = re.compile(r"\..+\.\d+")  # a file that is being written, see kdq.provenance.files.atomic
+ASIDE = re.compile(r"\..+\.\d+")  # a file being written, see kdq.provenance.files.atomic
 
 
 @dataclass(frozen=True)
 class Row:
-    """A file below the results and the verdict on it; ``made`` where a job of the workflow makes it."""
+    """A file below the results and the verdict on it; ``made`` if a job of the workflow makes it."""
 
     path: str
     verdict: Verdict
@@ -26,9 +26,9 @@ class Row:
 
 
 def verify(study: Products, results: Path) -> list[Row]:
-    """A row for every file below the folder ``results``, the fresh ones first; paths begin with ``results/``.
+    """Return a row for every file below the folder ``results``, the fresh ones first; paths begin with ``results/``.
 
-    Raises UserError where there is no such folder.
+    Raise UserError if there is no such folder.
     """
     if not results.is_dir():
         raise UserError(f"{results}: no such folder, expected the results of a study")
@@ -50,7 +50,7 @@ def verify(study: Products, results: Path) -> list[Row]:
 
 
 def files_below(folder: Path, prefix: str = "") -> Iterator[str]:
-    """The relative paths of all files below ``folder``, sorted; links to folders are not followed."""
+    """Yield the relative paths of all files below ``folder``, sorted; links to folders are not followed."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
             yield from files_below(Path(entry.path), f"{prefix}{entry.name}/")
@@ -59,7 +59,7 @@ def files_below(folder: Path, prefix: str = "") -> Iterator[str]:
 
 
 def _left_over(path: str, paths) -> Verdict | None:
-    """The verdict on a file that a job leaves behind when it is killed."""
+    """Return the verdict on a file that a killed job left behind."""
     file = PurePath(path)
     if file.name == CHECKPOINT and str(file.with_name(MODEL)) not in paths:
         return Verdict("incomplete", "of a training that was interrupted; started again, it goes on from here")

@@ -1,4 +1,4 @@
-"""The study that results are held against: the configuration that a command names, and the code beside it."""
+"""The study that results are compared with: the configuration of a command line, and the code beside it."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ HOME = Path(kdq.__file__).resolve().parent.parent
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--configfile", nargs="+", default=[], metavar="FILE", help="the study's files, as snakemake is given them"
+        "--configfile", nargs="+", default=[], metavar="FILE", help="the study's files, as for snakemake"
     )
 
 
