@@ -1,5 +1,7 @@
 """The grammar of recipes: one recipe, one path; every slip is answered with the right spelling."""
 
+import shutil
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -354,3 +356,17 @@ class TestTargets:
 
 def test_folder():
     assert str(folder("digits", 3, "teacher/kd")) == "results/digits/seed=3/teacher/kd"
+
+
+class TestDiscovery:
+    def test_stages_are_read_once_per_version_of_their_files(self, tmp_path, home):
+        shutil.copytree(home / "kdq", tmp_path / "kdq")
+        first = find_stages(tmp_path / "kdq")
+        assert find_stages(tmp_path / "kdq")["kd"] is first["kd"]
+        file = tmp_path / "kdq/distill/methods/kd.py"
+        file.write_text(file.read_text().replace("temperature: ", "warmth: "))
+        edited = find_stages(tmp_path / "kdq")
+        assert "warmth" in edited["kd"].keys.model_fields and "warmth" not in first["kd"].keys.model_fields
+        file.unlink()
+        assert find_stages(tmp_path / "kdq").keys() == first.keys() - {"kd"}
+        assert find_stages(home / "kdq")["kd"].file == home / "kdq/distill/methods/kd.py"

@@ -77,12 +77,13 @@ def _predictions_of_parent(place: Place) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A product of every model, or of those for whose recipe ``refusal`` returns "" for a file name.
+    """A product of a model.
 
-    ``rules`` make it by ``script``: none for the product that the kind of the last stage makes. ``files`` holds the
-    format of each file by its name; the first names the code, keys and inputs that it was made from. ``pattern`` stands
-    in for names that hold keys, which ``identity`` reads as the header holds them. ``keys`` are what the job depends on
-    besides code and inputs. The study asks for the files ``in_all``.
+    ``rules`` make it by ``script``; if empty, the rule and the script of the last stage's kind. ``files`` holds the
+    format of each file by its name; the header of the first holds code, keys and inputs. ``inputs`` gives the path of
+    each role. ``refusal`` returns the reason why a recipe has no file of a name, else "". A name that spells out keys
+    matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those of the job
+    besides code and inputs. The rule ``all`` asks for the files ``in_all``.
     """
 
     rules: tuple[str, ...]
@@ -97,7 +98,7 @@ class Entry:
     in_all: tuple[str, ...] = ()
 
     def holds(self, name: str) -> bool:
-        return name in self.files or bool(self.pattern and re.fullmatch(self.pattern, name))
+        return bool(re.fullmatch(self.pattern, name)) if self.pattern else name in self.files
 
 
 def _no_history(recipe: Recipe, name: str) -> str:
@@ -106,11 +107,9 @@ def _no_history(recipe: Recipe, name: str) -> str:
 
 
 def _no_archive(recipe: Recipe, name: str) -> str:
-    return (
-        ""
-        if recipe.last.kind.gives_codes
-        else f"the stage {recipe.last.text!r} gives a float model, which has no archive"
-    )
+    if recipe.last.kind.gives_codes:
+        return ""
+    return f"the stage {recipe.last.text!r} gives a float model, which has no archive"
 
 
 def _no_sensitivity(recipe: Recipe, name: str) -> str:

@@ -300,6 +300,7 @@ class TestForeign:
             *(
                 "results/digits/figures/pie.png",
                 "results/digits/data/split=x.safetensors",
+                f"{KD}/views",
                 f"{KD}/views,crop=1.safetensors",
             ),
             *("results/code/x.json", "results/code/0123456789abcdef.txt"),
