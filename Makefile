@@ -51,7 +51,7 @@ format: $(READY)
 
 # what is written from the code: the schema and the page of all keys
 docs: $(READY)
-	python -m kdq.study.config
+	python -m kdq.study.docs
 	python -m kdq.report.docs
 
 # pin the dependencies of pyproject.toml in requirements.txt and envs/

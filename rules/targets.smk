@@ -1,4 +1,5 @@
 from kdq.report.jobs import ReportJobs
+from kdq.study import products
 
 REPORT = ReportJobs(STUDY, CODE)
 
@@ -16,23 +17,5 @@ def data_files(wildcards):
     return REPORT.data_files()
 
 
-def figures():
-    return [
-        f"results/{dataset}/figures/{figure}.{form}"
-        for dataset in STUDY.config.datasets
-        for figure in REPORT.contents.figures
-        for form in ("png", "svg")
-    ]
-
-
 def all_targets():
-    """Every model and its metrics too: what is missing is made again, also where the tables and the metrics stand."""
-    tables = ["table", "summary", "layers", "comparisons"]
-    tables += ["sequences"] if REPORT.contents.sequences else []
-    tables += ["sensitivity"] if REPORT.contents.measured else []
-    return [
-        *cells("model.safetensors"),
-        *cells("metrics.json"),
-        *(f"results/{name}.csv" for name in tables),
-        *figures(),
-    ]
+    return list(products.all_targets(STUDY, REPORT.contents))

@@ -1,4 +1,4 @@
-"""Measure what the parent loses where one of its layers alone is quantized."""
+"""Measure what the parent loses if one of its layers alone is quantized."""
 
 import importlib
 
@@ -7,17 +7,25 @@ from kdq.workflow.job import check_code, running
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read as read_data
     from kdq.models import file as model_file
+    from kdq.provenance import describe as provenance
+    from kdq.provenance.place import check_place
     from kdq.quantize.bits.sensitivity import measure
     from kdq.quantize.bits.sensitivity_table import write
     from kdq.quantize.configured import quantizer_of
     from kdq.quantize.gram.calibration_images import calibration_images
-    from kdq.train.device import prepare
+    from kdq.recipe.path import Cell
+    from kdq.train.device import device_name, prepare
 
-    job, seed = snakemake.params.job, int(snakemake.wildcards.seed)
+    job, threads, table = snakemake.params.job, snakemake.threads, snakemake.output.sensitivity
     module = importlib.import_module(job["module"])
     check_code(job["code"], "scripts/sensitivity.py", job["file"])
-    device = prepare(snakemake.threads)
-    network, keys = model_file.load(snakemake.input.parent), module.Parameters(**job["keys"])
-    part = calibration_images(read_data(snakemake.input.data), keys.images, seed)
-    quantizer = quantizer_of(module, keys, seed)
-    write(snakemake.output.sensitivity, measure(network, part, quantizer, keys, seed=seed, device=device, log=log))
+    device, cell = prepare(threads), Cell.of(table)
+    inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent")}
+    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device_name(device))
+    parent, keys = model_file.read(inputs["parent"]), module.Parameters(**job["keys"])
+    check_place(inputs["parent"], parent.header)
+    network = model_file.to_network(parent, inputs["parent"])
+    part = calibration_images(read_data(inputs["data"]), keys.images, cell.seed)
+    quantizer = quantizer_of(module, keys, cell.seed)
+    measured = measure(network, part, quantizer, keys, seed=cell.seed, device=device, log=log)
+    write(table, measured, cell, keys=job["keys"], provenance=made_by)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.study.config import Config, documentation, read_study, schema
+from kdq.study.config import Config, read_study
+from kdq.study.docs import documentation, schema
 
 BASE = {"datasets": ["digits"], "seeds": [0], "recipes": ["teacher"]}
 

@@ -11,7 +11,19 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.provenance.files import atomic, read_header, read_json, read_tensors, sha256, write_json, write_tensors
+from kdq.provenance.files import (
+    atomic,
+    read_header,
+    read_json,
+    read_table,
+    read_tensors,
+    sha256,
+    write_json,
+    write_table,
+    write_tensors,
+)
+from kdq.provenance.place import check_place
+from kdq.recipe.path import Cell
 
 
 @pytest.fixture
@@ -172,3 +184,57 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, error):
 def test_other_errors_in_the_block_are_left_as_they_are(tmp_path):
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "file") as aside:
         aside.with_name("missing").read_text()
+
+
+class TestTable:
+    HEADER = {"format": "a/1", "seed": 3}
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        write_table(tmp_path / "a.csv", "x,y\n1,2\n", self.HEADER)
+        return tmp_path / "a.csv"
+
+    def test_what_is_written_is_read(self, path):
+        assert read_table(path, "a/1") == (self.HEADER, "x,y\n1,2\n")
+        assert path.read_text().startswith("# {")
+
+    def test_equal_content_gives_equal_bytes(self, path):
+        before = path.read_bytes()
+        write_table(path, "x,y\n1,2\n", dict(reversed(self.HEADER.items())))
+        assert path.read_bytes() == before
+
+    def test_every_changed_byte_is_noticed(self, path):
+        content = path.read_bytes()
+        for place in range(len(content)):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(UserError):
+                read_table(path, "a/1")
+
+    def test_another_format_is_refused(self, path):
+        with pytest.raises(UserError, match="format 'a/1', expected 'b/1'"):
+            read_table(path, "b/1")
+
+
+class TestPlace:
+    CELL = Cell("digits", 1, "teacher,seed=0")
+
+    @pytest.mark.parametrize("cell", [CELL, CELL.original])
+    def test_a_file_names_its_cell_or_the_one_that_it_is_a_copy_of(self, cell):
+        check_place(self.CELL.path("model.safetensors"), cell.identity)
+
+    @pytest.mark.parametrize(
+        ("header", "match"),
+        [
+            ({"dataset": "digits", "seed": 2, "recipe": "teacher,seed=0"}, "seed: found 2, expected 1"),
+            ({"dataset": "digits", "seed": 0, "recipe": "hard"}, "seed: found 0, expected 1"),
+            ({"seed": 1, "recipe": "teacher,seed=0"}, "dataset: found None, expected 'digits'"),
+        ],
+    )
+    def test_a_file_of_another_cell_is_refused(self, header, match):
+        with pytest.raises(UserError, match=match):
+            check_place(self.CELL.path("model.safetensors"), header)
+
+    def test_what_is_built_on_a_shared_root_is_no_copy(self):
+        cell = Cell("digits", 1, "teacher,seed=0/rtn")
+        assert cell.original == cell
+        assert Cell("digits", 1, "hard,epochs=2,seed=0,width=2").original == Cell("digits", 0, "hard,epochs=2,width=2")

@@ -2,7 +2,8 @@
 
 A safetensors file as ``kdq/models/file.py`` describes, with two differences: in place of every layer's packed codes
 there is one tensor ``codes``, the stream of all layers in the order of the header, see ``kdq/models/entropy.py``; and
-the header has the checksum of the decoded codes, so that a damaged stream, or a coder that has changed, is noticed.
+the header also holds the SHA-256 of the model file, and the checksum of the decoded codes, so that a damaged stream, or
+a coder that has changed, is noticed.
 """
 
 import zlib
@@ -15,16 +16,21 @@ from kdq.errors import UserError
 from kdq.models import entropy, packing
 from kdq.models import file as model_file
 from kdq.models.file import ModelFile
-from kdq.provenance.files import header_text, read_tensors, write_tensors
+from kdq.provenance.files import header_text, read_tensors, sha256, write_tensors
 from kdq.provenance.formats import ARCHIVE as FORMAT
 
 STREAM = "codes"
 CHECKSUM = "codes_crc32"
+MADE_FROM = "archive"  # key of the header: code and model file; the rest of the header is the model's own
+NO_CODE = "-" * 16  # as long as a fingerprint, so that the size of an archive does not depend on who packs it
 
 
-def pack(model, archive) -> None:
-    """Write the archive of the model file ``model``; raises UserError where it has no quantized layer."""
-    write_tensors(archive, *_encoded(model))
+def pack(model, archive, code: str = NO_CODE) -> None:
+    """Write the archive of the model file ``model``; raise UserError if it has no quantized layer.
+
+    ``code`` is the fingerprint of the code that packs.
+    """
+    write_tensors(archive, *_encoded(model, code))
 
 
 def unpack(archive, model) -> None:
@@ -44,8 +50,8 @@ def size_bytes(model) -> int:
     return len(save(tensors, metadata=header_text(header)))
 
 
-def _encoded(path) -> tuple[dict, dict]:
-    """(tensors, header) of the archive of a model file."""
+def _encoded(path, code: str = NO_CODE) -> tuple[dict, dict]:
+    """Return tensors and header of the archive of a model file."""
     header, tensors = read_tensors(path, model_file.FORMAT)
     quantized = model_file.parse(header, dict(tensors), path).codes
     if not quantized:
@@ -54,14 +60,15 @@ def _encoded(path) -> tuple[dict, dict]:
     for layer in quantized:
         del tensors[f"{layer}.weight.codes"]
     tensors[STREAM] = torch.from_numpy(entropy.encode(layers))
-    return tensors, {**header, "format": FORMAT, CHECKSUM: _checksum([codes for codes, _ in layers])}
+    made_from = {"code": code, "inputs": {"model": sha256(path)}}
+    return tensors, {**header, "format": FORMAT, MADE_FROM: made_from, CHECKSUM: _checksum([row for row, _ in layers])}
 
 
 def _decoded(path) -> tuple[dict, dict]:
     """(tensors, header) of the model file of an archive."""
     header, tensors = read_tensors(path, FORMAT)
     try:
-        checksum, layers = header.pop(CHECKSUM), header["layers"]
+        checksum, layers, _ = header.pop(CHECKSUM), header["layers"], header.pop(MADE_FROM)
         shapes = [(tuple(facts["shape"]), facts["high"] - facts["low"] + 1) for facts in layers.values()]
         codes = entropy.decode(tensors.pop(STREAM).numpy(), shapes)
         if _checksum(codes) != checksum:

@@ -1,4 +1,4 @@
-"""What a result was made from, in a form that can be compared."""
+"""The provenance of a result, in a form that can be compared."""
 
 import hashlib
 import json
@@ -8,9 +8,9 @@ from kdq.provenance.files import sha256
 
 
 def describe(code: str, inputs: dict[str, str], *, threads: int, device: str) -> dict:
-    """The provenance of a result: fingerprint of the code, SHA-256 of each input file, what it ran on.
+    """Return fingerprint of the code, SHA-256 of each input file, threads, device and versions.
 
-    ``inputs`` maps a role (data, parent) to a path. No time and no host name: equal runs give equal bytes.
+    ``inputs`` maps a role (data, parent) to a path. Time and host name are left out: equal runs give equal bytes.
     """
     import torch
 
@@ -25,5 +25,5 @@ def describe(code: str, inputs: dict[str, str], *, threads: int, device: str) ->
 
 
 def identity(**facts) -> str:
-    """A digest of plain values: equal for runs that must give equal results."""
+    """Return a digest of plain values, equal for runs that must give equal results."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

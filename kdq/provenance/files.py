@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, synced to disk, renamed."""
+"""Atomic files, whole or absent: written aside, synced to disk, renamed; sealed JSON, CSV and safetensors."""
 
 import contextlib
 import errno
@@ -14,17 +14,18 @@ from kdq.errors import UserError, shown
 from kdq.provenance import seal
 from kdq.workflow.signals import stopped_later
 
+COMMENT = "# "  # begins the header of a CSV file
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextlib.contextmanager
 def atomic(path, *, alone: bool = True):
-    """Yield a path beside ``path`` to write to; on success it is synced and takes the place of ``path``.
+    """Yield a path beside ``path`` to write to; on success sync it and rename it to ``path``.
 
     A reader sees the old file or the new one, never a part, even after a power cut: the data is on disk before the
-    name is. When the block raises, ``path`` stays as it was and the file aside is removed; one that a killed job left
-    is removed by the next, as jobs that make the same file exclude each other. Not so where they may write it at the
-    same time: then it is not ``alone``. Raises UserError where the disk is full, or can't be written to.
+    name is. If the block raises, ``path`` stays as it was and the file aside is removed. A file aside that a killed job
+    left is removed too if this job writes ``alone``, that is if no other may write ``path`` at the same time. Raise
+    UserError if the disk is full or not writable.
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid() if alone else uuid.uuid4().hex}")
@@ -35,7 +36,7 @@ def atomic(path, *, alone: bool = True):
                 left.unlink(missing_ok=True)
         yield aside
         with open(aside, "rb") as file:
-            os.fchmod(file.fileno(), 0o666 & ~_umask())  # safetensors writes for the owner alone; results are shared
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # safetensors lets only the owner read; results are shared
             os.fsync(file.fileno())
         os.replace(aside, path)
         folder = os.open(path.parent, os.O_RDONLY)
@@ -53,7 +54,7 @@ def atomic(path, *, alone: bool = True):
 
 
 def refusal(error: BaseException | None) -> str:
-    """What the system says where a disk refused to be written to, else empty.
+    """Return the operating system's message if ``error`` is a failed write, else "".
 
     Libraries wrap the system's error in theirs, or only quote its number.
     """
@@ -73,13 +74,13 @@ def _umask() -> int:
 
 
 def sha256(path) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path, value: dict, *, alone: bool = True) -> None:
-    """Write ``value`` as indented JSON with sorted keys, and sealed; the same value gives the same bytes.
+    """Write ``value`` as indented JSON with sorted keys and a seal; equal values give equal bytes.
 
     ``alone`` as for :func:`atomic`.
     """
@@ -90,9 +91,9 @@ def write_json(path, value: dict, *, alone: bool = True) -> None:
 
 
 def read_json(path, *, sealed: bool = False) -> dict:
-    """The object that :func:`write_json` wrote; raises UserError for a missing, corrupted or foreign file.
+    """Return the object that :func:`write_json` wrote; raise UserError for a missing, corrupted or foreign file.
 
-    With ``sealed`` also for one that has no seal: a file of a time before there were seals can't be checked.
+    With ``sealed`` also for a file without a seal, which an earlier version made: it can't be checked.
     """
     try:
         value = json.loads(Path(path).read_text())
@@ -104,7 +105,7 @@ def read_json(path, *, sealed: bool = False) -> dict:
 
 
 def _unsealed(path, value: dict, required: bool) -> dict:
-    """``value`` without its seal, which is checked."""
+    """Return ``value`` without its seal; raise UserError if the seal is broken or, if ``required``, missing."""
     if seal.KEY in value:
         seal.check(path, value.pop(seal.KEY))
     elif required:
@@ -113,7 +114,7 @@ def _unsealed(path, value: dict, required: bool) -> dict:
 
 
 def checked(path, model, values: dict):
-    """``values`` of a file as the pydantic ``model``; raises UserError at the first one that is missing or wrong."""
+    """Return ``values`` of a file as the pydantic ``model``; raise UserError for the first missing or invalid one."""
     from pydantic import ValidationError
 
     try:
@@ -127,7 +128,7 @@ def checked(path, model, values: dict):
 def write_tensors(path, tensors, header: dict) -> None:
     """Write a safetensors file whose metadata is the one key ``kdq``, a JSON object, and seal it.
 
-    The same content gives the same bytes.
+    Equal content gives equal bytes.
     """
     from safetensors.torch import save_file
 
@@ -138,15 +139,45 @@ def write_tensors(path, tensors, header: dict) -> None:
         seal.seal(aside)
 
 
+def write_table(path, text: str, header: dict) -> None:
+    """Write the CSV ``text`` below one line of comment, the header as JSON, and seal it."""
+    with atomic(path) as aside:
+        aside.write_text(f"{COMMENT}{json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}\n{text}")
+        seal.seal(aside)
+
+
+def read_table(path, form: str) -> tuple[dict, str]:
+    """Return the header and the text that :func:`write_table` wrote, of the format ``form``; raise UserError if not."""
+    try:
+        first, _, text = Path(path).read_text().partition("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as a table ({error})") from None
+    try:
+        header = json.loads(first.removeprefix(COMMENT)) if first.startswith(COMMENT) else None
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise UserError(f"{path}: has no header, expected a first line {COMMENT}{{...}}; remove the file and run again")
+    return _checked_header(path, header, (form,), sealed=True), text
+
+
+def _checked_header(path, header, forms: tuple[str, ...], sealed: bool) -> dict:
+    """Return ``header`` without its seal; raise UserError if it is of none of the formats or the seal is broken."""
+    found = header.get("format") if isinstance(header, dict) else None
+    if found not in forms:
+        raise UserError(f"{path}: format {found!r}, expected {' or '.join(map(repr, forms))}")
+    return _unsealed(path, header, sealed)
+
+
 def header_text(header: dict) -> dict[str, str]:
-    """A header as safetensors takes it, with a place for the seal: one key, as it writes several in no fixed order."""
+    """Return a header for safetensors, with a blank seal: a single key, since the order of several is not fixed."""
     return {"kdq": json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}
 
 
 def read_header(path, *forms: str, sealed: bool = False) -> dict:
-    """The header that :func:`write_tensors` wrote; raises UserError as :func:`read_json` does. Imports no torch.
+    """Return the header that :func:`write_tensors` wrote; raise UserError as :func:`read_json` does. Imports no torch.
 
-    ``forms`` are the values of the header's key ``format`` that are expected, one at least.
+    ``forms`` are the accepted values of the header's key ``format``, at least one.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -163,14 +194,11 @@ def read_header(path, *forms: str, sealed: bool = False) -> dict:
         raise UserError(f"{path}: a foreign safetensors file, without the metadata key 'kdq'") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: the metadata key 'kdq' is not JSON ({error})") from None
-    found = header.get("format") if isinstance(header, dict) else None
-    if found not in forms:
-        raise UserError(f"{path}: format {found!r}, expected {' or '.join(map(repr, forms))}")
-    return _unsealed(path, header, sealed)
+    return _checked_header(path, header, forms, sealed)
 
 
 def read_tensors(path, form: str):
-    """``(header, tensors)`` of a file that :func:`write_tensors` wrote; the tensors are on the CPU."""
+    """Return header and tensors of a file that :func:`write_tensors` wrote; the tensors are on the CPU."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -1,11 +1,11 @@
-"""Fingerprints of code: what a job's script and stage import, hashed as syntax, not as text.
+"""Fingerprints of code: a job's script and stage with all that they import, hashed as syntax, not as text.
 
 Snakemake tracks neither imported modules nor an edit that only touches a comment. A fingerprint follows the imports
 inside the package (grimp) from a script and a stage's file, and hashes each file's syntax tree without comments,
 docstrings and positions; it goes into a rule's params, so that exactly the jobs whose code changed run again.
 
-Every job asks for its own, and to parse the files takes longer than some jobs: the answer is kept below ``.snakemake/``
-with a digest of the bytes of all files of the package, which are read each time.
+Every job computes its own, and parsing takes longer than some jobs: results are cached below ``.snakemake/`` with a
+digest of the bytes of all files of the package, which are read each time.
 """
 
 import ast
@@ -21,13 +21,13 @@ from kdq.errors import UserError
 from kdq.provenance.files import read_json, write_json
 
 PACKAGE = "kdq"
-KEPT = Path(".snakemake/code")  # of the working folder; jobs and planning use it, what only reads results does not
+KEPT = Path(".snakemake/code")  # below the working folder; jobs and planning use it, verification does not
 
 
 class Fingerprints:
     """Fingerprints of the code below ``home``, the folder that holds the package ``kdq`` and the scripts.
 
-    They are kept in the folder ``kept`` where one is given and the folder above it is there.
+    They are cached in the folder ``kept``, if given and if its parent exists.
     """
 
     def __init__(self, home, kept: Path | None = None):
@@ -37,32 +37,32 @@ class Fingerprints:
         self._results: dict[tuple, str] = {}
 
     def of(self, *files) -> str:
-        """One digest, 16 hexadecimal digits, for the code of ``files`` and all that they import from the package."""
+        """Return one digest, 16 hexadecimal digits, of ``files`` and all that they import from the package."""
         key = tuple(str(file) for file in files)
         if key not in self._results:
             self._results[key] = combined(self.digests(*files))
         return self._results[key]
 
     def digests(self, *files) -> dict[str, str]:
-        """The digest of each file that the fingerprint of ``files`` covers, by its path below ``home``."""
+        """Return the digest of each file that the fingerprint of ``files`` covers, by its path below ``home``."""
         if self.kept is None:
             return self._computed(files)
         path = self.kept / f"{hashlib.sha256(json.dumps([str(file) for file in files]).encode()).hexdigest()[:16]}.json"
         content = self._content(files)
-        with contextlib.suppress(UserError):  # there is none, or it is damaged
+        with contextlib.suppress(UserError):  # missing or damaged
             if (known := read_json(path, sealed=True)).get("content") == content:
                 return known["digests"]
-        found = self._computed(files)
-        if self.kept.parent.is_dir() and content == self._content(files):  # no edit meanwhile
+        digests = self._computed(files)
+        if self.kept.parent.is_dir() and content == self._content(files):  # not edited meanwhile
             with contextlib.suppress(UserError, OSError):
-                write_json(path, {"content": content, "digests": found}, alone=False)
-        return found
+                write_json(path, {"content": content, "digests": digests}, alone=False)
+        return digests
 
     def _computed(self, files) -> dict[str, str]:
         return {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
 
     def _content(self, files) -> str:
-        """One digest for the bytes of ``files`` and of every file of the package, and for their paths."""
+        """Return one digest of the paths and bytes of ``files`` and of every file of the package."""
         package = glob.iglob(f"{glob.escape(str(self.home))}/{PACKAGE}/**/*.py", recursive=True)
         total = hashlib.sha256()
         for path in sorted({str(self.home / file) for file in files}.union(package)):
@@ -73,7 +73,7 @@ class Fingerprints:
         return total.hexdigest()
 
     def closure(self, *files) -> list[Path]:
-        """The files themselves and every file of the package that they import, directly or not, sorted."""
+        """Return the files and every file of the package that they import, directly or not, sorted."""
         paths, modules = set(), set()
         for file in files:
             path = (self.home / file).resolve()
@@ -86,15 +86,15 @@ class Fingerprints:
         return sorted(paths)
 
     def _upstream(self, modules: frozenset[str]) -> set[str]:
-        """The modules, all that they import, and the packages that importing any of these runs through."""
+        """Return the modules, all that they import, and the packages above any of these."""
         reached, waiting = set(), set(modules)
         while waiting:
             module = waiting.pop()
             reached.add(module)
-            found = set()
+            imported = set()
             for name in {module, *self.graph.find_modules_directly_imported_by(module)}:
-                found |= self._with_packages(name)
-            waiting |= found - reached
+                imported |= self._with_packages(name)
+            waiting |= imported - reached
         return reached
 
     @property
@@ -116,7 +116,7 @@ class Fingerprints:
         return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
     def _imports_of_script(self, path: Path) -> set[str]:
-        """Modules of the package that a script outside of it imports."""
+        """Return the modules of the package that a script outside of it imports."""
         names = set()
         for node in ast.walk(parse(path)):
             if isinstance(node, ast.Import):
@@ -124,8 +124,7 @@ class Fingerprints:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module)
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        found = {name for name in names if name in self.graph.modules}
-        return set().union(*(self._with_packages(name) for name in found)) if found else set()
+        return set().union(*(self._with_packages(name) for name in names if name in self.graph.modules))
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
@@ -134,13 +133,13 @@ class Fingerprints:
 
 
 def combined(digests: dict[str, str]) -> str:
-    """One digest, 16 hexadecimal digits, for the digests of files by their paths."""
+    """Return one digest, 16 hexadecimal digits, of the digests of files by their paths."""
     lines = [f"{path} {digest}" for path, digest in sorted(digests.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def parse(path: Path) -> ast.Module:
-    """The syntax tree of a file; raises UserError that names file and line where it is not Python."""
+    """Return the syntax tree of a file; raise UserError with file and line if it is not Python."""
     try:
         return ast.parse(path.read_text(), filename=str(path))
     except SyntaxError as error:
@@ -148,9 +147,9 @@ def parse(path: Path) -> ast.Module:
 
 
 def canonical(node) -> str:
-    """A syntax tree as text: without positions, docstrings and empty fields, so alike in every Python that reads it.
+    """Return a syntax tree as text without positions, docstrings and empty fields: equal under every Python version.
 
-    The ``description`` of a key is documentation too, and left out as a docstring is.
+    The ``description`` of a key is documentation and left out like a docstring.
     """
     if isinstance(node, list):
         kept = [item for item in node if not (isinstance(item, ast.keyword) and item.arg == "description")]

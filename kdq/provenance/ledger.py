@@ -1,7 +1,6 @@
-"""What fingerprints of code stand for: ``results/code/<fingerprint>.json`` has the digest of each file.
+"""The ledger of code: ``results/code/<fingerprint>.json`` holds the digest of each file behind a fingerprint.
 
-A result holds a fingerprint, which says whether its code changed. The ledger, which is copied along with the results,
-says in which file.
+The fingerprint in a result tells whether its code changed; the ledger, which is copied with the results, in which file.
 """
 
 from pathlib import Path
@@ -9,19 +8,20 @@ from pathlib import Path
 from kdq.errors import UserError
 from kdq.provenance.files import read_json, write_json
 from kdq.provenance.fingerprint import combined
+from kdq.recipe.path import RESULTS
 
-FOLDER = Path("results/code")
+FOLDER = Path(RESULTS) / "code"
 
 
 def note(fingerprint: str, digests: dict[str, str]) -> None:
-    """Write what ``fingerprint`` stands for, where that is not yet known."""
+    """Write the digests behind ``fingerprint`` unless they are known."""
     path = FOLDER / f"{fingerprint}.json"
     if not path.is_file():
-        write_json(path, digests, alone=False)  # jobs that begin together note the same
+        write_json(path, digests, alone=False)  # jobs that start together may write the same note
 
 
 def read(path) -> dict[str, str]:
-    """The digest of each file behind a fingerprint; raises UserError where that is not what the file's name says."""
+    """Return the digest of each file behind a fingerprint; raise UserError if they do not match the file's name."""
     digests = read_json(path)
     if combined(digests) != Path(path).stem:
         raise UserError(f"{path}: corrupted, the fingerprint of its files is {combined(digests)}")
@@ -29,5 +29,5 @@ def read(path) -> dict[str, str]:
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The files whose code is not the same, or that are in one of the two alone; sorted."""
+    """Return the files whose digests differ or that only one of the two has, sorted."""
     return sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))

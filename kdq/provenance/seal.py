@@ -1,7 +1,7 @@
-"""A file that holds its own checksum: the SHA-256 of the file with the checksum itself blanked out.
+"""Seals: a file holds its own checksum, the SHA-256 of the file with the checksum blanked out.
 
-Whoever writes a file puts ``BLANK`` where the checksum is to stand, and seals the finished file. Every byte is covered,
-whatever the format, and nothing needs to be parsed to check it.
+A writer puts ``BLANK`` in the place of the checksum and seals the finished file. Every byte is covered, whatever the
+format, and checking parses nothing.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ BLANK = "-" * 64
 
 
 def seal(path) -> None:
-    """Put the checksum in the place of the first ``BLANK`` in the file."""
+    """Replace the first ``BLANK`` in the file by the checksum."""
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as content:
         place = content.find(BLANK.encode())
         checksum = hashlib.sha256(content).hexdigest().encode()
@@ -23,7 +23,7 @@ def seal(path) -> None:
 
 
 def check(path, found: str) -> None:
-    """Raise UserError where ``found``, the checksum that the file says it has, is not that of its content."""
+    """Raise UserError if ``found``, the checksum in the file, is not that of its content."""
     if not isinstance(found, str) or not re.fullmatch("[0-9a-f]{64}", found):
         raise UserError(f"{path}: corrupted, its seal is no SHA-256")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

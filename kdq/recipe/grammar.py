@@ -1,4 +1,4 @@
-"""The grammar of recipes: the path of a model says how it was made.
+"""The grammar of recipes: the path of a model is the sequence of stages that made it.
 
 ``teacher/kd,temperature=2/gpfq,bits=4`` is a teacher, a student distilled from it, that student at 4 bits. A stage is
 ``name`` or ``name,key=value,...``, keys sorted, numbers in their shortest form, so that one recipe has one path.
@@ -11,21 +11,22 @@ from pathlib import Path
 import bracex
 
 from kdq.errors import UserError, nearest, shown
+from kdq.recipe import path
 from kdq.recipe.kinds import Kind
 from kdq.recipe.stages import StageType, check, settle
 from kdq.retrain.keys import OWN_DEFAULTS
 from kdq.roots.keys import Shared
 from kdq.train.settings import Network
 
-EXAMPLE = "gpfq,bits=4"  # of a quantizer, in messages
+EXAMPLE = "gpfq,bits=4"  # a quantizer, for messages
 MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
-LONGEST_NAME = 255  # of a folder, in bytes, on the file systems in use
-CHARACTERS = re.compile(r"[A-Za-z0-9.^_+-]+")  # of a value: all that means nothing to a shell, a path or Snakemake
+LONGEST_NAME = 255  # bytes of a folder's name on common file systems
+CHARACTERS = re.compile(r"[A-Za-z0-9.^_+-]+")  # of a value: none is special to a shell, a path or Snakemake
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a recipe, in its canonical spelling, with the keys that it spells out."""
+    """One stage of a recipe in its canonical spelling, with the keys that it spells out."""
 
     text: str
     type: StageType
@@ -48,7 +49,7 @@ class Recipe:
 
     @property
     def path(self) -> str:
-        return "/".join(stage.text for stage in self.stages)
+        return path.join(*(stage.text for stage in self.stages))
 
     @property
     def last(self) -> Stage:
@@ -64,31 +65,31 @@ class Recipe:
 
     @property
     def network(self) -> "Recipe":
-        """The recipe up to its last stage that makes a float network."""
+        """The recipe up to the last stage that makes a float network."""
         length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind.makes_network)
         return Recipe(self.stages[:length])
 
     @property
     def stages_of_network(self) -> tuple[Stage, ...]:
-        """The stage that makes the float network, and those that change it since."""
+        """The stage that makes the float network, and the later ones, which change it."""
         return self.stages[len(self.network.stages) - 1 :]
 
     @property
     def is_quantized(self) -> bool:
-        """Has its float network been quantized since?"""
+        """Whether a stage after the float network quantizes it."""
         return any(stage.kind.quantizes for stage in self.stages_of_network)
 
     @property
     def ancestors(self) -> list["Recipe"]:
-        """All recipes that this one is built on, the root first, itself left out."""
+        """All recipes that this one is built on, the root first, without itself."""
         return [Recipe(self.stages[:count]) for count in range(1, len(self.stages))]
 
 
 class Grammar:
-    """Reads recipes against the stages there are and the defaults that the config gives.
+    """Parser of recipes, for the existing stages and a config's defaults.
 
-    ``defaults`` maps the names of stages to the keys that the config sets. ``roles`` does for more than one stage:
-    ``teacher`` for the root of that name, ``retrain`` for stages of that kind, ``student`` for all others that train.
+    ``defaults`` holds the keys that the config sets by the name of a stage. ``roles`` holds those of several stages:
+    ``teacher`` for the root of that name, ``retrain`` for stages of that role, ``student`` for all others that train.
     """
 
     def __init__(self, types: dict[str, StageType], roles: dict[str, dict], defaults: dict[str, dict]):
@@ -100,8 +101,8 @@ class Grammar:
         return [name for name, stage in self.types.items() if stage.kind == kind]
 
     def parse(self, text: str) -> Recipe:
-        """The recipe that ``text`` spells; raises UserError, one line, with the nearest right spelling."""
-        stages = tuple(self._stage(part, text) for part in text.split("/"))
+        """Return the recipe that ``text`` spells; raise UserError with the nearest right spelling."""
+        stages = tuple(self._stage(stage, text) for stage in path.stages(text))
         first = stages[0]
         roots = [name for name, stage in self.types.items() if not stage.kind.has_parent]
         if first.kind.has_parent:
@@ -117,47 +118,48 @@ class Grammar:
         return recipe
 
     def _check_parents(self, recipe: Recipe) -> None:
-        """Raise UserError for a stage that retrains a float model and can't."""
+        """Raise UserError for a stage that needs a quantized parent and has a float one."""
         for index, stage in enumerate(recipe.stages):
             if not stage.kind.needs_codes or stage.type.keys.float_parent:
                 continue
             parent = Recipe(recipe.stages[:index])
             if not parent.is_quantized:
-                rest = "/".join(stage.text for stage in recipe.stages[index:])
+                rest = Recipe(recipe.stages[index:]).path
                 raise UserError(
                     f"recipe {recipe.path!r}: {stage.name} retrains a quantized model, but its parent {parent.path!r} "
                     f"is float; did you mean '{parent.path}/{EXAMPLE}/{rest}'?"
                 )
 
     def parse_stage(self, text: str) -> Stage:
-        """One stage by itself, as :meth:`parse` reads it."""
+        """Return a single stage; raise UserError as :meth:`parse` does."""
         return self._stage(text, text)
 
     def resolve(self, stage: Stage) -> dict:
-        """All keys that a stage reads, plain values: its file's defaults, the config's, those that it spells out.
+        """Return all keys that a stage reads, plain values: the defaults of its file, the config's, those spelled out.
 
-        A root's key ``seed`` is not among them: it says which model it is, not how it is made.
+        A root's key ``seed`` is left out: it tells which model it is, not how it is made.
         """
         if stage.text not in self._resolved:
-            which = () if stage.kind.has_parent else Shared.model_fields
-            own = {**self.defaults.get(stage.name, {}), **stage.keys}
-            own = {key: value for key, value in own.items() if key not in which}
-            settled = settle(stage.type.keys, self._role(stage), own, f"stage {stage.text!r}")
-            self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in which}
+            not_read = () if stage.kind.has_parent else Shared.model_fields
+            given = {**self.defaults.get(stage.name, {}), **stage.keys}
+            given = {key: value for key, value in given.items() if key not in not_read}
+            settled = settle(stage.type.keys, self._role(stage), given, f"stage {stage.text!r}")
+            self._resolved[stage.text] = {key: value for key, value in settled.items() if key not in not_read}
         return self._resolved[stage.text]
 
     def teacher(self, parent: Recipe, stage: Stage) -> Recipe:
-        """The model that ``stage``, which retrains ``parent``, learns from: its float ancestor, or the root."""
+        """Return the model that ``stage`` learns from as it retrains ``parent``: the float ancestor, or the root."""
         return parent.root if self.resolve(stage)["teacher"] == "root" else parent.network
 
     def _role(self, stage: Stage) -> dict:
-        """The keys that the config sets for stages like this one."""
+        """Return the keys that the config sets for the role of this stage."""
         if not stage.kind.role:
             return {}
         if stage.kind.role == "network":
             return self.roles["teacher" if stage.name == "teacher" else "student"]
-        others = {*Network.model_fields, *OWN_DEFAULTS}
-        return {key: value for key, value in self.roles["student"].items() if key not in others} | self.roles["retrain"]
+        not_inherited = {*Network.model_fields, *OWN_DEFAULTS}
+        inherited = {key: value for key, value in self.roles["student"].items() if key not in not_inherited}
+        return inherited | self.roles["retrain"]
 
     def _stage(self, text: str, recipe: str) -> Stage:
         if text not in self._parsed:
@@ -190,7 +192,7 @@ class Grammar:
 
 
 def spell(name: str, keys: dict) -> str:
-    """The canonical spelling of a stage."""
+    """Return the canonical spelling of a stage."""
     return ",".join([name, *(f"{key}={_spell_value(value)}" for key, value in sorted(keys.items()))])
 
 
@@ -203,7 +205,7 @@ def _spell_value(value) -> str:
 
 
 def _read_value(text: str):
-    """A number, a truth value or a word; the type of the key decides later whether it fits."""
+    """Return a number, a truth value or a word; the key's type decides later whether it fits."""
     if text in ("true", "false"):
         return text == "true"
     for read in (int, float):
@@ -215,7 +217,7 @@ def _read_value(text: str):
 
 
 def expand(patterns: list[str]) -> list[str]:
-    """The recipes that brace patterns name, in order, each once: ``{a,b}/c,bits={2..4}`` gives six."""
+    """Return the recipes of brace patterns in order, each once: ``{a,b}/c,bits={2..4}`` gives six."""
     recipes = {}
     for pattern in patterns:
         try:
@@ -233,5 +235,5 @@ def expand(patterns: list[str]) -> list[str]:
 
 
 def folder(dataset: str, seed: int, recipe: str) -> Path:
-    """Where the files of a cell lie."""
-    return Path("results") / dataset / f"seed={seed}" / recipe
+    """Return the folder of a cell's files."""
+    return Path(path.Cell(dataset, seed, recipe).folder)

@@ -1,16 +1,16 @@
-"""The one class of a kind that a stage's file declares: how a trainer finds a method without a registry."""
+"""Lookup of the class that a stage's file implements: methods are found without a registry."""
 
 import importlib
 import inspect
 
 
 def declared_class(module: str, base: type) -> type:
-    """The subclass of ``base`` that the module ``module`` declares itself; raises TypeError where it is not one."""
-    found = [
-        kind
-        for _, kind in inspect.getmembers(importlib.import_module(module), inspect.isclass)
-        if issubclass(kind, base) and kind.__module__ == module
+    """Return the one subclass of ``base`` that ``module`` defines; raise TypeError if there are none or several."""
+    classes = [
+        value
+        for _, value in inspect.getmembers(importlib.import_module(module), inspect.isclass)
+        if issubclass(value, base) and value.__module__ == module
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module}: found {len(found)} classes derived from {base.__name__}, expected one")
-    return found[0]
+    if len(classes) != 1:
+        raise TypeError(f"{module}: found {len(classes)} classes derived from {base.__name__}, expected one")
+    return classes[0]

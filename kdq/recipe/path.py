@@ -58,10 +58,11 @@ class Cell:
         >>> Cell.of("results/digits/seed=0/teacher/kd/model.safetensors")
         Cell(dataset='digits', seed=0, recipe='teacher/kd')
         """
-        _, *parts = Path(path).parent.parts[Path(path).parts.index(RESULTS) :] if RESULTS in Path(path).parts else [""]
-        if len(parts) < 3 or not (seed := SEED.fullmatch(parts[1])):
+        parts = Path(path).parent.parts
+        below = parts[len(parts) - parts[::-1].index(RESULTS) :] if RESULTS in parts else ()
+        if len(below) < 3 or not (seed := SEED.fullmatch(below[1])):
             raise UserError(f"{path}: expected the file of a cell, {RESULTS}/DATASET/seed=NUMBER/RECIPE/NAME")
-        return cls(parts[0], int(seed[1]), "/".join(parts[2:]))
+        return cls(below[0], int(seed[1]), join(*below[2:]))
 
     @property
     def folder(self) -> str:
@@ -75,6 +76,20 @@ class Cell:
     def with_recipe(self, recipe: str) -> "Cell":
         """Return the cell of another recipe under the same data set and seed."""
         return Cell(self.dataset, self.seed, recipe)
+
+    @property
+    def original(self) -> "Cell":
+        """The cell whose model this one holds a copy of: that of another seed for a root with the key ``seed``.
+
+        >>> Cell("digits", 1, "teacher,epochs=2,seed=0").original
+        Cell(dataset='digits', seed=0, recipe='teacher,epochs=2')
+        """
+        keys = self.recipe.split(",")
+        seeds = [seed for key in keys[1:] if (seed := SEED.fullmatch(key))]
+        if parent(self.recipe) or not seeds:
+            return self
+        rest = ",".join(key for key in keys if key != seeds[0][0])
+        return Cell(self.dataset, int(seeds[0][1]), rest)
 
     @property
     def identity(self) -> dict:

@@ -1,14 +1,15 @@
-"""The stages there are: every file in a kind's folder that declares a class ``Parameters`` is one, named as the file.
+"""Discovery of stages: every file in a kind's folder that declares a class ``Parameters`` is one, named as the file.
 
 Nothing else registers a stage. Its class is taken from the file's syntax tree and evaluated alone, in the vocabulary
-of ``kdq.recipe.vocabulary`` and of ``keys.py`` in the kind's folder: the planner learns every key, type and default without
-importing torch.
+of ``kdq.recipe.vocabulary`` and of ``keys.py`` in the kind's folder: the planner learns every key, type and default
+without importing torch.
 """
 
 import ast
 import importlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,7 +22,7 @@ from kdq.recipe.vocabulary import Base
 
 @dataclass(frozen=True)
 class StageType:
-    """A stage that can be written in a recipe: its name, kind, file and the class of its keys."""
+    """A stage that a recipe may name: its name, kind, file and the class of its keys."""
 
     name: str
     kind: Kind
@@ -34,34 +35,47 @@ class StageType:
 
 
 def find_stages(package: Path) -> dict[str, StageType]:
-    """All stages of the package folder ``kdq``, by name; raises UserError for a file that can't be read as one."""
-    stages = {}
-    for kind in KINDS.values():
-        for file in sorted((package.parent / kind.folder).glob("*.py")):
-            own = read_parameters(file, kind)
-            if own is None:
-                continue
-            if file.stem in stages:
-                raise UserError(f"{file}: the stage name {file.stem!r} is taken by {stages[file.stem].file}")
-            stages[file.stem] = StageType(file.stem, kind, file, _all_keys(own, kind, file))
+    """Return all stages of the package folder ``kdq`` by name; raise UserError for a file that can't be read as one.
+
+    Stages are read again if a file of them was changed, added or removed: reading takes 0.2 s.
+    """
+    files = [(kind, file) for kind in KINDS.values() for file in sorted((package.parent / kind.folder).glob("*.py"))]
+    return dict(_read_stages(tuple((kind, file, _signature(file)) for kind, file in files)))
+
+
+def _signature(file: Path) -> tuple[int, ...]:
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=16)
+def _read_stages(files: tuple[tuple[Kind, Path, tuple], ...]) -> dict[str, StageType]:
+    stages: dict[str, StageType] = {}
+    for kind, file, _ in files:
+        own = read_parameters(file, kind)
+        if own is None:
+            continue
+        if file.stem in stages:
+            raise UserError(f"{file}: the stage name {file.stem!r} is taken by {stages[file.stem].file}")
+        stages[file.stem] = StageType(file.stem, kind, file, _all_keys(own, kind, file))
     return stages
 
 
 def read_parameters(file: Path, kind: Kind) -> type[Base] | None:
-    """The class ``Parameters`` of a stage's file, or None where the file declares none and so is no stage."""
+    """Return the class ``Parameters`` of a stage's file, or None if the file declares none and so is no stage."""
     try:
         tree = ast.parse(file.read_text(), filename=str(file))
     except SyntaxError as error:
         raise UserError(f"{file}: line {error.lineno}: {error.msg}") from None
-    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Parameters"]
-    if not found:
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Parameters"]
+    if not classes:
         return None
     vocabulary = {name: getattr(kdq.recipe.vocabulary, name) for name in kdq.recipe.vocabulary.__all__}
     shared = importlib.import_module(f"{kind.package}.keys")
     vocabulary |= {name: value for name, value in vars(shared).items() if _declares_keys(value)}
     namespace = {"__name__": f"{kind.package}.methods.{file.stem}", **vocabulary}
     try:
-        exec(compile(ast.Module(found, type_ignores=[]), str(file), "exec"), namespace)
+        exec(compile(ast.Module(classes, type_ignores=[]), str(file), "exec"), namespace)
     except Exception as error:
         raise UserError(f"{file}: the class Parameters: {error}; it may use {', '.join(sorted(vocabulary))}") from None
     return namespace["Parameters"]
@@ -72,7 +86,7 @@ def _declares_keys(value) -> bool:
 
 
 def _all_keys(own: type[Base], kind: Kind, file: Path) -> type[Base]:
-    """The stage's own keys, and those that every stage of its kind has."""
+    """Return the class of a stage's own keys and those that every stage of its kind has."""
     shared = importlib.import_module(f"{kind.package}.keys").SHARED_KEYS
     for other in shared:
         twice = own.model_fields.keys() & other.model_fields.keys()
@@ -89,7 +103,7 @@ def _all_keys(own: type[Base], kind: Kind, file: Path) -> type[Base]:
 
 
 def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) -> dict:
-    """``values`` of the right types, with defaults where ``partial`` is false; raises UserError at the first wrong one.
+    """Return ``values`` in their types, with all defaults unless ``partial``; raise UserError for the first wrong one.
 
     ``where`` begins the message: a recipe, or a file and key.
     """
@@ -111,23 +125,24 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
             raise UserError(
                 f"{where}: {key}: found {shown(changed[key])} beside {other}={shown(changed[other])}: {reason}"
             )
-    if not partial and (wrong := checked.inconsistency()):  # of keys together, so only where all are known
+    if not partial and (wrong := checked.inconsistency()):  # needs the values of all keys
         raise UserError(f"{where}: {wrong}")
     return checked.model_dump(include=set(values) if partial else None)
 
 
 def _of_all_bases(keys: type[Base], name: str) -> dict:
-    """What the class and those that it is made of say, each of its own keys; of two words on one, the nearer."""
-    said = {}
+    """Merge the class attribute ``name`` over the bases; subclasses win."""
+    merged = {}
     for base in reversed(keys.__mro__):
-        said |= vars(base).get(name, {})
-    return said
+        merged |= vars(base).get(name, {})
+    return merged
 
 
 def settle(keys: type[Base], role: dict, own: dict, where: str) -> dict:
-    """All keys that a stage reads: its ``own``, then those of its ``role``, then defaults; raises UserError as above.
+    """Return all keys that a stage reads: its ``own``, then those of its ``role``, then defaults.
 
-    What the role says of keys that the stage does not read is meant for others; that it says so itself is a mistake.
+    Keys of the role that the stage does not read are dropped. Raise UserError as :func:`check` does, and for such a key
+    among its own.
     """
     unread = keys.unread(own)
     for key in own:
@@ -142,10 +157,10 @@ def settle(keys: type[Base], role: dict, own: dict, where: str) -> dict:
 
 
 def explain(error: ValidationError) -> str:
-    """The first error of a pydantic validation as ``key: found ..., expected ...``."""
+    """Return the first error of a pydantic validation as ``key: found ..., expected ...``."""
     first = error.errors()[0]
     key = _key_of(first)
-    # a key of several types (a word or a number) gives an error for each
+    # a key of several types (a word or a number) has an error per type
     expected = " or ".join(dict.fromkeys(_expected(other) for other in error.errors() if _key_of(other) == key))
     message = f"{key}: found {shown(first['input'])}, expected {expected}"
     if isinstance(first["input"], str) and "number" in expected and _is_number(first["input"]):
@@ -157,7 +172,7 @@ def explain(error: ValidationError) -> str:
 
 
 def _key_of(error: dict) -> str:
-    """The key of an error, without the marks that pydantic adds for the choices of a union."""
+    """Return the key of an error without the marks that pydantic adds for the choices of a union."""
     parts = [str(part) for part in error["loc"]]
     marks = ("literal[", "constrained-")
     return ".".join(part for part in parts if part not in ("float", "int") and not part.startswith(marks))

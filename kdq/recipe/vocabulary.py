@@ -29,24 +29,26 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 
 
 class Base(BaseModel):
-    """Typed, immutable parameters: an unknown key or a value of another type is an error, never a guess."""
+    """Typed, immutable parameters; an unknown key or a value of another type is an error."""
 
-    refuses: ClassVar[dict[str, str]] = {}  # keys of the stage that must keep their default, and why
-    conflicts: ClassVar[dict[tuple[str, str], str]] = {}  # two keys of which one must keep its default, and why
+    refuses: ClassVar[dict[str, str]] = {}  # keys of the stage that must keep their default, with the reason
+    conflicts: ClassVar[
+        dict[tuple[str, str], str]
+    ] = {}  # pairs of keys of which one must keep its default, with the reason
     logits_only: ClassVar[bool] = False  # a method reads only the teacher's logits, of images that it does not change
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def inconsistency(self) -> str:
-        """What is wrong with the values of a whole stage's keys, shared ones too, together; empty where nothing is."""
+        """Return an error message if the keys of a stage contradict each other, shared keys included, or ""."""
         return ""
 
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
-        """Keys that a stage with ``values`` does not read, and why: no part of its result, and not to be given."""
+        """Return the keys that a stage with ``values`` does not read, with the reason; giving one is an error."""
         return {}
 
     @classmethod
     def required(cls, values: dict) -> dict[str, str]:
-        """Keys that a stage with ``values`` can't do without, and what is expected of them."""
+        """Return the keys that a stage with ``values`` can't do without, with the expected value in words."""
         return {}

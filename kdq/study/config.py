@@ -1,11 +1,9 @@
-"""What a study's config may say: typed, with defaults, checked before anything is planned.
+"""The config of a study: typed keys with defaults, checked before anything is planned.
 
-Every key is described here and nowhere else; ``python -m kdq.study.config`` writes the schema for editors and the page
-``docs/config.md`` from it, and a test holds the three together.
+Every key is described here and nowhere else: ``kdq/study/docs.py`` writes the schema for editors and the page
+``docs/config.md`` from it.
 """
 
-import json
-import sys
 from pathlib import Path
 
 import yaml
@@ -13,10 +11,9 @@ from pydantic import ValidationError
 
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.grammar import Grammar, Recipe, expand
-from kdq.recipe.kinds import KINDS
-from kdq.recipe.stages import check, explain, find_stages
+from kdq.recipe.stages import StageType, check, explain, find_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
-from kdq.retrain.keys import OWN_DEFAULTS, Continued
+from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
 from kdq.train.settings import Network, Training
 
@@ -32,7 +29,7 @@ class Data(Base):
     """Where the images come from and how they are split."""
 
     folder: Annotated[str, Field(description="folder with the files of the CIFAR data sets")] = "data"
-    download: Annotated[bool, Field(description="fetch the files of a CIFAR data set where they are missing")] = True
+    download: Annotated[bool, Field(description="download missing files of a CIFAR data set")] = True
     validation_fraction: Annotated[Share, Field(description="share of the training images held out for validation")] = (
         0.1
     )
@@ -40,9 +37,11 @@ class Data(Base):
         NonNegativeInt, Field(description="seed of that split; the same for all seeds of the grid")
     ] = 0
     test_fraction: Annotated[
-        Share, Field(description="share of the images held out for test, where a source has no test part")
+        Share, Field(description="share of the images held out for test, if a source has no test part")
     ] = 0.2
-    image_folder: Annotated[str, Field(description="for the data set `folder`: images in one sub-folder a class")] = ""
+    image_folder: Annotated[str, Field(description="for the data set `folder`: images in one sub-folder per class")] = (
+        ""
+    )
     image_size: Annotated[
         Annotated[int, Field(ge=8, le=512)],
         Field(description="for the data set `folder`: side in pixels after resizing"),
@@ -87,16 +86,16 @@ class Study:
         ]
 
     def data_keys(self, dataset: str) -> dict:
-        """What of the config the file of a data set depends on; where the images lie is no part of it."""
+        """Return the keys of the config that a data file depends on, which the location of the images is not."""
         keys = ("validation_fraction", "test_fraction", *(("image_size",) if dataset == "folder" else ()))
         return {key: getattr(self.config.data, key) for key in keys}
 
 
 def read_study(values: dict, package: Path, files=()) -> Study:
-    """Check a merged config and expand its grid; raises UserError with file, key, what was found, what was expected.
+    """Check a merged config and expand its grid; raise UserError with file, key, value found and value expected.
 
-    ``package`` is the folder ``kdq``, where the stages are; ``files`` are the config files in the order in which they
-    were merged, to name the one that a wrong key stands in; ``(name, values)`` stands for what is in no file.
+    ``package`` is the folder ``kdq`` with the stages; ``files`` are the config files in the order of merging, to name
+    the one with a wrong key; ``(name, values)`` is a source that is no file.
     """
     origin = Origin(files)
     _refuse_unknown(values, Config, (), origin)
@@ -105,42 +104,42 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{origin.of(first['loc'])}: {_explain_config(error)}") from None
-    # a data set or seed that is named twice is one all the same
+    # a data set or seed that is listed twice counts once
     config = config.model_copy(update={key: list(dict.fromkeys(getattr(config, key))) for key in ("datasets", "seeds")})
     types = find_stages(package)
+    _check_stages(config.stages, types, origin)
     roles = {role: values.get(role) or {} for role in ("teacher", "student", "retrain")}
-    for name, keys in config.stages.items():
+    grammar = Grammar(types, roles, config.stages)
+    try:
+        recipes = [grammar.parse(text) for text in expand(config.recipes)]
+        for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
+            grammar.resolve(stage)  # a recipe may conflict with a default of the config
+    except UserError as error:
+        raise UserError(f"{origin.of(('recipes',))}: {error}") from None
+    return Study(config, grammar, recipes)
+
+
+def _check_stages(stages: dict[str, dict], types: dict[str, StageType], origin: "Origin") -> None:
+    """Raise UserError for the first wrong name, key or value among the defaults of stages."""
+    for name, keys in stages.items():
         where = f"{origin.of(('stages', name))}: stages.{name}"
         if name not in types:
             raise UserError(
                 f"{where}: there is no such stage, expected one of {', '.join(types)}{nearest(name, types)}"
             )
-        for key, value in keys.items():  # one at a time, to name the file that this key stands in
+        for key, value in keys.items():  # one at a time, to name the file of this key
             where = f"{origin.of(('stages', name, key))}: stages.{name}"
             check(types[name].keys, {key: value}, where, partial=True)
             if not types[name].kind.has_parent and key in Shared.model_fields:
                 raise UserError(
                     f"{where}: {key}: found {shown(value)}, expected it in a recipe: {name},{key}={shown(value)}"
                 )
-    grammar = Grammar(types, roles, config.stages)
-    try:
-        recipes = [grammar.parse(text) for text in expand(config.recipes)]
-        for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
-            grammar.resolve(stage)  # what a recipe spells out may conflict with a default of the config
-    except UserError as error:
-        raise UserError(f"{origin.of(('recipes',))}: {error}") from None
-    for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
-        try:
-            grammar.resolve(stage)
-        except UserError as error:
-            raise UserError(f"{origin.of(('stages', stage.name))}: {error}") from None
-    return Study(config, grammar, recipes)
 
 
 def merged(files) -> dict:
-    """The values of config files, later ones over earlier ones, as Snakemake merges them: mappings key by key.
+    """Return the values of config files merged as Snakemake does: later over earlier, mappings key by key.
 
-    Raises UserError for a file that can't be read or is no mapping.
+    Raise UserError for a file that can't be read or is no mapping.
     """
     values: dict = {}
     for file in files:
@@ -167,7 +166,7 @@ def _merge(values: dict, over: dict) -> None:
 
 
 def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origin") -> None:
-    """Raise UserError for the first key that no part of the config has, with the nearest one that it has."""
+    """Raise UserError for the first unknown key, with the nearest known one."""
     for key, value in values.items():
         if key not in model.model_fields:
             where = ".".join([*path, str(key)])
@@ -188,7 +187,7 @@ def _explain_config(error: ValidationError) -> str:
 
 
 def typed(value):
-    """A value of ``--config`` as YAML means it: inside lists and mappings Snakemake leaves every text a text.
+    """Return a value of ``--config`` as YAML reads it: in lists and mappings Snakemake leaves every value a text.
 
     >>> typed({"seeds": ["0", "1"], "student": {"width": "0.5", "flip": "false"}})
     {'seeds': [0, 1], 'student': {'width': 0.5, 'flip': False}}
@@ -206,7 +205,7 @@ def typed(value):
 
 
 class Origin:
-    """Which config file a key came from: the last one that has it, as Snakemake merges them."""
+    """The config file that a key came from: the last one that has it, as Snakemake merges them."""
 
     def __init__(self, files):
         self.contents = []
@@ -231,86 +230,3 @@ class Origin:
             else:
                 return name
         return self.contents[-1][0] if self.contents else "config"
-
-
-def schema() -> str:
-    """The JSON schema of a config, for editors."""
-    document = Config.model_json_schema()
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2) + "\n"
-
-
-def documentation(package: Path) -> str:
-    """The page that describes every key of a config and every key of a stage."""
-    lines = [
-        "# The keys of a study",
-        "",
-        "Written by `make docs` from `kdq/study/config.py` and from the files of the stages; edit those.",
-        "",
-        "## Config",
-        "",
-        *_key_table(Config, ("teacher", "student", "retrain")),
-        "",
-        "## `teacher`, `student`: networks and training",
-        "",
-        "Every key may also be spelled out in a stage that trains: `hard,epochs=20,width=0.5`.",
-        "",
-        *_key_table(Role),
-        "",
-        "## `retrain`: training that goes on from a quantized model",
-        "",
-        "The keys of training, without those of a network, which is the parent's. What is not set here is as `student`",
-        "says; only these have other defaults, whatever it says:",
-        "",
-        *_key_table(Continued, Continued.model_fields.keys() - set(OWN_DEFAULTS)),
-    ]
-    for kind in KINDS.values():
-        shared = Role.model_fields.keys() if kind.trains else ()
-        for stage in (stage for stage in find_stages(package).values() if stage.kind == kind):
-            lines += ["", f"## Stage `{stage.name}` ({kind.name})", "", *_key_table(stage.keys, shared)]
-    return "\n".join(lines) + "\n"
-
-
-def _key_table(model: type[Base], leave_out=()) -> list[str]:
-    properties = model.model_json_schema()
-    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    rows += _key_rows(model, properties, "", leave_out)
-    return rows
-
-
-def _key_rows(model: type[Base], document: dict, prefix: str, leave_out) -> list[str]:
-    rows = []
-    for key, field in model.model_fields.items():
-        inner = field.annotation
-        if key in leave_out:
-            continue
-        if isinstance(inner, type) and issubclass(inner, Base):
-            rows += _key_rows(inner, inner.model_json_schema(), f"{key}.", ())
-            continue
-        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
-        rows.append(
-            f"| `{prefix}{key}` | {_type_name(document['properties'][key])} | {default} | {field.description} |"
-        )
-    return rows
-
-
-def _type_name(entry: dict) -> str:
-    """A JSON schema's type in words, with its bounds."""
-    if "enum" in entry:
-        return ", ".join(f"`{choice}`" for choice in entry["enum"])
-    if "const" in entry:
-        return f"`{entry['const']}`"
-    if "anyOf" in entry:
-        return " or ".join(_type_name(choice) for choice in entry["anyOf"])
-    if entry.get("type") == "array":
-        return f"list of {_type_name(entry['items'])}"
-    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {entry[bound]:g}" for bound, sign in signs.items() if bound in entry]
-    return " ".join([entry.get("type", "any"), ", ".join(bounds)]).strip()
-
-
-if __name__ == "__main__":
-    home = Path(__file__).resolve().parent
-    Path("schemas").mkdir(exist_ok=True)
-    Path("schemas/config.schema.json").write_text(schema())
-    Path("docs/config.md").write_text(documentation(home))
-    sys.stdout.write("schemas/config.schema.json\ndocs/config.md\n")

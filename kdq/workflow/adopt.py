@@ -1,8 +1,8 @@
-"""Take over results that were copied here: ``python -m kdq.workflow.adopt [--configfile FILE ...]``, beside ``results/``.
+"""Adopt results that were copied here: ``python -m kdq.workflow.adopt [--configfile FILE ...]``, beside ``results/``.
 
-Snakemake judges files by their times and by the records in ``.snakemake``; a copy may have neither. What verifies as
-fresh is told to Snakemake as made just now; what does not is moved out of ``results/``, so that the next run makes
-exactly that again. Nothing is deleted.
+Snakemake judges files by their times and by the records in ``.snakemake``; a copy may have neither. Files that verify
+as fresh are recorded as made just now; the rest is moved out of ``results/``, so that the next run makes exactly these
+again. Nothing is deleted.
 """
 
 import argparse
@@ -12,27 +12,29 @@ import sys
 from pathlib import Path
 
 from kdq.errors import UserError
+from kdq.provenance import ledger
 from kdq.provenance.verify import study
 from kdq.provenance.verify.results import Row, verify
+from kdq.recipe.path import RESULTS
 
-RESULTS = Path("results")
+FOLDER = Path(RESULTS)
 
 
 def move_aside(paths: list[str]) -> Path:
-    """Move files below ``results/`` to the same place below a new folder; returns that folder."""
+    """Move files below ``results/`` to the same place below a new folder and return that folder."""
     names = itertools.chain(["results.aside"], (f"results.aside.{count}" for count in itertools.count(2)))
     aside = next(path for path in map(Path, names) if not path.exists())
     for path in paths:
-        place = aside / Path(path).relative_to(RESULTS)
+        place = aside / Path(path).relative_to(FOLDER)
         place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, place)
     return aside
 
 
 def touch(paths: list[str], configfiles: list[str]) -> None:
-    """Let Snakemake believe that it has just made these files, as ``snakemake --touch --forceall`` does.
+    """Record these files as made just now, as ``snakemake --touch --forceall`` does.
 
-    By Snakemake's interface for Python, since a command line does not hold the paths of a large grid.
+    Snakemake's interface for Python is used since a command line can't hold the paths of a large grid.
     """
     from snakemake.api import SnakemakeApi
     from snakemake.executors.touch import Executor
@@ -46,24 +48,24 @@ def touch(paths: list[str], configfiles: list[str]) -> None:
         SchedulingSettings,
     )
 
-    Executor.SLEEPING_TIME = 0  # it waits as long before each job, for file systems that keep times to the second
+    Executor.SLEEPING_TIME = 0  # before each job, for file systems with times in whole seconds
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=max(len(paths), 1)),  # a choice for all jobs, not one before each
+            resource_settings=ResourceSettings(cores=max(len(paths), 1)),  # schedules all jobs at once
             config_settings=ConfigSettings(configfiles=[Path(file) for file in configfiles]),
             snakefile=study.HOME / "Snakefile",
         )
         dag = workflow.dag(DAGSettings(targets=set(paths), forceall=True))
         dag.execute_workflow(
             executor="touch",
-            # what a job finished after its Snakemake was killed is marked as incomplete, and is whole all the same
+            # files of jobs that outlived a killed Snakemake are marked as incomplete but are whole
             execution_settings=ExecutionSettings(ignore_incomplete=True),
             scheduling_settings=SchedulingSettings(scheduler="greedy"),
         )
 
 
 def adopt(rows: list[Row], configfiles: list[str]) -> list[str]:
-    """Move aside what a job would have to make again, touch what is fresh; returns what was done, in lines."""
+    """Move aside what has to be made again and touch what is fresh; return a report in lines."""
     again = [row for row in rows if row.made and row.verdict.state != "fresh"]
     fresh = [row.path for row in rows if row.made and row.verdict.state == "fresh" and not _is_note(row.path)]
     lines = [f"{row.path}  is {row.verdict.state}  ({row.verdict.reason})" for row in again]
@@ -77,8 +79,8 @@ def adopt(rows: list[Row], configfiles: list[str]) -> list[str]:
 
 
 def _is_note(path: str) -> bool:
-    """A note on code is written by jobs, but is no output of one that Snakemake knows of."""
-    return path.startswith("results/code/")
+    """Return whether the file is a note on code: written by jobs, but no output of a rule."""
+    return path.startswith(f"{ledger.FOLDER}/")
 
 
 def main(arguments: list[str]) -> int:
@@ -86,8 +88,8 @@ def main(arguments: list[str]) -> int:
     study.add_argument(parser)
     given = parser.parse_args(arguments)
     try:
-        workflow = study.workflow(given.configfile)
-        rows = verify(workflow, RESULTS)
+        products = study.products(given.configfile)
+        rows = verify(products, FOLDER)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -308,7 +308,7 @@ def of_hub(folder: Path) -> dict[str, Subject]:
 
 def of_results(real: Real) -> Subject:
     """A folder of results, copied from elsewhere, of which one file is another than it was; it is verified."""
-    workflow = study.workflow([])
+    products = study.products([])
     cell = "digits/seed=0/hard/rtn,bits=3"
     places = {
         "digits/data/split=0.safetensors": real.data,
@@ -338,7 +338,7 @@ def of_results(real: Real) -> Subject:
         for other, content in {**contents, f"{place}{name}": changed}.items():
             (results / other).parent.mkdir(parents=True, exist_ok=True)
             (results / other).write_bytes(content)
-        lines = [line(row) for row in verify(workflow, results)]
+        lines = [line(row) for row in verify(products, results)]
         assert len(lines) >= len(contents) and all(text.isprintable() for text in lines)
 
     return Subject(change, read)

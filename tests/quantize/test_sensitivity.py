@@ -1,18 +1,24 @@
 """What a layer costs alone: against a network in which that layer is replaced by hand, and what must not change."""
 
 import copy
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from kdq.errors import UserError
+from kdq.provenance.files import write_table
 from kdq.quantize.bits.sensitivity import BITS, Reference, log_probabilities, measure
-from kdq.quantize.bits.sensitivity_table import COLUMNS, Measurement, by_layer, read, write
+from kdq.quantize.bits.sensitivity_table import COLUMNS, FORMAT, Measurement, by_layer, read, write
 from kdq.quantize.execution import inputs
 from kdq.quantize.execution.inputs import execution_order, layer_inputs
 from kdq.quantize.execution.network import quantize
 from kdq.quantize.methods import gpfq, rtn
+from kdq.recipe.path import Cell
 from tests.quantize.small import ORDER, network, part, silent
+
+CELL = Cell("digits", 0, "hard/gpfq")
 
 
 def measured(module=gpfq, model=None, **keys):
@@ -118,27 +124,54 @@ def test_inputs_are_those_of_a_whole_pass_and_nothing_after_runs(monkeypatch):
 
 
 class TestFile:
-    def test_what_is_written_is_read(self, tmp_path, table):
-        rows = [row for rows in table.values() for row in rows.values()]
-        write(tmp_path / "sensitivity.csv", rows)
-        assert read(tmp_path / "sensitivity.csv") == rows
+    ROW = Measurement("fc", 60, 5, 4, 0.0125, -0.001, 0.25, 0.07)
 
-    @pytest.mark.parametrize(
-        "text",
-        ["", "\0", "layer,bits\nfc,4\n", *(f"{','.join(COLUMNS)}\n{row}\n" for row in ("fc,1,1,x,0,0,0,0", "fc,1"))],
-    )
-    def test_another_file_is_one_line(self, tmp_path, text):
-        path = tmp_path / "sensitivity.csv"
-        path.write_text(text)
-        with pytest.raises(UserError, match="sensitivity.csv: (no table|an empty table)") as error:
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / CELL.path("sensitivity.csv")
+
+    def refused(self, path, match):
+        with pytest.raises(UserError, match=f"sensitivity.csv: .*{match}") as error:
             read(path)
         assert "\n" not in str(error.value)
 
-    def test_a_missing_file_is_one_line(self, tmp_path):
-        with pytest.raises(UserError, match="no table of measurements"):
-            read(tmp_path / "sensitivity.csv")
+    def test_what_is_written_is_read(self, path, table):
+        rows = [row for rows in table.values() for row in rows.values()]
+        write(path, rows, CELL, keys={"images": 24})
+        assert read(path) == rows
+
+    @pytest.mark.parametrize(
+        "text", ["", "\0", "layer,bits\nfc,4\n", "# 3\n", f"{','.join(COLUMNS)}\nfc,1,1,4,0,0,0,0\n"]
+    )
+    def test_a_file_without_a_header_is_refused(self, path, text):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        self.refused(path, "has no header")
+
+    @pytest.mark.parametrize("row", ["", "fc,1,1,x,0,0,0,0", "fc,1", "fc,1,1,4,,0,0,0"])
+    def test_a_missing_or_foreign_value_is_refused(self, path, row):
+        write_table(path, f"{','.join(COLUMNS)}\n{row}\n", {"format": FORMAT, **CELL.identity})
+        self.refused(path, "(no table|an empty table)")
+
+    @pytest.mark.parametrize("column", ["kl", "loss", "accuracy", "relative_error"])
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_value_that_is_not_finite_is_refused(self, path, column, value):
+        write(path, [self.ROW, replace(self.ROW, **{column: value})], CELL)
+        self.refused(path, f"fc at 4 bits: {column}: found .*, expected a finite number")
+
+    def test_a_scaled_column_is_noticed(self, path):
+        write(path, [self.ROW], CELL)
+        path.write_text(path.read_text().replace("0.0125", "0.0250"))
+        self.refused(path, "corrupted")
+
+    @pytest.mark.parametrize("cell", [replace(CELL, seed=1), replace(CELL, recipe="hard/rtn")])
+    def test_the_file_of_another_cell_is_refused(self, path, cell):
+        write(path, [self.ROW], cell)
+        self.refused(path, "a file of another cell")
+
+    def test_a_missing_file_is_one_line(self, path):
+        self.refused(path, "not readable as a table")
 
     def test_a_row_as_a_line_of_a_log(self):
-        row = Measurement("fc", 60, 5, 4, 0.0125, -0.001, 0.25, 0.07)
         expected = "fc alone at 4 bits: KL 0.0125 nats, loss -0.001 nats, accuracy -0.2500, relative error 0.0700"
-        assert str(row) == expected
+        assert str(self.ROW) == expected

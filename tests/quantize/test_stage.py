@@ -11,6 +11,9 @@ from kdq.quantize.gram.calibration_images import as_in_training, calibration_ima
 from kdq.quantize.methods import gpfq
 from kdq.quantize.stage import cell_of, codes_of, keys_of, quantize_stage, quantize_stages
 from kdq.recipe.grammar import folder
+from kdq.recipe.path import Cell
+
+CELL = Cell("digits", 0, "hard/gpfq")
 
 
 @pytest.mark.parametrize("recipe", ["teacher", "teacher,seed=0/kd,loss=ce/gpfq,bits=4"])
@@ -53,9 +56,9 @@ class TestStatistics:
     def test_are_those_of_images_as_training_saw_them(self, few, build, order, tmp_path):
         """The first BatchNorm's, by the training's own crops and mirrors of the calibration images."""
         network, keys = build().eval(), gpfq.Parameters(bits=4, images=20, batchnorm="reestimate", order=order)
-        measured = tmp_path / "sensitivity.csv"
-        layers = quantizable_layers(network)
-        write(measured, [Measurement(name, layer.weight.numel(), 1, 4, 0, 0, 0, 0) for name, layer in layers.items()])
+        measured, layers = tmp_path / CELL.path("sensitivity.csv"), quantizable_layers(network)
+        rows = [Measurement(name, layer.weight.numel(), 1, 4, 0, 0, 0, 0) for name, layer in layers.items()]
+        write(measured, rows, CELL)
         images = calibration_images(few, 20, 1).images
         quantize_stage(
             network,

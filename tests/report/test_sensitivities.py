@@ -1,13 +1,14 @@
 """The table of sensitivities: the rows of all files, each with the cell that its path names."""
 
 from kdq.quantize.bits.sensitivity_table import Measurement, write
+from kdq.recipe.path import Cell
 from kdq.report.tables import sensitivities
 
 
 def file(folder, seed, recipe, kl):
     path = folder / f"results/digits/seed={seed}" / recipe / "sensitivity.csv"
     path.parent.mkdir(parents=True)
-    write(path, [Measurement(layer, 60, 5, 4, kl, -0.125, 0.25, 0.5) for layer in ("stem", "fc")])
+    write(path, [Measurement(layer, 60, 5, 4, kl, -0.125, 0.25, 0.5) for layer in ("stem", "fc")], Cell.of(path))
     return path.relative_to(folder)
 
 

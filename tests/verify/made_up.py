@@ -9,8 +9,11 @@ from kdq.models import resnet
 from kdq.models.packing import pack
 from kdq.provenance import formats, ledger
 from kdq.provenance.files import sha256, write_json, write_tensors
-from kdq.provenance.verify.workflow import Workflow
+from kdq.quantize.bits import sensitivity_table
+from kdq.quantize.bits.sensitivity_table import Measurement
+from kdq.recipe.path import Cell
 from kdq.report import record
+from kdq.study.products import Products
 from kdq.train import history
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "mean": [0.3], "std": [0.4]}
@@ -21,8 +24,8 @@ PART = dict.fromkeys(("top1", "top5", "cross_entropy", "expected_calibration_err
 class Results:
     """Writes files below ``folder / "results"``, in the order in which a study makes them."""
 
-    def __init__(self, workflow: Workflow, folder: Path, width: float):
-        self.workflow, self.folder = workflow, folder
+    def __init__(self, products: Products, folder: Path, width: float):
+        self.products, self.folder = products, folder
         self.architecture = {**ARCHITECTURE, "width": width}
         self.tensors = resnet.build(**self.architecture).state_dict()
         self.digests: dict[str, str] = {}
@@ -30,11 +33,11 @@ class Results:
 
     def made_by(self, path: str) -> dict:
         """Code, keys and inputs as the workflow has them for a path."""
-        product = self.workflow.product(path)
-        code = self.workflow.code.of(*product.code)
+        product = self.products.of(path)
+        code = self.products.code.of(*product.code)
         note = self.folder / ledger.FOLDER / f"{code}.json"
         if not note.is_file():
-            write_json(note, self.workflow.code.digests(*product.code))
+            write_json(note, self.products.code.digests(*product.code))
         inputs = {role: self.digests[other] for role, other in product.inputs.items()}
         return {"code": code, "inputs": inputs, "keys": product.keys}
 
@@ -64,7 +67,7 @@ class Results:
 
     def copy(self, path: str) -> None:
         """A root that seeds share."""
-        original = self.workflow.product(path).inputs["original"]
+        original = self.products.of(path).inputs["original"]
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.folder / original, self.folder / path)
         self.digests[path] = self.digests[original]
@@ -99,10 +102,26 @@ class Results:
         self.write(path, {"logits": torch.zeros(2)}, {**header, "provenance": {**made_by, "inputs": inputs}})
         return path
 
+    def measured(self, cell: Cell) -> str:
+        """What each layer of a cell's parent costs alone."""
+        path = cell.path("sensitivity.csv")
+        made_by = self.made_by(path)
+        rows = [Measurement("conv1", 9, 1, bits, 0.5, 0.25, 0.125, 0.5) for bits in (2, 3)]
+        sensitivity_table.write(self.folder / path, rows, cell, keys=made_by.pop("keys"), provenance=made_by)
+        return path
+
+    def archive(self, cell: Cell) -> str:
+        """The archive of a cell's model; what it holds does not matter."""
+        path = cell.path("model.archive.safetensors")
+        made_by = self.made_by(path)
+        header = {"format": formats.ARCHIVE, **cell.identity, "archive": made_by}
+        self.write(path, {"codes": torch.zeros(3)}, header)
+        return path
+
     def table(self) -> None:
         """The tables and their record, which names its files as Snakemake does: run beside the results."""
-        inputs = self.workflow.report.inputs("table")
+        inputs = self.products.report.inputs("table")
         outputs = [f"results/{name}.csv" for name in ("table", "summary", "layers")]
         for path in outputs:
             Path(path).write_text("\n".join(inputs))
-        record.write("results/table.json", self.workflow.report.job("table"), inputs, outputs)
+        record.write("results/table.json", self.products.report.job("table"), inputs, outputs)

@@ -6,7 +6,7 @@ import os
 import shutil
 from itertools import groupby
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import ANY
 
 import pytest
 import yaml
@@ -17,9 +17,9 @@ from kdq.provenance.fingerprint import Fingerprints
 from kdq.provenance.verify import study
 from kdq.provenance.verify.__main__ import main
 from kdq.provenance.verify.results import summary, verify
-from kdq.provenance.verify.workflow import Workflow
-from kdq.recipe.stages import find_stages
+from kdq.recipe.path import Cell
 from kdq.study.config import merged, read_study
+from kdq.study.products import Products
 from tests.verify.made_up import Results
 
 RECIPES = ["teacher", "teacher/kd", "teacher/kd/rtn,bits={2,3}", "hard"]
@@ -32,16 +32,15 @@ DATA = "results/digits/data/split=0.safetensors"
 TABLES = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
 
 
-STAGES, CODE = find_stages(study.HOME / "kdq"), Fingerprints(study.HOME)
+CODE = Fingerprints(study.HOME)
 
 
-def workflow(folder: Path, changes: dict) -> Workflow:
+def workflow(folder: Path, changes: dict) -> Products:
     """The workflow for the study with some changes, which is written to ``folder / "study.yaml"``."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
     files = [study.HOME / "config.yaml", path]
-    with patch("kdq.study.config.find_stages", return_value=STAGES):  # the same for all, and slow
-        return Workflow(read_study(merged(files), study.HOME / "kdq", files), CODE)
+    return Products(read_study(merged(files), study.HOME / "kdq", files), CODE)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +54,9 @@ def made(tmp_path_factory):
         for cell in sorted(found.study.cells(), key=lambda cell: (len(cell[2].stages), cell[1])):
             results.cell(*cell)
         results.views(f"{SEED}/teacher")
+        results.measured(Cell("digits", 1, "teacher/kd/rtn"))
+        for recipe in ("teacher/kd/rtn,bits=2", "teacher/kd/rtn,bits=3"):
+            results.archive(Cell("digits", 1, recipe))
         results.table()
     return folder
 
@@ -117,8 +119,8 @@ class TestCorrupt:
         assert {state for state, _ in found.values()} == {"stale"}
         descendants = below(KD, copy.files()) | TABLES
         if name in ("metrics.json", "predictions.safetensors"):  # children compare themselves with the predictions
-            descendants -= cell(KD, "model.safetensors", "history.csv")
-            descendants -= {path for path in descendants if path.endswith("/model.safetensors")}
+            evaluations = ("/metrics.json", "/predictions.safetensors")
+            descendants = {path for path in descendants if path.endswith(evaluations)} | TABLES
         assert found.keys() == descendants - {path}
 
     def test_every_file_with_a_bit_flipped(self, copy):
@@ -184,7 +186,7 @@ class TestStale:
             again = Results(workflow(copy.folder, {}), copy.folder, 0.01)
             again.digests = {DATA: sha256(copy.folder / DATA)}
             again.tensors["fc.bias"] += 1
-            recipe, of_cell = again.workflow.study.grammar.parse("teacher"), {"dataset": "digits", "seed": 1}
+            recipe, of_cell = again.products.study.grammar.parse("teacher"), {"dataset": "digits", "seed": 1}
             again.model(f"{SEED}/teacher/model.safetensors", {**of_cell, "recipe": "teacher"}, recipe)
         found = copy()
         assert found[f"{KD}/model.safetensors"] == (
@@ -255,6 +257,34 @@ class TestIncomplete:
         assert "goes on" in found[interrupted][1] and "removed" in found[finished][1] and "removed" in found[aside][1]
 
 
+class TestArchivesAndSensitivities:
+    MEASURED = f"{KD}/rtn/sensitivity.csv"
+    ARCHIVES = [f"{KD}/rtn,bits={bits}/model.archive.safetensors" for bits in (2, 3)]
+
+    def test_a_scaled_column_is_corrupt(self, copy):
+        path = copy.folder / self.MEASURED
+        path.write_text(path.read_text().replace(",0.5,0.25,", ",1.0,0.25,"))
+        assert copy() == {self.MEASURED: ("corrupt", ANY)}
+
+    def test_swapped_archives_are_foreign(self, copy):
+        first, second = (copy.folder / path for path in self.ARCHIVES)
+        contents = first.read_bytes(), second.read_bytes()
+        second.write_bytes(contents[0])
+        first.write_bytes(contents[1])
+        found = copy()
+        assert {path: state for path, (state, _) in found.items()} == dict.fromkeys(self.ARCHIVES, "foreign")
+
+    def test_both_are_stale_after_their_model(self, copy):
+        found = copy(stages={"kd": {"temperature": 2}})
+        assert found[self.MEASURED] == ("stale", f"parent {KD}/model.safetensors is stale")
+        model = self.ARCHIVES[0].replace("model.archive", "model")
+        assert found[self.ARCHIVES[0]] == ("stale", f"model {model} is stale")
+
+    def test_the_measurement_is_stale_after_a_key_that_it_depends_on(self, copy):
+        assert copy(stages={"rtn": {"images": 64}})[self.MEASURED] == ("stale", "parameter rtn.images: 256 -> 64")
+        assert self.MEASURED not in copy(stages={"rtn": {"bits": 5}})
+
+
 class TestForeign:
     @pytest.mark.parametrize(
         "path",
@@ -270,6 +300,7 @@ class TestForeign:
             *(
                 "results/digits/figures/pie.png",
                 "results/digits/data/split=x.safetensors",
+                f"{KD}/views",
                 f"{KD}/views,crop=1.safetensors",
             ),
             *("results/code/x.json", "results/code/0123456789abcdef.txt"),

@@ -1,7 +1,7 @@
-"""Verify results, wherever they were copied from: ``python -m kdq.provenance.verify [RESULTS] [--configfile FILE ...]``.
+"""Verify results wherever they lie: ``python -m kdq.provenance.verify [RESULTS] [--configfile FILE ...]``.
 
-Every file is held against what it and its descendants say of it, and against the code and configuration as they are
-now. One line a file, the fresh ones first, then one for all. Exits with 0 where all are fresh.
+Compare every file with its header, with what was made from it, and with the code and configuration as they are now.
+Print one line per file, the fresh ones first, then a summary. Exit with 0 if all are fresh.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from kdq.provenance.verify.results import Row, summary, verify
 
 
 def line(row: Row) -> str:
-    """A file's line of the table; its name may come from anywhere."""
+    """Return the line of a file, whose name may hold any character."""
     reason = f"  ({row.verdict.reason})" if row.verdict.reason else ""
     return one_line(f"{row.verdict.state:<10}  {row.path}{reason}")
 
@@ -26,14 +26,14 @@ def main(arguments: list[str]) -> int:
     study.add_argument(parser)
     given = parser.parse_args(arguments)
     try:
-        workflow = study.workflow(given.configfile)
-        rows = verify(workflow, given.results)
+        products = study.products(given.configfile)
+        rows = verify(products, given.results)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shown = [row for row in rows if row.verdict.state != "fresh" or not given.quiet]
     sys.stdout.writelines(f"{line(row)}\n" for row in shown)
-    print(summary(rows, workflow))
+    print(summary(rows, products))
     return int(any(row.verdict.state != "fresh" for row in rows))
 
 

@@ -1,56 +1,50 @@
-"""What the files of results say of themselves: read without torch, many at a time."""
+"""The headers and digests of files below the results: read without torch, by all cores."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from kdq.errors import UserError
 from kdq.provenance import formats, ledger
-from kdq.provenance.files import read_header, read_json, sha256
+from kdq.provenance.files import read_header, read_json, read_table, sha256
 from kdq.train import history
 
-LARGE = ("layers", "architecture", "validation", "test", "classes")  # and no matter here
-HEADERS = {
-    "data": formats.DATA,
-    "model.safetensors": formats.MODEL,
-    "model.archive.safetensors": formats.ARCHIVE,
-    "predictions.safetensors": formats.PREDICTIONS,
-    "views": formats.VIEWS,
-}
-AT_A_TIME = 50  # files that a process is given at once
+LARGE = ("layers", "architecture", "validation", "test", "classes")  # and not needed here
+AT_A_TIME = 50  # files that are sent to a process at once
 
 
 @dataclass(frozen=True)
 class Content:
-    """The SHA-256 of a file, what it says of itself, and what is wrong with it, empty where nothing is."""
+    """The SHA-256 of a file, its header, and what is wrong with it, empty if nothing is."""
 
     sha256: str
-    says: dict = field(default_factory=dict)
+    header: dict = field(default_factory=dict)
     wrong: str = ""
 
     @property
     def known_as(self) -> str:
-        """The digest by which the files that are made with it know it: of a history that of what is reproducible."""
-        return self.says.get("digest", self.sha256)
+        """The digest by which files made from this one know it: of a history that of its reproducible part."""
+        return self.header.get("digest", self.sha256)
 
 
-def read_all(root: Path, paths: list[str], processes: int | None = None) -> dict[str, Content]:
-    """The contents of files by their paths, ``results/...``; ``root`` is where that folder lies.
+def read_all(root: Path, files: dict[str, str], processes: int | None = None) -> dict[str, Content]:
+    """Return the contents of files by their paths, ``results/...``; ``root`` is where that folder lies.
 
-    They are read by as many processes as there are cores.
+    ``files`` holds the format of each. As many processes read them as there are cores.
     """
     processes = processes or len(os.sched_getaffinity(0))
+    paths, forms = list(files), list(files.values())
     if processes == 1 or len(paths) <= AT_A_TIME:
-        return {path: read(root, path) for path in paths}
+        return dict(zip(paths, map(partial(read, root), paths, forms), strict=True))
     with ProcessPoolExecutor(processes) as pool:
-        return dict(zip(paths, pool.map(partial(read, root), paths, chunksize=AT_A_TIME), strict=True))
+        return dict(zip(paths, pool.map(partial(read, root), paths, forms, chunksize=AT_A_TIME), strict=True))
 
 
-def read(root: Path, path: str) -> Content:
-    """The content of one file."""
-    file = root.joinpath(*path.split("/")[1:])
+def read(root: Path, path: str, form: str) -> Content:
+    """Return the content of one file of the format ``form``."""
+    file = root.joinpath(*PurePath(path).parts[1:])
     if not file.is_file():
         return Content("", wrong="no regular file")
     try:
@@ -58,18 +52,20 @@ def read(root: Path, path: str) -> Content:
     except OSError as error:
         return Content("", wrong=f"not readable ({error.strerror})")
     try:
-        return Content(digest, {key: value for key, value in _says(file).items() if key not in LARGE})
+        return Content(digest, {key: value for key, value in _header(file, form).items() if key not in LARGE})
     except UserError as error:
         return Content(digest, wrong=str(error).removeprefix(f"{file}: "))
 
 
-def _says(file: Path) -> dict:
-    """What is said by a file of this name; raises UserError where it is not whole."""
-    if file.name == "history.csv":
-        return {"digest": history.digest(file)}
-    if file.suffix == ".json":
-        return ledger.read(file) if file.parent.name == "code" else read_json(file, sealed=True)
-    if file.suffix == ".safetensors":
-        kind = "data" if file.parent.name == "data" else file.name.split(",")[0]
-        return read_header(file, HEADERS[kind], sealed=True)
-    return {}
+def _header(file: Path, form: str) -> dict:
+    """Return what a file holds about itself; raise UserError if it is damaged or of another format."""
+    match form:
+        case formats.PLAIN:
+            return {}
+        case formats.HISTORY:
+            return {"digest": history.digest(file)}
+        case formats.CODE:
+            return ledger.read(file)
+        case formats.SENSITIVITY:
+            return read_table(file, form)[0]
+    return read_json(file, sealed=True) if file.suffix == ".json" else read_header(file, form, sealed=True)

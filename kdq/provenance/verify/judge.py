@@ -1,4 +1,4 @@
-"""Whether results are what the workflow would make now: what they say they were made from, against what is there."""
+"""The verdict on results: the claims in their headers against the files, code and configuration of now."""
 
 import json
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from kdq.errors import shown
 from kdq.provenance import ledger
+from kdq.provenance.verify.claims import Claim, claim_of
 from kdq.provenance.verify.contents import Content
-from kdq.provenance.verify.products import Claim, Product
-from kdq.provenance.verify.workflow import Workflow
+from kdq.study.products import Product, Products
 
 STATES = ("fresh", "stale", "incomplete", "corrupt", "foreign")
 MOST_REASONS = 3
-OUTSIDE = "weights"  # the role of a file from outside of the results
+OUTSIDE = "weights"  # the role of a file from outside the results
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a file, one of ``STATES``, and why."""
+    """The state of a file, one of ``STATES``, and the reason."""
 
     state: str
     reason: str = ""
@@ -27,58 +27,58 @@ FRESH = Verdict("fresh")
 
 
 class Judge:
-    """Judges each product once, after those that it was made from."""
+    """Judge of products: each is judged once, after those that it was made from."""
 
-    def __init__(self, workflow: Workflow, contents: Mapping[str, Content], products: Mapping[str, Product]):
-        self.workflow, self.contents, self.products = workflow, contents, products
+    def __init__(self, study: Products, contents: Mapping[str, Content], products: Mapping[str, Product]):
+        self.code, self.contents, self.products = study.code, contents, products
         self._verdicts: dict[str, Verdict] = {}
         self._changed_code: dict[tuple, str] = {}
         self._by_digest = {content.sha256: path for path, content in contents.items() if path in products}
 
     def verdict(self, path: str) -> Verdict:
-        """The verdict on a file that the workflow makes."""
+        """Return the verdict on a file that the workflow makes."""
         if path not in self._verdicts:
             product = self.products[path]
-            self._verdicts |= dict.fromkeys(product.outputs, Verdict("stale", "made from itself"))  # until it is judged
+            self._verdicts |= dict.fromkeys(product.outputs, Verdict("stale", "made from itself"))  # until judged
             self._verdicts |= self._judge(product)
         return self._verdicts[path]
 
     def _judge(self, product: Product) -> dict[str, Verdict]:
-        """The verdict on each file of a product that is there; what ails one file is told of the others too."""
+        """Return the verdict on each existing file of a product; a defect in one also marks the others."""
         there = [path for path in product.outputs if path in self.contents]
-        ailing = self._ailing(product, there)
-        if ailing:
-            first, verdict = next(iter(ailing.items()))
+        defects = self._defects(product, there)
+        if defects:
+            first, verdict = next(iter(defects.items()))
             others = Verdict("stale", f"made together with {first}, which is {verdict.state}")
         elif missing := [path for path in product.outputs if path not in self.contents]:
             others = Verdict("incomplete", f"made together with {missing[0]}, which is missing")
         else:
-            others = self._age(product, product.claim(self.contents))
-        return {path: ailing.get(path, others) for path in there}
+            others = self._staleness(product, claim_of(product, self.contents))
+        return {path: defects.get(path, others) for path in there}
 
-    def _ailing(self, product: Product, there: list[str]) -> dict[str, Verdict]:
-        """The files that are not what was once written there, with what ails them."""
-        found = {}
+    def _defects(self, product: Product, there: list[str]) -> dict[str, Verdict]:
+        """Return the files that are not as their job wrote them, with the verdict on each."""
+        defects = {}
         for path in there:
             content = self.contents[path]
-            says = {key: content.says.get(key) for key in product.identity.get(path, {})}
+            named = {key: content.header.get(key) for key in product.identity.get(path, {})}
             if content.wrong:
-                found[path] = Verdict("corrupt", content.wrong)
-            elif says != product.identity.get(path, {}):
-                found[path] = Verdict("foreign", f"is of {_spelled(says)}, which does not belong here")
-        if found or len(there) < len(product.outputs):
-            return found
+                defects[path] = Verdict("corrupt", content.wrong)
+            elif named != product.identity.get(path, {}):
+                defects[path] = Verdict("foreign", f"is of {_spelled(named)}, which does not belong here")
+        if defects or len(there) < len(product.outputs):
+            return defects
         try:
-            claimed = product.claim(self.contents).outputs
+            claimed = claim_of(product, self.contents).outputs
         except (KeyError, TypeError, AttributeError):
-            return dict.fromkeys(there, Verdict("stale", "does not say what it was made from: of an earlier version"))
+            return dict.fromkeys(there, Verdict("stale", "does not name what it was made from: of an earlier version"))
         for path, digest in claimed.items():
             if path in there and self.contents[path].known_as != digest:
-                found[path] = Verdict("corrupt", "its content is not the one that it was made with")
-        return found
+                defects[path] = Verdict("corrupt", "its content is not the one that it was made with")
+        return defects
 
-    def _age(self, product: Product, claim: Claim) -> Verdict:
-        """Fresh, or what has changed since a product that is whole was made."""
+    def _staleness(self, product: Product, claim: Claim) -> Verdict:
+        """Return fresh, or the changes since an intact product was made."""
         reasons = [*self._code(product, claim), *_keys(product, claim), *self._inputs(product, claim)]
         reasons = reasons or self._inherited(product, claim)
         if not reasons:
@@ -88,19 +88,19 @@ class Judge:
         return Verdict(state, "; ".join(reasons[:MOST_REASONS]) + more)
 
     def _code(self, product: Product, claim: Claim) -> list[str]:
-        if not product.code or claim.code == self.workflow.code.of(*product.code):
+        if not product.code or claim.code == self.code.of(*product.code):
             return []
         key = (claim.code, product.code)
         if key not in self._changed_code:
             note = self.contents.get(str(ledger.FOLDER / f"{claim.code}.json"), Content("", wrong="missing"))
             files = product.code
             if not note.wrong:
-                files = ledger.changed(note.says, self.workflow.code.digests(*product.code))
+                files = ledger.changed(note.header, self.code.digests(*product.code))
             self._changed_code[key] = f"code {', '.join(files)}" + (" or what it imports" if note.wrong else "")
         return [self._changed_code[key]]
 
     def _inputs(self, product: Product, claim: Claim) -> list[str]:
-        """What is wrong with the inputs by their digests."""
+        """Return what is wrong with the inputs by their digests."""
         reasons = [
             f"{path} was not among its inputs" for role, path in product.inputs.items() if role not in claim.inputs
         ]
@@ -118,11 +118,11 @@ class Judge:
         return reasons
 
     def _path(self, product: Product, role: str, digest: str) -> str:
-        """Where an input lies: as the workflow has it, at the path that is its role, or anywhere with that digest."""
+        """Return an input's path: that of the workflow, the one that is its role, or any with that digest."""
         return product.inputs.get(role) or (role if role in self.contents else self._by_digest.get(digest, ""))
 
     def _inherited(self, product: Product, claim: Claim) -> list[str]:
-        """The inputs that are not fresh themselves."""
+        """Return the inputs that are not fresh themselves."""
         reasons = []
         for role, digest in claim.inputs.items():
             path = self._path(product, role, digest)
@@ -132,7 +132,7 @@ class Judge:
 
 
 def _keys(product: Product, claim: Claim) -> list[str]:
-    now = json.loads(json.dumps(product.keys))  # as a file gives them back
+    now = json.loads(json.dumps(product.keys))  # as they are read from a file
     return [
         f"parameter {product.name}.{key}: {_value(claim.keys, key)} -> {_value(now, key)}"
         for key in sorted(now.keys() | claim.keys.keys())
@@ -144,5 +144,5 @@ def _value(keys: dict, key: str) -> str:
     return shown(keys[key]) if key in keys else "nothing"
 
 
-def _spelled(says: dict) -> str:
-    return ", ".join(f"{key} {shown(value)}" for key, value in says.items())
+def _spelled(named: dict) -> str:
+    return ", ".join(f"{key} {shown(value)}" for key, value in named.items())

@@ -4,35 +4,35 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from kdq.errors import UserError
 from kdq.provenance.verify.contents import read_all
 from kdq.provenance.verify.judge import STATES, Judge, Verdict
-from kdq.provenance.verify.products import Product
-from kdq.provenance.verify.workflow import Foreign, Workflow
+from kdq.recipe.path import RESULTS, Cell
+from kdq.study.products import METRICS, MODEL, Foreign, Product, Products
 
 CHECKPOINT = "checkpoint.pt"
-ASIDE = re.compile(r"\..+\.\d+")  # a file that is being written, see kdq.provenance.files.atomic
+ASIDE = re.compile(r"\..+\.\d+")  # a file being written, see kdq.provenance.files.atomic
 
 
 @dataclass(frozen=True)
 class Row:
-    """A file below the results and the verdict on it; ``made`` where a job of the workflow makes it."""
+    """A file below the results and the verdict on it; ``made`` if a job of the workflow makes it."""
 
     path: str
     verdict: Verdict
     made: bool
 
 
-def verify(workflow: Workflow, results: Path) -> list[Row]:
-    """A row for every file below the folder ``results``, the fresh ones first; paths begin with ``results/``.
+def verify(study: Products, results: Path) -> list[Row]:
+    """Return a row for every file below the folder ``results``, the fresh ones first; paths begin with ``results/``.
 
-    Raises UserError where there is no such folder.
+    Raise UserError if there is no such folder.
     """
     if not results.is_dir():
         raise UserError(f"{results}: no such folder, expected the results of a study")
-    paths = dict.fromkeys(f"results/{path}" for path in files_below(results))
+    paths = dict.fromkeys(f"{RESULTS}/{path}" for path in files_below(results))
     products: dict[str, Product] = {}
     verdicts: dict[str, Verdict] = {}
     for path in paths:
@@ -40,17 +40,17 @@ def verify(workflow: Workflow, results: Path) -> list[Row]:
             verdicts[path] = verdict
             continue
         try:
-            products[path] = workflow.product(path)
+            products[path] = study.of(path)
         except Foreign as error:
             verdicts[path] = Verdict("foreign", str(error))
-    contents = read_all(results, list(products))
-    judge = Judge(workflow, contents, products)
+    contents = read_all(results, {path: product.outputs[path] for path, product in products.items()})
+    judge = Judge(study, contents, products)
     rows = [Row(path, verdicts.get(path) or judge.verdict(path), path in products) for path in paths]
     return sorted(rows, key=lambda row: (STATES.index(row.verdict.state), row.path))
 
 
 def files_below(folder: Path, prefix: str = "") -> Iterator[str]:
-    """The relative paths of all files below ``folder``, sorted; links to folders are not followed."""
+    """Yield the relative paths of all files below ``folder``, sorted; links to folders are not followed."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
             yield from files_below(Path(entry.path), f"{prefix}{entry.name}/")
@@ -59,22 +59,20 @@ def files_below(folder: Path, prefix: str = "") -> Iterator[str]:
 
 
 def _left_over(path: str, paths) -> Verdict | None:
-    """The verdict on a file that a job leaves behind when it is killed."""
-    folder, _, name = path.rpartition("/")
-    if name == CHECKPOINT and f"{folder}/model.safetensors" not in paths:
+    """Return the verdict on a file that a killed job left behind."""
+    file = PurePath(path)
+    if file.name == CHECKPOINT and str(file.with_name(MODEL)) not in paths:
         return Verdict("incomplete", "of a training that was interrupted; started again, it goes on from here")
-    if name == CHECKPOINT or ASIDE.fullmatch(name):
+    if file.name == CHECKPOINT or ASIDE.fullmatch(file.name):
         return Verdict("incomplete", "left over by a job that was killed; it may be removed")
     return None
 
 
-def summary(rows: list[Row], workflow: Workflow) -> str:
-    """One line: how many files there are in each state, and how much of the study there is."""
+def summary(rows: list[Row], study: Products) -> str:
+    """Return one line: how many files there are in each state, and how much of the study is evaluated."""
     counts = {state: sum(row.verdict.state == state for row in rows) for state in STATES}
     counted = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count or state == "fresh")
     there = {row.path for row in rows}
-    cells = [
-        f"results/{dataset}/seed={seed}/{recipe.path}/metrics.json" for dataset, seed, recipe in workflow.study.cells()
-    ]
+    cells = [Cell(dataset, seed, recipe.path).path(METRICS) for dataset, seed, recipe in study.study.cells()]
     evaluated = sum(path in there for path in cells)
     return f"{len(rows):,} files: {counted}; {evaluated:,} of the study's {len(cells):,} cells are evaluated"

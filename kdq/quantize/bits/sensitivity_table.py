@@ -1,19 +1,23 @@
-"""The file of measurements: what each layer costs that alone is quantized, at every bit-width."""
+"""The file ``sensitivity.csv``: the cost of quantizing one layer alone, per layer and bit-width."""
 
 import csv
-from dataclasses import astuple, dataclass, fields
+import math
+from dataclasses import asdict, astuple, dataclass, fields
 
 from kdq.errors import UserError
-from kdq.provenance.files import atomic
+from kdq.provenance.files import read_table, write_table
+from kdq.provenance.formats import SENSITIVITY as FORMAT
+from kdq.provenance.place import check_place
+from kdq.recipe.path import Cell
 
 COLUMNS = {
     "layer": "name of the layer in the network; layers stand in the order of their execution",
     "weights": "weights of the layer",
-    "steps": "steps of its alphabet, of 32 bits each: one a row, or one",
-    "bits": "bits a weight at which this layer alone is quantized",
+    "steps": "steps of its alphabet, of 32 bits each: one per row, or one",
+    "bits": "bits per weight at which this layer alone is quantized",
     "kl": "mean divergence KL(parent, network with the quantized layer) of the predictions on the calibration images, "
-    "nats an image",
-    "loss": "increase of the cross entropy with the labels of the calibration images, nats an image",
+    "nats per image",
+    "loss": "increase of the cross entropy with the labels of the calibration images, nats per image",
     "accuracy": "loss of accuracy on the calibration images, share of 1",
     "relative_error": "||X W' - X Q'|| / ||X W'|| (Frobenius) of the layer's outputs on the calibration images",
 }
@@ -37,28 +41,37 @@ class Measurement:
         return f"{self.layer} alone at {self.bits} bits: {costs}, relative error {self.relative_error:.4f}"
 
 
-def write(path, measurements: list[Measurement]) -> None:
-    """Write the file as CSV; floats as the shortest text that gives them back exactly."""
+def write(path, measurements: list[Measurement], cell: Cell, **header) -> None:
+    """Write the file of ``cell``; floats are the shortest text that gives them back exactly.
+
+    ``header`` holds ``keys`` and ``provenance`` of the measurement.
+    """
     lines = [",".join(COLUMNS), *(",".join(map(str, astuple(row))) for row in measurements)]
-    with atomic(path) as aside:
-        aside.write_text("\n".join(lines) + "\n")
+    write_table(path, "\n".join(lines) + "\n", {"format": FORMAT, **cell.identity, **header})
 
 
 def read(path) -> list[Measurement]:
-    """What :func:`write` wrote; raises UserError that names the file where it is missing or something else."""
+    """Return the rows of the file; raise UserError if it is damaged, of another cell, or lacks a finite number."""
+    header, text = read_table(path, FORMAT)
+    check_place(path, header)
     try:
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        found = [Measurement(*(field.type(row[field.name]) for field in fields(Measurement))) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        rows = list(csv.DictReader(text.splitlines(), strict=True))
+        measurements = [Measurement(*(field.type(row[field.name]) for field in fields(Measurement))) for row in rows]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: no table of measurements of layers ({error})") from None
-    if not found:
-        raise UserError(f"{path}: an empty table, expected a row a layer and bit-width")
-    return found
+    if not measurements:
+        raise UserError(f"{path}: an empty table, expected one row per layer and bit-width")
+    for row in measurements:
+        for field, value in asdict(row).items():
+            if not isinstance(value, str) and not math.isfinite(value):
+                raise UserError(
+                    f"{path}: {row.layer} at {row.bits} bits: {field}: found {value}, expected a finite number"
+                )
+    return measurements
 
 
 def by_layer(measurements: list[Measurement]) -> dict[str, dict[int, Measurement]]:
-    """The rows of each layer by its bits, layers in the order of the file."""
+    """Return the rows by layer, in the order of the file, and bits."""
     table: dict[str, dict[int, Measurement]] = {}
     for row in measurements:
         table.setdefault(row.layer, {})[row.bits] = row

@@ -1,0 +1,52 @@
+"""The claim of a product: the code, keys and inputs that its header names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kdq.provenance import formats
+from kdq.provenance.verify.contents import Content
+from kdq.study.products import Product
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Code, keys and inputs (SHA-256 by role) that a product was made from, and the digests of its files by path."""
+
+    code: str = ""
+    keys: dict = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        texts = [self.code, *self.inputs.values(), *self.outputs.values()]
+        if not isinstance(self.keys, dict) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("no claim: expected digests as texts and keys with values")
+
+
+def claim_of(product: Product, contents: Mapping[str, Content]) -> Claim:
+    """Return the claim of a product of which every file is there.
+
+    Raises KeyError, TypeError or AttributeError if its header holds none.
+    """
+    (path, form), *companions = product.outputs.items()
+    content = contents[path]
+    if product.is_copy:
+        return Claim(inputs={"original": content.known_as})
+    header, beside = content.header, [companion for companion, _ in companions]
+    match form:
+        case formats.CODE:
+            return Claim()
+        case formats.RECORD:
+            keys = dict(header["job"])
+            outputs = {companion: header["outputs"][companion] for companion in beside}
+            return Claim(keys.pop("code"), keys, header["inputs"], outputs)
+        case formats.METRICS:
+            made_by = header["evaluation"]
+            return Claim(made_by["code"], {}, made_by["inputs"], dict.fromkeys(beside, made_by["predictions"]))
+        case formats.ARCHIVE:
+            return Claim(header["archive"]["code"], {}, header["archive"]["inputs"])
+        case formats.MODEL:
+            outputs = dict.fromkeys(beside, header["history"]) if beside else {}
+            return Claim(header["provenance"]["code"], header["keys"], header["provenance"]["inputs"], outputs)
+    made_by = header["provenance"]
+    return Claim(made_by["code"], header.get("keys", made_by.get("keys", {})), made_by.get("inputs", {}))

@@ -1,0 +1,97 @@
+"""Documents written from the config's types: the schema for editors and the page ``docs/config.md``.
+
+``python -m kdq.study.docs`` writes both.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import kdq
+from kdq.recipe.kinds import KINDS
+from kdq.recipe.stages import find_stages
+from kdq.recipe.vocabulary import Base
+from kdq.retrain.keys import OWN_DEFAULTS, Continued
+from kdq.study.config import Config, Role
+
+
+def schema() -> str:
+    """Return the JSON schema of a config."""
+    document = Config.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2) + "\n"
+
+
+def documentation(package: Path) -> str:
+    """Return the page that describes every key of a config and of a stage."""
+    lines = [
+        "# The keys of a study",
+        "",
+        "Written by `make docs` from `kdq/study/config.py` and from the files of the stages; edit those.",
+        "",
+        "## Config",
+        "",
+        *_key_table(Config, ("teacher", "student", "retrain")),
+        "",
+        "## `teacher`, `student`: networks and training",
+        "",
+        "Every key may also be spelled out in a stage that trains: `hard,epochs=20,width=0.5`.",
+        "",
+        *_key_table(Role),
+        "",
+        "## `retrain`: training that starts from a quantized model",
+        "",
+        "The keys of training, without those of a network, which is the parent's. A key that is not set here is that",
+        "of `student`; these alone have defaults of their own:",
+        "",
+        *_key_table(Continued, Continued.model_fields.keys() - set(OWN_DEFAULTS)),
+    ]
+    for kind in KINDS.values():
+        shared = Role.model_fields.keys() if kind.trains else ()
+        for stage in (stage for stage in find_stages(package).values() if stage.kind == kind):
+            lines += ["", f"## Stage `{stage.name}` ({kind.name})", "", *_key_table(stage.keys, shared)]
+    return "\n".join(lines) + "\n"
+
+
+def _key_table(model: type[Base], leave_out=()) -> list[str]:
+    properties = model.model_json_schema()
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    rows += _key_rows(model, properties, "", leave_out)
+    return rows
+
+
+def _key_rows(model: type[Base], document: dict, prefix: str, leave_out) -> list[str]:
+    rows = []
+    for key, field in model.model_fields.items():
+        inner = field.annotation
+        if key in leave_out:
+            continue
+        if isinstance(inner, type) and issubclass(inner, Base):
+            rows += _key_rows(inner, inner.model_json_schema(), f"{key}.", ())
+            continue
+        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        rows.append(
+            f"| `{prefix}{key}` | {_type_name(document['properties'][key])} | {default} | {field.description} |"
+        )
+    return rows
+
+
+def _type_name(entry: dict) -> str:
+    """Return the type of a JSON schema's entry in words, with its bounds."""
+    if "enum" in entry:
+        return ", ".join(f"`{choice}`" for choice in entry["enum"])
+    if "const" in entry:
+        return f"`{entry['const']}`"
+    if "anyOf" in entry:
+        return " or ".join(_type_name(choice) for choice in entry["anyOf"])
+    if entry.get("type") == "array":
+        return f"list of {_type_name(entry['items'])}"
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {entry[bound]:g}" for bound, sign in signs.items() if bound in entry]
+    return " ".join([entry.get("type", "any"), ", ".join(bounds)]).strip()
+
+
+if __name__ == "__main__":
+    Path("schemas").mkdir(exist_ok=True)
+    Path("schemas/config.schema.json").write_text(schema())
+    Path("docs/config.md").write_text(documentation(Path(kdq.__file__).parent))
+    sys.stdout.write("schemas/config.schema.json\ndocs/config.md\n")

@@ -1,0 +1,322 @@
+"""The files of the workflow, one entry per product: their names, the models that have them, and what makes them.
+
+A product is what one job makes: files that are made together. The check of targets, ``verify`` and the rule ``all``
+read these entries, and a test holds the rules to them. A new file per model is a rule, a script and an entry in
+``OF_CELLS``.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from kdq.errors import UserError
+from kdq.provenance import formats
+from kdq.provenance.fingerprint import Fingerprints
+from kdq.recipe.grammar import Recipe, spell
+from kdq.recipe.measurement import measured_recipe
+from kdq.recipe.path import SEED, Cell, data_file, figure_file, table_file
+from kdq.report.contents import Contents
+from kdq.report.figures import FIGURES
+from kdq.report.jobs import ReportJobs
+from kdq.study.config import DATASETS, Study
+
+MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
+SENSITIVITY = "sensitivity.csv"
+FIGURE_FORMS = {"json": formats.RECORD, "png": formats.PLAIN, "svg": formats.PLAIN}
+
+
+class Foreign(UserError):
+    """A path that no job of the workflow makes."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model of a study: its cell, and the recipe of the cell as parsed."""
+
+    study: Study
+    cell: Cell
+    recipe: Recipe
+
+    @property
+    def keys(self) -> dict:
+        """The resolved keys of the last stage."""
+        return self.study.grammar.resolve(self.recipe.last)
+
+    def of(self, recipe: Recipe, name: str) -> str:
+        """Return the path of another model's file under the same data set and seed."""
+        return self.cell.with_recipe(recipe.path).path(name)
+
+
+def _views(place: Place) -> str:
+    keys = {key: place.keys[key] for key in ("crop", "flip", "precision")}
+    return place.of(place.recipe.parent, f"{spell('views', keys)}.safetensors") if place.keys["teacher_cache"] else ""
+
+
+def _sensitivity(place: Place) -> str:
+    measured = place.recipe.last.type.keys.needs_measurement(place.keys)
+    return place.cell.with_recipe(measured_recipe(place.recipe)).path(SENSITIVITY) if measured else ""
+
+
+# The path of each role in `Kind.inputs`, empty if a model has no such input.
+INPUTS: dict[str, Callable[[Place], str]] = {
+    "data": lambda place: data_file(place.cell.dataset, place.study.config.data.split_seed),
+    "parent": lambda place: place.of(place.recipe.parent, MODEL),
+    "teacher": lambda place: place.of(place.study.grammar.teacher(place.recipe.parent, place.recipe.last), MODEL),
+    "views": _views,
+    "sensitivity": _sensitivity,
+}
+
+
+def _model(place: Place) -> str:
+    return place.cell.path(MODEL)
+
+
+def _predictions_of_parent(place: Place) -> str:
+    return place.of(place.recipe.parent, PREDICTIONS) if place.recipe.parent else ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A product of a model.
+
+    ``rules`` make it by ``script``; if empty, the rule and the script of the last stage's kind. ``files`` holds the
+    format of each file by its name; the header of the first holds code, keys and inputs. ``inputs`` gives the path of
+    each role. ``refusal`` returns the reason why a recipe has no file of a name, else "". A name that spells out keys
+    matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those of the job
+    besides code and inputs. The rule ``all`` asks for the files ``in_all``.
+    """
+
+    rules: tuple[str, ...]
+    script: str
+    files: dict[str, str]
+    inputs: dict[str, Callable[[Place], str]]
+    refusal: Callable[[Recipe, str], str] = lambda recipe, name: ""
+    pattern: str = ""
+    identity: Callable[[dict], dict] | None = None
+    keys: Callable[[Place], dict] = lambda place: {}
+    of_stage: bool = False  # depends on the file of the last stage too
+    in_all: tuple[str, ...] = ()
+
+    def holds(self, name: str) -> bool:
+        return bool(re.fullmatch(self.pattern, name)) if self.pattern else name in self.files
+
+
+def _no_history(recipe: Recipe, name: str) -> str:
+    trains = recipe.last.kind.trains or name == MODEL
+    return "" if trains else f"the stage {recipe.last.text!r} does not train and has no {name}"
+
+
+def _no_archive(recipe: Recipe, name: str) -> str:
+    if recipe.last.kind.gives_codes:
+        return ""
+    return f"the stage {recipe.last.text!r} gives a float model, which has no archive"
+
+
+def _no_sensitivity(recipe: Recipe, name: str) -> str:
+    if not recipe.last.kind.quantizes:
+        return f"the stage {recipe.last.text!r} does not quantize and has no {name}"
+    if (expected := measured_recipe(recipe)) != recipe.path:
+        return f"the file is the same for all bits, orders and budgets, expected {expected}/{name}"
+    return ""
+
+
+def _keys_of_measurement(place: Place) -> dict:
+    chosen_by_it = place.recipe.last.type.keys.after_measurement
+    return {key: value for key, value in place.keys.items() if key not in chosen_by_it}
+
+
+OF_CELLS = (
+    Entry(
+        rules=(),
+        script="",
+        files={MODEL: formats.MODEL, "history.csv": formats.HISTORY},
+        inputs={},
+        refusal=_no_history,
+        keys=lambda place: place.keys,
+        of_stage=True,
+        in_all=(MODEL,),
+    ),
+    Entry(
+        rules=("evaluate", "evaluate_root"),
+        script="scripts/evaluate.py",
+        files={METRICS: formats.METRICS, PREDICTIONS: formats.PREDICTIONS},
+        inputs={"data": INPUTS["data"], "model": _model, "parent": _predictions_of_parent},
+        in_all=(METRICS,),
+    ),
+    Entry(
+        rules=("archive",),
+        script="scripts/archive.py",
+        files={"model.archive.safetensors": formats.ARCHIVE},
+        inputs={"model": _model},
+        refusal=_no_archive,
+    ),
+    Entry(
+        rules=("sensitivity",),
+        script="scripts/sensitivity.py",
+        files={SENSITIVITY: formats.SENSITIVITY},
+        inputs={"data": INPUTS["data"], "parent": INPUTS["parent"]},
+        refusal=_no_sensitivity,
+        keys=_keys_of_measurement,
+        of_stage=True,
+    ),
+    Entry(
+        rules=("teacher_cache",),
+        script="scripts/teacher_cache.py",
+        files={"views": formats.VIEWS},
+        inputs={"data": INPUTS["data"], "teacher": _model},
+        pattern=r"views,crop=(?P<crop>\d+),flip=(?P<flip>true|false),precision=(auto|bfloat16|float32)\.safetensors",
+        identity=lambda spelled: {"crop": int(spelled["crop"]), "flip": spelled["flip"] == "true"},
+    ),
+)
+COPIED = OF_CELLS[0].files  # of a root that seeds share
+
+
+@dataclass(frozen=True)
+class Table:
+    """Tables that a rule makes from the files of cells and from other tables; the study has them if ``shown``."""
+
+    rule: str
+    names: tuple[str, ...]
+    tables: tuple[str, ...] = ()
+    data: bool = False  # reads every data set's file
+    shown: Callable[[Contents], object] = lambda contents: True
+
+    @property
+    def files(self) -> dict[str, str]:
+        tables = {table_file(name): formats.PLAIN for name in self.names}
+        return {table_file(self.names[0], "json"): formats.RECORD, **tables}
+
+
+TABLES = (
+    Table("table", ("table", "summary", "layers")),
+    Table("compare", ("comparisons",), ("table",), data=True),
+    Table("sequences", ("sequences",), ("table",), data=True, shown=lambda contents: contents.sequences),
+    Table("sensitivities", ("sensitivity",), shown=lambda contents: contents.measured),
+)
+
+
+def names_of_cells() -> list[str]:
+    """Return the names of the files that a model may have, those with keys in their names left out."""
+    return [name for entry in OF_CELLS if not entry.pattern for name in entry.files]
+
+
+def entry_of(name: str) -> Entry | None:
+    """Return the entry of a model's file."""
+    return next((entry for entry in OF_CELLS if entry.holds(name)), None)
+
+
+def all_targets(study: Study, contents: Contents) -> Iterator[str]:
+    """Yield what the rule ``all`` asks for.
+
+    Every model and its metrics too: what is missing is made again, even if the tables and the metrics are there.
+    """
+    cells = [Cell(dataset, seed, recipe.path) for dataset, seed, recipe in study.cells()]
+    yield from (cell.path(name) for entry in OF_CELLS for name in entry.in_all for cell in cells)
+    yield from (table_file(name) for table in TABLES if table.shown(contents) for name in table.names)
+    for dataset in study.config.datasets:
+        yield from (figure_file(dataset, figure, form) for figure in contents.figures for form in ("png", "svg"))
+
+
+@dataclass(frozen=True)
+class Product:
+    """Files that one job makes, with the format of each, and what the job would make them from now.
+
+    The first file names the code, keys and inputs that it was made from, unless the product is a copy. ``name`` is what
+    its keys go by; ``code`` the files whose code it depends on; ``inputs`` their paths by role, in tables and figures
+    by path; ``identity`` what the header of a file must hold.
+    """
+
+    name: str
+    rules: tuple[str, ...]
+    outputs: dict[str, str]
+    code: tuple[str, ...] = ()
+    keys: dict = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    identity: dict[str, dict] = field(default_factory=dict)
+    is_copy: bool = False
+
+
+class Products:
+    """The products of a study, with the code as it is in ``code``."""
+
+    def __init__(self, study: Study, code: Fingerprints):
+        self.study, self.code, self.report = study, code, ReportJobs(study, code)
+        self._recipes: dict[str, Recipe] = {}
+
+    def of(self, path: str) -> Product:
+        """Return the product that the file ``path`` is part of; raise Foreign, with the reason, if there is none."""
+        match PurePath(path).parts:
+            case [_, name] if table := next((table for table in TABLES if path in table.files), None):
+                return self._table(table)
+            case [_, "code", name] if re.fullmatch(r"[0-9a-f]{16}\.json", name):
+                return Product("code", (), {path: formats.CODE})
+            case [_, dataset, _, *_] if dataset not in DATASETS:
+                raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(DATASETS)}")
+            case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
+                return self._data_set(path, dataset, int(split[1]))
+            case [_, dataset, "figures", name] if name.partition(".")[2] in FIGURE_FORMS:
+                return self._figure(dataset, name.partition(".")[0])
+            case [_, _, seed, _, *_, name] if SEED.fullmatch(seed) and (entry := entry_of(name)):
+                cell = Cell.of(path)
+                return self._of_cell(entry, Place(self.study, cell, self._recipe(cell.recipe)), name)
+        raise Foreign("no file that the workflow makes")
+
+    def _recipe(self, text: str) -> Recipe:
+        if text not in self._recipes:
+            try:
+                recipe = self.study.grammar.parse(text)
+                [self.study.grammar.resolve(stage) for stage in recipe.stages]
+            except UserError as error:
+                raise Foreign(str(error)) from None
+            self._recipes[text] = recipe
+        return self._recipes[text]
+
+    def _of_cell(self, entry: Entry, place: Place, name: str) -> Product:
+        if reason := entry.refusal(place.recipe, name):
+            raise Foreign(reason)
+        cell, stage = place.cell, place.recipe.last
+        if name in COPIED and cell.original != cell:
+            inputs = {"original": cell.original.path(name)}
+            return Product("share_root", ("share_root",), {cell.path(name): COPIED[name]}, inputs=inputs, is_copy=True)
+        if entry.pattern:
+            outputs = {cell.path(name): next(iter(entry.files.values()))}
+            identity = {cell.path(name): entry.identity(re.fullmatch(entry.pattern, name).groupdict())}
+        else:
+            files = {file: form for file, form in entry.files.items() if not entry.refusal(place.recipe, file)}
+            outputs = {cell.path(file): form for file, form in files.items()}
+            identity = {path: cell.identity for path, form in outputs.items() if form != formats.HISTORY}
+        rules, script = entry.rules or (stage.kind.name,), entry.script or stage.kind.script
+        roles = entry.inputs or {role: INPUTS[role] for role in stage.kind.inputs}
+        return Product(
+            stage.name if entry.of_stage else rules[0],
+            rules,
+            outputs,
+            (script, str(stage.type.file.relative_to(self.code.home))) if entry.of_stage else (script,),
+            entry.keys(place),
+            {role: path for role, input_of in roles.items() if (path := input_of(place))},
+            identity,
+        )
+
+    def _data_set(self, path: str, dataset: str, split_seed: int) -> Product:
+        keys, identity = self.study.data_keys(dataset), {"dataset": dataset, "split_seed": split_seed}
+        script = ("scripts/prepare_data.py",)
+        return Product("data", ("prepare_data",), {path: formats.DATA}, script, keys, identity={path: identity})
+
+    def _table(self, table: Table) -> Product:
+        inputs = [*map(table_file, table.tables), *(self.report.data_files() if table.data else ())]
+        inputs += self.report.inputs(table.rule)
+        return self._of_report(
+            table.rule, table.files, (f"scripts/{table.rule}.py",), inputs, self.report.job(table.rule)
+        )
+
+    def _figure(self, dataset: str, name: str) -> Product:
+        if name not in FIGURES:
+            raise Foreign(f"there is no figure {name!r}")
+        files = {figure_file(dataset, name, form): FIGURE_FORMS[form] for form in FIGURE_FORMS}
+        inputs = self.report.figure_inputs(name, dataset)
+        return self._of_report("plot", files, FIGURES[name].code, inputs, self.report.figure_job(name))
+
+    def _of_report(self, rule: str, files: dict, code: tuple[str, ...], inputs: list[str], job: dict) -> Product:
+        keys = {key: value for key, value in job.items() if key != "code"}
+        return Product(rule, (rule,), files, code, keys, {path: path for path in inputs})
