@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from kdq.data.catalog import CATALOG, DATASETS
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.grammar import Grammar, Recipe, expand
 from kdq.recipe.kinds import KINDS
@@ -20,7 +21,6 @@ from kdq.retrain.keys import OWN_DEFAULTS, Continued
 from kdq.roots.keys import Shared
 from kdq.train.settings import Network, Training
 
-DATASETS = ("digits", "cifar10", "cifar100", "folder")
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -88,8 +88,7 @@ class Study:
 
     def data_keys(self, dataset: str) -> dict:
         """What of the config the file of a data set depends on; where the images lie is no part of it."""
-        keys = ("validation_fraction", "test_fraction", *(("image_size",) if dataset == "folder" else ()))
-        return {key: getattr(self.config.data, key) for key in keys}
+        return {key: getattr(self.config.data, key) for key in CATALOG[dataset].keys}
 
 
 def read_study(values: dict, package: Path, files=()) -> Study:

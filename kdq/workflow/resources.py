@@ -7,6 +7,8 @@ from its last epoch meanwhile. Planning reads this module for every job: it impo
 
 from dataclasses import dataclass
 
+from kdq.data.catalog import CATALOG, Images
+
 PYTHON_MB = 1500  # Python with torch, and the two Snakemakes that SLURM's jobs run below
 CUDA_MB = 4000  # host memory beside that of a process that uses a GPU; not measured here
 START_MINUTES = 10  # a cold disk, a busy file system, the first look at the data
@@ -21,25 +23,7 @@ EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
 CALIBRATED_AT_ONCE = 128  # images whose activations a quantizer holds at a time
 
 
-@dataclass(frozen=True)
-class Images:
-    """A data set: number of images, side in pixels, channels, classes."""
-
-    count: int
-    side: int
-    channels: int
-    classes: int
-
-    @property
-    def megabytes(self) -> float:
-        return self.count * self.side**2 * self.channels / 1e6
-
-
-IMAGES = {
-    "digits": Images(1797, 8, 1, 10),
-    "cifar10": Images(60000, 32, 3, 10),
-    "cifar100": Images(60000, 32, 3, 100),
-}
+IMAGES = {name: entry.images for name, entry in CATALOG.items() if entry.images}
 
 
 @dataclass(frozen=True)
