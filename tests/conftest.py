@@ -78,11 +78,11 @@ def build():
     """Build a small network for images of 8x8 in one channel; the same ``seed`` gives the same weights."""
     import torch
 
-    from kdq.models import resnet
+    from kdq.models import registry
 
     def build(architecture="resnet18", seed=0, **changes):
         arguments = {"classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625, "mean": [0.3], "std": [0.4]}
         torch.manual_seed(seed)
-        return resnet.build(architecture, **{**arguments, **changes})
+        return registry.build(architecture, **{**arguments, **changes})
 
     return build

@@ -19,13 +19,15 @@ class Family:
 
     ``names`` are its architectures; with ``parse``, those named in the documentation among further ones: ``parse``
     returns ``(depth, factor)`` of a valid name, else None. ``spelling`` documents such names. ``module`` imports the
-    module. A family that is ``imported`` can't be trained from scratch, so no key names it.
+    module. The cost of a parsed name follows from those of two ``references`` at factor 1, linearly in the depth. A
+    family that is ``imported`` can't be trained from scratch, so no key names it.
     """
 
     names: tuple[str, ...]
     module: Callable[[], ModuleType]
     parse: Callable[[str], tuple[int, int] | None] = lambda name: None
     spelling: str = ""
+    references: tuple[str, ...] = ()
     imported: bool = False
 
     def has(self, name: str) -> bool:
@@ -69,7 +71,13 @@ def wide_shape(name: str) -> tuple[int, int] | None:
 
 FAMILIES = (
     Family(("resnet18", "resnet34", "resnet50"), _resnet),
-    Family(("wrn16-2", "wrn28-10", "wrn40-1", "wrn40-2"), _wideresnet, wide_shape, "wrn<6n+4>-<factor>"),
+    Family(
+        ("wrn16-2", "wrn28-10", "wrn40-1", "wrn40-2"),
+        _wideresnet,
+        wide_shape,
+        "wrn<6n+4>-<factor>",
+        ("wrn10-1", "wrn16-1"),
+    ),
     Family(("mobilenetv2",), _mobilenetv2),
     Family(("transformers",), _huggingface, imported=True),
 )
@@ -83,6 +91,26 @@ def family_of(architecture: str) -> Family:
         if family.has(architecture):
             return family
     raise UserError(f"architecture {architecture!r} does not exist, expected {expected(architecture)}")
+
+
+def references() -> list[str]:
+    """Return the architectures whose costs are counted: all others follow from these."""
+    return [name for family in FAMILIES if not family.imported for name in family.references or family.names]
+
+
+def cost_terms(architecture: str) -> tuple[int, dict[str, float]]:
+    """Return ``(factor on the width, {reference: weight})``: a cost is the weighted sum of the references' costs.
+
+    >>> cost_terms("resnet18"), cost_terms("wrn28-10")
+    ((1, {'resnet18': 1.0}), (10, {'wrn10-1': -2.0, 'wrn16-1': 3.0}))
+    """
+    family = family_of(architecture)
+    if not family.references:
+        return 1, {architecture: 1.0}
+    depth, factor = family.parse(architecture)
+    (low, _), (high, _) = map(family.parse, family.references)
+    share = (depth - low) / (high - low)
+    return factor, dict(zip(family.references, (1 - share, share), strict=True))
 
 
 def expected(name: str) -> str:
