@@ -89,11 +89,11 @@ def build():
     """Return a function that builds a small network for one-channel 8x8 images; ``seed`` fixes its weights."""
     import torch
 
-    from kdq.models import resnet
+    from kdq.models import registry
 
     def build(architecture="resnet18", seed=0, **changes):
         arguments = {"classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625, "mean": [0.3], "std": [0.4]}
         torch.manual_seed(seed)
-        return resnet.build(architecture, **{**arguments, **changes})
+        return registry.build(architecture, **{**arguments, **changes})
 
     return build

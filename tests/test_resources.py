@@ -1,45 +1,53 @@
 """What a job asks of a cluster: the costs of networks are those that can be counted, and needs grow with the work."""
 
-from dataclasses import replace
+import json
 
 import pytest
 import torch
 from torch import nn
 
 from kdq.data.batches import view_count
+from kdq.models import cost, registry
 from kdq.workflow import resources
-from kdq.workflow.resources import A_PIXEL, IMAGES, Network
+from kdq.workflow.resources import IMAGES
 
 CIFAR, DIGITS = IMAGES["cifar10"], IMAGES["digits"]
 KEYS = {"architecture": "resnet18", "stem": "cifar", "width": 0.25, "epochs": 20, "batch_size": 128}
 
 
-def counted(network: nn.Module, side: int) -> Network:
-    """Multiply-adds, outputs of all layers and parameters for one image, in the units of ``Network``."""
-    found = {"gmacs": 0.0, "activations": 0.0}
+NAMES = (*registry.NAMES, "wrn22-4")
 
-    def hook(module, _, output):
-        found["activations"] += output.numel() / 1e6
-        if isinstance(module, nn.Conv2d):
-            found["gmacs"] += output.numel() * module.weight[0].numel() / 1e9
 
-    for module in network.modules():
-        if not list(module.children()):
-            module.register_forward_hook(hook)
-    with torch.no_grad():
-        network.eval()(torch.rand(1, 1, side, side))
-    return Network(**found, parameters=sum(value.numel() for value in network.parameters()) / 1e6)
+def test_the_packaged_costs_are_those_counted():
+    assert json.loads(cost.FILE.read_text()) == cost.laws(), "run: make docs"
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-@pytest.mark.parametrize("architecture", A_PIXEL)
-@pytest.mark.parametrize("width", [0.125, 0.25])
-def test_the_cost_of_a_network_is_what_can_be_counted(build, architecture, stem, width):
-    said = resources.network({"architecture": architecture, "stem": stem, "width": width}, replace(CIFAR, side=32))
-    found = counted(build(architecture, stem=stem, width=width), 32)
-    for key in ("gmacs", "activations", "parameters"):
-        share = getattr(said, key) / getattr(found, key)
-        assert 0.97 < share < (1.06 if stem == "cifar" else 2), key
+@pytest.mark.parametrize("architecture", NAMES)
+@pytest.mark.parametrize("width", [0.25, 1.0])
+def test_the_estimated_cost_of_a_network_is_close_to_the_count(architecture, stem, width):
+    """Exact but for a WRN, whose reference has factor 1: too much by an eighth, with the ImageNet stem by a third."""
+    estimate = resources.network({"architecture": architecture, "stem": stem, "width": width}, CIFAR)
+    counts = cost.count(architecture, stem, width, CIFAR.side, CIFAR.classes)
+    most = 1.01 if not architecture.startswith("wrn") else 1.13 if stem == "cifar" else 1.32
+    for key, value in (("gmacs", counts["multiply_adds"] / 1e9), ("activations", counts["activations"] / 1e6)):
+        assert 0.99 < getattr(estimate, key) / value < most, key
+    assert 0.99 < estimate.parameters / (counts["parameters"] / 1e6) < 1.03
+
+
+def test_multiply_adds_are_those_of_convolutions_and_classifier(build):
+    """The counter of torch, held against a count by hand."""
+    network, found = build("resnet18", channels=3, mean=[0.0] * 3, std=[1.0] * 3, width=0.25).eval(), []
+
+    def hook(module, _, output):
+        found.append(output.numel() * module.weight[0].numel())
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(hook)
+    with torch.no_grad():
+        network(torch.rand(1, 3, 32, 32))
+    assert cost.count("resnet18", "cifar", 0.25, 32, 10)["multiply_adds"] == sum(found)
 
 
 def training(keys=KEYS, images=CIFAR, teacher=None, gpu=False, threads=1):

@@ -1,35 +1,98 @@
-"""From the name of a data set to its prepared parts."""
+"""The data sets there are: one entry each, whose loader is imported when it is called. Planning imports no torch."""
 
-from kdq.data import cifar, digits, folder
-from kdq.data.prepared import Prepared, Split, channel_statistics, split
-from kdq.data.raw import Raw
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from kdq.errors import UserError, nearest
 
-DATASETS = ("cifar10", "cifar100", "digits", "folder")
+if TYPE_CHECKING:
+    from kdq.data.prepared import Prepared, Raw
+
+
+@dataclass(frozen=True)
+class Images:
+    """The size of a data set: number of images, side in pixels, channels, classes."""
+
+    count: int
+    side: int
+    channels: int
+    classes: int
+
+    @property
+    def megabytes(self) -> float:
+        return self.count * self.side**2 * self.channels / 1e6
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set.
+
+    ``load`` returns its images, given the config's section ``data`` as a dict. ``images`` is its size, None if only
+    the files tell. ``keys`` are the keys of ``data`` that the prepared file depends on.
+    """
+
+    load: Callable[[dict], Raw]
+    images: Images | None
+    keys: tuple[str, ...] = ("validation_fraction", "test_fraction")
+
+
+def _digits(settings: dict) -> Raw:
+    from kdq.data import digits
+
+    return digits.load(settings)
+
+
+def _cifar10(settings: dict) -> Raw:
+    from kdq.data import cifar
+
+    return cifar.load("cifar10", settings)
+
+
+def _cifar100(settings: dict) -> Raw:
+    from kdq.data import cifar
+
+    return cifar.load("cifar100", settings)
+
+
+def _folder(settings: dict) -> Raw:
+    from kdq.data import folder
+
+    return folder.load(settings)
+
+
+CATALOG = {
+    "digits": Dataset(_digits, Images(1797, 8, 1, 10)),
+    "cifar10": Dataset(_cifar10, Images(60000, 32, 3, 10)),
+    "cifar100": Dataset(_cifar100, Images(60000, 32, 3, 100)),
+    "folder": Dataset(_folder, None, ("validation_fraction", "test_fraction", "image_size")),
+}
+DATASETS = tuple(CATALOG)
 
 
 def load(dataset: str, settings: dict) -> Raw:
-    """The images of ``dataset`` as its source gives them.
+    """Return the images of ``dataset`` as its source gives them.
 
-    ``settings``: ``folder`` (where the files of data sets lie), ``download`` (whether missing ones may be fetched),
-    ``test_fraction`` (of a data set without a test part), ``image_folder`` and ``image_size`` (of ``folder``).
-    Raises UserError for an unknown data set, missing or changed files.
+    ``settings``: ``folder`` (of the files), ``download`` (whether missing files may be fetched), ``test_fraction`` (of
+    a source without a test part), ``image_folder`` and ``image_size`` (of the data set ``folder``). Raise UserError
+    for an unknown data set and for missing or changed files.
     """
-    if dataset == "digits":
-        return digits.load(settings)
-    if dataset in ("cifar10", "cifar100"):
-        return cifar.load(dataset, settings)
-    if dataset == "folder":
-        return folder.load(settings)
-    raise UserError(f"dataset: unknown {dataset!r}, expected one of {', '.join(DATASETS)}{nearest(dataset, DATASETS)}")
+    if dataset not in CATALOG:
+        expected = f"{', '.join(DATASETS)}{nearest(dataset, DATASETS)}"
+        raise UserError(f"dataset: unknown {dataset!r}, expected one of {expected}")
+    return CATALOG[dataset].load(settings)
 
 
 def prepare(dataset: str, settings: dict, validation_fraction: float, split_seed: int) -> Prepared:
-    """The images of ``dataset`` with a stratified validation part split off the training part.
+    """Return the images of ``dataset`` with a stratified validation part split off the training part.
 
-    Mean and deviation are those of the training part that is left. Raises UserError as :func:`load` and
+    Mean and deviation are those of the remaining training part. Raise UserError as :func:`load` and
     :func:`kdq.data.prepared.split` do.
     """
+    from kdq.data.prepared import Prepared, Split, channel_statistics, split
+
     raw = load(dataset, settings)
     train, validation = split(raw.train_images, raw.train_labels, validation_fraction, split_seed, raw.classes)
     mean, std = channel_statistics(train.images)

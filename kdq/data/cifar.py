@@ -19,7 +19,7 @@ import torch
 
 from kdq.data import download
 from kdq.data.cifar_files import DESCRIPTIONS, PARTS, Description
-from kdq.data.raw import Raw
+from kdq.data.prepared import Raw
 from kdq.errors import UserError
 
 LARGEST_BATCH_BYTES = 2**28  # the genuine ones have 155 MB at most

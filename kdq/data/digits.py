@@ -4,8 +4,7 @@ import hashlib
 
 import torch
 
-from kdq.data.prepared import split
-from kdq.data.raw import Raw
+from kdq.data.prepared import Raw, split
 
 # The test part is the same whatever the seed of the validation split.
 TEST_SEED = 0

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from kdq.data.folder_digest import image_folder
-from kdq.data.prepared import split
-from kdq.data.raw import Raw
+from kdq.data.prepared import Raw, split
 from kdq.errors import UserError, nearest
 
 # The test part is the same whatever the seed of the validation split.

@@ -22,6 +22,18 @@ class Split:
     labels: Tensor
 
 
+@dataclass(frozen=True)
+class Raw:
+    """What a loader returns: images uint8 (M, C, H, W), labels int64 (M,) of both parts, and where they came from."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: list[str]
+    source: dict
+
+
 class Header(Base):
     """What a data file says besides its tensors."""
 

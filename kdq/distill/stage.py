@@ -10,8 +10,9 @@ from kdq.distill.cached_logits import CachedLogits
 from kdq.distill.keys import Distilling
 from kdq.distill.method import Distillation, Method
 from kdq.models.fold import fold_batchnorm
+from kdq.models.model import Model
 from kdq.recipe.implementation import declared_class
-from kdq.train.stage import Trained, train
+from kdq.train.stage import train
 from kdq.train.task import Task
 
 
@@ -28,7 +29,7 @@ def distill(
     log,
     teacher_logits: torch.Tensor | None = None,
     teacher_forward=None,
-) -> Trained:
+) -> Model:
     """Train a fresh student from ``teacher`` by the method in the module ``module`` (``kdq.distill.NAME``).
 
     ``teacher_logits`` (views, M, classes) are those of all views of the training part, where they are not computed.

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from kdq.data.catalog import CATALOG, DATASETS
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.grammar import Grammar, Recipe, expand
 from kdq.recipe.stages import StageType, check, explain, find_stages
@@ -17,7 +18,6 @@ from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
 from kdq.train.settings import Network, Training
 
-DATASETS = ("digits", "cifar10", "cifar100", "folder")
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -87,8 +87,7 @@ class Study:
 
     def data_keys(self, dataset: str) -> dict:
         """Return the keys of the config that a data file depends on, which the location of the images is not."""
-        keys = ("validation_fraction", "test_fraction", *(("image_size",) if dataset == "folder" else ()))
-        return {key: getattr(self.config.data, key) for key in keys}
+        return {key: getattr(self.config.data, key) for key in CATALOG[dataset].keys}
 
 
 def read_study(values: dict, package: Path, files=()) -> Study:

@@ -5,7 +5,13 @@ that asked for too little is killed, and asks for as much again for every furthe
 from its last epoch meanwhile. Planning reads this module for every job: it imports no torch.
 """
 
+import json
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from kdq.data.catalog import CATALOG, Images
+from kdq.models.registry import cost_terms
 
 PYTHON_MB = 1500  # Python with torch, and the two Snakemakes that SLURM's jobs run below
 CUDA_MB = 4000  # host memory beside that of a process that uses a GPU; not measured here
@@ -21,25 +27,7 @@ EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
 CALIBRATED_AT_ONCE = 128  # images whose activations a quantizer holds at a time
 
 
-@dataclass(frozen=True)
-class Images:
-    """A data set: number of images, side in pixels, channels, classes."""
-
-    count: int
-    side: int
-    channels: int
-    classes: int
-
-    @property
-    def megabytes(self) -> float:
-        return self.count * self.side**2 * self.channels / 1e6
-
-
-IMAGES = {
-    "digits": Images(1797, 8, 1, 10),
-    "cifar10": Images(60000, 32, 3, 10),
-    "cifar100": Images(60000, 32, 3, 100),
-}
+IMAGES = {name: entry.images for name, entry in CATALOG.items() if entry.images}
 
 
 @dataclass(frozen=True)
@@ -51,13 +39,6 @@ class Network:
     parameters: float
 
 
-# at width 1 with the CIFAR stem: multiply-adds and activations for a pixel, parameters; counted, as the tests do
-A_PIXEL = {
-    "resnet18": Network(0.555e-3, 1265e-6, 11.3),
-    "resnet34": Network(1.15e-3, 2065e-6, 21.5),
-    "resnet50": Network(1.29e-3, 6770e-6, 24.1),
-}
-IMAGENET_STEM_REDUCES = 10  # how many times fewer pixels the layers see
 FROM_TRANSFORMERS = Network(17.6, 40, 86)  # a ViT-B/16 on 224 x 224 pixels, whatever the data set's are
 
 
@@ -74,12 +55,30 @@ class Needs:
 
 
 def network(keys: dict, images: Images) -> Network:
-    """The network that the resolved ``keys`` of a root or of a distillation describe."""
+    """Return the cost of the network that the resolved ``keys`` of a root or of a distillation describe."""
     if keys.get("source") == "transformers":
         return FROM_TRANSFORMERS
-    cost, width = A_PIXEL[keys["architecture"]], keys["width"]
-    pixels = images.side**2 / (IMAGENET_STEM_REDUCES if keys["stem"] == "imagenet" else 1)
-    return Network(cost.gmacs * width**2 * pixels, cost.activations * width * pixels, cost.parameters * width**2)
+    factor, terms = cost_terms(keys["architecture"])
+    width, pixels = keys["width"] * factor, images.side**2
+    macs = activations = parameters = 0.0
+    for reference, weight in terms.items():
+        law = _costs()[reference][keys["stem"]]
+        classifier = images.classes * law["embedding"] * width
+        macs += weight * (pixels * _quadratic(law["multiply_adds"], width) + classifier)
+        activations += weight * pixels * law["activations"] * width
+        parameters += weight * (_quadratic(law["parameters"], width) + classifier)
+    return Network(macs / 1e9, activations / 1e6, parameters / 1e6)
+
+
+def _quadratic(coefficients: list[float], width: float) -> float:
+    square, linear = coefficients
+    return square * width**2 + linear * width
+
+
+@cache
+def _costs() -> dict:
+    """Return the coefficients in ``kdq/models/costs.json``; their formulas are in ``kdq/models/cost.py``."""
+    return json.loads(files("kdq.models").joinpath("costs.json").read_text())
 
 
 def speed(gpu: bool, threads: int) -> float:
