@@ -1,17 +1,19 @@
 """Train the parent model further on its quantized weights."""
 
+import importlib
 from pathlib import Path
 
 from kdq.workflow.job import cell, check_code, running
 
 with running(snakemake.log[0]) as log:
+    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
+    importlib.import_module(job["module"])  # before the check: the code that runs is then the code that was checked
     from kdq.data.prepared import read
     from kdq.provenance import describe as provenance
     from kdq.retrain.stage import retrain
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import save
 
-    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
     check_code(job["code"], "scripts/retrain.py", job["file"])
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent", "teacher")}
     device = device_name(prepare(threads))

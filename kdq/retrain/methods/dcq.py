@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
+from kdq.distill.teacher import frozen
 from kdq.errors import UserError
-from kdq.models.fold import fold_batchnorm
 from kdq.models.resnet import ResNet
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Literal, PositiveInt
@@ -78,7 +78,7 @@ class SectionalTraining(Task):
         self.sectional_epochs = epochs - round(keys.joint * epochs)
         self.epoch, self.seen = 0, torch.empty(0)
         # functions of a copy without gradient, and no submodule
-        self._teacher_sections = sections(fold_batchnorm(teacher).requires_grad_(False), keys.sections)
+        self._teacher_sections = sections(frozen(teacher), keys.sections)
 
     def before_validation(self, networks: dict[str, nn.Module]) -> None:
         """The statistics are those of the teacher's features; stitched, a section is given others."""
