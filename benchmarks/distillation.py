@@ -4,8 +4,8 @@
                                       [--clock wall]
 
 Also of two students that share the teacher's forward pass, against a job each. All run in turns in one process, so that
-a busy machine disturbs all equally; ratios are of the medians. At width 1 the cost model predicts 1.78 for kd: a step of
-the student costs three of its forward passes, and the teacher's takes 1.298 G multiplications to the student's 0.555 G.
+a busy machine disturbs all equally; ratios are of the medians. At width 1 the cost model predicts 1.78 for kd: a step
+of the student costs three of its forward passes, and a pass takes 0.555 G multiplications, the teacher's 1.298 G.
 """
 
 import argparse
@@ -66,9 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: for one thread on a busy machine"
-    )
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: one thread, busy machine")
     arguments = parser.parse_args()
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     device = prepare(arguments.threads)

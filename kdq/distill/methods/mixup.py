@@ -1,4 +1,4 @@
-"""Distillation on mixed images: function matching, the teacher sees the very tensor that the student sees.
+"""Distillation on mixed images, or function matching: teacher and student see the same mixed tensor.
 
 Sources: Beyer et al., Knowledge Distillation: A Good Teacher is Patient and Consistent, arXiv:2106.05237; Zhang et al.,
 mixup: Beyond Empirical Risk Minimization, arXiv:1710.09412.

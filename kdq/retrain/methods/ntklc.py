@@ -3,15 +3,15 @@
 Source: Gu et al., "Lossless" Compression of Deep Neural Networks: A High-dimensional Neural Tangent Kernel Approach,
 NeurIPS 2022, arXiv:2403.00258. As in its experiment on CIFAR-10 the convolutional part stays as it is, quantized or
 not, and no trained weight is rounded: the claim is that the kernel of the random layers, hence what can be learnt on
-top of them, is that of Gaussian weights and ReLU (``head=dense``). How much of that two and three levels can give is
-told in ``kdq.retrain.random_features.activation_match``.
+top of them, is that of Gaussian weights and ReLU (``head=dense``). How close two and three levels come to it is
+described in ``kdq.retrain.random_features.activation_match``.
 
-The theory is one of large sizes: also of (1 - zeros) times the embedding's, the weights of a neuron that are not 0.
+The theory assumes large sizes, including (1 - zeros) times the embedding's, the number of a neuron's nonzero weights.
 
-Unlike the published code, features are centred and scaled by the training part's statistics, the test part's too; the
-weights are drawn independently and not in exact shares; cross entropy is taken of logits and not of their softmax. The
-readout's inputs are as small as tau, 0.2 for a dense head and 0.5 for a compressed one: the published learning rate of
-0.01 takes some hundred epochs, 5 or more a few.
+Unlike in the published code, all features are centred and scaled by the training part's statistics, those of the test
+part too; weights are drawn independently and not in exact shares; the cross entropy is that of logits, not of their
+softmax. The readout's inputs are of size tau, 0.2 for a dense head and 0.5 for a compressed one: at the published
+learning rate of 0.01 training takes some hundred epochs, at 5 or more a few.
 """
 
 from functools import cached_property
@@ -66,18 +66,18 @@ class Parameters(Base):
 
 
 def ternary_step(zeros: float) -> float:
-    """The magnitude of a weight that is not 0, with which the variance is 1."""
+    """Return the magnitude of the nonzero weights that makes the variance 1."""
     return (1 - zeros) ** -0.5
 
 
 def ternary(shape, zeros: float) -> Tensor:
-    """Random weights in float32, independent: 0 with the probability ``zeros``, else of either sign alike."""
+    """Return independent random weights in float32: 0 with probability ``zeros``, else of a random sign."""
     signs = 2 * torch.randint(0, 2, shape) - 1
     return signs * (torch.rand(shape) >= zeros) * torch.tensor(ternary_step(zeros))
 
 
 def entropy_bits(codes: Tensor) -> float:
-    """Bits a code that no lossless coding of independent ones can do without: their empirical entropy."""
+    """Return the empirical entropy of the codes in bits per code, a lower bound for coding them independently."""
     shares = codes.unique(return_counts=True)[1].double() / codes.numel()
     return -sum(share * log2(share) for share in shares.tolist())
 
@@ -90,7 +90,7 @@ def embeddings(network: nn.Module, images: Tensor, device: torch.device) -> Tens
 
 
 class Readout(Classification):
-    """A network of which the last linear layer alone is trained; all else is frozen, running statistics too."""
+    """A network whose last linear layer alone is trained; all else is frozen, running statistics too."""
 
     def __init__(self, network: nn.Module):
         super().__init__(network.requires_grad_(False))
@@ -129,7 +129,7 @@ class NTKLC(Retraining):
 
     @property
     def head(self) -> dict:
-        """The arguments of RandomHead besides the sizes of its ends, for the header of the file."""
+        """The arguments of RandomHead except for the sizes of its ends, for the header of the file."""
         keys = self.keys
         if keys.head == "dense":
             activations = [{"mean": match.target.mean} for match in self.matches]
@@ -145,7 +145,7 @@ class NTKLC(Retraining):
         return {"widths": [keys.neurons] * (LAYERS - 1) + [keys.last_neurons], "activations": activations}
 
     def _codes(self, head: RandomHead) -> dict[str, QuantizedWeight]:
-        """The codes of the random layers, with what their activation leaves of the mismatch."""
+        """Return the codes of the random layers; their facts hold the residual mismatch of the activation."""
         found = {}
         for index, (layer, match) in enumerate(zip(head.layers, self.matches, strict=True)):
             codes = layer.weight.detach().cpu().sign().short()
@@ -160,7 +160,7 @@ class NTKLC(Retraining):
         return found
 
     def _describe(self) -> None:
-        """Log how near the compressed layers' kernel is to that of the dense ones."""
+        """Log how close the compressed layers' kernel is to that of the dense ones."""
         if self.keys.head == "dense":
             return
         for index, match in enumerate(self.matches, 1):
@@ -169,5 +169,5 @@ class NTKLC(Retraining):
         compressed, dense = (
             coefficients([getattr(match, side) for match in self.matches]) for side in ("found", "target")
         )
-        for name, one, other in zip(("a1", "a2", "a3"), compressed, dense, strict=True):
-            self.log(f"kernel coefficient {name}: {one:.6f}, of ReLU {other:.6f}")
+        for name, steps, relu in zip(("a1", "a2", "a3"), compressed, dense, strict=True):
+            self.log(f"kernel coefficient {name}: {steps:.6f}, of ReLU {relu:.6f}")

@@ -1,4 +1,4 @@
-"""Quantization-aware training: the quantized network is trained on, its steps too, on labels or with a teacher."""
+"""Quantization-aware training: weights and steps of the quantized network are trained on labels or with a teacher."""
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ class Parameters(Quantized):
 
 
 class QAT(Retraining):
-    """Labels, and where ``distillation_weight`` is not 0 a frozen teacher, by learned steps."""
+    """Train with learned steps on the labels and, unless ``distillation_weight`` is 0, with a frozen teacher."""
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
         network = attach(parent, teacher.network if self.keys.start == "float" else None)
