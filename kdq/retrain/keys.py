@@ -38,7 +38,7 @@ class Quantized(Base):
         Literal["codes", "float"],
         Field(
             description="float weights behind the codes to start from: `codes`, the decoded ones, or `float`, those of "
-            "the float ancestor, each moved to where it is rounded to its code; either way the first codes are the "
+            "the float ancestor, each moved to where it rounds to its code; either way the first codes are the "
             "parent's"
         ),
     ] = "codes"

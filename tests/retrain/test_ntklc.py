@@ -103,11 +103,11 @@ class TestTask:
                 else:
                     (first, second), level = match.steps.thresholds[:2], match.steps.levels[0]
                     if len(match.steps.levels) == 3:
-                        x = level * ((u <= first) | (u > second)).float() - match.found.mean
+                        x = level * ((u <= first) | (u > second)).float() - match.matched.mean
                     else:
                         third, last = match.steps.thresholds[2:]
                         outer, inner = (u <= first) | (u > last), (u > second) & (u <= third)
-                        x = level * outer + match.steps.levels[2] * inner - match.found.mean
+                        x = level * outer + match.steps.levels[2] * inner - match.matched.mean
                 x = x / sqrt(len(layer.weight))
             torch.testing.assert_close(network(images), x @ network.fc.classifier.weight.mT, rtol=1e-4, atol=1e-4)
 

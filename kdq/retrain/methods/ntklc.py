@@ -84,7 +84,7 @@ def entropy_bits(codes: Tensor) -> float:
 
 @torch.no_grad()
 def embeddings(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """What the classifier of a ResNet reads of uint8 ``images`` (M, C, H, W), not augmented: (M, D) in float32."""
+    """Return the embeddings (M, D), in float32, of uint8 ``images`` (M, C, H, W), not augmented."""
     batches = (batch.to(device) for batch in evaluation_batches(images))
     return torch.cat([network(batch, taps=("embedding",))[1]["embedding"].float() for batch in batches])
 
@@ -105,10 +105,10 @@ class NTKLC(Retraining):
         network = parent.network
         if not isinstance(network, resnet.ResNet):
             raise UserError(f"ntklc: found a parent that is no ResNet of ours ({type(network).__name__}), expected one")
-        found = embeddings(network, prepared.train.images, device).double()
-        head = RandomHead(found.shape[1], len(prepared.classes), **self.head)
-        head.mean.copy_(found.mean(0))
-        head.scale.copy_((found - found.mean(0)).square().sum(1).mean().sqrt())
+        embedding = embeddings(network, prepared.train.images, device).double()
+        head = RandomHead(embedding.shape[1], len(prepared.classes), **self.head)
+        head.mean.copy_(embedding.mean(0))
+        head.scale.copy_((embedding - embedding.mean(0)).square().sum(1).mean().sqrt())
         for layer in head.layers:
             if self.keys.head == "dense":
                 nn.init.normal_(layer.weight)
@@ -138,7 +138,7 @@ class NTKLC(Retraining):
                 {
                     "levels": list(match.steps.levels),
                     "thresholds": list(match.steps.thresholds),
-                    "mean": match.found.mean,
+                    "mean": match.matched.mean,
                 }
                 for match in self.matches
             ]
@@ -146,7 +146,7 @@ class NTKLC(Retraining):
 
     def _codes(self, head: RandomHead) -> dict[str, QuantizedWeight]:
         """Return the codes of the random layers; their facts hold the residual mismatch of the activation."""
-        found = {}
+        weights = {}
         for index, (layer, match) in enumerate(zip(head.layers, self.matches, strict=True)):
             codes = layer.weight.detach().cpu().sign().short()
             facts = {
@@ -154,20 +154,20 @@ class NTKLC(Retraining):
                 "entropy_bits": round(entropy_bits(codes), 6),
                 "activation_residual": round(match.residual, 9),
             }
-            found[f"fc.layers.{index}"] = QuantizedWeight(
+            weights[f"fc.layers.{index}"] = QuantizedWeight(
                 codes, torch.tensor([ternary_step(self.keys.zeros)]), -1, 1, 2, facts
             )
-        return found
+        return weights
 
     def _describe(self) -> None:
         """Log how close the compressed layers' kernel is to that of the dense ones."""
         if self.keys.head == "dense":
             return
         for index, match in enumerate(self.matches, 1):
-            tau, of_relu = sqrt(match.found.tau_squared), sqrt(match.target.tau_squared)
+            tau, of_relu = sqrt(match.matched.tau_squared), sqrt(match.target.tau_squared)
             self.log(f"activation {index}: residual {match.residual:.3g}, tau {tau:.4f}, of ReLU {of_relu:.4f}")
         compressed, dense = (
-            coefficients([getattr(match, side) for match in self.matches]) for side in ("found", "target")
+            coefficients([getattr(match, side) for match in self.matches]) for side in ("matched", "target")
         )
         for name, steps, relu in zip(("a1", "a2", "a3"), compressed, dense, strict=True):
             self.log(f"kernel coefficient {name}: {steps:.6f}, of ReLU {relu:.6f}")

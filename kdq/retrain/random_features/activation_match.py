@@ -22,14 +22,14 @@ STARTS = 10  # of the solver; the best of its minima is used
 
 @dataclass(frozen=True)
 class Match:
-    """The activation of a layer: ``target`` are the scalars of ReLU in its network, ``found`` those of ``steps``.
+    """The activation of a layer: ``target`` are the scalars of ReLU in its network, ``matched`` those of ``steps``.
 
     ``residual`` is the sum of the squared mismatches of d1^2, d2^2, d3 and, if it is matched, of tau^2.
     """
 
     steps: Steps
     target: Scalars
-    found: Scalars
+    matched: Scalars
     residual: float
 
 
@@ -45,7 +45,7 @@ def match_relu(layers: int, *, last_tau: bool) -> list[Match]:
         with_tau = last_tau and layer == layers - 1
         match = _fit(*(THREE_LEVELS if with_tau else TWO_LEVELS), target, tau, with_tau)
         matches.append(match)
-        tau, tau_of_relu = sqrt(match.found.tau_squared), sqrt(target.tau_squared)
+        tau, tau_of_relu = sqrt(match.matched.tau_squared), sqrt(target.tau_squared)
     return matches
 
 
@@ -75,9 +75,9 @@ def _fit(family: Callable, bounds: list[tuple], target: Scalars, tau: float, wit
         return Steps(steps.levels, tuple(tau * threshold for threshold in steps.thresholds))
 
     def mismatch(x) -> np.ndarray:
-        found = of_steps(member(x), tau)
-        pairs = [(found.d1**2, target.d1**2), (found.d2**2, target.d2**2), (found.d3, target.d3)]
-        pairs += [(found.tau_squared, target.tau_squared)] if with_tau else []
+        scalars = of_steps(member(x), tau)
+        pairs = [(scalars.d1**2, target.d1**2), (scalars.d2**2, target.d2**2), (scalars.d3, target.d3)]
+        pairs += [(scalars.tau_squared, target.tau_squared)] if with_tau else []
         return np.array([value - wanted for value, wanted in pairs])
 
     low, high = np.transpose(bounds)
