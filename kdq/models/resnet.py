@@ -4,14 +4,13 @@ Ours, because ``import torchvision`` costs more than a short job; tests hold the
 load strictly both ways. Source: He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385.
 """
 
-from itertools import pairwise
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.errors import UserError, nearest
-from kdq.models.random_head import RandomHead
+from kdq.models.network import Network, assemble, classifier_outline, initialise
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
@@ -89,15 +88,13 @@ ARCHITECTURES = {
 }
 
 
-class ResNet(nn.Module):
-    """A residual network on images in [0, 1]; it normalises them itself.
+class ResNet(Network):
+    """A residual network; its state dict is torchvision's."""
 
-    The mean and standard deviation are part of the network but not of its state dict: a teacher and a student with
-    different normalisation can see the same tensor, and the state dict stays torchvision's.
-    """
+    stages = LAYERS
 
     def __init__(self, block, depths, *, classes: int, channels: int, stem: str, width: float, mean, std):
-        super().__init__()
+        super().__init__(mean, std)
         base = max(1, round(64 * width))
         self.inputs = base
         if stem == "cifar":
@@ -112,14 +109,10 @@ class ResNet(nn.Module):
         self.layer3 = self._stage(block, base * 4, depths[2], 2)
         self.layer4 = self._stage(block, base * 8, depths[3], 2)
         self.fc = nn.Linear(base * 8 * block.expansion, classes)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, BasicBlock | Bottleneck):
-                # each block starts as the identity: without it ResNet-50 diverges at the learning rates of ResNet-18
-                nn.init.zeros_((module.bn2 if isinstance(module, BasicBlock) else module.bn3).weight)
+        initialise(self)
+        for unit in self.blocks:
+            # each block starts as the identity: without it ResNet-50 diverges at the learning rates of ResNet-18
+            nn.init.zeros_((unit.bn2 if isinstance(unit, BasicBlock) else unit.bn3).weight)
 
     def _stage(self, block, planes: int, depth: int, stride: int) -> nn.Sequential:
         outputs = planes * block.expansion
@@ -130,85 +123,38 @@ class ResNet(nn.Module):
         self.inputs = outputs
         return nn.Sequential(*blocks, *(block(outputs, planes) for _ in range(depth - 1)))
 
-    def forward(self, images: Tensor, taps: tuple[str, ...] = ()):
-        """Logits (B, classes) of images (B, C, H, W) in [0, 1]; with ``taps``, ``(logits, {tap: feature})``.
+    def stem(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn1(self.conv1(x)), inplace=True)
 
-        Features are post-activation: ``stem`` and ``layer1`` to ``layer4`` (B, C, H, W), ``embedding`` (B, D), the
-        pooled input of the classifier. ``layer1.preactivation`` and so on are what the stage's last ReLU gets.
-        """
-        features = {}
-        x = (images - self.mean) / self.std
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        features["stem"] = x
-        x = self.maxpool(x)
-        kept = any(tap in PREACTIVATIONS for tap in taps)
-        for name in LAYERS:
-            *blocks, last = getattr(self, name)
-            for block in blocks:
-                x = block(x)
-            features[f"{name}.preactivation"] = x = last.preactivation(x)
-            features[name] = x = F.relu(x, inplace=not kept)
-        x = x.mean((2, 3))
-        features["embedding"] = x
-        logits = self.fc(x)
-        return (logits, {tap: features[tap] for tap in taps}) if taps else logits
+    def pool(self, x: Tensor) -> Tensor:
+        return self.maxpool(x)
 
 
 def outline(
     architecture: str, *, classes: int, channels: int, stem: str, width: float, head: dict | None = None, **_
 ) -> dict[str, tuple]:
-    """The shapes of the first, the largest and the last weight of a network that is not built: the rest is in between.
+    """Return the shapes of the first, the largest and the last weights without building the network.
 
-    Against them a file is held before memory is taken for what it says to be.
+    A file is checked against them before memory is taken for what its header describes.
     """
     block, _ = ARCHITECTURES[architecture]
     base, kernel = max(1, round(64 * width)), 3 if stem == "cifar" else 7
-    widths = head["widths"] if head else []
-    layers = [f"fc.layers.{index}.weight" for index in range(len(widths))]
-    last = [*layers, "fc.classifier.weight" if head else "fc.weight"]
-    sizes = pairwise([8 * base * block.expansion, *widths, classes])
     return {
         "conv1.weight": (base, channels, kernel, kernel),
         "layer4.1.conv2.weight": (8 * base, 8 * base, 3, 3),
-        **{name: (outputs, inputs) for name, (inputs, outputs) in zip(last, sizes, strict=True)},
+        **classifier_outline("fc", 8 * base * block.expansion, classes, head),
     }
 
 
-def build(
-    architecture: str,
-    *,
-    classes: int,
-    channels: int,
-    stem: str,
-    width: float,
-    mean: list[float],
-    std: list[float],
-    head: dict | None = None,
-) -> ResNet:
-    """A freshly initialised network; raises UserError for an architecture or stem that does not exist.
+def build(architecture: str, **arguments) -> ResNet:
+    """Return a freshly initialised ResNet; ``arguments`` are those of :func:`kdq.models.network.assemble`.
 
-    Its attribute ``architecture`` holds these arguments: ``build(**network.architecture)`` makes another of its kind.
-    ``mean`` and ``std`` are per input channel, in units of [0, 1] images. ``width`` scales every channel count.
-    ``head`` describes random layers before the classifier: arguments of ``kdq.models.random_head.RandomHead``.
     Parameters at 10 classes, CIFAR stem and width 1: 11,173,962 (ResNet-18) and 23,520,842 (ResNet-50).
+    Raise UserError for an unknown architecture or stem.
     """
     if architecture not in ARCHITECTURES:
         hint = nearest(architecture, ARCHITECTURES)
         raise UserError(
             f"architecture {architecture!r} does not exist, expected one of {', '.join(ARCHITECTURES)}{hint}"
         )
-    if stem not in ("cifar", "imagenet"):
-        raise UserError(
-            f"stem {stem!r} does not exist, expected cifar or imagenet{nearest(stem, ('cifar', 'imagenet'))}"
-        )
-    for key, values in (("mean", mean), ("std", std)):
-        if (found := torch.tensor(values).shape) != (channels,):
-            raise UserError(f"{key} has the shape {tuple(found)}, expected {channels} values, one a channel")
-    block, depths = ARCHITECTURES[architecture]
-    arguments = {"classes": classes, "channels": channels, "stem": stem, "width": width, "mean": mean, "std": std}
-    network = ResNet(block, depths, **arguments)
-    if head is not None:
-        network.fc = RandomHead(network.fc.in_features, classes, **head)
-        arguments["head"] = head
-    network.architecture = {"architecture": architecture, **arguments}
-    return network
+    return assemble(partial(ResNet, *ARCHITECTURES[architecture]), architecture, **arguments)

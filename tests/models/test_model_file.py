@@ -256,7 +256,7 @@ class TestBroken:
     @pytest.mark.parametrize("value", [[], [0.3, 0.3], [[0.3, 0.3, 0.3]]])
     def test_statistics_of_other_channels(self, quantized, key, value):
         rewrite(quantized[1], change_header=lambda header: header["architecture"].update({key: value}))
-        refused(quantized[1], f"{key} has the shape .*, expected 1 values, one a channel")
+        refused(quantized[1], f"{key} has the shape .*, expected 1 values, one per channel")
 
     @pytest.mark.parametrize("value", [None, [], "fc", {"fc": None}, {"fc": []}, {"fc": {"shape": "x"}}])
     def test_layers_of_another_kind(self, quantized, value):
