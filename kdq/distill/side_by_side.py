@@ -21,12 +21,11 @@ from kdq.distill.method import Method
 from kdq.distill.stage import distill
 from kdq.distill.teacher import CachedTeacher, SharedTeacher, Teacher
 from kdq.distill.turns import Turns
-from kdq.models.resnet import TAPS
+from kdq.models.model import Model
 from kdq.provenance import describe as provenance
 from kdq.recipe.implementation import declared_class
 from kdq.train import checkpoint
 from kdq.train.device import compute_dtype, device_name, prepare
-from kdq.train.stage import Trained
 
 
 @contextlib.contextmanager
@@ -82,7 +81,7 @@ class Students:
         self.prepared, self.parent = read(inputs["data"]), models.load(inputs["parent"])
 
     @contextlib.contextmanager
-    def trained(self, job: dict, siblings: dict | None, is_planned: Callable[[dict], bool], log) -> Iterator[Trained]:
+    def trained(self, job: dict, siblings: dict | None, is_planned: Callable[[dict], bool], log) -> Iterator[Model]:
         """Train the student of ``job`` and yield it; when the block has saved it, remove its checkpoint.
 
         ``siblings`` are the ``jobs`` of other students that may be trained side by side with it, so that there are
@@ -115,17 +114,17 @@ class Students:
         names = [job["stage"] for job in group]
         log(f"{len(group)} students side by side: {', '.join(names)}")
         turns = Turns()
-        taps = TAPS if any(map(reads_features, group)) else ()
+        taps = getattr(self.parent, "taps", ()) if any(map(reads_features, group)) else ()
         teacher = SharedTeacher(self.parent, self.device, taps, turns.pass_turn)
 
-        def start(job: dict) -> Trained:
+        def start(job: dict) -> Model:
             return self._train(job, lambda line: log(f"{job['stage']}: {line}"), teacher)
 
         for name, end in zip(names, turns.run([partial(start, job) for job in group]), strict=True):
             if isinstance(end, BaseException):
                 log(f"{name}: {type(end).__name__}: {end}")
 
-    def _train(self, job: dict, log, teacher: Teacher | None) -> Trained:
+    def _train(self, job: dict, log, teacher: Teacher | None) -> Model:
         """Train the student of ``job``; whatever ends it, its checkpoint is that of its last epoch."""
         return distill(
             self.prepared,

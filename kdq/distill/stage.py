@@ -11,8 +11,9 @@ from kdq.distill.keys import Distilling
 from kdq.distill.method import Method
 from kdq.distill.task import Distillation
 from kdq.distill.teacher import Peer, Teacher
+from kdq.models.model import Model
 from kdq.recipe.implementation import declared_class
-from kdq.train.stage import Trained, train
+from kdq.train.stage import train
 
 
 def distill(
@@ -26,7 +27,7 @@ def distill(
     teacher: Teacher | None = None,
     log,
     **places,
-) -> Trained:
+) -> Model:
     """Train a fresh student from the model ``parent`` by the method in the module ``module``.
 
     ``keys`` are the resolved keys of the stage. The teacher's outputs come from a forward pass of ``parent``, or from

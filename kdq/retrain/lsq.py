@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from kdq.models.codes import QuantizedWeight
-from kdq.retrain.method import Model
+from kdq.models.model import Model
 
 KEPT_FACTS = ("bits", "levels")  # a layer's other facts describe the codes before retraining
 INSIDE = 0.49  # of a step: the largest distance of a float weight from its code at the start

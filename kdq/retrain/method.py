@@ -1,22 +1,10 @@
 """The contract between a method of retraining, one file per method, and the training loop."""
 
-from dataclasses import dataclass, field
-
 import torch
-from torch import nn
 
 from kdq.data.prepared import Prepared
-from kdq.models.codes import QuantizedWeight
+from kdq.models.model import Model
 from kdq.train.task import Task
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model in memory: its network, the arguments that build it, the codes of its quantized layers by layer name."""
-
-    network: nn.Module
-    architecture: dict
-    codes: dict[str, QuantizedWeight] = field(default_factory=dict)
 
 
 class Retraining:

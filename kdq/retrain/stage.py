@@ -1,20 +1,22 @@
 """Retrain: train a model further on its quantized weights, with its float ancestor or the root as the teacher."""
 
 import importlib
+from dataclasses import replace
 
 import torch
 
 from kdq.data.prepared import Prepared
 from kdq.models import file as model_file
+from kdq.models.model import Model
 from kdq.recipe.implementation import declared_class
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.train.device import prepare
-from kdq.train.stage import Trained, train_task
+from kdq.train.stage import train_task
 
 
 def retrain(
     prepared: Prepared, parent, teacher, module: str, keys: dict, *, seed: int, threads: int, **places
-) -> Trained:
+) -> Model:
     """Train the model in the file ``parent`` further by the method in the module ``module``.
 
     ``teacher`` is the file of the teacher's model, ``keys`` are the resolved keys of the stage. ``places`` are
@@ -28,8 +30,7 @@ def retrain(
     torch.manual_seed(seed)  # a method's random numbers do not depend on what was drawn before
     task = method.task(start, load(teacher, device), prepared, seed=seed, device=device)
     history = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
-    trained = method.model(task, start)
-    return Trained(trained.network, trained.architecture, history, trained.codes)
+    return replace(method.model(task, start), history=history)
 
 
 def load(path, device: torch.device) -> Model:

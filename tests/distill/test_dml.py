@@ -194,7 +194,7 @@ class TestStart:
 
     def test_fresh_is_refused_for_another_kind_of_network(self):
         method = dml.DML(dml.Parameters(start="fresh"))
-        with pytest.raises(UserError, match="dml: start: found fresh beside a parent that is no ResNet"):
+        with pytest.raises(UserError, match="dml: start: found fresh, but the parent is no network"):
             method.peer(nn.Linear(2, 2))
 
     def test_the_parent_stays_as_it_is(self, run, build, few):

@@ -84,7 +84,8 @@ class TestTangentKernel:
     def test_unbiased_within_statistical_bounds(self, build, part):
         """Isserlis: k Var Theta_ij = sum_cd G_ic,id G_jc,jd + G_ic,jd G_jc,id for G = J J^T and normal probes."""
         network, images, probes = moved(build()).eval().double(), batch(rows=4).images.double(), 200
-        chosen = [value for name, value in network.named_parameters() if part == "all" or name.startswith(ntk.LAST)]
+        last = network.tail_parameters()
+        chosen = [value for name, value in network.named_parameters() if part == "all" or name in last]
         exact = jacobian(network(images), chosen)
         gram = torch.einsum("icp,jdp->icjd", exact, exact)
         wanted = torch.einsum("icjc->ij", gram)

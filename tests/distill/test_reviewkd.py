@@ -133,16 +133,12 @@ def batch(epoch=1, rows=8) -> Batch:
 
 def both_maps(task, images) -> list[list[torch.Tensor]]:
     """The student's maps after a stage's last activation, the teacher's before it, and both embeddings, of a task."""
-    taps = ("layer1", "layer2", "layer3", "layer4")
-    features = [
-        Outputs.of(network, images, taps).features
-        for network, taps in ((task.network, task.student_taps), (task.teacher.network, task.teacher_taps))
-    ]
-    chosen = [taps, [f"{tap}.preactivation" for tap in taps]]
-    return [
-        [side[tap] for tap in names] + [side["embedding"][:, :, None, None]]
-        for side, names in zip(features, chosen, strict=True)
-    ]
+    layers = ("layer1", "layer2", "layer3", "layer4")
+    both = []
+    for network, maps in ((task.network, layers), (task.teacher.network, [f"{name}.preactivation" for name in layers])):
+        features = network(images, taps=(*maps, "embedding"))[1]
+        both.append([features[tap] for tap in maps] + [features["embedding"][:, :, None, None]])
+    return both
 
 
 @pytest.fixture
@@ -162,11 +158,12 @@ class TestMethod:
         """ResNet-18 from ResNet-50 as published: 64 to 512 against 256 to 2048, 512 in the middle."""
         arguments = {"classes": 10, "channels": 3, "stem": "cifar", "width": 1.0, "mean": [0.5] * 3, "std": [0.2] * 3}
         method = reviewkd.ReviewKD(reviewkd.Parameters())
-        sides = []
+        networks = [resnet.build(architecture, **arguments).eval() for architecture in ("resnet18", "resnet50")]
         with torch.no_grad():
-            for architecture in ("resnet18", "resnet50"):
-                network = resnet.build(architecture, **arguments).eval()
-                sides.append(Outputs(*network(torch.rand(2, 3, 8, 8), taps=method.features)))
+            sides = [
+                Outputs.of(network, torch.rand(2, 3, 8, 8), taps)
+                for network, taps in zip(networks, method.taps(*networks), strict=True)
+            ]
         method.build(*sides, LABELS)
         narrow = [tuple(fusion.narrow[0].weight.shape[:2]) for fusion in method.fusions]
         widen = [tuple(fusion.widen[0].weight.shape[:2]) for fusion in method.fusions]
@@ -176,8 +173,8 @@ class TestMethod:
 
     def test_no_middle_wider_than_512(self):
         def outputs(width):
-            taps = {tap: torch.zeros(2, width, 1, 1) for tap in reviewkd.ReviewKD.features}
-            return Outputs(torch.zeros(2, 10), {**taps, "embedding": torch.zeros(2, width)})
+            maps = {f"layer{index}": torch.zeros(2, width, 1, 1) for index in range(1, 5)}
+            return Outputs(torch.zeros(2, 10), {**maps, "embedding": torch.zeros(2, width)})
 
         method = reviewkd.ReviewKD(reviewkd.Parameters())
         method.build(outputs(600), outputs(700), LABELS)

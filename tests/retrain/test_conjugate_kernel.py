@@ -159,7 +159,8 @@ class TestKernel:
             head = self.head([{"mean": match.target.mean} for match in matches], torch.randn)
         else:
             head = self.head(
-                [vars(match.steps) | {"mean": match.matched.mean} for match in matches], lambda shape: ternary(shape, 0.5)
+                [vars(match.steps) | {"mean": match.matched.mean} for match in matches],
+                lambda shape: ternary(shape, 0.5),
             )
         expected = coefficients([match.target for match in matches])
         found = kernel_by_its_parts(head, inputs)

@@ -9,7 +9,7 @@ import torch
 
 from kdq.errors import UserError
 from kdq.models import file as model_file
-from kdq.retrain.method import Model
+from kdq.models.model import Model
 from kdq.retrain.methods import dcq
 from kdq.retrain.sections import sections
 from kdq.train.stage import save
@@ -118,8 +118,8 @@ class TestTeacher:
         with pytest.raises(UserError, match=match):
             make(teacher=build(**changes))
 
-    def test_that_is_no_resnet_is_refused(self, make):
-        with pytest.raises(UserError, match="the teacher is a network of transformers, which has no sections"):
+    def test_that_has_no_sections_is_refused(self, make):
+        with pytest.raises(UserError, match="the teacher is a network of transformers without sections"):
             make(teacher=torch.nn.Linear(2, 2))
 
 

@@ -103,6 +103,6 @@ class TestPublishedLastLayer:
         assert min(found) == pytest.approx(self.last.residual, rel=1e-4)
 
     def test_costs_the_kernel_half_of_its_coefficients(self):
-        found, target = (coefficients([getattr(m, side) for m in PUBLISHED]) for side in ("found", "target"))
+        found, target = (coefficients([getattr(m, side) for m in PUBLISHED]) for side in ("matched", "target"))
         shares = [one / other for one, other in zip(found, target, strict=True)]
         assert shares == pytest.approx([0.391, 0.645, 0.527], abs=0.001)

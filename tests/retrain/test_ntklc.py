@@ -12,6 +12,7 @@ from kdq.data.batches import Batch, to_float
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
+from kdq.models.model import Model
 from kdq.models.packing import packed_size_bytes
 from kdq.quantize.methods import rtn
 from kdq.quantize.stage import quantize_stage
@@ -19,7 +20,6 @@ from kdq.recipe.grammar import Grammar
 from kdq.recipe.stages import find_stages
 from kdq.report.tables import cells as table
 from kdq.report.tables import layers as layer_table
-from kdq.retrain.method import Model
 from kdq.retrain.methods import ntklc
 from kdq.retrain.stage import load, retrain
 from kdq.train.stage import save
@@ -136,7 +136,7 @@ class TestTask:
         assert torch.equal(found, task.network.fc.features(embedding.bfloat16().float()))
 
     def test_another_network_is_refused(self, few):
-        with pytest.raises(UserError, match="ntklc: found a parent that is no ResNet of ours .Linear"):
+        with pytest.raises(UserError, match="ntklc: found a parent that is no network of this package .Linear"):
             make(few, Model(nn.Linear(2, 2), {}))
 
 

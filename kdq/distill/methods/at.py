@@ -6,11 +6,12 @@ Source: Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv:1612.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdq.data.batches import Batch
-from kdq.distill.method import Method, Outputs
+from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.normalize import average_pool, rescaled, unit
+from kdq.distill.stages import deepest_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative
 
 
@@ -71,11 +72,14 @@ def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class AttentionTransfer(Method):
-    features = ("layer1", "layer2", "layer3", "layer4")
+    """Compare the maps after the stages of both networks; of a deeper network only the last stages have a partner."""
+
+    def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
+        return deepest_stages(student, teacher)
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
-        maps = ([side.features[tap] for tap in self.features] for side in (student, teacher))
+        maps = (list(side.features.values()) for side in (student, teacher))
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
             "distillation": keys.distillation_weight * attention_transfer(*maps, keys.power, keys.norm),

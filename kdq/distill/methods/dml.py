@@ -12,7 +12,8 @@ from kdq.distill.keys import Logits, Start
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
 from kdq.errors import UserError
-from kdq.models import resnet
+from kdq.models.file import build
+from kdq.models.network import Network
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive
 from kdq.roots.sources.keys import Fetched
 
@@ -52,11 +53,13 @@ class DML(Method):
     def peer(self, parent: nn.Module) -> nn.Module:
         if self.keys.start == "parent":
             return super().peer(parent)
-        if not isinstance(parent, resnet.ResNet):
-            raise UserError("dml: start: found fresh beside a parent that is no ResNet of ours, expected parent")
-        # drawn after the student's weights from the same stream of random numbers, so never the same as those; random
-        # layers before the classifier belong to the weights that they were made for
-        return resnet.build(**{**parent.architecture, "head": None})
+        if not isinstance(parent, Network):
+            raise UserError(
+                "dml: start: found fresh, but the parent is no network of this package, expected parent"
+            )
+        # drawn after the student's weights from the same stream, so never equal to them; without random layers before
+        # the classifier, which belong to the weights that they were made for
+        return build({**parent.architecture, "head": None})
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from kdq.data.batches import Batch
 from kdq.distill.divergence import kl
-from kdq.distill.method import Method, Outputs
-from kdq.errors import UserError
+from kdq.distill.method import Method, Outputs, Taps
+from kdq.distill.stages import stages_of
+from kdq.errors import UserError, nearest
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative, Positive, PositiveInt
 
 
@@ -20,7 +21,7 @@ class Parameters(Base):
         Field(description="`one`: labels and hint at once, as in benchmarks; `two`: the hint first, as in the paper"),
     ] = "one"
     hint: Annotated[
-        Literal["layer1", "layer2", "layer3", "layer4"], Field(description="the layer of both networks that is matched")
+        str, Field(description="the stage whose features are matched, of a name that both networks have")
     ] = "layer2"
     hint_weight: Annotated[
         NonNegative, Field(description="one stage: weight of the mean squared error of the features")
@@ -86,9 +87,14 @@ class FitNet(Method):
     entropy with soft labels and, as there, no factor temperature^2.
     """
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        return (self.keys.hint,)
+    def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
+        shared = [stage for stage in stages_of(student) if stage in stages_of(teacher)]
+        if self.keys.hint not in shared:
+            hint = nearest(self.keys.hint, shared)
+            raise UserError(
+                f"fitnet: hint: found {self.keys.hint!r}, expected a stage of both networks: {', '.join(shared)}{hint}"
+            )
+        return (self.keys.hint,), (self.keys.hint,)
 
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
         self.regressor = regressor(*(side.features[self.keys.hint].shape for side in (student, teacher)))

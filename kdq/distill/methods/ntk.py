@@ -22,9 +22,8 @@ from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
 from kdq.errors import UserError
+from kdq.models.network import Network
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
-
-LAST = ("layer4.", "fc.")
 
 
 class Parameters(Logits):
@@ -133,14 +132,12 @@ class NTK(Method):
 
     def _kernel(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return the estimated kernel of a network in eval mode on ``images``, from fresh probes."""
-        parameters = dict(network.named_parameters())
-        if self.keys.parameters == "last":
-            parameters = {name: value for name, value in parameters.items() if name.startswith(LAST)}
-        if not parameters:
+        last = self.keys.parameters == "last"
+        if last and not isinstance(network, Network):
             raise UserError(
-                f"ntk: parameters: found 'last', and {type(network).__name__} has none named {LAST[0]}* or {LAST[1]}*, "
-                "expected 'all'"
+                f"ntk: parameters: found 'last', but the stages of {type(network).__name__} are unknown, expected 'all'"
             )
+        parameters = network.tail_parameters() if last else dict(network.named_parameters())
         # drawn on the device: some hundred million numbers for a network of full width
         generator = torch.Generator(images.device)
         generator.manual_seed(int(torch.randint(2**62, (), generator=self.generator)))

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
-from kdq.distill.method import Method, Outputs
+from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.normalize import average_pool
-from kdq.models.resnet import LAYERS, PREACTIVATIONS
+from kdq.distill.stages import deepest_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, NonNegative
 
 
@@ -24,8 +24,6 @@ class Parameters(Base):
 
 
 LEVELS = (4, 2, 1)  # sides of the grids that the context loss compares in addition to the whole map
-STUDENT_MAPS = (*LAYERS, "embedding")
-TEACHER_MAPS = (*PREACTIVATIONS, "embedding")
 WIDEST_MIDDLE = 512  # the residual is as wide as the student's embedding, but at most this
 
 
@@ -86,24 +84,27 @@ class ReviewKD(Method):
     """One fusion per stage, trained together with the student; the embedding is the top stage, a map of 1 x 1.
 
     As in the published code the student's maps are those after a stage's last activation, and the teacher's maps,
-    which they match, those before it.
+    which they match, those before it. If the networks have different numbers of stages, the first ones of the deeper
+    network have no partner.
     """
 
-    features = (*STUDENT_MAPS, *PREACTIVATIONS)
+    def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
+        student_stages, teacher_stages = deepest_stages(student, teacher)
+        before_activation = (f"{stage}.preactivation" for stage in teacher_stages)
+        return (*student_stages, "embedding"), (*before_activation, "embedding")
 
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
-        inputs = [maps.shape[1] for maps in _maps(student, STUDENT_MAPS)]
-        outputs = [maps.shape[1] for maps in _maps(teacher, TEACHER_MAPS)]
-        middle = min(WIDEST_MIDDLE, inputs[-1])
+        inputs, outputs = ([maps.shape[1] for maps in _maps(side)] for side in (student, teacher))
+        middle, last = min(WIDEST_MIDDLE, inputs[-1]), len(inputs) - 1
         self.fusions = nn.ModuleList(
-            Fusion(*widths, fuses=tap != STUDENT_MAPS[-1])
-            for tap, *widths in zip(STUDENT_MAPS, inputs, [middle] * len(inputs), outputs, strict=True)
+            Fusion(width, middle, target_width, fuses=index != last)
+            for index, (width, target_width) in enumerate(zip(inputs, outputs, strict=True))
         )
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
         growth = min(batch.epoch / keys.warmup, 1.0) if keys.warmup else 1.0
-        maps, targets = _maps(student, STUDENT_MAPS), _maps(teacher, TEACHER_MAPS)
+        maps, targets = _maps(student), _maps(teacher)
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
             "review": growth * keys.weight * hcl(self.review(maps, targets), targets),
@@ -118,7 +119,6 @@ class ReviewKD(Method):
         return reviewed
 
 
-def _maps(outputs: Outputs, taps: tuple[str, ...]) -> list[Tensor]:
-    """The features of the taps as maps (B, C, H, W)."""
-    features = [outputs.features[tap] for tap in taps]
-    return [feature if feature.dim() == 4 else feature[:, :, None, None] for feature in features]
+def _maps(outputs: Outputs) -> list[Tensor]:
+    """Return the features as maps (B, C, H, W)."""
+    return [feature if feature.dim() == 4 else feature[:, :, None, None] for feature in outputs.features.values()]

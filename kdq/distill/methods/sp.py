@@ -3,11 +3,12 @@
 Source: Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682.
 """
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdq.data.batches import Batch
-from kdq.distill.method import Method, Outputs
+from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.normalize import product, rescaled, unit
+from kdq.distill.stages import stages_of
 from kdq.recipe.vocabulary import Annotated, Base, Field, NonNegative
 
 
@@ -33,11 +34,14 @@ def sp(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 
 
 class SimilarityPreserving(Method):
-    features = ("layer4",)
+    """Compare the similarities after the last stage of both networks."""
+
+    def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
+        return stages_of(student)[-1:], stages_of(teacher)[-1:]
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
-            "distillation": keys.distillation_weight * sp(student.features["layer4"], teacher.features["layer4"]),
+            "distillation": keys.distillation_weight * sp(*student.features.values(), *teacher.features.values()),
         }

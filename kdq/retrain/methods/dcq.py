@@ -12,21 +12,20 @@ from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.distill.teacher import frozen
 from kdq.errors import UserError
-from kdq.models.resnet import ResNet
+from kdq.models.model import Model
+from kdq.models.network import Network
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Literal, PositiveInt
 from kdq.retrain.keys import Quantized
 from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.retrain.sections import sections
 from kdq.retrain.supervision import supervision
 from kdq.train.task import Step, Task
 
 
 class Parameters(Quantized):
-    sections: Annotated[
-        PositiveInt, Field(description="parts that are trained each for itself, of equally many residual blocks")
-    ] = 4
+    sections: Annotated[PositiveInt, Field(description="parts that are trained separately, of equally many blocks")] = 4
     inputs: Annotated[
         Literal["teacher", "student"],
         Field(description="what a section is given: the float network's features, or those of the sections before it"),
@@ -56,11 +55,13 @@ class DCQ(Retraining):
 
 
 def check_alike(parent: Model, teacher: Model) -> None:
-    """Raise UserError where the two are not ResNets of one architecture: their sections would not correspond."""
+    """Raise UserError unless both are networks of one architecture, so that their sections correspond."""
     for role, model in (("parent", parent), ("teacher", teacher)):
-        if not isinstance(model.network, ResNet):
+        if not isinstance(model.network, Network):
             name = model.architecture["architecture"]
-            raise UserError(f"dcq: the {role} is a network of {name}, which has no sections; expected a ResNet")
+            raise UserError(
+                f"dcq: the {role} is a network of {name} without sections; expected one of this package"
+            )
     for key, expected in parent.architecture.items():
         if teacher.architecture.get(key) != expected:
             raise UserError(
@@ -72,7 +73,7 @@ def check_alike(parent: Model, teacher: Model) -> None:
 class SectionalTraining(Task):
     """Terms are ``section_1``, ... for all sections but the last, 0 in the epochs of joint training."""
 
-    def __init__(self, network: nn.Module, teacher: ResNet, keys: Parameters, epochs: int):
+    def __init__(self, network: nn.Module, teacher: Network, keys: Parameters, epochs: int):
         super().__init__(network)
         self.keys = keys
         self.sectional_epochs = epochs - round(keys.joint * epochs)

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.models import resnet
 from kdq.models.codes import QuantizedWeight
+from kdq.models.model import Model
+from kdq.models.network import Network
 from kdq.models.random_head import RandomHead
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, PositiveInt
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.retrain.random_features.activation_match import Match, match_relu
 from kdq.retrain.random_features.conjugate_kernel import coefficients
 from kdq.train.task import Classification
@@ -94,7 +95,7 @@ class Readout(Classification):
 
     def __init__(self, network: nn.Module):
         super().__init__(network.requires_grad_(False))
-        network.fc.classifier.requires_grad_(True)
+        network.last_layer.classifier.requires_grad_(True)
 
     def train(self, mode: bool = True):
         return super().train(False)
@@ -103,8 +104,10 @@ class Readout(Classification):
 class NTKLC(Retraining):
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Readout:
         network = parent.network
-        if not isinstance(network, resnet.ResNet):
-            raise UserError(f"ntklc: found a parent that is no ResNet of ours ({type(network).__name__}), expected one")
+        if not isinstance(network, Network):
+            raise UserError(
+                f"ntklc: found a parent that is no network of this package ({type(network).__name__}), expected one"
+            )
         embedding = embeddings(network, prepared.train.images, device).double()
         head = RandomHead(embedding.shape[1], len(prepared.classes), **self.head)
         head.mean.copy_(embedding.mean(0))
@@ -114,13 +117,14 @@ class NTKLC(Retraining):
                 nn.init.normal_(layer.weight)
             else:
                 layer.weight.copy_(ternary(layer.weight.shape, self.keys.zeros))
-        network.fc = head.to(device)
+        network.replace_classifier(head.to(device))
         self._describe()
         return Readout(network)
 
     def model(self, task: Readout, parent: Model) -> Model:
-        kept = {name: codes for name, codes in parent.codes.items() if name.split(".")[0] != "fc"}
-        codes = kept | (self._codes(task.network.fc) if self.keys.head == "compressed" else {})
+        classifier = task.network.classifier_name
+        kept = {name: codes for name, codes in parent.codes.items() if not f"{name}.".startswith(f"{classifier}.")}
+        codes = kept | (self._codes(task.network) if self.keys.head == "compressed" else {})
         return Model(task.network, {**parent.architecture, "head": self.head}, codes)
 
     @cached_property
@@ -144,17 +148,17 @@ class NTKLC(Retraining):
             ]
         return {"widths": [keys.neurons] * (LAYERS - 1) + [keys.last_neurons], "activations": activations}
 
-    def _codes(self, head: RandomHead) -> dict[str, QuantizedWeight]:
+    def _codes(self, network: Network) -> dict[str, QuantizedWeight]:
         """Return the codes of the random layers; their facts hold the residual mismatch of the activation."""
         weights = {}
-        for index, (layer, match) in enumerate(zip(head.layers, self.matches, strict=True)):
+        for index, (layer, match) in enumerate(zip(network.last_layer.layers, self.matches, strict=True)):
             codes = layer.weight.detach().cpu().sign().short()
             facts = {
                 "levels": "ternary",
                 "entropy_bits": round(entropy_bits(codes), 6),
                 "activation_residual": round(match.residual, 9),
             }
-            weights[f"fc.layers.{index}"] = QuantizedWeight(
+            weights[f"{network.classifier_name}.layers.{index}"] = QuantizedWeight(
                 codes, torch.tensor([ternary_step(self.keys.zeros)]), -1, 1, 2, facts
             )
         return weights

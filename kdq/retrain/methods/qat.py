@@ -6,10 +6,11 @@ from torch import nn
 from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.distill.teacher import Teacher
+from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, NonNegative
 from kdq.retrain.keys import Quantized
 from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.retrain.supervision import supervision
 from kdq.train.task import Step, Task
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.distill.divergence import match
+from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Positive
 from kdq.retrain.keys import Quantized
 from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.train.task import Step, Task
 
 SELF_STUDYING, CO_STUDYING, TUTORING = "self-studying", "co-studying", "tutoring"
