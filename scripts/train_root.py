@@ -7,9 +7,10 @@ from kdq.workflow.job import cell, check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read
+    from kdq.models.model import Model
     from kdq.provenance import describe as provenance
     from kdq.train.device import device_name, prepare
-    from kdq.train.stage import Trained, save, train_root
+    from kdq.train.stage import save, train_root
 
     job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
     source = job["keys"].get("source", "train")
@@ -21,7 +22,7 @@ with running(snakemake.log[0]) as log:
     trained = None
     if load:
         network, architecture, inputs["weights"] = load(prepared, job["keys"], log)
-        trained = Trained(network, architecture, [])
+        trained = Model(network, architecture)
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
     trained = trained or train_root(
         prepared,

@@ -97,7 +97,10 @@ class TestMessages:
             ("student: {flip: 'yes'}", "student.flip: found 'yes', expected boolean"),
             ("student: {learning_rate: 5e-4}", "student.learning_rate: found '5e-4', expected number"),
             ("student: {learning_rate: .nan}", "student.learning_rate: found nan, expected a finite number"),
-            ("student: {architecture: resnet19}", "found 'resnet19', expected 'resnet18', .*did you mean 'resnet18'"),
+            (
+                "student: {architecture: resnet19}",
+                "found 'resnet19', expected one of resnet18, .*did you mean 'resnet18'",
+            ),
             ("data: {validation_fraction: 1}", "data.validation_fraction: found 1.*, expected less than 1"),
             ("data: {image_size: 4}", "data.image_size: found 4, expected greater than or equal to 8"),
             ("data: 5", "data: found 5, expected "),

@@ -14,9 +14,11 @@ from safetensors.torch import save
 from kdq.errors import UserError
 from kdq.models import entropy, packing
 from kdq.models import file as model_file
-from kdq.models.file import ModelFile
+from kdq.models.file import ModelFile, to_network
 from kdq.provenance.files import header_text, read_tensors, write_tensors
 from kdq.provenance.formats import ARCHIVE as FORMAT
+
+__all__ = ["ModelFile", "pack", "read", "size_bytes", "to_network", "unpack"]
 
 STREAM = "codes"
 CHECKSUM = "codes_crc32"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models import resnet
+from kdq.models import registry
 from kdq.models.codes import QuantizedWeight
 from kdq.models.packing import pack, unpack
 from kdq.provenance.files import read_tensors, write_tensors
@@ -30,8 +30,8 @@ class ModelFile:
 def save(path, network: nn.Module, architecture: dict, codes: dict[str, QuantizedWeight], **header) -> None:
     """Write a model file atomically.
 
-    ``architecture`` holds the arguments of :func:`build`; ``codes`` maps names of layers (modules with
-    a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values.
+    ``architecture`` holds the arguments of :func:`kdq.models.registry.build`; ``codes`` maps names of layers (modules
+    with a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values.
     """
     quantized = {f"{layer}.weight" for layer in codes}
     tensors = {name: value for name, value in network.state_dict().items() if name not in quantized}
@@ -69,33 +69,15 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
     return ModelFile(header, tensors, codes)
 
 
-def build(architecture: dict) -> nn.Module:
-    """A fresh network: ``architecture`` holds the arguments of ``resnet.build``, or of ``pretrained.build``."""
-    return _family(architecture).build(**architecture)
-
-
-def outline(architecture: dict) -> dict[str, tuple]:
-    """The shapes of the tensors that tell how large ``build`` makes a network."""
-    return _family(architecture).outline(**architecture)
-
-
-def _family(architecture: dict):
-    if architecture["architecture"] == "transformers":
-        from kdq.models import huggingface as pretrained  # lazily: transformers takes seconds to import
-
-        return pretrained
-    return resnet
-
-
 def to_network(file: ModelFile, path="model") -> nn.Module:
     """The network of a model file, in eval mode, computing with the decoded weights."""
     state = dict(file.floats)
     try:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
-        for name, shape in outline(file.header["architecture"]).items():
+        for name, shape in registry.outline(**file.header["architecture"]).items():
             if state[name].shape != shape:
                 raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {shape}")
-        network = build(file.header["architecture"])
+        network = registry.build(**file.header["architecture"])
         network.load_state_dict(state, strict=True)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -59,13 +59,13 @@ def check_kernels(config: dict) -> None:
             raise UserError(f"{key}: found {shown(value)}, code of a hub; expected one of the library")
 
 
-def outline(*, config: dict, **_) -> dict[str, tuple]:
+def outline(architecture: str, *, config: dict, **_) -> dict[str, tuple]:
     """The shapes of all tensors of a network that is not built."""
     with torch.device("meta"):
         return {f"network.{name}": tuple(value.shape) for name, value in _build(config).state_dict().items()}
 
 
-def build(*, architecture: str, config: dict, preprocessing: dict) -> Pretrained:
+def build(architecture: str, *, config: dict, preprocessing: dict) -> Pretrained:
     """A freshly initialised network of ``config``, a configuration of transformers as plain values."""
     return Pretrained(_build(config), **preprocessing)
 

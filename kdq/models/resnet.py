@@ -9,7 +9,6 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdq.errors import UserError, nearest
 from kdq.models.network import Network, assemble, classifier_outline, initialise
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
@@ -17,7 +16,8 @@ PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
 TAPS = ("stem", *LAYERS, "embedding", *PREACTIVATIONS)
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution without bias whose padding keeps the size at stride 1."""
     kind = _NarrowShortcut if kernel == 1 and stride > 1 and inputs < 16 else nn.Conv2d
     return kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
@@ -41,9 +41,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, planes: int, stride: int = 1, downsample: nn.Module | None = None):
         super().__init__()
-        self.conv1 = _convolution(inputs, planes, 3, stride)
+        self.conv1 = convolution(inputs, planes, 3, stride)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = _convolution(planes, planes, 3)
+        self.conv2 = convolution(planes, planes, 3)
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = downsample
 
@@ -63,11 +63,11 @@ class Bottleneck(nn.Module):
 
     def __init__(self, inputs: int, planes: int, stride: int = 1, downsample: nn.Module | None = None):
         super().__init__()
-        self.conv1 = _convolution(inputs, planes, 1)
+        self.conv1 = convolution(inputs, planes, 1)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = _convolution(planes, planes, 3, stride)
+        self.conv2 = convolution(planes, planes, 3, stride)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = _convolution(planes, planes * self.expansion, 1)
+        self.conv3 = convolution(planes, planes * self.expansion, 1)
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
         self.downsample = downsample
 
@@ -118,7 +118,7 @@ class ResNet(Network):
         outputs = planes * block.expansion
         downsample = None
         if stride != 1 or self.inputs != outputs:
-            downsample = nn.Sequential(_convolution(self.inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+            downsample = nn.Sequential(convolution(self.inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
         blocks = [block(self.inputs, planes, stride, downsample)]
         self.inputs = outputs
         return nn.Sequential(*blocks, *(block(outputs, planes) for _ in range(depth - 1)))
@@ -150,11 +150,5 @@ def build(architecture: str, **arguments) -> ResNet:
     """Return a freshly initialised ResNet; ``arguments`` are those of :func:`kdq.models.network.assemble`.
 
     Parameters at 10 classes, CIFAR stem and width 1: 11,173,962 (ResNet-18) and 23,520,842 (ResNet-50).
-    Raise UserError for an unknown architecture or stem.
     """
-    if architecture not in ARCHITECTURES:
-        hint = nearest(architecture, ARCHITECTURES)
-        raise UserError(
-            f"architecture {architecture!r} does not exist, expected one of {', '.join(ARCHITECTURES)}{hint}"
-        )
     return assemble(partial(ResNet, *ARCHITECTURES[architecture]), architecture, **arguments)

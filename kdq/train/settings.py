@@ -1,5 +1,8 @@
 """The keys of every stage that trains: how a network is built and how it is trained."""
 
+from pydantic import AfterValidator
+
+from kdq.models import registry
 from kdq.recipe.vocabulary import (
     Annotated,
     Base,
@@ -16,9 +19,11 @@ from kdq.recipe.vocabulary import (
 class Network(Base):
     """Which network is trained; the data set gives its classes and channels."""
 
-    architecture: Annotated[Literal["resnet18", "resnet34", "resnet50"], Field(description="the residual network")] = (
-        "resnet18"
-    )
+    architecture: Annotated[
+        str,
+        AfterValidator(registry.trainable),
+        Field(description="the network: " + ", ".join(f"`{name}`" for name in (*registry.NAMES, *registry.SPELLINGS))),
+    ] = "resnet18"
     stem: Annotated[
         Literal["cifar", "imagenet"],
         Field(description="first layers: `cifar` is 3x3, stride 1, no pooling; `imagenet` 7x7, stride 2, max pooling"),

@@ -1,14 +1,12 @@
 """What every stage that trains does, and the plainest one: a root, trained from labels."""
 
-from dataclasses import dataclass, field
-
 import torch
 
 from kdq.data.batches import TrainingBatches
 from kdq.data.prepared import Prepared, Split
 from kdq.models import file as model_file
-from kdq.models import resnet
-from kdq.models.codes import QuantizedWeight
+from kdq.models import registry
+from kdq.models.model import Model
 from kdq.train import history
 from kdq.train.device import prepare
 from kdq.train.loop import fit
@@ -16,20 +14,7 @@ from kdq.train.settings import Network, Training
 from kdq.train.task import Classification, Task
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A network, the arguments that build it, and a dict an epoch of how its training went, if it was trained here.
-
-    ``codes`` are those of its quantized layers by layer name, none for a float network.
-    """
-
-    network: torch.nn.Module
-    architecture: dict
-    history: list[dict]
-    codes: dict[str, QuantizedWeight] = field(default_factory=dict)
-
-
-def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, checkpoint, identity: str, log) -> Trained:
+def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, checkpoint, identity: str, log) -> Model:
     """Train a network on labels. ``keys`` are the resolved keys of a root stage."""
 
     def task(network, device) -> Task:
@@ -38,7 +23,7 @@ def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, check
     return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
 
 
-def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, **places) -> Trained:
+def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, **places) -> Model:
     """Train a fresh network on the training part of ``prepared``.
 
     ``keys`` are the resolved keys of a stage, those of ``Network`` and ``Training`` among them; ``make_task`` gives the
@@ -54,10 +39,10 @@ def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int,
         "std": prepared.std,
     }
     torch.manual_seed(seed)  # the same first weights for every method of a seed: what differs is the method
-    network = resnet.build(**architecture).to(device, memory_format=torch.channels_last)
+    network = registry.build(**architecture).to(device, memory_format=torch.channels_last)
     task = make_task(network, device)
     epochs = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
-    return Trained(task.network, architecture, epochs)
+    return Model(task.network, architecture, history=epochs)
 
 
 def train_task(
@@ -85,7 +70,7 @@ def train_task(
     return fit(task, batches, validation, settings, seed=seed, log=log, **places)
 
 
-def save(model_path, history_path, trained: Trained, **header) -> None:
+def save(model_path, history_path, model: Model, **header) -> None:
     """Write the history, then the model, which holds the history's digest: where there is a model, there is both."""
-    written = history.write(history_path, trained.history)
-    model_file.save(model_path, trained.network, trained.architecture, trained.codes, history=written, **header)
+    digest = history.write(history_path, model.history)
+    model_file.save(model_path, model.network, model.architecture, model.codes, history=digest, **header)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.models import resnet
+from kdq.models import registry, resnet
 from kdq.models.resnet import LAYERS, PREACTIVATIONS, TAPS
 
 NAMES = ("resnet18", "resnet34", "resnet50")
@@ -119,7 +119,7 @@ class TestForward:
 class TestErrors:
     def test_unknown_architecture(self, build):
         with pytest.raises(UserError, match="architecture 'resnet81' does not exist, expected one of .*did you mean"):
-            build("resnet81")
+            registry.build("resnet81")
 
     def test_unknown_stem(self, build):
         with pytest.raises(

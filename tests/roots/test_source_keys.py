@@ -114,15 +114,16 @@ def test_a_teacher_that_was_not_trained_here_has_no_curve(study):
 
 
 def test_its_history_is_an_empty_table_with_the_columns_of_a_trained_one(few, training_keys, build, tmp_path):
+    from kdq.models.model import Model
     from kdq.train.history import COLUMNS
-    from kdq.train.stage import Trained, save, train_root
+    from kdq.train.stage import save, train_root
 
     places = {"checkpoint": tmp_path / "checkpoint", "identity": "", "log": print}
     keys = {**training_keys(epochs=1), "label_smoothing": 0.0}
     assert set(keys) >= set(Training.model_fields)
     history = train_root(few, keys, seed=0, threads=1, **places).history
     assert tuple(history[0]) == COLUMNS
-    save(tmp_path / "model", tmp_path / "history.csv", Trained(build(), {}, []))
+    save(tmp_path / "model", tmp_path / "history.csv", Model(build(), {}))
     assert (tmp_path / "history.csv").read_text().splitlines() == [",".join(COLUMNS)]
 
 

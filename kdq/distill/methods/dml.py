@@ -12,7 +12,7 @@ from kdq.distill.keys import Logits, Start
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
 from kdq.errors import UserError
-from kdq.models.file import build
+from kdq.models import registry
 from kdq.models.network import Network
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive
 from kdq.roots.sources.keys import Fetched
@@ -59,7 +59,7 @@ class DML(Method):
             )
         # drawn after the student's weights from the same stream, so never equal to them; without random layers before
         # the classifier, which belong to the weights that they were made for
-        return build({**parent.architecture, "head": None})
+        return registry.build(**{**parent.architecture, "head": None})
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys

@@ -1,6 +1,7 @@
-"""A teacher from a checkpoint: the state dict of a ResNet, loaded strictly into ours.
+"""A teacher from a checkpoint: the state dict of one of our architectures, loaded strictly.
 
-Its parameters have torchvision's names, as timm's have. Nothing but the tensors is taken from the repository.
+ResNets and MobileNetV2 have torchvision's parameter names (timm's ResNets too). Nothing but tensors is taken from the
+repository.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from kdq.data import download
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.models import resnet
+from kdq.models import registry
 from kdq.roots.sources.fetch import fetch
 from kdq.train.settings import Network
 from kdq.workflow.signals import stopped_later
@@ -33,7 +34,7 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
         "channels": channels,
         **statistics(keys, channels),
     }
-    network = resnet.build(**architecture)
+    network = registry.build(**architecture)
     path = fetch(keys)[0]
     state = read(path)
     compare(path, state, network.state_dict(), prepared.classes, keys)
@@ -74,16 +75,20 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def compare(path: Path, found: dict, expected: dict, classes: list[str], keys: dict) -> None:
-    """Raise UserError for the first tensor that is missing, too many or of another shape."""
+    """Raise UserError for the first tensor that is missing, unexpected or of another shape.
+
+    The last weight in ``expected`` is the classifier's, if ``classes`` are given.
+    """
+    *_, last = (name for name in expected if name.endswith(".weight"))
     described = f"{keys['architecture']}, stem={keys['stem']}, width={keys['width']:g}"
-    if "fc.weight" in found and len(found["fc.weight"]) != len(classes):
-        raise UserError(f"{path}: a network of {len(found['fc.weight'])} classes, the data set has {len(classes)}")
-    for names, says in (
+    if classes and last in found and len(found[last]) != len(classes):
+        raise UserError(f"{path}: a network of {len(found[last])} classes, the data set has {len(classes)}")
+    for names, fault in (
         ([name for name in expected if name not in found], "missing"),
         ([name for name in found if name not in expected], "unexpected"),
     ):
         if names:
-            raise UserError(f"{path}: the tensor {names[0]} is {says} ({len(names)} in all are), of {described}")
+            raise UserError(f"{path}: the tensor {names[0]} is {fault} ({len(names)} in all are), of {described}")
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape:
             shapes = f"{tuple(found[name].shape)}, expected {tuple(tensor.shape)}"

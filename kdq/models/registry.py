@@ -1,0 +1,107 @@
+"""The networks there are: one entry per family, one module per entry, imported when a network is built.
+
+The module gives ``build(architecture, **arguments)``, a network of :mod:`kdq.models.network`'s interface, and
+``outline(architecture, **arguments)``, the shapes of the weights that determine its size. Planning reads the names
+from here without importing torch.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+from kdq.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of networks.
+
+    ``names`` are its architectures; with ``parse``, those named in the documentation among further ones: ``parse``
+    returns ``(depth, factor)`` of a valid name, else None. ``spelling`` documents such names. ``module`` imports the
+    module. A family that is ``imported`` can't be trained from scratch, so no key names it.
+    """
+
+    names: tuple[str, ...]
+    module: Callable[[], ModuleType]
+    parse: Callable[[str], tuple[int, int] | None] = lambda name: None
+    spelling: str = ""
+    imported: bool = False
+
+    def has(self, name: str) -> bool:
+        return name in self.names or self.parse(name) is not None
+
+
+def _resnet():
+    from kdq.models import resnet
+
+    return resnet
+
+
+def _wideresnet():
+    from kdq.models import wideresnet
+
+    return wideresnet
+
+
+def _mobilenetv2():
+    from kdq.models import mobilenetv2
+
+    return mobilenetv2
+
+
+def _huggingface():
+    from kdq.models import huggingface
+
+    return huggingface
+
+
+def wide_shape(name: str) -> tuple[int, int] | None:
+    """Return depth and widen factor of ``wrn<depth>-<factor>``, None for another name or a depth other than 6n + 4.
+
+    >>> wide_shape("wrn28-10"), wide_shape("wrn27-10")
+    ((28, 10), None)
+    """
+    match = re.fullmatch(r"wrn([1-9]\d{1,2})-([1-9]\d?)", name)
+    depth, factor = map(int, match.groups()) if match else (0, 0)
+    return (depth, factor) if depth % 6 == 4 else None
+
+
+FAMILIES = (
+    Family(("resnet18", "resnet34", "resnet50"), _resnet),
+    Family(("wrn16-2", "wrn28-10", "wrn40-1", "wrn40-2"), _wideresnet, wide_shape, "wrn<6n+4>-<factor>"),
+    Family(("mobilenetv2",), _mobilenetv2),
+    Family(("transformers",), _huggingface, imported=True),
+)
+NAMES = tuple(name for family in FAMILIES if not family.imported for name in family.names)
+SPELLINGS = tuple(family.spelling for family in FAMILIES if family.spelling)
+
+
+def family_of(architecture: str) -> Family:
+    """Return the family of an architecture; raise UserError if there is none."""
+    for family in FAMILIES:
+        if family.has(architecture):
+            return family
+    raise UserError(f"architecture {architecture!r} does not exist, expected {expected(architecture)}")
+
+
+def expected(name: str) -> str:
+    """Return the names that exist, for a message about ``name``, with the nearest one."""
+    return f"one of {', '.join((*NAMES, *SPELLINGS))}{nearest(name, NAMES)}"
+
+
+def trainable(architecture: str) -> str:
+    """Return the name unchanged; raise ValueError unless it names a network that can be trained from scratch."""
+    if not any(family.has(architecture) and not family.imported for family in FAMILIES):
+        raise ValueError(expected(architecture))
+    return architecture
+
+
+def build(architecture: str, **arguments):
+    """Return a freshly initialised network; raise UserError for an architecture or stem that does not exist."""
+    return family_of(architecture).module().build(architecture, **arguments)
+
+
+def outline(architecture: str, **arguments) -> dict[str, tuple]:
+    """Return the shapes of the weights that determine how large :func:`build` makes a network, without building it."""
+    return family_of(architecture).module().outline(architecture, **arguments)
