@@ -13,9 +13,9 @@ def start_from_imagenet(student: nn.Module, keys: dict, log) -> None:
     """Load the file that ``keys`` (of ``kdq.roots.sources.keys.Fetched``) name into ``student``.
 
     The classifier keeps its new weights, and with the stem of CIFAR so does a ResNet's first convolution, which is 3x3
-    there and 7x7 in the file. Raise UserError if any other tensor is missing, unexpected or of another shape, except for the
-    BatchNorms' counters of batches, which the oldest files lack and nothing here reads. The student's images are
-    normalised by its data set's statistics, not by ImageNet's.
+    there and 7x7 in the file. Raise UserError if any other tensor is missing, unexpected or of another shape, except
+    for the BatchNorms' counters of batches, which the oldest files lack and nothing here reads. The student's images
+    are normalised by its data set's statistics, not by ImageNet's.
     """
     architecture = student.architecture
     resized = [f"{student.classifier_name}.weight", f"{student.classifier_name}.bias"]

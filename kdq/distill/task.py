@@ -1,4 +1,4 @@
-"""The task of a student and its teacher: what the training loop trains in a stage of distillation."""
+"""The task of a student and its teacher, which the training loop trains in a stage of distillation."""
 
 import torch
 from torch import Tensor, nn

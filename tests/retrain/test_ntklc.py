@@ -12,6 +12,7 @@ from kdq.data.batches import Batch, to_float
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
+from kdq.models import registry
 from kdq.models.model import Model
 from kdq.models.packing import packed_size_bytes
 from kdq.quantize.methods import rtn
@@ -138,6 +139,19 @@ class TestTask:
     def test_another_network_is_refused(self, few):
         with pytest.raises(UserError, match="ntklc: found a parent that is no network of this package .Linear"):
             make(few, Model(nn.Linear(2, 2), {}))
+
+
+@pytest.mark.parametrize("architecture", ["wrn10-1", "mobilenetv2"])
+def test_of_other_networks_too(few, tmp_path, architecture):
+    arguments = {"classes": 10, "channels": 1, "stem": "cifar", "width": 0.25, "mean": [0.3], "std": [0.4]}
+    network = registry.build(architecture, **arguments).eval()
+    parent = Model(network, network.architecture)
+    method, task = make(few, parent)
+    trained = method.model(task, parent)
+    assert sorted(trained.codes) == [f"{network.classifier_name}.layers.{index}" for index in range(3)]
+    save(tmp_path / "model", tmp_path / "history", trained, recipe="hard/ntklc", **HEADER)
+    images = to_float(few.test.images)
+    torch.testing.assert_close(models.load(tmp_path / "model")(images), task.network(images))
 
 
 class TestFile:

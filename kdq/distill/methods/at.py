@@ -72,7 +72,7 @@ def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class AttentionTransfer(Method):
-    """Compare the maps after the stages of both networks; of a deeper network only the last stages have a partner."""
+    """Compare the maps after the last stages of both networks, as many as both have."""
 
     def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
         return deepest_stages(student, teacher)

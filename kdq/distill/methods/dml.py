@@ -54,9 +54,7 @@ class DML(Method):
         if self.keys.start == "parent":
             return super().peer(parent)
         if not isinstance(parent, Network):
-            raise UserError(
-                "dml: start: found fresh, but the parent is no network of this package, expected parent"
-            )
+            raise UserError("dml: start: found fresh, but the parent is no network of this package, expected parent")
         # drawn after the student's weights from the same stream, so never equal to them; without random layers before
         # the classifier, which belong to the weights that they were made for
         return registry.build(**{**parent.architecture, "head": None})

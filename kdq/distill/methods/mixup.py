@@ -25,7 +25,7 @@ class Parameters(Logits):
         Literal["none", "mixed"],
         Field(description="`none`: the teacher alone, as in function matching; `mixed`: the mixed labels too"),
     ] = "none"
-    label_weight: Annotated[NonNegative, Field(description="weight of the mixed labels, where they are used")] = 0.1
+    label_weight: Annotated[NonNegative, Field(description="weight of the mixed labels, if they are used")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 1.0
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 1.0
 

@@ -84,8 +84,7 @@ class ReviewKD(Method):
     """One fusion per stage, trained together with the student; the embedding is the top stage, a map of 1 x 1.
 
     As in the published code the student's maps are those after a stage's last activation, and the teacher's maps,
-    which they match, those before it. If the networks have different numbers of stages, the first ones of the deeper
-    network have no partner.
+    which they match, those before it. Compared are the last stages, as many as both networks have.
     """
 
     def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:

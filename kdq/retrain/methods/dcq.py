@@ -28,7 +28,7 @@ class Parameters(Quantized):
     sections: Annotated[PositiveInt, Field(description="parts that are trained separately, of equally many blocks")] = 4
     inputs: Annotated[
         Literal["teacher", "student"],
-        Field(description="what a section is given: the float network's features, or those of the sections before it"),
+        Field(description="inputs of a section: the float network's features, or those of the sections before it"),
     ] = "teacher"
     joint: Annotated[
         Fraction, Field(description="share of the epochs, the last, in which all sections are trained as one network")
@@ -59,9 +59,7 @@ def check_alike(parent: Model, teacher: Model) -> None:
     for role, model in (("parent", parent), ("teacher", teacher)):
         if not isinstance(model.network, Network):
             name = model.architecture["architecture"]
-            raise UserError(
-                f"dcq: the {role} is a network of {name} without sections; expected one of this package"
-            )
+            raise UserError(f"dcq: the {role} is a network of {name} without sections; expected one of this package")
     for key, expected in parent.architecture.items():
         if teacher.architecture.get(key) != expected:
             raise UserError(
