@@ -19,18 +19,10 @@ with running(snakemake.log[0]) as log:
     device = device_name(prepare(threads))
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
-    trained = retrain(
-        read(inputs["data"]),
-        inputs["parent"],
-        inputs["teacher"],
-        job["module"],
-        job["keys"],
-        seed=int(wildcards.seed),
-        threads=threads,
-        checkpoint=checkpoint,
-        identity=provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by),
-        log=log,
-    )
+    identity = provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by)
+    settings = {"seed": int(wildcards.seed), "threads": threads, "checkpoint": checkpoint, "identity": identity}
+    models = inputs["parent"], inputs["teacher"]
+    trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
     outputs = snakemake.output.model, snakemake.output.history
     save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

@@ -13,16 +13,15 @@ from kdq.provenance.files import read_tensors
 from kdq.provenance.formats import VIEWS as FORMAT
 
 
-def read(path, prepared: Prepared, *, crop: int, flip: bool, precision: str, data: str, teacher: str) -> Tensor:
+def read(path, prepared: Prepared, *, crop: int, flip: bool, **made_for: str) -> Tensor:
     """Return the logits (views, M, classes) in the file ``path``, mapped and not loaded.
 
-    ``data`` and ``teacher`` are the SHA-256 of the files that they must have been computed from, ``precision`` is the
-    dtype that the teacher must have computed in. Raise UserError, which names the file, if it is missing, truncated,
-    foreign, or made from or for something else.
+    ``made_for`` is what the header must hold: ``data`` and ``teacher``, the SHA-256 of the files that the logits were
+    computed from, and ``precision``, the dtype that the teacher computed in. Raise UserError, which names the file, if
+    it is missing, truncated, foreign, or made from or for something else.
     """
     header, tensors = read_tensors(path, FORMAT)
-    expected = {"data": data, "teacher": teacher, "crop": crop, "flip": flip, "precision": precision}
-    for key, value in expected.items():
+    for key, value in {"crop": crop, "flip": flip, **made_for}.items():
         if header.get(key) != value:
             raise UserError(f"{path}: {key} is {header.get(key)!r}, expected {value!r}; remove the file and run again")
     shape = (view_count(crop, flip), len(prepared.train.labels), len(prepared.classes))

@@ -126,18 +126,9 @@ class Students:
 
     def _train(self, job: dict, log, teacher: Teacher | None) -> Model:
         """Train the student of ``job``; whatever ends it, its checkpoint is that of its last epoch."""
-        return distill(
-            self.prepared,
-            self.parent,
-            job["module"],
-            job["keys"],
-            seed=self.seed,
-            threads=self.threads,
-            teacher=teacher,
-            checkpoint=self._checkpoint(job),
-            identity=self._identity(job),
-            log=log,
-        )
+        places = {"checkpoint": self._checkpoint(job), "identity": self._identity(job), "log": log}
+        settings = {"seed": self.seed, "threads": self.threads, "teacher": teacher}
+        return distill(self.prepared, self.parent, job["module"], job["keys"], **settings, **places)
 
     def _checkpoint(self, job: dict) -> Path:
         return self.folder / job["stage"] / "checkpoint.pt"
@@ -154,13 +145,9 @@ class Students:
         if "views" not in self.inputs:
             return None
         keys, made_from = job["keys"], self.made_by["inputs"]
-        logits = cached_logits.read(
-            self.inputs["views"],
-            self.prepared,
-            crop=keys["crop"],
-            flip=keys["flip"],
-            precision=str(compute_dtype(keys["precision"], self.device)),
-            data=made_from["data"],
-            teacher=made_from["parent"],
+        precision = str(compute_dtype(keys["precision"], self.device))
+        made_for = {"crop": keys["crop"], "flip": keys["flip"], "precision": precision}
+        made_for |= {"data": made_from["data"], "teacher": made_from["parent"]}
+        return CachedTeacher(
+            self.parent, self.device, cached_logits.read(self.inputs["views"], self.prepared, **made_for)
         )
-        return CachedTeacher(self.parent, self.device, logits)

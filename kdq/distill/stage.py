@@ -17,21 +17,13 @@ from kdq.train.stage import train
 
 
 def distill(
-    prepared: Prepared,
-    parent: nn.Module,
-    module: str,
-    keys: dict,
-    *,
-    seed: int,
-    threads: int,
-    teacher: Teacher | None = None,
-    log,
-    **places,
+    prepared: Prepared, parent: nn.Module, module: str, keys: dict, *, teacher: Teacher | None = None, log, **settings
 ) -> Model:
     """Train a fresh student from the model ``parent`` by the method in the module ``module``.
 
     ``keys`` are the resolved keys of the stage. The teacher's outputs come from a forward pass of ``parent``, or from
-    ``teacher`` if it is given. ``log`` and ``places`` (``checkpoint``, ``identity``) as in :func:`kdq.train.loop.fit`.
+    ``teacher`` if it is given. ``settings`` (``seed``, ``threads``, ``checkpoint``, ``identity``) and ``log`` are those
+    of :func:`kdq.train.stage.train`.
     """
     make_method = declared_class(module, Method)
     options, parameters = (
@@ -47,6 +39,6 @@ def distill(
             source = Peer(method.peer(parent)).to(device, memory_format=torch.channels_last)
         else:
             source = teacher or Teacher(parent, device)
-        return Distillation(student, source, method, example, prepared.train.labels, seed)
+        return Distillation(student, source, method, example, prepared.train.labels, settings["seed"])
 
-    return train(prepared, keys, make_task, seed=seed, threads=threads, log=log, **places)
+    return train(prepared, keys, make_task, log=log, **settings)

@@ -11,15 +11,7 @@ from kdq.train.device import autocast
 
 
 def logits_of_views(
-    parent: nn.Module,
-    prepared: Prepared,
-    *,
-    crop: int,
-    flip: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-    log,
-    batch_size: int = 500,
+    parent: nn.Module, prepared: Prepared, *, crop: int, flip: bool, dtype: torch.dtype, device, log, batch_size=500
 ) -> Tensor:
     """Return the logits (views, M, classes) of ``parent`` for the training part: float16, on the CPU.
 
