@@ -1,11 +1,11 @@
-"""Images a second of an epoch on labels, of kd with its teacher beside it, and of kd with the teacher's logits cached.
+"""Measure images per second of an epoch on labels, of kd with its teacher, and of kd with the teacher's logits cached.
 
     python -m benchmarks.distillation [--teacher-width 0.25] [--width 0.25] [--steps 10] [--rounds 5] [--threads 2]
                                       [--clock wall]
 
-And of two students that share one forward of the teacher, against a job each. All run in turns in one process, so that
-a busy machine disturbs all alike; ratios are of the medians. At width 1 the cost model says 1.78 for kd: a step of the
-student is three of its forwards, and the teacher's forward is 1.298 G multiplications beside the student's 0.555 G.
+Also of two students that share the teacher's forward pass, against a job each. All run in turns in one process, so that
+a busy machine disturbs all equally; ratios are of the medians. At width 1 the cost model predicts 1.78 for kd: a step
+of the student costs three of its forward passes, and a pass takes 0.555 G multiplications, the teacher's 1.298 G.
 """
 
 import argparse
@@ -20,11 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdq.data.batches import TrainingBatches, to_float, view_count
 from kdq.data.prepared import Split
-from kdq.distill.cached_logits import CachedLogits
-from kdq.distill.method import Distillation
 from kdq.distill.methods import dkd, kd
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import CachedTeacher, SharedTeacher, Teacher
 from kdq.models import resnet
-from kdq.models.fold import fold_batchnorm
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.train.device import compute_dtype, prepare
 from kdq.train.loop import Run
@@ -34,21 +33,8 @@ from kdq.train.task import Classification, Step, Task
 CROP = 4
 
 
-class Once(nn.Module):
-    """A teacher that computes a batch once, however many students ask."""
-
-    def __init__(self, teacher: nn.Module):
-        super().__init__()
-        self.teacher, self.images, self.logits = teacher, None, None
-
-    def forward(self, images):
-        if images is not self.images:
-            self.images, self.logits = images, self.teacher(images)
-        return self.logits
-
-
 class Together(Task):
-    """Two students in one job."""
+    """Several students in one step."""
 
     def __init__(self, tasks):
         super().__init__(tasks[0].network)
@@ -80,7 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for one thread, others at work")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: one thread, busy machine")
     arguments = parser.parse_args()
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     device = prepare(arguments.threads)
@@ -90,27 +76,28 @@ def main() -> None:
     augmented = {"batch_size": arguments.batch_size, "crop": CROP, "flip": True, "cutout": 0, "fill": [0.5] * 3}
     batches = TrainingBatches(images, labels, **augmented)
     settings = Training(epochs=1, batch_size=arguments.batch_size, learning_rate=1e-3)
-    teacher = fold_batchnorm(network("resnet50", arguments.teacher_width, device))
+    parent = network("resnet50", arguments.teacher_width, device)
+    teacher = Teacher(parent, device)
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         write_tensors(file.name, {"logits": torch.randn(view_count(CROP, True), count, 10).half()}, {"format": "f"})
-        cached = CachedLogits(read_tensors(file.name, "f")[1]["logits"].to(device))
+        cached = CachedTeacher(parent, device, read_tensors(file.name, "f")[1]["logits"])
 
     def student():
         return network("resnet18", arguments.width, device)
 
-    def distillation(method, teacher=teacher, cached=None):
-        return Distillation(student(), teacher, method, to_float(images[:2]), labels, 0, cached)
+    def distillation(method, teacher=teacher):
+        return Distillation(student(), teacher, method, to_float(images[:2]), labels, 0)
 
     def both():
-        shared = Once(teacher)
+        shared = SharedTeacher(parent, device, (), lambda: None)
         return Together([distillation(kd.KD(kd.Parameters()), shared), distillation(dkd.DKD(dkd.Parameters()), shared)])
 
     tasks = {
         "hard": lambda: Classification(student()),
         "kd": lambda: distillation(kd.KD(kd.Parameters())),
-        "kd, cached": lambda: distillation(kd.KD(kd.Parameters()), cached=cached),
+        "kd, cached": lambda: distillation(kd.KD(kd.Parameters()), cached),
         "dkd": lambda: distillation(dkd.DKD(dkd.Parameters())),
-        "dkd, cached": lambda: distillation(dkd.DKD(dkd.Parameters()), cached=cached),
+        "dkd, cached": lambda: distillation(dkd.DKD(dkd.Parameters()), cached),
         "kd and dkd": both,
     }
     seconds = {name: [] for name in tasks}
@@ -119,10 +106,10 @@ def main() -> None:
             run = Run(make(), batches, Split(images[:1], labels[:1]), settings, seed=0)
             started = clock()
             run.train_epoch(1)
-            if turn:  # the first is to warm up
+            if turn:  # the first round warms up
                 seconds[name].append(clock() - started)
     median = {name: statistics.median(times) for name, times in seconds.items()}
-    model = 1 + flops(teacher, images[:8]) / (3 * flops(student(), images[:8]))
+    model = 1 + flops(teacher.network, images[:8]) / (3 * flops(student(), images[:8]))
     dtype = compute_dtype("auto", device)
     print(
         f"resnet50 x {arguments.teacher_width} to resnet18 x {arguments.width}, batch {arguments.batch_size}, {dtype}"

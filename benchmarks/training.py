@@ -1,8 +1,8 @@
-"""Images a second of the training loop, augmentation and bookkeeping included, against the bare step on a fixed batch.
+"""Measure images per second of the training loop, with augmentation and bookkeeping, against a bare step.
 
     python -m benchmarks.training [--architecture resnet18] [--width 0.25] [--steps 40] [--threads 2]
 
-Both run in turns in one process, so that a busy machine disturbs both alike; the ratio is of the medians.
+Both run in turns in one process, so that a busy machine disturbs both equally; the ratio is of the medians.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def network(arguments):
 
 
 def bare_seconds(arguments, images, labels, dtype, device) -> float:
-    """Seconds of forward, backward and update, the same batch again and again."""
+    """Return the seconds that forward, backward and update take, always with the same batch."""
     model = network(arguments).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
     batch, target = to_float(images[: arguments.batch_size]), labels[: arguments.batch_size]
@@ -50,7 +50,7 @@ def bare_seconds(arguments, images, labels, dtype, device) -> float:
 
 
 def loop_seconds(arguments, images, labels, device) -> float:
-    """Seconds that the project's own epoch says it took for as many steps."""
+    """Return the seconds that as many steps of the project's training loop take, from its own measurement."""
     settings = Training(epochs=1, batch_size=arguments.batch_size, learning_rate=1e-3)
     batches = TrainingBatches(
         images, labels, batch_size=arguments.batch_size, crop=4, flip=True, cutout=0, fill=[0.5] * 3

@@ -1,34 +1,28 @@
 """Train the parent model further on its quantized weights."""
 
+import importlib
 from pathlib import Path
 
 from kdq.workflow.job import cell, check_code, running
 
 with running(snakemake.log[0]) as log:
+    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
+    importlib.import_module(job["module"])  # before the check: the code that runs is then the code that was checked
     from kdq.data.prepared import read
     from kdq.provenance import describe as provenance
     from kdq.retrain.stage import retrain
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import save
 
-    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
     check_code(job["code"], "scripts/retrain.py", job["file"])
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent", "teacher")}
     device = device_name(prepare(threads))
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
-    trained = retrain(
-        read(inputs["data"]),
-        inputs["parent"],
-        inputs["teacher"],
-        job["module"],
-        job["keys"],
-        seed=int(wildcards.seed),
-        threads=threads,
-        checkpoint=checkpoint,
-        identity=provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by),
-        log=log,
-    )
+    identity = provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by)
+    settings = {"seed": int(wildcards.seed), "threads": threads, "checkpoint": checkpoint, "identity": identity}
+    models = inputs["parent"], inputs["teacher"]
+    trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
     outputs = snakemake.output.model, snakemake.output.history
     save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

@@ -1,4 +1,4 @@
-"""Compute a teacher's logits of all crops and flips of the training images, for all of its students."""
+"""Compute a teacher's logits for all crops and flips of the training images, for all of its students."""
 
 from kdq.workflow.job import check_code, running
 
@@ -18,14 +18,7 @@ with running(snakemake.log[0]) as log:
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device_name(device))
     crop, flip = int(snakemake.wildcards.crop), snakemake.wildcards.flip == "true"
     dtype = compute_dtype(snakemake.wildcards.precision, device)
-    logits = logits_of_views(
-        models.load(snakemake.input.teacher),
-        read(snakemake.input.data),
-        crop=crop,
-        flip=flip,
-        dtype=dtype,
-        device=device,
-        log=log,
-    )
+    parent, prepared = models.load(snakemake.input.teacher), read(snakemake.input.data)
+    logits = logits_of_views(parent, prepared, crop=crop, flip=flip, dtype=dtype, device=device, log=log)
     made_for = {"crop": crop, "flip": flip, "precision": str(dtype), **made_by["inputs"]}
     write_tensors(snakemake.output.views, {"logits": logits}, {"format": FORMAT, **made_for, "provenance": made_by})

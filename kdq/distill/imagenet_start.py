@@ -1,31 +1,32 @@
-"""A student that begins with the weights of a network for ImageNet: all of them but those that can't be the same."""
+"""Initial weights of a student from a network for ImageNet: all tensors except those whose shapes must differ."""
 
 from torch import nn
 
 from kdq.roots.sources.fetch import fetch
 from kdq.roots.sources.hub import compare, read
 
-CLASSIFIER = ("fc.weight", "fc.bias")
-FIRST_CONVOLUTION = ("conv1.weight",)
+FIRST_CONVOLUTION = "conv1.weight"
 COUNTER = ".num_batches_tracked"
 
 
 def start_from_imagenet(student: nn.Module, keys: dict, log) -> None:
-    """Load the file that ``keys`` (of ``kdq.roots.sources.keys.Fetched``) name into ``student``, a ResNet of ours.
+    """Load the file that ``keys`` (of ``kdq.roots.sources.keys.Fetched``) name into ``student``.
 
-    The classifier keeps its new weights, and with the stem of CIFAR the first convolution, which is 3x3 there and 7x7
-    in the file; any other tensor that is missing, too many or of another shape raises UserError. Not counted among them
-    is how many batches a BatchNorm has seen, which the oldest files do not say and nothing here depends on. The
-    student's images are normalised as its data set says, not as ImageNet's were.
+    The classifier keeps its new weights, and with the stem of CIFAR so does a ResNet's first convolution, which is 3x3
+    there and 7x7 in the file. Raise UserError if any other tensor is missing, unexpected or of another shape, except
+    for the BatchNorms' counters of batches, which the oldest files lack and nothing here reads. The student's images
+    are normalised by its data set's statistics, not by ImageNet's.
     """
     architecture = student.architecture
-    fresh = CLASSIFIER + (FIRST_CONVOLUTION if architecture["stem"] == "cifar" else ())
+    resized = [f"{student.classifier_name}.weight", f"{student.classifier_name}.bias"]
+    resized += [FIRST_CONVOLUTION] if architecture["stem"] == "cifar" else []
+    fresh = [name for name in resized if name in student.state_dict()]
     path = fetch({"source": "hub", **keys})[0]
-    found, expected = (
+    given, expected = (
         {name: value for name, value in state.items() if name not in fresh}
         for state in (read(path), student.state_dict())
     )
-    found = {name: value for name, value in expected.items() if name.endswith(COUNTER)} | found
-    compare(path, found, expected, [], architecture)
-    student.load_state_dict(found, strict=False)  # what it may lack is what ``fresh`` names, by the comparison
-    log(f"{path}: {len(found)} tensors; new are {', '.join(fresh)}")
+    given = {name: value for name, value in expected.items() if name.endswith(COUNTER)} | given
+    compare(path, given, expected, [], architecture)
+    student.load_state_dict(given, strict=False)  # missing are only ``fresh``, as compared above
+    log(f"{path}: {len(given)} tensors; new are {', '.join(fresh)}")

@@ -6,7 +6,7 @@ from kdq.train.settings import Network, Training
 
 
 class Distilling(Base):
-    """Keys of every stage of kind distill; a method that can't do with one says so in its ``refuses``."""
+    """Keys of every stage of kind distill; a method that can't support one lists it in its ``refuses``."""
 
     conflicts: ClassVar = {
         ("teacher_cache", "mixup"): "the cache holds the teacher's logits of crops and flips, not of mixed images",
@@ -39,7 +39,7 @@ class Logits(Base):
 
 
 class Start(Fetched):
-    """Keys of the methods whose student may begin with weights from ImageNet; see ``kdq.distill.imagenet_start``."""
+    """Keys of the methods whose student may start from weights for ImageNet; see ``kdq.distill.imagenet_start``."""
 
     student: Annotated[
         Literal["fresh", "imagenet"],
@@ -60,7 +60,7 @@ class Start(Fetched):
     def required(cls, values: dict) -> dict[str, str]:
         if values.get("student", "fresh") == "fresh":
             return {}
-        # also of a local file, which is no input of the rule
+        # required for a local file too, since it is no input of the rule
         return super().required(values) | {"sha256": "the SHA-256 of the file of weights, 64 hexadecimal digits"}
 
 

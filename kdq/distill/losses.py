@@ -1,6 +1,6 @@
-"""The losses of all methods in one place, for whoever calls them from elsewhere.
+"""The losses of all methods, for use as a library.
 
-Each stands in its method's own file, and no method imports this one: an edit of one method touches no other.
+Each is defined in its method's file. No method imports this module, so that an edit of one method affects no other.
 """
 
 from kdq.distill.methods.at import attention_transfer

@@ -3,52 +3,42 @@
 import importlib
 
 import torch
+from torch import nn
 
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
-from kdq.distill.cached_logits import CachedLogits
 from kdq.distill.keys import Distilling
-from kdq.distill.method import Distillation, Method
-from kdq.models.fold import fold_batchnorm
+from kdq.distill.method import Method
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Peer, Teacher
 from kdq.models.model import Model
 from kdq.recipe.implementation import declared_class
 from kdq.train.stage import train
-from kdq.train.task import Task
 
 
 def distill(
-    prepared: Prepared,
-    teacher: torch.nn.Module,
-    module: str,
-    keys: dict,
-    *,
-    seed: int,
-    threads: int,
-    checkpoint,
-    identity: str,
-    log,
-    teacher_logits: torch.Tensor | None = None,
-    teacher_forward=None,
+    prepared: Prepared, parent: nn.Module, module: str, keys: dict, *, teacher: Teacher | None = None, log, **settings
 ) -> Model:
-    """Train a fresh student from ``teacher`` by the method in the module ``module`` (``kdq.distill.NAME``).
+    """Train a fresh student from the model ``parent`` by the method in the module ``module``.
 
-    ``teacher_logits`` (views, M, classes) are those of all views of the training part, where they are not computed.
+    ``keys`` are the resolved keys of the stage. The teacher's outputs come from a forward pass of ``parent``, or from
+    ``teacher`` if it is given. ``settings`` (``seed``, ``threads``, ``checkpoint``, ``identity``) and ``log`` are those
+    of :func:`kdq.train.stage.train`.
     """
     make_method = declared_class(module, Method)
-    parameters = importlib.import_module(module).Parameters
-    options, own = (
+    options, parameters = (
         kind(**{key: value for key, value in keys.items() if key in kind.model_fields})
-        for kind in (Distilling, parameters)
+        for kind in (Distilling, importlib.import_module(module).Parameters)
     )
 
-    def task(network, device) -> Task:
+    def make_task(student, device) -> Distillation:
+        method = make_method(parameters, options, keys["epochs"])
+        method.start(student, log)
         example = to_float(prepared.train.images[:2].to(device))
-        method = make_method(own, options, keys["epochs"])
-        method.start(network, log)
-        # folded it is a fifth faster, and the teacher is nearly half of a step's cost
-        other = method.peer(teacher) if method.teacher_learns else fold_batchnorm(teacher)
-        other = other.to(device, memory_format=torch.channels_last)
-        cached = None if teacher_logits is None else CachedLogits(teacher_logits.to(device))
-        return Distillation(network, other, method, example, prepared.train.labels, seed, cached, teacher_forward)
+        if method.teacher_learns:
+            source = Peer(method.peer(parent)).to(device, memory_format=torch.channels_last)
+        else:
+            source = teacher or Teacher(parent, device)
+        return Distillation(student, source, method, example, prepared.train.labels, settings["seed"])
 
-    return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
+    return train(prepared, keys, make_task, log=log, **settings)

@@ -1,24 +1,24 @@
-"""Keys that stages of retraining share: how the training goes on, and from whom it learns."""
+"""Keys that stages of retraining share: how training continues, and from which teacher."""
 
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, NonNegative, Positive, PositiveInt
 from kdq.train.settings import Training
 
 
 class Continued(Training):
-    """Training that goes on from a model: the keys of any training, shorter and at a lower learning rate by default."""
+    """Keys of training that continues from a model: by default shorter and at a lower learning rate."""
 
     epochs: Annotated[PositiveInt, Field(description="passes over the training part")] = 10
     learning_rate: Annotated[Positive, Field(description="highest learning rate of the schedule")] = 0.01
 
 
-# what the role `student` says of these is meant for networks that begin with random weights
+# a config's role `student` sets these for networks that start from random weights
 OWN_DEFAULTS = ("epochs", "learning_rate")
 
 
 class Taught(Base):
-    """Keys of every stage of kind retrain; its network is the parent's, so that it has none of a network's keys."""
+    """Keys of every stage of kind retrain; the network is the parent's, so there are no keys of a network."""
 
-    float_parent: ClassVar[bool] = False  # a stage that also takes a parent without quantized layers says so
+    float_parent: ClassVar[bool] = False  # true for a stage that accepts a float parent
 
     teacher: Annotated[
         Literal["float", "root"],
@@ -30,7 +30,7 @@ class Taught(Base):
 
 
 class Quantized(Base):
-    """Keys of the methods that train quantized weights by straight-through gradients, on labels and with a teacher."""
+    """Keys of the methods that train quantized weights by straight-through gradients, on labels and a teacher."""
 
     conflicts: ClassVar = {("start", "teacher"): "the weights to start from are those of the float ancestor"}
 
@@ -38,7 +38,7 @@ class Quantized(Base):
         Literal["codes", "float"],
         Field(
             description="float weights behind the codes to start from: `codes`, the decoded ones, or `float`, those of "
-            "the float ancestor, each moved to where it is rounded to its code; either way the first codes are the "
+            "the float ancestor, each moved to where it rounds to its code; either way the first codes are the "
             "parent's"
         ),
     ] = "codes"

@@ -1,8 +1,7 @@
 """Learned step size quantization (LSQ): weights on a grid of codes, trained together with the grid's steps.
 
 Source: Esser et al., Learned Step Size Quantization, ICLR 2020, arXiv:1902.08153. Each quantized layer keeps float
-weights; the network computes with them rounded to the grid, and gradients pass through the rounding as if it were not
-there.
+weights; the network computes with them rounded to the grid, and gradients pass straight through the rounding.
 """
 
 import torch
@@ -10,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from kdq.models.codes import QuantizedWeight
-from kdq.retrain.method import Model
+from kdq.models.model import Model
 
-KEPT_FACTS = ("bits", "levels")  # the others of a layer's facts speak of the codes that it had before
-INSIDE = 0.49  # of a step: how far from its code a float weight may start
+KEPT_FACTS = ("bits", "levels")  # a layer's other facts describe the codes before retraining
+INSIDE = 0.49  # of a step: the largest distance of a float weight from its code at the start
 
 
 class _Quantize(torch.autograd.Function):
@@ -35,22 +34,22 @@ class _Quantize(torch.autograd.Function):
 
 
 def rounded(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    """The codes of a float weight, as floats: round(clip(weight / step, low, high))."""
+    """Return the codes of a float weight, as floats: round(clip(weight / step, low, high))."""
     return (weight / step).clamp(low, high).round()
 
 
 def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    """code * step with code = round(clip(weight / step, low, high)), of ``weight``'s shape.
+    """Return code * step with code = round(clip(weight / step, low, high)), of ``weight``'s shape.
 
-    ``step`` broadcasts with ``weight``: one element, or one a row. Gradients: to the weight the
-    incoming one where weight / step is within low .. high, else 0; to the step the sum over its weights of the
-    incoming one times code - weight / step within, code outside, scaled by 1 / sqrt(weights of the step * high).
+    ``step`` broadcasts with ``weight``: one element, or one per row. With g the incoming gradient, that of a weight is
+    g if weight / step is within low .. high, else 0. That of a step is the sum over its weights of g (code - weight /
+    step) if within, g code if outside, scaled by 1 / sqrt(number of its weights * high).
     """
     return _Quantize.apply(weight, step, low, high)
 
 
 class LearnedStep(nn.Module):
-    """The quantizer of one layer's weight: a parametrization with the steps as parameters."""
+    """The quantizer of a layer's weight: a parametrization with the steps as parameters."""
 
     def __init__(self, codes: QuantizedWeight, device: torch.device):
         super().__init__()
@@ -63,18 +62,18 @@ class LearnedStep(nn.Module):
 
 
 def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
-    """The model's network, in place, with LSQ on every quantized layer: the same function, to the last bit.
+    """Put LSQ on every quantized layer of the model's network, in place, and return it: the same function, bit by bit.
 
-    The float weights are the decoded ones, or with ``floats`` those of the layers of its names where the shapes agree,
-    moved to within 0.49 steps of the code; beyond the first and the last code they stay as they are.
+    The float weights are the decoded ones. With ``floats`` they are those of its layers of the same name and shape,
+    moved to within 0.49 steps of the code, except beyond the first and the last code.
     """
     modules = dict(model.network.named_modules())
-    others = dict(floats.named_modules()) if floats is not None else {}
+    float_modules = dict(floats.named_modules()) if floats is not None else {}
     for name, codes in model.codes.items():
         module = modules[name]
         quantizer = LearnedStep(codes, module.weight.device)
         with torch.no_grad():
-            module.weight.copy_(_start(module.weight, quantizer, getattr(others.get(name), "weight", None)))
+            module.weight.copy_(_start(module.weight, quantizer, getattr(float_modules.get(name), "weight", None)))
         parametrize.register_parametrization(module, "weight", quantizer)
     return model.network
 
@@ -86,24 +85,24 @@ def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Te
         least = torch.where(codes > low, codes - INSIDE, -torch.inf)
         most = torch.where(codes < high, codes + INSIDE, torch.inf)
         return (weight / step).clamp(least, most) * step
-    # rounding errors must not put a weight beyond the last code, where it would get no gradient
+    # rounding errors must not put a weight beyond the last code, where its gradient would be 0
     beyond = (decoded / step).clamp(low, high) != decoded / step
     return torch.where(beyond, decoded.nextafter(torch.zeros_like(decoded)), decoded)
 
 
 def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> dict[str, QuantizedWeight]:
-    """Undo :func:`attach` in place: weights are the decoded ones again; returns the codes now.
+    """Undo :func:`attach` in place, so that weights are the decoded ones again; return the new codes.
 
-    Alphabet and bits are those of the codes ``before``; of their facts the bits and the name of the alphabet are kept.
+    Alphabet and bits are those of the codes ``before``; of their facts the bits and the alphabet's name are kept.
     """
     modules = dict(network.named_modules())
-    found = {}
+    after = {}
     for name, codes in before.items():
         module = modules[name]
         quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original
         now = rounded(weight.detach(), quantizer.step.detach(), codes.low, codes.high).to(torch.int16)
         facts = {key: codes.facts[key] for key in KEPT_FACTS if key in codes.facts}
         step = quantizer.step.detach().flatten().cpu()
-        found[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
+        after[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
         parametrize.remove_parametrizations(module, "weight")
-    return found
+    return after

@@ -1,4 +1,4 @@
-"""What a method of retraining is: the contract between one file a method and the training loop."""
+"""The contract between a method of retraining, one file per method, and the training loop."""
 
 import torch
 
@@ -8,10 +8,10 @@ from kdq.train.task import Task
 
 
 class Retraining:
-    """A way to train a model further: a file in ``kdq/retrain`` holds one subclass, and a class ``Parameters``.
+    """A method of retraining: each file in ``kdq/retrain/methods`` has one subclass, and its keys ``Parameters``.
 
-    The network of its task computes with quantized weights, so that the epoch that is kept is the best one of the
-    quantized network. ``keys`` are the method's own parameters, ``epochs`` how many a run has, ``log`` writes a line.
+    The network of its task computes with quantized weights, so that the epoch that is saved is the best one of the
+    quantized network. ``keys`` are the method's parameters, ``epochs`` the length of the run, ``log`` writes a line.
     """
 
     def __init__(self, parameters, epochs: int = 1, log=print):
@@ -20,18 +20,18 @@ class Retraining:
         self.log = log
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
-        """What the training loop trains, from ``parent``, learning from ``teacher``; both are on ``device``.
+        """Return the task that trains ``parent`` with ``teacher`` as its teacher; both are on ``device``.
 
-        Their networks are the task's own, in eval mode. What it learns from and does not train must be no submodule of
-        it, nor require a gradient. Random weights are drawn from torch's own generator, which is seeded. Raises
-        UserError where the two do not fit the method.
+        The task may change both networks, which are in eval mode. A teacher that is not trained must be no submodule of
+        the task and require no gradient. Random weights are drawn from torch's global generator, which is seeded. Raise
+        UserError if the two models do not fit the method.
         """
         raise NotImplementedError
 
     def model(self, task: Task, parent: Model) -> Model:
-        """The trained model: its network with the names and shapes of its architecture, and new codes.
+        """Return the trained model: its network with the names and shapes of its architecture, and new codes.
 
-        ``task`` is that of :meth:`task` with the chosen epoch's weights. The network's weights of quantized layers are
-        not saved, their codes are.
+        ``task`` is that of :meth:`task` with the selected epoch's weights. Of quantized layers the codes are saved, not
+        the network's weights.
         """
         raise NotImplementedError

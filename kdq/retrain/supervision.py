@@ -1,4 +1,4 @@
-"""What a retrained network learns from: the labels and a teacher's logits."""
+"""The losses of a retrained network: with the labels and with a teacher's logits."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,10 @@ from kdq.retrain.keys import Quantized
 def supervision(
     keys: Quantized, logits: Tensor, labels: Tensor, teacher_logits: Callable[[], Tensor]
 ) -> dict[str, Tensor]:
-    """``label_weight`` CE(labels) and ``distillation_weight`` T^2 KL(teacher || network), means over the batch.
+    """Return ``label_weight`` CE(labels) and ``distillation_weight`` T^2 KL(teacher || network), means over the batch.
 
-    Logits are (B, classes) in float32, labels (B,). A term of weight 0 is left out; without the second the function
-    ``teacher_logits`` is not called.
+    Logits are (B, classes) in float32, labels (B,). A term of weight 0 is left out; ``teacher_logits`` is called only
+    if the second is not.
     """
     terms = {}
     if keys.label_weight:

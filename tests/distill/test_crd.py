@@ -14,9 +14,11 @@ import kdq
 from kdq.data.batches import Batch, TrainingBatches, to_float
 from kdq.distill import losses
 from kdq.distill.keys import Distilling
-from kdq.distill.method import Distillation, Outputs
+from kdq.distill.method import Outputs
 from kdq.distill.methods import crd
 from kdq.distill.stage import distill
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Teacher
 from kdq.errors import UserError
 from kdq.recipe.grammar import Grammar
 from kdq.recipe.stages import find_stages
@@ -241,7 +243,7 @@ def make(few, build):
     def make(teacher=None, **keys) -> tuple[Distillation, TrainingBatches]:
         teacher, student = teacher or build(seed=1, width=0.125), build()
         method = crd.CRD(crd.Parameters(**{"dimensions": 16, "negatives": 50, **keys}))
-        task = Distillation(student, teacher, method, to_float(few.train.images[:2]), few.train.labels, seed=0)
+        task = Distillation(student, Teacher(teacher), method, to_float(few.train.images[:2]), few.train.labels, seed=0)
         augmented = {"batch_size": 32, "crop": 0, "flip": False, "cutout": 0, "fill": few.mean}
         return task, TrainingBatches(few.train.images, few.train.labels, **augmented)
 
@@ -276,15 +278,15 @@ def train(task, batches, epochs=1, learning_rate=0.05, seed=0) -> list[dict]:
 class TestTraining:
     def test_both_embedders_learn_and_the_teacher_does_not(self, make):
         task, batches = make()
-        for parameter in task.teacher.parameters():
+        for parameter in task.teacher.network.parameters():
             parameter.requires_grad_(True)  # even then
-        teacher = copy.deepcopy(task.teacher.state_dict())
+        teacher = copy.deepcopy(task.teacher.network.state_dict())
         sum(task(next(batches.epoch(1, torch.Generator()))).terms.values()).backward()
-        assert all(parameter.grad is None for parameter in task.teacher.parameters())
+        assert all(parameter.grad is None for parameter in task.teacher.network.parameters())
         assert all(parameter.grad.abs().sum() > 0 for parameter in task.method.parameters())
         assert all(parameter.grad is not None for parameter in task.network.parameters())
         train(task, batches)
-        assert all(torch.equal(value, teacher[key]) for key, value in task.teacher.state_dict().items())
+        assert all(torch.equal(value, teacher[key]) for key, value in task.teacher.network.state_dict().items())
 
     def test_banks_are_in_the_checkpoint_but_neither_trained_nor_saved(self, make):
         task, _ = make()

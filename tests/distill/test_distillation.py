@@ -11,8 +11,10 @@ from torch import nn
 import kdq
 from kdq.data.batches import Batch
 from kdq.distill.keys import Distilling
-from kdq.distill.method import Distillation, Method, Outputs
+from kdq.distill.method import Method, Outputs
 from kdq.distill.methods import at, crd, dkd, kd, mixup, ntk, pkt, reviewkd, rkd, sp
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Teacher
 from kdq.errors import UserError
 from kdq.models.resnet import TAPS
 from kdq.recipe.grammar import Grammar
@@ -59,7 +61,7 @@ def make(build):
         for module in teacher.modules():  # running statistics unlike fresh ones, so that a change would show
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.1, 0.1)
-        return Distillation(build(), teacher, method, torch.rand(2, 1, 8, 8), LABELS, seed=0)
+        return Distillation(build(), Teacher(teacher), method, torch.rand(2, 1, 8, 8), LABELS, seed=0)
 
     return make
 
@@ -77,9 +79,9 @@ def train(task: Distillation) -> None:
 class TestTeacher:
     def test_nothing_of_it_changes_while_the_student_learns(self, make, name):
         task = make(METHODS[name]())
-        teacher, student = (copy.deepcopy(network.state_dict()) for network in (task.teacher, task.network))
+        teacher, student = (copy.deepcopy(network.state_dict()) for network in (task.teacher.network, task.network))
         train(task)
-        assert all(torch.equal(value, teacher[key]) for key, value in task.teacher.state_dict().items())
+        assert all(torch.equal(value, teacher[key]) for key, value in task.teacher.network.state_dict().items())
         after = task.network.state_dict()
         unchanged = [key for key in student if torch.equal(student[key], after[key])]
         assert not [key for key in unchanged if "running_" in key or key.startswith(("conv1", "fc"))]
@@ -88,23 +90,23 @@ class TestTeacher:
         task = make(METHODS[name]())
         for change in (task.train, task.eval, lambda: task.train(True)):
             change()
-            assert not any(module.training for module in task.teacher.modules())
+            assert not any(module.training for module in task.teacher.network.modules())
         assert task.network.training
 
     def test_out_of_reach_of_optimizer_and_checkpoint(self, make, name):
         task = make(METHODS[name]())
-        of_teacher = {id(tensor) for tensor in (*task.teacher.parameters(), *task.teacher.buffers())}
+        of_teacher = {id(tensor) for tensor in (*task.teacher.network.parameters(), *task.teacher.network.buffers())}
         assert not of_teacher & {id(tensor) for tensor in (*task.parameters(), *task.buffers())}
         assert {key.split(".")[0] for key in task.state_dict()} <= {"network", "method", "_extra_state"}
-        assert not any(parameter.requires_grad for parameter in task.teacher.parameters())
+        assert not any(parameter.requires_grad for parameter in task.teacher.network.parameters())
 
     def test_no_gradient_reaches_it(self, make, name):
         task = make(METHODS[name]())
-        for parameter in task.teacher.parameters():
+        for parameter in task.teacher.network.parameters():
             parameter.requires_grad_(True)  # even then
         step = task(next(batches()))
         sum(step.terms.values()).backward()
-        assert all(parameter.grad is None for parameter in task.teacher.parameters())
+        assert all(parameter.grad is None for parameter in task.teacher.network.parameters())
         assert all(parameter.grad is not None for parameter in task.network.parameters())
 
     def test_logits_and_terms_are_float32_under_autocast(self, make, name):
@@ -119,7 +121,7 @@ class TestStudent:
     def test_the_example_leaves_no_trace(self, build):
         """Its statistics are those of a network that never saw an image, and it is ready to train."""
         student, fresh = build(), build()
-        Distillation(student, build(seed=1), Hint(Base()), torch.rand(2, 1, 8, 8), LABELS, seed=0)
+        Distillation(student, Teacher(build(seed=1)), Hint(Base()), torch.rand(2, 1, 8, 8), LABELS, seed=0)
         assert student.training
         assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in student.state_dict().items())
 
@@ -127,17 +129,16 @@ class TestStudent:
         """A teacher with another mean, fed the same images, is the teacher that saw them normalised by itself."""
         teacher = build(seed=1, mean=[0.9], std=[0.1])
         image = torch.rand(4, 1, 8, 8)
-        expected = teacher.eval()(image)
-        seen = []
+        expected, seen = teacher.eval()(image), []
 
         class Spy(kd.KD):
             def losses(self, batch, student, teacher):
                 seen.append(teacher.logits)
                 return super().losses(batch, student, teacher)
 
-        task = Distillation(build(), teacher, Spy(kd.Parameters()), image[:2], LABELS, seed=0)
+        task = Distillation(build(), Teacher(teacher), Spy(kd.Parameters()), image[:2], LABELS, seed=0)
         task(Batch(image, torch.arange(4), torch.arange(4), 1))
-        assert torch.equal(seen[0], expected)
+        torch.testing.assert_close(seen[0], expected)
 
 
 class TestAdapter:

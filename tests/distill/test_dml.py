@@ -13,9 +13,10 @@ from torch import nn
 from kdq.distill.keys import Distilling
 from kdq.distill.losses import dml as loss
 from kdq.distill.losses import kd
-from kdq.distill.method import Distillation
 from kdq.distill.methods import dml
 from kdq.distill.stage import distill
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Peer
 from kdq.errors import UserError
 from kdq.train import checkpoint as checkpoints
 from kdq.train import stage
@@ -38,7 +39,9 @@ def logits(seed, rows=6, classes=5, dtype=torch.float64):
 def make(build):
     def make(options=None, peer=None, **keys) -> Distillation:
         method = dml.DML(dml.Parameters(**keys), options)
-        return Distillation(build(), peer or build(seed=1), method, torch.rand(2, 1, 8, 8), torch.arange(20), seed=0)
+        return Distillation(
+            build(), Peer(peer or build(seed=1)), method, torch.rand(2, 1, 8, 8), torch.arange(20), seed=0
+        )
 
     return make
 
@@ -96,7 +99,7 @@ class TestGradients:
     def test_one_optimizer_does_what_two_do(self, make):
         """Both forwards, then each network's own loss and its own optimizer: the same weights to the last bit."""
         task = make(weight=0.7, temperature=2.0)
-        one, two = copy.deepcopy(task.network), copy.deepcopy(task.peer)
+        one, two = copy.deepcopy(task.network), copy.deepcopy(task.teacher.network)
         optimizer = torch.optim.SGD(task.parameters(), **SGD)
         for batch in batches():
             optimizer.zero_grad()
@@ -111,7 +114,7 @@ class TestGradients:
                 own.backward()
             for optimizer in optimizers:
                 optimizer.step()
-        for found, expected in ((task.network, one), (task.peer, two)):
+        for found, expected in ((task.network, one), (task.teacher.network, two)):
             assert all(torch.equal(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
 
 
@@ -131,11 +134,11 @@ class TestPeers:
 
     def test_the_example_leaves_no_trace(self, make, build):
         task = make()
-        for network, fresh in ((task.network, build()), (task.peer, build(seed=1))):
+        for network, fresh in ((task.network, build()), (task.teacher.network, build(seed=1))):
             assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in network.state_dict().items())
 
     def test_in_the_checkpoint(self, make):
-        assert {key.split(".")[0] for key in make().state_dict()} == {"network", "peer", "_extra_state"}
+        assert {key.split(".")[0] for key in make().state_dict()} == {"network", "teacher", "_extra_state"}
 
     def test_both_see_the_very_same_mixed_images_and_labels(self, make):
         task = make(Distilling(mixup=1.0, label_smoothing=0.1))
@@ -175,14 +178,14 @@ class TestStart:
     def test_as_the_parent(self, run, tasks, build):
         run(parent=build(seed=1, width=0.125))
         expected = build(seed=1, width=0.125).state_dict()
-        assert all(torch.equal(value, expected[key]) for key, value in tasks[0].peer.state_dict().items())
-        assert any(isinstance(module, nn.BatchNorm2d) for module in tasks[0].peer.modules())
+        assert all(torch.equal(value, expected[key]) for key, value in tasks[0].teacher.network.state_dict().items())
+        assert any(isinstance(module, nn.BatchNorm2d) for module in tasks[0].teacher.network.modules())
 
     def test_fresh_of_the_parents_architecture(self, run, tasks, build):
         parent = build("resnet34", seed=1, mean=[0.9])
         for seed in (0, 0, 1):
             run(parent=parent, seed=seed, start="fresh")
-        first, again, other = (task.peer for task in tasks)
+        first, again, other = (task.teacher.network for task in tasks)
         assert first.architecture == parent.architecture and first.mean.item() == pytest.approx(0.9)
         name = "layer1.0.conv1.weight"
         weights = [network.state_dict()[name] for network in (first, again, other, parent, tasks[0].network)]
@@ -191,7 +194,7 @@ class TestStart:
 
     def test_fresh_is_refused_for_another_kind_of_network(self):
         method = dml.DML(dml.Parameters(start="fresh"))
-        with pytest.raises(UserError, match="dml: start: found fresh beside a parent from outside"):
+        with pytest.raises(UserError, match="dml: start: found fresh, but the parent is no network"):
             method.peer(nn.Linear(2, 2))
 
     def test_the_parent_stays_as_it_is(self, run, build, few):

@@ -302,9 +302,16 @@ class TestMethods:
         "rkd": (rkd.RKD, {"distance_weight": 2.0, "angle_weight": 3.0}),
     }
 
+    LAYERS = ("layer1", "layer2", "layer3", "layer4")
+    TAPS = {"at": LAYERS, "sp": LAYERS[-1:], "pkt": ("embedding",), "rkd": ("embedding",)}
+
     def outputs(self, seed):
         maps = {f"layer{i}": feature(seed + i, (4, 2 * i, 4, 4), torch.float32) for i in range(1, 5)}
         return Outputs(feature(seed, (4, 10), torch.float32), maps | {"embedding": maps["layer4"].mean((2, 3))})
+
+    def read(self, name, outputs):
+        """The outputs that a method gets: the features of its taps alone."""
+        return Outputs(outputs.logits, {tap: outputs.features[tap] for tap in self.TAPS[name]})
 
     @pytest.mark.parametrize("name", METHODS)
     def test_weights_its_terms(self, name):
@@ -313,7 +320,8 @@ class TestMethods:
         weights = {"label_weight": 0.3} | ({} if name == "rkd" else {"distillation_weight": 0.7})
         student, teacher = self.outputs(0), self.outputs(10)
         batch = Batch(torch.zeros(4, 1, 8, 8), torch.arange(4), torch.arange(4), 1)
-        terms = kind(module.Parameters(**keys, **weights)).losses(batch, student, teacher)
+        method = kind(module.Parameters(**keys, **weights))
+        terms = method.losses(batch, self.read(name, student), self.read(name, teacher))
         torch.testing.assert_close(terms.pop("cross_entropy"), 0.3 * F.cross_entropy(student.logits, batch.labels))
         layers = [[side.features[f"layer{i}"] for i in range(1, 5)] for side in (student, teacher)]
         embeddings = [side.features["embedding"] for side in (student, teacher)]

@@ -12,9 +12,10 @@ import kdq
 from kdq.data.batches import Batch, TrainingBatches
 from kdq.distill.keys import Distilling
 from kdq.distill.losses import hint, kd
-from kdq.distill.method import Distillation
 from kdq.distill.methods import fitnet
 from kdq.distill.stage import distill
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Teacher
 from kdq.errors import UserError
 from kdq.recipe.grammar import Grammar
 from kdq.recipe.stages import find_stages
@@ -40,7 +41,7 @@ def make(build):
     def make(epochs=10, options=None, **keys) -> Distillation:
         method = fitnet.FitNet(fitnet.Parameters(**keys), options, epochs)
         teacher = build(seed=1, width=0.125).eval()
-        return Distillation(build(), teacher, method, torch.rand(2, 1, 8, 8), torch.arange(20), seed=0)
+        return Distillation(build(), Teacher(teacher), method, torch.rand(2, 1, 8, 8), torch.arange(20), seed=0)
 
     return make
 
@@ -114,7 +115,7 @@ class TestRegressor:
     def test_the_layer_is_a_key(self, make, layer):
         task = make(hint=layer, hint_weight=3.0)
         _, student = task.network(batch().images, taps=(layer,))
-        _, teacher = task.teacher(batch().images, taps=(layer,))
+        _, teacher = task.teacher.network(batch().images, taps=(layer,))
         expected = 3 * F.mse_loss(task.method.regressor(student[layer]), teacher[layer])
         torch.testing.assert_close(task(batch()).terms["hint"], expected)
 
@@ -128,7 +129,7 @@ class TestOneStage:
         torch.testing.assert_close(step.terms["cross_entropy"], expected)
         sum(step.terms.values()).backward()
         assert all(parameter.grad is not None for parameter in task.parameters())
-        assert all(parameter.grad is None for parameter in task.teacher.parameters())
+        assert all(parameter.grad is None for parameter in task.teacher.network.parameters())
 
     def test_terms_are_float32_under_autocast(self, make):
         for stages in ("one", "two"):
@@ -145,7 +146,7 @@ class TestTwoStages:
         for epoch in (1, 2):
             terms = task(batch(epoch)).terms
             _, student = task.network(batch().images, taps=("layer2",))
-            _, teacher = task.teacher(batch().images, taps=("layer2",))
+            _, teacher = task.teacher.network(batch().images, taps=("layer2",))
             difference = task.method.regressor(student["layer2"]) - teacher["layer2"]
             torch.testing.assert_close(terms["hint"], difference.square().sum(1).mean() / 2)
             assert terms["cross_entropy"] == terms["distillation"] == 0
@@ -155,7 +156,7 @@ class TestTwoStages:
         for epoch, weight in ((3, 4.0), (10, 1.0)):
             step = task(batch(epoch))
             with torch.no_grad():
-                teacher = task.teacher(batch().images)
+                teacher = task.teacher.network(batch().images)
             torch.testing.assert_close(step.terms["cross_entropy"], F.cross_entropy(step.logits, batch().labels))
             expected = weight * kd(step.logits, teacher, 3.0) / 3.0**2
             torch.testing.assert_close(step.terms["distillation"], expected)

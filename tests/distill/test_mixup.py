@@ -12,8 +12,10 @@ from torch import nn
 from kdq.data.batches import Batch
 from kdq.distill.image_mixing import mix
 from kdq.distill.keys import Distilling
-from kdq.distill.method import Distillation, Method, Outputs
+from kdq.distill.method import Method, Outputs
 from kdq.distill.methods import kd, mixup
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Teacher
 from kdq.recipe.vocabulary import Base
 
 CLASSES = 10
@@ -48,8 +50,9 @@ def outputs(seed, rows=8, scale=2.0) -> Outputs:
 
 class TestView:
     def test_both_networks_see_the_very_same_tensor(self):
-        student, teacher, plain = Spy(), Spy(), batch()
-        task = Distillation(student, teacher, method(), plain.images[:2], plain.labels, seed=0)
+        plain = batch()
+        task = Distillation(Spy(), Teacher(Spy()), method(), plain.images[:2], plain.labels, seed=0)
+        student, teacher = task.network, task.teacher.network
         student.seen.clear()
         teacher.seen.clear()
         task(plain)

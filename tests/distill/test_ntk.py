@@ -11,9 +11,10 @@ from torch import nn
 from torch.func import functional_call
 
 from kdq.data.batches import Batch
-from kdq.distill.method import Distillation
 from kdq.distill.methods import kd, ntk
 from kdq.distill.stage import distill
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Teacher
 from kdq.errors import UserError
 from kdq.models.fold import fold_batchnorm
 from kdq.train import checkpoint as checkpoints
@@ -83,7 +84,8 @@ class TestTangentKernel:
     def test_unbiased_within_statistical_bounds(self, build, part):
         """Isserlis: k Var Theta_ij = sum_cd G_ic,id G_jc,jd + G_ic,jd G_jc,id for G = J J^T and normal probes."""
         network, images, probes = moved(build()).eval().double(), batch(rows=4).images.double(), 200
-        chosen = [value for name, value in network.named_parameters() if part == "all" or name.startswith(ntk.LAST)]
+        last = network.tail_parameters()
+        chosen = [value for name, value in network.named_parameters() if part == "all" or name in last]
         exact = jacobian(network(images), chosen)
         gram = torch.einsum("icp,jdp->icjd", exact, exact)
         wanted = torch.einsum("icjc->ij", gram)
@@ -173,7 +175,7 @@ class TestMethod:
     def task(self, build, seed=0, **keys) -> Distillation:
         method = ntk.NTK(ntk.Parameters(**{**KEYS, **keys}))
         teacher = fold_batchnorm(moved(build("resnet50", seed=1), 1))
-        return Distillation(moved(build()), teacher, method, batch().images[:2], batch().labels, seed=seed)
+        return Distillation(moved(build()), Teacher(teacher), method, batch().images[:2], batch().labels, seed=seed)
 
     def test_all_but_the_kernels_is_plain_distillation(self, build):
         task = self.task(build)
@@ -200,16 +202,18 @@ class TestMethod:
         """As many probes as it takes: of two estimates of one kernel the alignment grows to 1."""
         network = moved(build())
         method = ntk.NTK(ntk.Parameters(**{**KEYS, "probes": 500}))
-        task = Distillation(copy.deepcopy(network), network, method, batch().images[:2], batch().labels, seed=0)
+        task = Distillation(
+            copy.deepcopy(network), Teacher(network), method, batch().images[:2], batch().labels, seed=0
+        )
         assert 0 < task(batch()).terms["ntk"] < 0.1
 
     @pytest.mark.parametrize("part", ["last", "all"])
     def test_gradient_reaches_the_whole_student_and_only_it(self, build, part):
         task = self.task(build, parameters=part)
-        for parameter in task.teacher.parameters():
+        for parameter in task.teacher.network.parameters():
             parameter.requires_grad_(True)  # even then
         task(batch()).terms["ntk"].backward()
-        assert all(parameter.grad is None for parameter in task.teacher.parameters())
+        assert all(parameter.grad is None for parameter in task.teacher.network.parameters())
         gradients = {name: parameter.grad for name, parameter in task.network.named_parameters()}
         without = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
         assert without in ([], ["fc.bias"]), "the kernel does not depend on the last bias"
@@ -244,10 +248,10 @@ class TestMethod:
         task = self.task(build, parameters=part)
         task.method.generator = torch.Generator().manual_seed(0)
         before = {key: value.clone() for key, value in task.network.state_dict().items()}
-        task.method.network_losses(batch(), task.network, task.teacher)
+        task.method.network_losses(batch(), task.network, task.teacher.network)
         assert all(torch.equal(value, before[key]) for key, value in task.network.state_dict().items())
         assert all(module.training for module in task.network.modules())
-        assert not any(module.training for module in task.teacher.modules())
+        assert not any(module.training for module in task.teacher.network.modules())
 
     def test_float32_under_autocast(self, build):
         """The very value that it has without autocast."""
@@ -261,9 +265,9 @@ class TestMethod:
         for task in (plain, under):
             task.method.steps, task.method.generator = 0, generator.manual_seed(0)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = under.method.network_losses(images, under.network, under.teacher)["ntk"]
+            found = under.method.network_losses(images, under.network, under.teacher.network)["ntk"]
         generator.manual_seed(0)
-        expected = plain.method.network_losses(images, under.network, plain.teacher)["ntk"]
+        expected = plain.method.network_losses(images, under.network, plain.teacher.network)["ntk"]
         assert found.dtype == torch.float32 and torch.equal(found, expected)
 
     def test_probes_differ_from_step_to_step_and_follow_the_seed(self, build):
@@ -278,7 +282,7 @@ class TestMethod:
     def test_a_network_of_other_names(self, build):
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         method = ntk.NTK(ntk.Parameters())
-        task = Distillation(network, network, method, batch().images[:2], batch().labels, seed=0)
+        task = Distillation(network, Teacher(network), method, batch().images[:2], batch().labels, seed=0)
         with pytest.raises(UserError, match="parameters: found 'last', .* expected 'all'"):
             task(batch())
 

@@ -137,7 +137,7 @@ class TestStage:
         parent = build(seed=1, mean=few.mean, std=few.std)
         places = {"checkpoint": tmp_path / "checkpoint", "identity": "", "log": print}
         distill(few, parent, "kdq.distill.methods.dml", keys, seed=0, threads=1, **places)
-        assert torch.equal(tasks[0].peer.layer1[0].conv1.weight, parent.layer1[0].conv1.weight)
+        assert torch.equal(tasks[0].teacher.network.layer1[0].conv1.weight, parent.layer1[0].conv1.weight)
         same = torch.equal(tasks[0].network.layer1[0].conv1.weight, original.layer1[0].conv1.weight)
         assert same == (start == "imagenet")
 

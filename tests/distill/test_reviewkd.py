@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from kdq.data.batches import Batch
 from kdq.distill import losses
 from kdq.distill.keys import Distilling
-from kdq.distill.method import Distillation, Outputs
+from kdq.distill.method import Outputs
 from kdq.distill.methods import reviewkd
 from kdq.distill.stage import distill
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Teacher
 from kdq.models import resnet
 from kdq.train import checkpoint as checkpoints
 from tests.distill.samples import killed_at
@@ -131,13 +133,12 @@ def batch(epoch=1, rows=8) -> Batch:
 
 def both_maps(task, images) -> list[list[torch.Tensor]]:
     """The student's maps after a stage's last activation, the teacher's before it, and both embeddings, of a task."""
-    taps = ("layer1", "layer2", "layer3", "layer4")
-    features = [task._outputs(network, images).features for network in (task.network, task.teacher)]
-    chosen = [taps, [f"{tap}.preactivation" for tap in taps]]
-    return [
-        [side[tap] for tap in names] + [side["embedding"][:, :, None, None]]
-        for side, names in zip(features, chosen, strict=True)
-    ]
+    layers = ("layer1", "layer2", "layer3", "layer4")
+    both = []
+    for network, maps in ((task.network, layers), (task.teacher.network, [f"{name}.preactivation" for name in layers])):
+        features = network(images, taps=(*maps, "embedding"))[1]
+        both.append([features[tap] for tap in maps] + [features["embedding"][:, :, None, None]])
+    return both
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def make(build):
     def make(options=None, teacher=None, size=8, **keys) -> Distillation:
         teacher = teacher or build("resnet50", seed=1)
         method = reviewkd.ReviewKD(reviewkd.Parameters(**{"warmup": 0.0, **keys}), options)
-        return Distillation(build(), teacher, method, torch.rand(2, 1, size, size), LABELS, seed=0)
+        return Distillation(build(), Teacher(teacher), method, torch.rand(2, 1, size, size), LABELS, seed=0)
 
     return make
 
@@ -157,11 +158,12 @@ class TestMethod:
         """ResNet-18 from ResNet-50 as published: 64 to 512 against 256 to 2048, 512 in the middle."""
         arguments = {"classes": 10, "channels": 3, "stem": "cifar", "width": 1.0, "mean": [0.5] * 3, "std": [0.2] * 3}
         method = reviewkd.ReviewKD(reviewkd.Parameters())
-        sides = []
+        networks = [resnet.build(architecture, **arguments).eval() for architecture in ("resnet18", "resnet50")]
         with torch.no_grad():
-            for architecture in ("resnet18", "resnet50"):
-                network = resnet.build(architecture, **arguments).eval()
-                sides.append(Outputs(*network(torch.rand(2, 3, 8, 8), taps=method.features)))
+            sides = [
+                Outputs.of(network, torch.rand(2, 3, 8, 8), taps)
+                for network, taps in zip(networks, method.taps(*networks), strict=True)
+            ]
         method.build(*sides, LABELS)
         narrow = [tuple(fusion.narrow[0].weight.shape[:2]) for fusion in method.fusions]
         widen = [tuple(fusion.widen[0].weight.shape[:2]) for fusion in method.fusions]
@@ -171,8 +173,8 @@ class TestMethod:
 
     def test_no_middle_wider_than_512(self):
         def outputs(width):
-            taps = {tap: torch.zeros(2, width, 1, 1) for tap in reviewkd.ReviewKD.features}
-            return Outputs(torch.zeros(2, 10), {**taps, "embedding": torch.zeros(2, width)})
+            maps = {f"layer{index}": torch.zeros(2, width, 1, 1) for index in range(1, 5)}
+            return Outputs(torch.zeros(2, 10), {**maps, "embedding": torch.zeros(2, width)})
 
         method = reviewkd.ReviewKD(reviewkd.Parameters())
         method.build(outputs(600), outputs(700), LABELS)
@@ -183,7 +185,7 @@ class TestMethod:
         student, teacher = build(stem=of_student), build("resnet50", seed=1, stem=of_teacher)
         method = reviewkd.ReviewKD(reviewkd.Parameters())
         images = torch.rand(4, 1, 32, 24)
-        task = Distillation(student, teacher, method, images[:2], LABELS, seed=0)
+        task = Distillation(student, Teacher(teacher), method, images[:2], LABELS, seed=0)
         sides = both_maps(task, images)
         shapes = [feature.shape for feature in sides[1]]
         assert [feature.shape for feature in method.review(*sides)] == shapes
@@ -193,7 +195,7 @@ class TestMethod:
     def test_grows_in_its_warmup_and_weights_its_terms(self, make, warmup, epoch, growth):
         task = make(warmup=warmup, weight=5.0, label_weight=0.7)
         terms = task(batch(epoch)).terms
-        student = task._outputs(task.network, batch().images)
+        student = Outputs.of(task.network, batch().images)
         maps, targets = both_maps(task, batch().images)
         whole = losses.hcl(task.method.review(maps, targets), targets)
         torch.testing.assert_close(terms["review"], growth * 5.0 * whole)
@@ -201,13 +203,13 @@ class TestMethod:
 
     def test_gradient_reaches_student_and_fusions_but_not_the_teacher(self, make):
         task = make(label_weight=0.0)
-        for parameter in task.teacher.parameters():
+        for parameter in task.teacher.network.parameters():
             parameter.requires_grad_(True)  # even then
-        teacher = copy.deepcopy(task.teacher.state_dict())
+        teacher = copy.deepcopy(task.teacher.network.state_dict())
         task.train()
         sum(task(batch()).terms.values()).backward()
-        assert all(parameter.grad is None for parameter in task.teacher.parameters())
-        assert all(torch.equal(value, teacher[key]) for key, value in task.teacher.state_dict().items())
+        assert all(parameter.grad is None for parameter in task.teacher.network.parameters())
+        assert all(torch.equal(value, teacher[key]) for key, value in task.teacher.network.state_dict().items())
         assert all(parameter.grad.abs().sum() > 0 for parameter in task.method.parameters())
         assert task.network.conv1.weight.grad.abs().sum() > 0
         assert not any("fusions" in key for key in task.network.state_dict())

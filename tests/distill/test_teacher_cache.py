@@ -12,9 +12,10 @@ import torch.nn.functional as F
 import kdq
 from kdq.data.batches import Batch, view_count
 from kdq.distill import cached_logits
-from kdq.distill.cached_logits import FORMAT, CachedLogits
-from kdq.distill.method import Distillation
+from kdq.distill.cached_logits import FORMAT
 from kdq.distill.stage import distill
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import CachedTeacher
 from kdq.distill.teacher_cache import logits_of_views
 from kdq.errors import UserError
 from kdq.provenance.files import write_tensors
@@ -40,9 +41,10 @@ def train(few, build, training_keys, tmp_path):
 
     def train(name="kd", teacher_logits=None, checkpoint=None, teacher=1, **changes):
         own = importlib.import_module(f"kdq.distill.methods.{name}").Parameters().model_dump()
+        parent = build(seed=teacher)
         return distill(
             few,
-            build(seed=teacher),
+            parent,
             f"kdq.distill.methods.{name}",
             {**training_keys(**VIEWS, **changes), **own},
             seed=0,
@@ -50,7 +52,7 @@ def train(few, build, training_keys, tmp_path):
             checkpoint=checkpoint or tmp_path / f"{next(number)}.pt",
             identity="run",
             log=print,
-            teacher_logits=teacher_logits,
+            teacher=None if teacher_logits is None else CachedTeacher(parent, PLACE["device"], teacher_logits),
         )
 
     return train
@@ -113,10 +115,10 @@ class TestTraining:
         torch.manual_seed(99)  # whatever happened before in this process
         assert equal_weights(train(teacher_logits=logits, epochs=3, checkpoint=tmp_path / "after-1"), whole)
 
-    def test_images_that_are_no_views_are_never_looked_up(self, logits):
+    def test_images_that_are_no_views_are_never_looked_up(self, build, logits):
         batch = Batch(torch.zeros(2, 1, 8, 8), torch.arange(2), torch.arange(2), 1)
         with pytest.raises(ValueError, match="no views"):
-            CachedLogits(logits).of(batch)
+            CachedTeacher(build(seed=1), None, logits).outputs(batch)
 
 
 class TestFile:
@@ -195,16 +197,16 @@ class TestRefusals:
             read_study({**values, "student": {"cutout": 8}}, Path(kdq.__file__).parent)
 
     def test_a_method_that_does_not_say_that_logits_are_enough(self, tmp_path):
-        shutil.copytree(Path(kdq.__file__).parent / "root", tmp_path / "root")
-        (tmp_path / "distill").mkdir()
-        (tmp_path / "distill/hint.py").write_text("class Parameters(Base):\n    pass\n")
+        shutil.copytree(Path(kdq.__file__).parent / "roots", tmp_path / "kdq/roots")
+        (tmp_path / "kdq/distill/methods").mkdir(parents=True)
+        (tmp_path / "kdq/distill/methods/hint.py").write_text("class Parameters(Base):\n    pass\n")
         with pytest.raises(UserError, match="teacher_cache: found True: the method needs more of the teacher"):
-            self.grammar(tmp_path).parse("teacher/hint,teacher_cache=true")
+            self.grammar(tmp_path / "kdq").parse("teacher/hint,teacher_cache=true")
 
     def test_a_method_with_conflicts_of_its_own(self, tmp_path):
-        shutil.copytree(Path(kdq.__file__).parent / "root", tmp_path / "root")
-        (tmp_path / "distill").mkdir()
-        (tmp_path / "distill/hint.py").write_text(
+        shutil.copytree(Path(kdq.__file__).parent / "roots", tmp_path / "kdq/roots")
+        (tmp_path / "kdq/distill/methods").mkdir(parents=True)
+        (tmp_path / "kdq/distill/methods/hint.py").write_text(
             "class Parameters(Base):\n    logits_only: ClassVar = True\n    weight: Positive = 1.0\n"
             "    conflicts: ClassVar = {('weight', 'mixup'): 'hints of mixed images are not weighed'}\n"
         )
@@ -213,4 +215,4 @@ class TestRefusals:
             ("mixup=1", "teacher_cache=true"): "mixed",
         }.items():
             with pytest.raises(UserError, match=reason):
-                self.grammar(tmp_path).parse(f"teacher/hint,{','.join(pair)}")
+                self.grammar(tmp_path / "kdq").parse(f"teacher/hint,{','.join(pair)}")

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from kdq.models import file as model_file
+from kdq.models.model import Model
 from kdq.quantize.methods import rtn
 from kdq.quantize.stage import quantize_stage
 from kdq.recipe.stages import find_stages
-from kdq.retrain.method import Model
 from kdq.retrain.stage import load, retrain
 from kdq.train.stage import save, train_root
 

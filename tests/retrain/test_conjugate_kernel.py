@@ -159,22 +159,23 @@ class TestKernel:
             head = self.head([{"mean": match.target.mean} for match in matches], torch.randn)
         else:
             head = self.head(
-                [vars(match.steps) | {"mean": match.found.mean} for match in matches], lambda shape: ternary(shape, 0.5)
+                [vars(match.steps) | {"mean": match.matched.mean} for match in matches],
+                lambda shape: ternary(shape, 0.5),
             )
         expected = coefficients([match.target for match in matches])
         found = kernel_by_its_parts(head, inputs)
         assert found[0] == pytest.approx(expected[0], rel=0.05)
         assert found == pytest.approx(expected, rel=0.2)
         norms = head.features(inputs).square().sum(1)
-        scalars = matches[-1].target if kind == "dense" else matches[-1].found
+        scalars = matches[-1].target if kind == "dense" else matches[-1].matched
         assert norms.mean().item() == pytest.approx(scalars.tau_squared, rel=0.03)
 
     def test_of_the_published_last_activation_is_not_that_of_relu(self, inputs):
         published = match_relu(2, last_tau=True)
         head = self.head(
-            [vars(match.steps) | {"mean": match.found.mean} for match in published], lambda shape: ternary(shape, 0.5)
+            [vars(match.steps) | {"mean": match.matched.mean} for match in published], lambda shape: ternary(shape, 0.5)
         )
         with torch.no_grad():
             found = kernel_by_its_parts(head, inputs)
-        assert found[0] == pytest.approx(coefficients([match.found for match in published])[0], rel=0.1)
+        assert found[0] == pytest.approx(coefficients([match.matched for match in published])[0], rel=0.1)
         assert found[0] < 0.8 * coefficients([match.target for match in published])[0]

@@ -9,7 +9,8 @@ import torch
 
 from kdq.errors import UserError
 from kdq.models import file as model_file
-from kdq.retrain.method import Model
+from kdq.models import registry
+from kdq.models.model import Model
 from kdq.retrain.methods import dcq
 from kdq.retrain.sections import sections
 from kdq.train.stage import save
@@ -41,6 +42,16 @@ class TestSections:
         found = sections(network, count)
         assert len(found) == count
         assert torch.equal(reduce(lambda x, section: section(x), found, images), network(images))
+
+    @pytest.mark.parametrize(("architecture", "blocks"), [("wrn16-2", 6), ("mobilenetv2", 17)])
+    def test_of_other_networks_too(self, architecture, blocks):
+        arguments = {"classes": 10, "channels": 1, "stem": "cifar", "width": 0.25, "mean": [0.3], "std": [0.4]}
+        network, images = registry.build(architecture, **arguments).eval(), torch.rand(2, 1, 8, 8)
+        for count in (3, blocks):
+            parts = sections(network, count)
+            torch.testing.assert_close(reduce(lambda x, section: section(x), parts, images), network(images))
+        with pytest.raises(UserError, match=f"expected 1 to {blocks}, the blocks"):
+            sections(network, blocks + 1)
 
     def test_of_resnet18_four_end_where_its_stages_end(self, build):
         network, images = build().eval(), torch.rand(2, 1, 8, 8)
@@ -118,8 +129,8 @@ class TestTeacher:
         with pytest.raises(UserError, match=match):
             make(teacher=build(**changes))
 
-    def test_that_is_no_resnet_is_refused(self, make):
-        with pytest.raises(UserError, match="the teacher is a network of transformers, which has no sections"):
+    def test_that_has_no_sections_is_refused(self, make):
+        with pytest.raises(UserError, match="the teacher is a network of transformers without sections"):
             make(teacher=torch.nn.Linear(2, 2))
 
 

@@ -15,19 +15,19 @@ PUBLISHED = match_relu(3, last_tau=True)
 
 
 def mismatches(match) -> list[float]:
-    found, target = match.found, match.target
+    found, target = match.matched, match.target
     return [found.d1**2 - target.d1**2, found.d2**2 - target.d2**2, found.d3 - target.d3]
 
 
 def test_two_levels_have_three_scalars_of_relu_in_every_layer():
     tau_of_relu = tau = 1.0
     for match in EXACT:
-        assert match.target == of_relu(tau_of_relu) and match.found == of_steps(match.steps, tau)
+        assert match.target == of_relu(tau_of_relu) and match.matched == of_steps(match.steps, tau)
         assert mismatches(match) == pytest.approx([0, 0, 0], abs=1e-12) and match.residual < 1e-24
         outside, inside, again = match.steps.levels
         assert outside == again > 0 and inside == 0 and match.steps.thresholds[0] < match.steps.thresholds[1]
-        tau_of_relu, tau = sqrt(match.target.tau_squared), sqrt(match.found.tau_squared)
-    assert coefficients([m.found for m in EXACT]) == pytest.approx(coefficients([m.target for m in EXACT]), rel=1e-10)
+        tau_of_relu, tau = sqrt(match.target.tau_squared), sqrt(match.matched.tau_squared)
+    assert coefficients([m.matched for m in EXACT]) == pytest.approx(coefficients([m.target for m in EXACT]), rel=1e-10)
 
 
 def test_the_layers_before_the_last_are_the_same_in_both():
@@ -41,7 +41,7 @@ def test_the_solver_gives_the_same_every_time():
 def test_no_activation_at_all_has_four_scalars_of_relu_behind_such_layers():
     """Its variance would be less than that of its first two Hermite coefficients."""
     for layer in (1, 2):
-        tau = sqrt(EXACT[layer - 1].found.tau_squared)
+        tau = sqrt(EXACT[layer - 1].matched.tau_squared)
         target = EXACT[layer].target
         assert least_tau_squared(target, tau) > 2 * target.tau_squared
 
@@ -68,7 +68,7 @@ def test_nor_one_of_levels_0_and_b_in_the_first_layer(share):
 class TestPublishedLastLayer:
     """Levels 0, b1 and b2 and four thresholds, fitted to d1^2, d2^2, d3 and tau^2 at once."""
 
-    last, tau = PUBLISHED[-1], sqrt(PUBLISHED[-2].found.tau_squared)
+    last, tau = PUBLISHED[-1], sqrt(PUBLISHED[-2].matched.tau_squared)
 
     def objective(self, x) -> float:
         """The published one, of four thresholds and two levels."""
@@ -103,6 +103,6 @@ class TestPublishedLastLayer:
         assert min(found) == pytest.approx(self.last.residual, rel=1e-4)
 
     def test_costs_the_kernel_half_of_its_coefficients(self):
-        found, target = (coefficients([getattr(m, side) for m in PUBLISHED]) for side in ("found", "target"))
+        found, target = (coefficients([getattr(m, side) for m in PUBLISHED]) for side in ("matched", "target"))
         shares = [one / other for one, other in zip(found, target, strict=True)]
         assert shares == pytest.approx([0.391, 0.645, 0.527], abs=0.001)

@@ -12,6 +12,8 @@ from kdq.data.batches import Batch, to_float
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
+from kdq.models import registry
+from kdq.models.model import Model
 from kdq.models.packing import packed_size_bytes
 from kdq.quantize.methods import rtn
 from kdq.quantize.stage import quantize_stage
@@ -19,7 +21,6 @@ from kdq.recipe.grammar import Grammar
 from kdq.recipe.stages import find_stages
 from kdq.report.tables import cells as table
 from kdq.report.tables import layers as layer_table
-from kdq.retrain.method import Model
 from kdq.retrain.methods import ntklc
 from kdq.retrain.stage import load, retrain
 from kdq.train.stage import save
@@ -104,11 +105,11 @@ class TestTask:
                 else:
                     (first, second), level = match.steps.thresholds[:2], match.steps.levels[0]
                     if len(match.steps.levels) == 3:
-                        x = level * ((u <= first) | (u > second)).float() - match.found.mean
+                        x = level * ((u <= first) | (u > second)).float() - match.matched.mean
                     else:
                         third, last = match.steps.thresholds[2:]
                         outer, inner = (u <= first) | (u > last), (u > second) & (u <= third)
-                        x = level * outer + match.steps.levels[2] * inner - match.found.mean
+                        x = level * outer + match.steps.levels[2] * inner - match.matched.mean
                 x = x / sqrt(len(layer.weight))
             torch.testing.assert_close(network(images), x @ network.fc.classifier.weight.mT, rtol=1e-4, atol=1e-4)
 
@@ -137,8 +138,21 @@ class TestTask:
         assert torch.equal(found, task.network.fc.features(embedding.bfloat16().float()))
 
     def test_another_network_is_refused(self, few):
-        with pytest.raises(UserError, match="ntklc: found a parent that is no ResNet of ours .Linear"):
+        with pytest.raises(UserError, match="ntklc: found a parent that is no network of this package .Linear"):
             make(few, Model(nn.Linear(2, 2), {}))
+
+
+@pytest.mark.parametrize("architecture", ["wrn10-1", "mobilenetv2"])
+def test_of_other_networks_too(few, tmp_path, architecture):
+    arguments = {"classes": 10, "channels": 1, "stem": "cifar", "width": 0.25, "mean": [0.3], "std": [0.4]}
+    network = registry.build(architecture, **arguments).eval()
+    parent = Model(network, network.architecture)
+    method, task = make(few, parent)
+    trained = method.model(task, parent)
+    assert sorted(trained.codes) == [f"{network.classifier_name}.layers.{index}" for index in range(3)]
+    save(tmp_path / "model", tmp_path / "history", trained, recipe="hard/ntklc", **HEADER)
+    images = to_float(few.test.images)
+    torch.testing.assert_close(models.load(tmp_path / "model")(images), task.network(images))
 
 
 class TestFile:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from kdq.distill.losses import kd
 from kdq.errors import UserError
 from kdq.models import file as model_file
+from kdq.models.model import Model
 from kdq.recipe.stages import check, find_stages
-from kdq.retrain.method import Model
 from kdq.retrain.methods import qat
 from kdq.train.stage import save
 from tests.distill.samples import batches, killed_at

@@ -7,9 +7,10 @@ import torch
 
 from kdq import models
 from kdq.data.batches import TrainingBatches
-from kdq.distill.method import Distillation
 from kdq.distill.methods import kd, mixup
 from kdq.distill.stage import distill
+from kdq.distill.task import Distillation
+from kdq.distill.teacher import Teacher
 from kdq.train import stage
 from kdq.train.loop import fit
 from kdq.train.settings import Training
@@ -62,7 +63,7 @@ class TestStart:
         settings = Training(**{key: training_keys()[key] for key in Training.model_fields})
         for name, method in (("kd", PlainSpy(kd.Parameters())), ("mixup", MixupSpy(mixup.Parameters()))):
             task = Distillation(
-                build(), build(seed=1), method, few.train.images[:2].float() / 255, few.train.labels, seed=0
+                build(), Teacher(build(seed=1)), method, few.train.images[:2].float() / 255, few.train.labels, seed=0
             )
             augmented = {"batch_size": 32, "crop": 1, "flip": True, "cutout": 2, "fill": few.mean}
             batches = TrainingBatches(few.train.images, few.train.labels, **augmented)

@@ -1,4 +1,4 @@
-"""Attention transfer: the student looks where the teacher looks, after each stage of the network.
+"""Attention transfer: the student matches the teacher's spatial attention maps after each stage of the network.
 
 Source: Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv:1612.03928.
 """
@@ -6,11 +6,12 @@ Source: Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv:1612.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdq.data.batches import Batch
-from kdq.distill.method import Method, Outputs
+from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.normalize import average_pool, rescaled, unit
+from kdq.distill.stages import deepest_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative
 
 
@@ -36,17 +37,17 @@ class Parameters(Base):
 
 
 def attention_map(feature: Tensor, power: float = 2.0) -> Tensor:
-    """Where a feature (B, C, H, W) is large: mean over channels of |feature|^power, (B, H W) with rows of L2 norm 1."""
+    """Return the mean over channels of |feature|^power for a feature (B, C, H, W): (B, H W), rows of L2 norm 1."""
     return unit(rescaled(feature).abs().pow(power).mean(1).flatten(1))
 
 
 def attention_transfer(
     student_features: Sequence[Tensor], teacher_features: Sequence[Tensor], power: float = 2.0, norm: str = "mean"
 ) -> Tensor:
-    """Distance of the networks' attention maps Q, summed over the features: a scalar, 0 where the maps agree.
+    """Return the distance of the networks' attention maps Q, summed over the features: a scalar, 0 if the maps agree.
 
-    Features are (B, C, H, W), a list a network, in the same order; channels may differ, and where sizes differ the
-    larger feature is pooled to the smaller. The scale of a feature does not matter.
+    Features are (B, C, H, W), one list per network, in the same order. Channels may differ; if sizes differ, the
+    larger feature is pooled to the smaller. The loss does not depend on the scale of a feature.
 
     Published code and paper differ. ``norm="mean"``, the code: mean over the batch and the map of (Q_s - Q_t)^2, which
     with weight 1000 is the published setting. ``norm="paper"``, equation 2: the L2 norm of Q_s - Q_t, here averaged
@@ -66,16 +67,19 @@ def attention_transfer(
 
 
 def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
-    # rescaled, so that the averages can't overflow
+    # rescaled so that the averages can't overflow
     return feature if feature.shape[2:] == size else average_pool(rescaled(feature), size)
 
 
 class AttentionTransfer(Method):
-    features = ("layer1", "layer2", "layer3", "layer4")
+    """Compare the maps after the last stages of both networks, as many as both have."""
+
+    def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
+        return deepest_stages(student, teacher)
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
-        maps = ([side.features[tap] for tap in self.features] for side in (student, teacher))
+        maps = (list(side.features.values()) for side in (student, teacher))
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
             "distillation": keys.distillation_weight * attention_transfer(*maps, keys.power, keys.norm),

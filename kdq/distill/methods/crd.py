@@ -1,5 +1,5 @@
-"""Contrastive representation distillation: a student's embedding is close to the teacher's embedding of the same
-image, and far from those of images of other classes.
+"""Contrastive representation distillation: the student's embedding is close to the teacher's embedding of the same
+image and far from those of images of other classes.
 
 Source: Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699.
 """
@@ -39,11 +39,11 @@ class Parameters(Base):
 
 
 def nce(positive: Tensor, negatives: Tensor, noise: float) -> Tensor:
-    """Loss of telling the pairs of one image from those of two: a scalar, at least 0, mean over the batch.
+    """Return the loss of telling pairs of one image from pairs of two: a scalar, at least 0, mean over the batch.
 
     ``positive`` (B,) and ``negatives`` (B, N) hold log P, the model's log density of each pair; ``noise`` = K / M for
-    K negatives an image out of M images. Equation: mean_b [- log P+ / (P+ + noise) - sum_k log noise / (P-_k + noise)]
-    (arXiv:1910.10699, section 3). A negative with log P = -inf counts nothing, so that a mask can choose the negatives.
+    K negatives per image out of M images. Equation: mean_b [- log P+ / (P+ + noise) - sum_k log noise / (P-_k + noise)]
+    (arXiv:1910.10699, section 3). A negative with log P = -inf adds nothing, so that a mask can select the negatives.
     """
     wide = torch.promote_types(positive.dtype, torch.float32)
     positive, negatives = (scores.to(wide) - math.log(noise) for scores in (positive, negatives))
@@ -51,30 +51,30 @@ def nce(positive: Tensor, negatives: Tensor, noise: float) -> Tensor:
 
 
 def draw_negatives(
-    labels: Tensor, own: Tensor, count: int, largest: int, generator: torch.Generator
+    labels: Tensor, batch_labels: Tensor, count: int, largest: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw ``count`` images of other classes for each image of a batch, without replacement.
 
-    ``labels`` (M,) of all images, ``own`` (B,) of the batch, ``largest`` the size of the largest class, with
-    ``count`` + ``largest`` <= M. Returns ``candidates`` (count + largest,), indices of images, and ``drawn``
-    (B, count + largest), true at the candidates that are the image's negatives: ``count`` in each row.
+    ``labels`` (M,) are those of all images, ``batch_labels`` (B,) those of the batch, ``largest`` is the size of the
+    largest class, with ``count`` + ``largest`` <= M. Return ``candidates`` (count + largest,), indices of images, and
+    ``drawn`` (B, count + largest), true at the candidates that are the image's negatives: ``count`` per row.
 
-    All rows read one random order of the images and take the first of other classes: for each image alone that is a
+    Every row takes the first images of other classes in one random order of all images: for a single image that is a
     uniform draw, and one gather serves the whole batch.
     """
     candidates = torch.randperm(len(labels), generator=generator, device=labels.device)[: count + largest]
-    other = labels[candidates] != own[:, None]
-    return candidates, other & (other.cumsum(1) <= count)
+    differs = labels[candidates] != batch_labels[:, None]
+    return candidates, differs & (differs.cumsum(1) <= count)
 
 
 class CRD(Method):
-    """Both networks' embeddings, each against a memory bank of the other's embeddings of all M training images.
+    """Contrast each network's embeddings with a memory bank of the other's embeddings of all M training images.
 
-    Unlike the published code, which draws negatives for each image apart and gathers B (K + 1) embeddings a bank
-    (1.1 GB at B = 128, K = 16384), the images of a batch share one draw (see :func:`draw_negatives`): each image's
-    negatives have the same distribution, so the expected loss is the same. With n images in the largest class a step
-    takes (K + n) embeddings a bank, and a few matrices B x (K + n): on CIFAR-100, M = 45,000, some 9 MB each. The
-    banks take 8 M ``dimensions`` bytes (46 MB there), in the memory and in the checkpoint.
+    Unlike the published code, which draws negatives per image and gathers B (K + 1) embeddings per bank (1.1 GB at
+    B = 128, K = 16384), the images of a batch share one draw (see :func:`draw_negatives`): each image's negatives have
+    the same distribution, so the expected loss is the same. With n images in the largest class a step takes (K + n)
+    embeddings per bank and a few matrices B x (K + n): on CIFAR-100, M = 45,000, some 9 MB each. The banks take
+    8 M ``dimensions`` bytes (46 MB there), in memory and in the checkpoint.
     """
 
     features = ("embedding",)
@@ -94,9 +94,7 @@ class CRD(Method):
         for bank in ("student_bank", "teacher_bank"):
             self.register_buffer(bank, F.normalize(torch.randn(images, dimensions), dim=1))
         self._log_partitions: list[float] | None = None  # of the two directions, fixed by the first batch
-        seed = torch.randint(
-            2**62, ()
-        ).item()  # follows from the run's seed, but is another stream than that of the batches
+        seed = torch.randint(2**62, ()).item()  # from the run's seed, but a stream separate from that of the batches
         self._generator = torch.Generator(student.logits.device).manual_seed(seed)
 
     def get_extra_state(self) -> dict:
@@ -117,7 +115,7 @@ class CRD(Method):
         return terms
 
     def _contrast(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
-        """The sum of both directions; the banks then take in the batch's embeddings."""
+        """Return the sum of both directions; the banks are updated with the batch's embeddings."""
         # a cosine in bfloat16 is off by 1/512: after division by 0.07 and exp by a few per cent
         with torch.autocast(batch.images.device.type, enabled=False):
             student_embedding = F.normalize(self.student_embedder(student.features["embedding"].float()), dim=1)
@@ -138,18 +136,18 @@ class CRD(Method):
             self._remember(self.teacher_bank, batch.indices, teacher_embedding)
         return loss
 
-    def _scores(self, embedding: Tensor, bank: Tensor, own: Tensor, candidates: Tensor, drawn: Tensor):
-        """cosine / temperature of the pairs of one image (B,) and of two (B, N), -inf at what was not drawn."""
-        positive = (embedding * bank[own]).sum(1) / self.keys.temperature
+    def _scores(self, embedding: Tensor, bank: Tensor, indices: Tensor, candidates: Tensor, drawn: Tensor):
+        """Return cosine / temperature of pairs of one image (B,) and of two (B, N), the latter -inf if not drawn."""
+        positive = (embedding * bank[indices]).sum(1) / self.keys.temperature
         negatives = embedding @ bank[candidates].T / self.keys.temperature
         return positive, negatives.masked_fill(~drawn, -math.inf)
 
     @torch.no_grad()
-    def _remember(self, bank: Tensor, own: Tensor, embedding: Tensor) -> None:
-        bank[own] = F.normalize(torch.lerp(embedding, bank[own], self.keys.bank_momentum), dim=1)
+    def _remember(self, bank: Tensor, indices: Tensor, embedding: Tensor) -> None:
+        bank[indices] = F.normalize(torch.lerp(embedding, bank[indices], self.keys.bank_momentum), dim=1)
 
 
 def _log_mean_exp(positive: Tensor, negatives: Tensor) -> float:
-    """log of the mean of exp(score) over all pairs of a batch; what is -inf is no pair."""
+    """Return the log of the mean of exp(score) over all pairs of a batch; entries of -inf are no pairs."""
     scores = torch.cat([positive.flatten(), negatives.flatten()]).detach()
     return (scores.logsumexp(0) - scores.isfinite().sum().log()).item()

@@ -1,4 +1,4 @@
-"""Decoupled knowledge distillation: the target class and the other classes are matched with weights of their own.
+"""Decoupled knowledge distillation: target class and other classes are matched with separate weights.
 
 Source: Zhao et al., Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679.
 """
@@ -27,10 +27,10 @@ class Parameters(Logits):
 
 
 def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float):
-    """``(tckd, nckd)``, each (B,), without the factor temperature^2; logits (B, C), labels (B,) of classes.
+    """Return ``(tckd, nckd)``, each (B,), without the factor temperature^2, of logits (B, C) and class labels (B,).
 
-    KL(p_t || p_s) = tckd + (1 - p_t[label]) nckd holds for each row (equation 7). Both are computed in log space, so
-    a teacher that is certain, also in half precision, gives finite values.
+    KL(p_t || p_s) = tckd + (1 - p_t[label]) nckd holds for each row (equation 7). Both are computed in log space,
+    which stays finite for a teacher that is certain, even in half precision.
     """
     student = _decoupled(student_logits, labels, temperature)
     teacher = _decoupled(teacher_logits, labels, temperature)
@@ -40,7 +40,7 @@ def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, te
 
 
 def _decoupled(logits: Tensor, labels: Tensor, temperature: float):
-    """log [p_label, 1 - p_label] as (B, 2), and the log softmax over the other classes as (B, C - 1)."""
+    """Return log [p_label, 1 - p_label] as (B, 2) and the log softmax over the other classes as (B, C - 1)."""
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     count, classes = scaled.shape
     is_label = F.one_hot(labels, classes).bool()
@@ -53,9 +53,9 @@ def _decoupled(logits: Tensor, labels: Tensor, temperature: float):
 def dkd(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, alpha: float, beta: float, temperature: float
 ) -> Tensor:
-    """temperature^2 (alpha TCKD + beta NCKD), mean over the batch: a scalar, 0 where the logits agree.
+    """Return temperature^2 (alpha TCKD + beta NCKD), mean over the batch: a scalar, 0 if the logits agree.
 
-    Logits (B, C), labels (B,) of classes: hard labels, so that mixed labels do not apply. Source: equation 7.
+    Logits are (B, C). Labels (B,) are hard, one class per image: mixed labels do not apply. Source: equation 7.
     """
     tckd, nckd = dkd_terms(student_logits, teacher_logits, labels, temperature)
     return temperature**2 * (alpha * tckd.mean() + beta * nckd.mean())

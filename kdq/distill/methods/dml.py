@@ -1,4 +1,4 @@
-"""Deep mutual learning: two networks learn from the labels and from each other, at once.
+"""Deep mutual learning: two networks learn from the labels and from each other at the same time.
 
 Source: Zhang et al., Deep Mutual Learning, CVPR 2018, arXiv:1706.00384.
 """
@@ -28,20 +28,20 @@ class Parameters(Logits, Start):
 
 
 def dml(student_logits: Tensor, peer_logits: Tensor, temperature: float) -> Tensor:
-    """temperature^2 KL(peer || student), mean over the batch: a scalar, 0 where the logits agree.
+    """Return temperature^2 KL(peer || student), mean over the batch: a scalar, 0 if the logits agree.
 
-    Logits are (B, C). The peer's carry no gradient back: each network is moved by its own terms only. Source: equation
-    6, where the temperature is 1; the factor temperature^2 keeps the gradient's size independent of it.
+    Logits are (B, C). No gradient flows through the peer's: each network is trained by its own terms only. Source:
+    equation 6, with temperature 1; the factor temperature^2 keeps the gradient's size independent of it.
     """
     return match(student_logits, peer_logits.detach(), temperature)
 
 
 class DML(Method):
-    """Both networks see a batch before either is updated, and each has the loss CE + weight KL(other || own).
+    """Minimise CE + weight KL(other || self) for each of two networks, both on a batch before either is updated.
 
-    The sum of both losses is minimised by one optimizer. As no term reaches both networks and SGD works parameter by
-    parameter, that is what two optimizers of the same settings do. The network that is saved is the better one on the
-    validation part where the peer has the student's architecture, otherwise the student.
+    One optimizer minimises the sum of both losses. No term depends on both networks and SGD works parameter by
+    parameter, so this equals two optimizers with the same settings. Saved is the network that is better on the
+    validation part if the peer has the student's architecture, otherwise the student.
     """
 
     teacher_learns = True
@@ -54,17 +54,17 @@ class DML(Method):
         if self.keys.start == "parent":
             return super().peer(parent)
         if not isinstance(parent, Network):
-            raise UserError("dml: start: found fresh beside a parent from outside, expected parent")
-        # drawn after the student's weights from the same stream of random numbers, so never the same as those; random
-        # layers before the classifier belong to the weights that they were made for
+            raise UserError("dml: start: found fresh, but the parent is no network of this package, expected parent")
+        # drawn after the student's weights from the same stream, so never equal to them; without random layers before
+        # the classifier, which belong to the weights that they were made for
         return registry.build(**{**parent.architecture, "head": None})
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
-        own, other = compared(keys.standardize, student.logits, teacher.logits)
+        student_logits, peer_logits = compared(keys.standardize, student.logits, teacher.logits)
         return {
             "cross_entropy": self.label_loss(batch, student),
-            "mutual": keys.weight * dml(own, other, keys.temperature),
+            "mutual": keys.weight * dml(student_logits, peer_logits, keys.temperature),
             "peer_cross_entropy": self.label_loss(batch, teacher),
-            "peer_mutual": keys.weight * dml(other, own, keys.temperature),
+            "peer_mutual": keys.weight * dml(peer_logits, student_logits, keys.temperature),
         }

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from kdq.data.batches import Batch
 from kdq.distill.divergence import kl
-from kdq.distill.method import Method, Outputs
-from kdq.errors import UserError
+from kdq.distill.method import Method, Outputs, Taps
+from kdq.distill.stages import stages_of
+from kdq.errors import UserError, nearest
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative, Positive, PositiveInt
 
 
@@ -20,7 +21,7 @@ class Parameters(Base):
         Field(description="`one`: labels and hint at once, as in benchmarks; `two`: the hint first, as in the paper"),
     ] = "one"
     hint: Annotated[
-        Literal["layer1", "layer2", "layer3", "layer4"], Field(description="the layer of both networks that is matched")
+        str, Field(description="the stage whose features are matched, of a name that both networks have")
     ] = "layer2"
     hint_weight: Annotated[
         NonNegative, Field(description="one stage: weight of the mean squared error of the features")
@@ -45,19 +46,20 @@ class Parameters(Base):
 
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
-    """Mean squared error of features (B, C, H, W), the student's as the regressor made them: a scalar, 0 at equality.
+    """Return the mean squared error of the regressor's outputs and the teacher's features, both (B, C, H, W).
 
-    C / 2 times it is the paper's loss (equation 3), half the squared distance of two positions' C features.
+    A scalar, 0 at equality. Times C / 2 it is the paper's loss (equation 3): half the squared distance of the C
+    features at a position, averaged over images and positions.
     """
     wide = torch.promote_types(student_features.dtype, torch.float32)
     return F.mse_loss(student_features.to(wide), teacher_features.to(wide))
 
 
 def regressor(student_shape, teacher_shape) -> nn.Sequential:
-    """Convolution, BatchNorm and ReLU that make features of ``teacher_shape`` (B, C, H, W) of ``student_shape`` ones.
+    """Return convolution, BatchNorm and ReLU that map features of ``student_shape`` (B, C, H, W) to ``teacher_shape``.
 
-    A student's side of s meets a teacher's of t by a convolution of stride 2 where s = 2 t, a transposed one where
-    2 s = t, else by one of kernel 1 + s - t; raises UserError where s is smaller than that.
+    A student's side s is mapped to a teacher's side t by a convolution of stride 2 if s = 2 t, by a transposed one if
+    2 s = t, else by one of kernel 1 + s - t. Raise UserError if s is smaller than t otherwise.
     """
     inputs, outputs = student_shape[1], teacher_shape[1]
     student, teacher = tuple(student_shape[2:]), tuple(teacher_shape[2:])
@@ -80,14 +82,19 @@ def regressor(student_shape, teacher_shape) -> nn.Sequential:
 class FitNet(Method):
     """One stage: CE + hint_weight MSE. Two stages: the hint alone, then CE + weight KL at a temperature.
 
-    In the first of two stages nothing behind the hint's layer has a gradient, so neither the loss nor weight decay
-    moves it. Both stages are one run with one schedule of the learning rate. KL has the gradient of the paper's cross
-    entropy with soft labels, and as there no factor temperature^2.
+    In the first of two stages no layer after the hint's has a gradient, so neither the loss nor weight decay changes
+    it. Both stages are one run with one schedule of the learning rate. KL has the gradient of the paper's cross
+    entropy with soft labels and, as there, no factor temperature^2.
     """
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        return (self.keys.hint,)
+    def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
+        shared = [stage for stage in stages_of(student) if stage in stages_of(teacher)]
+        if self.keys.hint not in shared:
+            hint = nearest(self.keys.hint, shared)
+            raise UserError(
+                f"fitnet: hint: found {self.keys.hint!r}, expected a stage of both networks: {', '.join(shared)}{hint}"
+            )
+        return (self.keys.hint,), (self.keys.hint,)
 
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
         self.regressor = regressor(*(side.features[self.keys.hint].shape for side in (student, teacher)))
@@ -97,7 +104,7 @@ class FitNet(Method):
         if keys.stages == "one":
             match = keys.hint_weight * self._hint(student, teacher)
             return {"cross_entropy": self.label_loss(batch, student), "hint": match}
-        none = student.logits.new_zeros(())  # a history has the same terms in every epoch
+        none = student.logits.new_zeros(())  # the history needs the same terms in every epoch
         if batch.epoch <= keys.hint_epochs:
             channels = teacher.features[keys.hint].shape[1]
             return {"cross_entropy": none, "distillation": none, "hint": channels / 2 * self._hint(student, teacher)}
@@ -112,7 +119,7 @@ class FitNet(Method):
         return hint(self.regressor(student.features[self.keys.hint]), teacher.features[self.keys.hint])
 
     def distillation_weight(self, epoch: int) -> float:
-        """The weight of the second stage: linear from its first epoch to the run's last one."""
+        """Return the weight of the match in the second stage: linear from its first epoch to the last of the run."""
         keys = self.keys
         first, last = keys.hint_epochs + 1, self.epochs
         passed = (epoch - first) / (last - first) if last > first else 0.0

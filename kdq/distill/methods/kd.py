@@ -25,7 +25,7 @@ class Parameters(Logits):
 
 
 def kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """temperature^2 KL(teacher || student), mean over the batch: a scalar, 0 where the logits agree.
+    """Return temperature^2 KL(teacher || student), mean over the batch: a scalar, 0 if the logits agree.
 
     Logits are (B, C). Equation: T^2 / B sum_b sum_c p_t (log p_t - log p_s), p = softmax(z / T); the factor T^2 keeps
     the gradient's size independent of T (arXiv:1503.02531, section 2).
@@ -34,7 +34,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Te
 
 
 def kd_soft_labels(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """- temperature^2 sum_c p_t log p_s, mean over the batch: ``kd`` plus temperature^2 times the teacher's entropy."""
+    """Return - temperature^2 sum_c p_t log p_s, mean over the batch: ``kd`` + temperature^2 H(teacher)."""
     return temperature**2 * soft_cross_entropy(student_logits, teacher_logits, temperature).mean()
 
 

@@ -1,4 +1,4 @@
-"""Distillation on mixed images: function matching, the teacher sees the very tensor that the student sees.
+"""Distillation on mixed images, or function matching: teacher and student see the same mixed tensor.
 
 Sources: Beyer et al., Knowledge Distillation: A Good Teacher is Patient and Consistent, arXiv:2106.05237; Zhang et al.,
 mixup: Beyond Empirical Risk Minimization, arXiv:1710.09412.
@@ -25,7 +25,7 @@ class Parameters(Logits):
         Literal["none", "mixed"],
         Field(description="`none`: the teacher alone, as in function matching; `mixed`: the mixed labels too"),
     ] = "none"
-    label_weight: Annotated[NonNegative, Field(description="weight of the mixed labels, where they are used")] = 0.1
+    label_weight: Annotated[NonNegative, Field(description="weight of the mixed labels, if they are used")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 1.0
     temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 1.0
 

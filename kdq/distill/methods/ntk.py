@@ -1,16 +1,15 @@
-"""Distillation that matches neural tangent kernels: the student's outputs move together where the teacher's do.
+"""Distillation that matches neural tangent kernels in addition to logits.
 
-The tangent kernel of images i and j is Theta_ij = sum_c <grad f_c(x_i), grad f_c(x_j)>, the gradients taken by the
-parameters: how far a step of gradient descent on image j moves the outputs for image i. The two networks differ in the
-number of their parameters, so the kernels are compared by centred alignment, which ignores scale. The idea is that of
+The tangent kernel of images i and j is Theta_ij = sum_c <grad f_c(x_i), grad f_c(x_j)>, with gradients with respect to
+the parameters: how far a step of gradient descent on image j moves the outputs for image i. The two networks differ in
+the number of parameters, so the kernels are compared by centred alignment, which ignores scale. The idea is that of
 Neural Tangent Transfer (Liu and Zenke, ICML 2020, arXiv:2006.08228), which matches the kernels of one architecture by
 their Frobenius distance before training; the estimate by probes, the alignment and the sum with distillation are
 choices made here.
 
-Theta is that of the parameters as they stand, one probe's variance for every number: another parametrisation of the
-same function has another kernel. The teacher arrives with its BatchNorms folded into its convolutions
-(``kdq.models.fold``), and its kernel is that of the folded weights, while the student's BatchNorms have parameters of
-their own.
+Theta depends on the parametrisation of a function: all parameters are probed with the same variance. The teacher's
+BatchNorms are folded into its convolutions (``kdq.models.fold``) and its kernel is that of the folded weights, while
+the student's BatchNorms have separate parameters.
 """
 
 import torch
@@ -23,9 +22,8 @@ from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
 from kdq.errors import UserError
+from kdq.models.network import Network
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
-
-LAST = ("layer4.", "fc.")
 
 
 class Parameters(Logits):
@@ -45,13 +43,13 @@ class Parameters(Logits):
 
 
 def tangent_kernel(function, parameters: dict[str, Tensor], probes: dict[str, Tensor]) -> Tensor:
-    """Estimate of the tangent kernel summed over outputs, (M, M): 1/k sum_j (J v_j)(J v_j)^T.
+    """Return an estimate of the tangent kernel summed over outputs, (M, M): 1/k sum_j (J v_j)(J v_j)^T.
 
     ``function`` maps a dict of tensors like ``parameters`` to outputs (M, ...), J is its Jacobian at ``parameters``;
-    ``probes`` holds for each of these k directions v_j, (k, *shape). For v_j of mean 0 and covariance I the estimate is
-    unbiased. J v_j is computed forward, all directions beside one evaluation of ``function``, and the result can be
-    differentiated by whatever ``function`` and ``parameters`` depend on; of a network of ReLUs it is piecewise smooth,
-    and the gradient does not see its jumps. float32 at least.
+    ``probes`` holds k directions v_j for each of them, (k, *shape). For v_j of mean 0 and covariance I the estimate is
+    unbiased. J v_j is computed in forward mode, all directions with one evaluation of ``function``. The result, in
+    float32 or wider, is differentiable with respect to all that ``function`` and ``parameters`` depend on; for a
+    network of ReLUs it is piecewise smooth, and the gradient ignores its jumps.
     """
 
     def along(probe):
@@ -62,25 +60,25 @@ def tangent_kernel(function, parameters: dict[str, Tensor], probes: dict[str, Te
     return products @ products.mT / len(next(iter(probes.values())))
 
 
-def cka(kernel: Tensor, other: Tensor) -> Tensor:
-    """Centred kernel alignment <H K H, H L H> / (||H K H|| ||H L H||) (Frobenius), H = I - 1/M: a scalar.
+def cka(kernel: Tensor, reference: Tensor) -> Tensor:
+    """Return the centred alignment <H K H, H L H> / (||H K H|| ||H L H||) (Frobenius), H = I - 1/M: a scalar.
 
-    ``kernel`` and ``other`` (M, M), symmetric. For positive semidefinite kernels between 0 and 1, and 1 where one is
-    a multiple of the other up to constants in rows and columns; it does not change with the scale of a kernel, hence
-    neither with scale or rotation of the outputs that it is made of. 0 where a centred kernel is 0. Computed in
-    float32 at least. Source: Cortes, Mohri and Rostamizadeh, arXiv:1203.0550.
+    ``kernel`` and ``reference`` are (M, M), symmetric. Positive semidefinite kernels give 0 to 1, and 1 if one is a
+    multiple of the other up to constants in rows and columns; the value does not depend on the scale of a kernel, nor
+    on scale or rotation of the outputs that it is computed from. 0 if a centred kernel is 0. In float32 or wider.
+    Source: Cortes, Mohri and Rostamizadeh, arXiv:1203.0550.
 
-    Of estimates it is smaller than of the kernels: noise makes both norms larger, and not the product.
+    Estimates give smaller values than the kernels themselves: noise increases both norms, but not the product.
     """
-    kernel, other = _centred(kernel), _centred(other)
-    norms = torch.stack([kernel.norm(), other.norm()])
-    # what is left of a constant kernel is rounding: neither value nor gradient
+    kernel, reference = _centred(kernel), _centred(reference)
+    norms = torch.stack([kernel.norm(), reference.norm()])
+    # a constant kernel leaves only rounding errors, which get neither value nor gradient
     norms = norms.masked_fill(norms < torch.finfo(norms.dtype).eps, torch.inf)
-    return (kernel * other).sum() / norms.prod()
+    return (kernel * reference).sum() / norms.prod()
 
 
 def _centred(kernel: Tensor) -> Tensor:
-    """H K H for K scaled to a largest entry of 1, so that no square leaves the range of float32."""
+    """Return H K H for K scaled to a largest entry of 1, so that no square leaves the range of float32."""
     kernel = kernel.to(torch.promote_types(kernel.dtype, torch.float32))
     largest = kernel.detach().abs().max()
     kernel = kernel / torch.where(largest > 0, largest, 1)
@@ -89,12 +87,12 @@ def _centred(kernel: Tensor) -> Tensor:
 
 
 class NTK(Method):
-    """``kd``, and in every ``every``-th step ``ntk_weight`` (1 - CKA) of the tangent kernels.
+    """``kd``, plus ``ntk_weight`` (1 - CKA) of the tangent kernels in every ``every``-th step.
 
-    In the other steps the term is 0; its mean over an epoch, in the history, counts them too. While the kernels are
-    taken the student is in eval mode: the kernel of an image does not depend on the batch, and no statistic changes.
-    Autocast is off, as the products of probes are sums of millions of terms. On images as small as the digits, 8x8, an
-    epoch takes some 2.5 times the processor time of ``kd``, with ``parameters=all`` some 5.5 times.
+    In the other steps the term is 0; its mean over an epoch, in the history, includes them. The student is in eval mode
+    for its kernel, so that the kernel of an image does not depend on the batch and no statistic changes. Autocast is
+    off, since the products of probes are sums of millions of terms. On images as small as the digits, 8x8, an epoch
+    takes some 2.5 times the processor time of ``kd``, with ``parameters=all`` some 5.5 times.
     """
 
     steps = 0
@@ -106,7 +104,7 @@ class NTK(Method):
         self.steps = int(state)
 
     def view(self, batch: Batch, generator: torch.Generator) -> Batch:
-        self.generator = generator  # the task's: seeded for the run, and part of its checkpoint
+        self.generator = generator  # of the task: seeded for the run, and part of its checkpoint
         return super().view(batch, generator)
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
@@ -125,23 +123,21 @@ class NTK(Method):
         images = batch.images[: self.keys.samples]
         with torch.autocast(images.device.type, enabled=False):
             with torch.no_grad():
-                wanted = self._kernel(teacher, images)
+                teacher_kernel = self._kernel(teacher, images)
             training = student.training
             student.eval()
-            found = self._kernel(student, images)
+            student_kernel = self._kernel(student, images)
             student.train(training)
-            return {"ntk": self.keys.ntk_weight * (1 - cka(found, wanted))}
+            return {"ntk": self.keys.ntk_weight * (1 - cka(student_kernel, teacher_kernel))}
 
     def _kernel(self, network: nn.Module, images: Tensor) -> Tensor:
-        """The estimated kernel of a network in eval mode on ``images``, from probes of its own."""
-        parameters = dict(network.named_parameters())
-        if self.keys.parameters == "last":
-            parameters = {name: value for name, value in parameters.items() if name.startswith(LAST)}
-        if not parameters:
+        """Return the estimated kernel of a network in eval mode on ``images``, from fresh probes."""
+        last = self.keys.parameters == "last"
+        if last and not isinstance(network, Network):
             raise UserError(
-                f"ntk: parameters: found 'last', and {type(network).__name__} has none named {LAST[0]}* or {LAST[1]}*, "
-                "expected 'all'"
+                f"ntk: parameters: found 'last', but the stages of {type(network).__name__} are unknown, expected 'all'"
             )
+        parameters = network.tail_parameters() if last else dict(network.named_parameters())
         # drawn on the device: some hundred million numbers for a network of full width
         generator = torch.Generator(images.device)
         generator.manual_seed(int(torch.randint(2**62, (), generator=self.generator)))

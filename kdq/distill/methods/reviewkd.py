@@ -1,4 +1,4 @@
-"""Knowledge review: the student's stages, fused from the deepest up, match the teacher's features stage by stage.
+"""Knowledge review: the student's stages, fused from the deepest up, match the teacher's stage by stage.
 
 Source: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044.
 """
@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
-from kdq.distill.method import Method, Outputs
+from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.normalize import average_pool
-from kdq.models.resnet import LAYERS, PREACTIVATIONS
+from kdq.distill.stages import deepest_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, NonNegative
 
 
@@ -23,18 +23,16 @@ class Parameters(Base):
     warmup: Annotated[NonNegative, Field(description="epochs in which the review grows linearly to its weight")] = 20.0
 
 
-LEVELS = (4, 2, 1)  # sides of the grids that the context loss compares besides the whole map
-STUDENT_MAPS = (*LAYERS, "embedding")
-TEACHER_MAPS = (*PREACTIVATIONS, "embedding")
-WIDEST_MIDDLE = 512  # the residual that is handed up is as wide as the student's embedding, but no wider
+LEVELS = (4, 2, 1)  # sides of the grids that the context loss compares in addition to the whole map
+WIDEST_MIDDLE = 512  # the residual is as wide as the student's embedding, but at most this
 
 
 def hcl(student_features: list[Tensor], teacher_features: list[Tensor]) -> Tensor:
-    """Hierarchical context loss: a scalar, the sum over pairs of feature maps, 0 where they agree.
+    """Return the hierarchical context loss: a scalar, the sum over pairs of feature maps, 0 if they agree.
 
-    Features are (B, C, H, W), of one shape a pair. Each pair gives a weighted mean of the mean squared errors of the
-    maps (weight 1) and of their means over 4 x 4, 2 x 2 and 1 x 1 windows (weights 1/2, 1/4, 1/8 in turn), where a
-    grid as large as the map is left out (arXiv:2104.09044).
+    Features are (B, C, H, W), both of a pair of one shape. A pair's term is the weighted mean of the mean squared
+    errors of the maps (weight 1) and of their means on grids of 4 x 4, 2 x 2 and 1 x 1 (weights 1/2, 1/4, 1/8 in
+    turn); a grid as large as the map is left out (arXiv:2104.09044).
     """
     return sum(_context(*pair) for pair in zip(student_features, teacher_features, strict=True))
 
@@ -51,16 +49,16 @@ def _context(student: Tensor, teacher: Tensor) -> Tensor:
             loss = loss + weight * pooled.square().mean()
             total += weight
             if all(side % level == 0 for side in finest.shape[2:]):
-                finest = pooled  # the means of its windows are those of the map's
+                finest = pooled  # the means of its windows equal those of the map's
     return loss / total
 
 
 class Fusion(nn.Module):
     """Attention-based fusion of a stage's feature with the residual of the stage above.
 
-    The feature (B, ``inputs``, H, W) is brought to the width ``middle``; where there is a residual (``fuses``), two
-    attention maps that are computed from both weight one against the other at each place. Gives the map to compare,
-    as wide as the teacher's (``outputs``), and the residual for the stage below, both of the teacher's ``size``.
+    The feature (B, ``inputs``, H, W) is projected to the width ``middle``. If there is a residual (``fuses``), two
+    attention maps computed from both weight them at each position. Return the map to compare, as wide as the
+    teacher's (``outputs``), and the residual for the stage below, both of the teacher's ``size``.
     """
 
     def __init__(self, inputs: int, middle: int, outputs: int, *, fuses: bool):
@@ -75,42 +73,44 @@ class Fusion(nn.Module):
         x = self.narrow(feature)
         if self.attention is not None:
             above = F.interpolate(residual, x.shape[2:], mode="nearest")
-            own, other = self.attention(torch.cat([x, above], 1)).sigmoid().split(1, 1)
-            x = x * own + above * other
+            weight, weight_above = self.attention(torch.cat([x, above], 1)).sigmoid().split(1, 1)
+            x = x * weight + above * weight_above
         if x.shape[2:] != size:
             x = F.interpolate(x, size, mode="nearest")
         return self.widen(x), x
 
 
 class ReviewKD(Method):
-    """A fusion a stage, trained beside the student; the embedding is the top stage, a map of 1 x 1.
+    """One fusion per stage, trained together with the student; the embedding is the top stage, a map of 1 x 1.
 
-    As in the published code the student's maps are those after a stage's last activation, and the teacher's, which
-    they are to match, those before it.
+    As in the published code the student's maps are those after a stage's last activation, and the teacher's maps,
+    which they match, those before it. Compared are the last stages, as many as both networks have.
     """
 
-    features = (*STUDENT_MAPS, *PREACTIVATIONS)
+    def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
+        student_stages, teacher_stages = deepest_stages(student, teacher)
+        before_activation = (f"{stage}.preactivation" for stage in teacher_stages)
+        return (*student_stages, "embedding"), (*before_activation, "embedding")
 
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
-        inputs = [maps.shape[1] for maps in _maps(student, STUDENT_MAPS)]
-        outputs = [maps.shape[1] for maps in _maps(teacher, TEACHER_MAPS)]
-        middle = min(WIDEST_MIDDLE, inputs[-1])
+        inputs, outputs = ([maps.shape[1] for maps in _maps(side)] for side in (student, teacher))
+        middle, last = min(WIDEST_MIDDLE, inputs[-1]), len(inputs) - 1
         self.fusions = nn.ModuleList(
-            Fusion(*widths, fuses=tap != STUDENT_MAPS[-1])
-            for tap, *widths in zip(STUDENT_MAPS, inputs, [middle] * len(inputs), outputs, strict=True)
+            Fusion(width, middle, target_width, fuses=index != last)
+            for index, (width, target_width) in enumerate(zip(inputs, outputs, strict=True))
         )
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
         growth = min(batch.epoch / keys.warmup, 1.0) if keys.warmup else 1.0
-        maps, targets = _maps(student, STUDENT_MAPS), _maps(teacher, TEACHER_MAPS)
+        maps, targets = _maps(student), _maps(teacher)
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
             "review": growth * keys.weight * hcl(self.review(maps, targets), targets),
         }
 
     def review(self, maps: list[Tensor], targets: list[Tensor]) -> list[Tensor]:
-        """The student's maps, fused from the last to the first, in the shapes of the teacher's."""
+        """Return the student's maps, fused from the last to the first, in the shapes of the teacher's."""
         residual, reviewed = None, []
         for fusion, feature, target in reversed(list(zip(self.fusions, maps, targets, strict=True))):
             output, residual = fusion(feature, residual, target.shape[2:])
@@ -118,7 +118,6 @@ class ReviewKD(Method):
         return reviewed
 
 
-def _maps(outputs: Outputs, taps: tuple[str, ...]) -> list[Tensor]:
-    """The features of the taps as maps (B, C, H, W)."""
-    features = [outputs.features[tap] for tap in taps]
-    return [feature if feature.dim() == 4 else feature[:, :, None, None] for feature in features]
+def _maps(outputs: Outputs) -> list[Tensor]:
+    """Return the features as maps (B, C, H, W)."""
+    return [feature if feature.dim() == 4 else feature[:, :, None, None] for feature in outputs.features.values()]

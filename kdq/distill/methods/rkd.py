@@ -1,4 +1,4 @@
-"""Relational knowledge distillation: the student's embeddings have the teacher's distances and angles to each other.
+"""Relational knowledge distillation: distances and angles between the student's embeddings match the teacher's.
 
 Source: Park et al., Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068.
 """
@@ -13,8 +13,8 @@ from kdq.distill.method import Method, Outputs
 from kdq.distill.normalize import product
 from kdq.recipe.vocabulary import Annotated, Base, Field, NonNegative
 
-COINCIDENT = 1e-6  # share of the batch's spread: nearer embeddings have no direction from each other
-CHUNK_ELEMENTS = 2**22  # cosines that are held at once, as far as one anchor's B x B allow
+COINCIDENT = 1e-6  # of the batch's spread: closer embeddings count as equal
+CHUNK_ELEMENTS = 2**22  # cosines in memory at once, but at least the B x B of one anchor
 
 
 class Parameters(Base):
@@ -24,10 +24,10 @@ class Parameters(Base):
 
 
 def relative_distances(embedding: Tensor) -> Tensor:
-    """L2 distances between the rows of an embedding (B, D), divided by their mean over pairs: (B, B), zero diagonal.
+    """Return the L2 distances (B, B) between the rows of an embedding (B, D), divided by their mean over pairs.
 
-    Rows that coincide have distance 0 and no gradient from each other. Float32 or wider. They come from products in
-    float64: no (B, B, D), and small differences of large embeddings keep their digits.
+    In float32 or wider, with a zero diagonal. Rows that coincide have distance 0 and no gradient from each other.
+    Computed from products in float64: no tensor (B, B, D), and small differences of large embeddings keep their digits.
     """
     exact = embedding.double()
     centred = exact - exact.mean(0)
@@ -37,30 +37,30 @@ def relative_distances(embedding: Tensor) -> Tensor:
     apart = squares > COINCIDENT**2 * squared_norms.detach().mean()
     distances = torch.where(apart, squares, 1).sqrt() * apart
     count = len(embedding)
-    # the published mean of what is positive, without its shape that depends on the data
+    # the published mean over positive distances, without a shape that depends on the data
     mean = distances.sum() / max(count * (count - 1), 1)
     relative = distances / torch.where(mean > 0, mean, 1)
     return relative.to(torch.promote_types(embedding.dtype, torch.float32))
 
 
 def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor) -> tuple[Tensor, Tensor]:
-    """``(distance, angle)``, scalars: smooth L1 differences, means over all B^2 pairs and all B^3 triplets.
+    """Return ``(distance, angle)``, scalars: smooth L1 differences, means over all B^2 pairs and all B^3 triplets.
 
-    Embeddings are (B, D); D may differ. Published code and paper differ: the paper's pairs and triplets are of
-    different rows, the code, and this, take means over degenerate ones too, where a row meets itself. Memory grows as
-    B^2, that of the gradient included.
+    Embeddings are (B, D); D may differ. Published code and paper differ: the paper takes pairs and triplets of
+    different rows, the code, like this function, takes means over the degenerate ones too. Memory grows as B^2, that
+    of the gradient included.
     """
     student, teacher = relative_distances(student_embedding), relative_distances(teacher_embedding)
-    # cosines follow from the distances, which are all that is kept
+    # the cosines follow from the distances, so nothing else is kept
     wide = torch.promote_types(student.dtype, teacher.dtype)
     student, teacher = student.to(wide), teacher.to(wide)
     return F.smooth_l1_loss(student, teacher), _AngleTerm.apply(student, teacher)
 
 
 def rkd(student_embedding: Tensor, teacher_embedding: Tensor, distance_weight: float, angle_weight: float) -> Tensor:
-    """distance_weight L_D + angle_weight L_A of two embeddings (B, D): a scalar, 0 where all relations agree.
+    """Return distance_weight L_D + angle_weight L_A of two embeddings (B, D): a scalar, 0 if all relations agree.
 
-    Neither scale nor rotation nor translation of an embedding matters. Published weights: 25 and 50.
+    Invariant to scale, rotation and translation of an embedding. Published weights: 25 and 50.
     """
     distance, angle = rkd_terms(student_embedding, teacher_embedding)
     return distance_weight * distance + angle_weight * angle
@@ -69,7 +69,7 @@ def rkd(student_embedding: Tensor, teacher_embedding: Tensor, distance_weight: f
 class _AngleTerm(torch.autograd.Function):
     """Smooth L1 difference of the angles that two matrices of distances (B, B) imply, mean over all triplets.
 
-    Its gradient is made in the forward pass, some anchors at a time: nothing of size (B, B, B) is kept for later.
+    The gradient is computed in the forward pass, some anchors at a time: nothing of size (B, B, B) is kept.
     (torch.utils.checkpoint would do, but it imports torch's compiler, which takes as long as importing torch.)
     """
 
@@ -101,9 +101,9 @@ class _AngleTerm(torch.autograd.Function):
 
 
 def _cosines(distances: Tensor, anchors: slice) -> Tensor:
-    """cos of the angle at each anchor between the rows j and k, (anchors, B, B), by the law of cosines.
+    """Return cos of the angle at each anchor between the rows j and k, (anchors, B, B), by the law of cosines.
 
-    0 where j or k coincides with the anchor, as the published code has it for an edge without length.
+    0 if j or k coincides with the anchor, as in the published code for an edge of length 0.
     """
     edges = distances[anchors]
     apart = edges > 0

@@ -1,8 +1,8 @@
-"""DCQ: the sections of a quantized network are trained each for itself, to give what the float network's sections give.
+"""DCQ: the sections of a quantized network are trained separately to reproduce the float network's features.
 
 Source: Elthakeb et al., Divide and Conquer: Leveraging Intermediate Feature Representations for Quantized Training of
-Neural Networks, ICML 2020, arXiv:1906.06033. Ours are the learned steps, the error of a section relative to the size of
-what it is to give, so that one learning rate suits all, and the losses of the last section.
+Neural Networks, ICML 2020, arXiv:1906.06033. Added here are the learned steps, the error of a section relative to the
+size of its target, so that one learning rate suits all sections, and the losses of the last section.
 """
 
 import torch
@@ -10,26 +10,25 @@ from torch import Tensor, nn
 
 from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
+from kdq.distill.teacher import frozen
 from kdq.errors import UserError
-from kdq.models.fold import fold_batchnorm
-from kdq.models.resnet import ResNet
+from kdq.models.model import Model
+from kdq.models.network import Network
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Literal, PositiveInt
 from kdq.retrain.keys import Quantized
 from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.retrain.sections import sections
 from kdq.retrain.supervision import supervision
 from kdq.train.task import Step, Task
 
 
 class Parameters(Quantized):
-    sections: Annotated[
-        PositiveInt, Field(description="parts that are trained each for itself, of equally many residual blocks")
-    ] = 4
+    sections: Annotated[PositiveInt, Field(description="parts that are trained separately, of equally many blocks")] = 4
     inputs: Annotated[
         Literal["teacher", "student"],
-        Field(description="what a section is given: the float network's features, or those of the sections before it"),
+        Field(description="inputs of a section: the float network's features, or those of the sections before it"),
     ] = "teacher"
     joint: Annotated[
         Fraction, Field(description="share of the epochs, the last, in which all sections are trained as one network")
@@ -44,7 +43,7 @@ class Parameters(Quantized):
 
 
 class DCQ(Retraining):
-    """Sections against the teacher's features, the last against labels and logits, then stitched."""
+    """Train sections against the teacher's features, the last one against labels and logits, then stitch them."""
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
         check_alike(parent, teacher)
@@ -56,11 +55,11 @@ class DCQ(Retraining):
 
 
 def check_alike(parent: Model, teacher: Model) -> None:
-    """Raise UserError where the two are not ResNets of one architecture: their sections would not correspond."""
+    """Raise UserError unless both are networks of one architecture, so that their sections correspond."""
     for role, model in (("parent", parent), ("teacher", teacher)):
-        if not isinstance(model.network, ResNet):
+        if not isinstance(model.network, Network):
             name = model.architecture["architecture"]
-            raise UserError(f"dcq: the {role} is a network of {name}, which has no sections; expected a ResNet")
+            raise UserError(f"dcq: the {role} is a network of {name} without sections; expected one of this package")
     for key, expected in parent.architecture.items():
         if teacher.architecture.get(key) != expected:
             raise UserError(
@@ -70,32 +69,32 @@ def check_alike(parent: Model, teacher: Model) -> None:
 
 
 class SectionalTraining(Task):
-    """The sections' terms are ``section_1``, ..., without the last; 0 in the epochs of joint training."""
+    """Terms are ``section_1``, ... for all sections but the last, 0 in the epochs of joint training."""
 
-    def __init__(self, network: nn.Module, teacher: ResNet, keys: Parameters, epochs: int):
+    def __init__(self, network: nn.Module, teacher: Network, keys: Parameters, epochs: int):
         super().__init__(network)
         self.keys = keys
         self.sectional_epochs = epochs - round(keys.joint * epochs)
         self.epoch, self.seen = 0, torch.empty(0)
-        # functions of a copy without gradient, and no submodule
-        self._teacher_sections = sections(fold_batchnorm(teacher).requires_grad_(False), keys.sections)
+        # functions of a frozen copy, which is no submodule
+        self._teacher_sections = sections(frozen(teacher), keys.sections)
 
     def before_validation(self, networks: dict[str, nn.Module]) -> None:
-        """The statistics are those of the teacher's features; stitched, a section is given others."""
+        """Estimate the BatchNorm statistics of stitched sections, which were trained on the teacher's features."""
         if self.epoch <= self.sectional_epochs and self.keys.inputs == "teacher" and self.keys.sections > 1:
             for network in networks.values():
                 reestimate(network.eval(), self.seen)
 
     @torch.no_grad()
     def _teacher_outputs(self, images: Tensor) -> list[Tensor]:
-        """What each of the teacher's sections gives, the last its logits."""
+        """Return the outputs of the teacher's sections; the last are its logits."""
         outputs = [images]
         for section in self._teacher_sections:
             outputs.append(section(outputs[-1]))
         return outputs[1:]
 
     def forward(self, batch: Batch) -> Step:
-        # Of this epoch alone, however short: a run that goes on from a checkpoint has not seen those before.
+        # of this epoch alone, however short: a resumed run has not seen the epochs before
         seen = [self.seen] if batch.epoch == self.epoch else []
         self.epoch, self.seen = batch.epoch, torch.cat([*seen, batch.images])[-self.keys.images :]
         alone = batch.epoch <= self.sectional_epochs
@@ -113,6 +112,6 @@ class SectionalTraining(Task):
 
 
 def relative_error(output: Tensor, target: Tensor) -> Tensor:
-    """||output - target||^2 / ||target||^2 over a whole batch: a scalar in float32, 0 at equality."""
+    """Return ||output - target||^2 / ||target||^2 over the whole batch: a scalar in float32, 0 at equality."""
     output, target = output.float(), target.float()
     return (output - target).square().sum() / target.square().sum().clamp_min(torch.finfo(torch.float).tiny)

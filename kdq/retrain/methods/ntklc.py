@@ -3,15 +3,15 @@
 Source: Gu et al., "Lossless" Compression of Deep Neural Networks: A High-dimensional Neural Tangent Kernel Approach,
 NeurIPS 2022, arXiv:2403.00258. As in its experiment on CIFAR-10 the convolutional part stays as it is, quantized or
 not, and no trained weight is rounded: the claim is that the kernel of the random layers, hence what can be learnt on
-top of them, is that of Gaussian weights and ReLU (``head=dense``). How much of that two and three levels can give is
-told in ``kdq.retrain.random_features.activation_match``.
+top of them, is that of Gaussian weights and ReLU (``head=dense``). How close two and three levels come to it is
+described in ``kdq.retrain.random_features.activation_match``.
 
-The theory is one of large sizes: also of (1 - zeros) times the embedding's, the weights of a neuron that are not 0.
+The theory assumes large sizes, including (1 - zeros) times the embedding's, the number of a neuron's nonzero weights.
 
-Unlike the published code, features are centred and scaled by the training part's statistics, the test part's too; the
-weights are drawn independently and not in exact shares; cross entropy is taken of logits and not of their softmax. The
-readout's inputs are as small as tau, 0.2 for a dense head and 0.5 for a compressed one: the published learning rate of
-0.01 takes some hundred epochs, 5 or more a few.
+Unlike in the published code, all features are centred and scaled by the training part's statistics, those of the test
+part too; weights are drawn independently and not in exact shares; the cross entropy is that of logits, not of their
+softmax. The readout's inputs are of size tau, 0.2 for a dense head and 0.5 for a compressed one: at the published
+learning rate of 0.01 training takes some hundred epochs, at 5 or more a few.
 """
 
 from functools import cached_property
@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.models import resnet
 from kdq.models.codes import QuantizedWeight
+from kdq.models.model import Model
+from kdq.models.network import Network
 from kdq.models.random_head import RandomHead
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, PositiveInt
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.retrain.random_features.activation_match import Match, match_relu
 from kdq.retrain.random_features.conjugate_kernel import coefficients
 from kdq.train.task import Classification
@@ -66,35 +67,35 @@ class Parameters(Base):
 
 
 def ternary_step(zeros: float) -> float:
-    """The magnitude of a weight that is not 0, with which the variance is 1."""
+    """Return the magnitude of the nonzero weights that makes the variance 1."""
     return (1 - zeros) ** -0.5
 
 
 def ternary(shape, zeros: float) -> Tensor:
-    """Random weights in float32, independent: 0 with the probability ``zeros``, else of either sign alike."""
+    """Return independent random weights in float32: 0 with probability ``zeros``, else of a random sign."""
     signs = 2 * torch.randint(0, 2, shape) - 1
     return signs * (torch.rand(shape) >= zeros) * torch.tensor(ternary_step(zeros))
 
 
 def entropy_bits(codes: Tensor) -> float:
-    """Bits a code that no lossless coding of independent ones can do without: their empirical entropy."""
+    """Return the empirical entropy of the codes in bits per code, a lower bound for coding them independently."""
     shares = codes.unique(return_counts=True)[1].double() / codes.numel()
     return -sum(share * log2(share) for share in shares.tolist())
 
 
 @torch.no_grad()
 def embeddings(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """What the classifier of a ResNet reads of uint8 ``images`` (M, C, H, W), not augmented: (M, D) in float32."""
+    """Return the embeddings (M, D), in float32, of uint8 ``images`` (M, C, H, W), not augmented."""
     batches = (batch.to(device) for batch in evaluation_batches(images))
     return torch.cat([network(batch, taps=("embedding",))[1]["embedding"].float() for batch in batches])
 
 
 class Readout(Classification):
-    """A network of which the last linear layer alone is trained; all else is frozen, running statistics too."""
+    """A network whose last linear layer alone is trained; all else is frozen, running statistics too."""
 
     def __init__(self, network: nn.Module):
         super().__init__(network.requires_grad_(False))
-        network.fc.classifier.requires_grad_(True)
+        network.last_layer.classifier.requires_grad_(True)
 
     def train(self, mode: bool = True):
         return super().train(False)
@@ -103,24 +104,27 @@ class Readout(Classification):
 class NTKLC(Retraining):
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Readout:
         network = parent.network
-        if not isinstance(network, resnet.ResNet):
-            raise UserError(f"ntklc: found a parent that is no ResNet of ours ({type(network).__name__}), expected one")
-        found = embeddings(network, prepared.train.images, device).double()
-        head = RandomHead(found.shape[1], len(prepared.classes), **self.head)
-        head.mean.copy_(found.mean(0))
-        head.scale.copy_((found - found.mean(0)).square().sum(1).mean().sqrt())
+        if not isinstance(network, Network):
+            raise UserError(
+                f"ntklc: found a parent that is no network of this package ({type(network).__name__}), expected one"
+            )
+        embedding = embeddings(network, prepared.train.images, device).double()
+        head = RandomHead(embedding.shape[1], len(prepared.classes), **self.head)
+        head.mean.copy_(embedding.mean(0))
+        head.scale.copy_((embedding - embedding.mean(0)).square().sum(1).mean().sqrt())
         for layer in head.layers:
             if self.keys.head == "dense":
                 nn.init.normal_(layer.weight)
             else:
                 layer.weight.copy_(ternary(layer.weight.shape, self.keys.zeros))
-        network.fc = head.to(device)
+        network.replace_classifier(head.to(device))
         self._describe()
         return Readout(network)
 
     def model(self, task: Readout, parent: Model) -> Model:
-        kept = {name: codes for name, codes in parent.codes.items() if name.split(".")[0] != "fc"}
-        codes = kept | (self._codes(task.network.fc) if self.keys.head == "compressed" else {})
+        classifier = task.network.classifier_name
+        kept = {name: codes for name, codes in parent.codes.items() if not f"{name}.".startswith(f"{classifier}.")}
+        codes = kept | (self._codes(task.network) if self.keys.head == "compressed" else {})
         return Model(task.network, {**parent.architecture, "head": self.head}, codes)
 
     @cached_property
@@ -129,7 +133,7 @@ class NTKLC(Retraining):
 
     @property
     def head(self) -> dict:
-        """The arguments of RandomHead besides the sizes of its ends, for the header of the file."""
+        """The arguments of RandomHead except for the sizes of its ends, for the header of the file."""
         keys = self.keys
         if keys.head == "dense":
             activations = [{"mean": match.target.mean} for match in self.matches]
@@ -138,36 +142,36 @@ class NTKLC(Retraining):
                 {
                     "levels": list(match.steps.levels),
                     "thresholds": list(match.steps.thresholds),
-                    "mean": match.found.mean,
+                    "mean": match.matched.mean,
                 }
                 for match in self.matches
             ]
         return {"widths": [keys.neurons] * (LAYERS - 1) + [keys.last_neurons], "activations": activations}
 
-    def _codes(self, head: RandomHead) -> dict[str, QuantizedWeight]:
-        """The codes of the random layers, with what their activation leaves of the mismatch."""
-        found = {}
-        for index, (layer, match) in enumerate(zip(head.layers, self.matches, strict=True)):
+    def _codes(self, network: Network) -> dict[str, QuantizedWeight]:
+        """Return the codes of the random layers; their facts hold the residual mismatch of the activation."""
+        weights = {}
+        for index, (layer, match) in enumerate(zip(network.last_layer.layers, self.matches, strict=True)):
             codes = layer.weight.detach().cpu().sign().short()
             facts = {
                 "levels": "ternary",
                 "entropy_bits": round(entropy_bits(codes), 6),
                 "activation_residual": round(match.residual, 9),
             }
-            found[f"fc.layers.{index}"] = QuantizedWeight(
+            weights[f"{network.classifier_name}.layers.{index}"] = QuantizedWeight(
                 codes, torch.tensor([ternary_step(self.keys.zeros)]), -1, 1, 2, facts
             )
-        return found
+        return weights
 
     def _describe(self) -> None:
-        """Log how near the compressed layers' kernel is to that of the dense ones."""
+        """Log how close the compressed layers' kernel is to that of the dense ones."""
         if self.keys.head == "dense":
             return
         for index, match in enumerate(self.matches, 1):
-            tau, of_relu = sqrt(match.found.tau_squared), sqrt(match.target.tau_squared)
+            tau, of_relu = sqrt(match.matched.tau_squared), sqrt(match.target.tau_squared)
             self.log(f"activation {index}: residual {match.residual:.3g}, tau {tau:.4f}, of ReLU {of_relu:.4f}")
         compressed, dense = (
-            coefficients([getattr(match, side) for match in self.matches]) for side in ("found", "target")
+            coefficients([getattr(match, side) for match in self.matches]) for side in ("matched", "target")
         )
-        for name, one, other in zip(("a1", "a2", "a3"), compressed, dense, strict=True):
-            self.log(f"kernel coefficient {name}: {one:.6f}, of ReLU {other:.6f}")
+        for name, steps, relu in zip(("a1", "a2", "a3"), compressed, dense, strict=True):
+            self.log(f"kernel coefficient {name}: {steps:.6f}, of ReLU {relu:.6f}")

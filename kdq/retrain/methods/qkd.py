@@ -1,7 +1,7 @@
-"""QKD: a quantized student studies alone, then together with a teacher that learns too, then from it.
+"""QKD: a quantized student is trained alone, then together with its teacher, then by the frozen teacher.
 
-Source: Kim et al., QKD: Quantization-aware Knowledge Distillation, arXiv:1911.12491. Of the authors' 200 epochs on
-CIFAR the three phases take 30, 100 and 70, which the defaults keep as shares.
+Source: Kim et al., QKD: Quantization-aware Knowledge Distillation, arXiv:1911.12491. The authors'
+three phases take 30, 100 and 70 of 200 epochs on CIFAR, shares that are the defaults.
 """
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.distill.divergence import match
+from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Positive
 from kdq.retrain.keys import Quantized
 from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Model, Retraining
+from kdq.retrain.method import Retraining
 from kdq.train.task import Step, Task
 
 SELF_STUDYING, CO_STUDYING, TUTORING = "self-studying", "co-studying", "tutoring"
@@ -43,7 +44,7 @@ class Parameters(Quantized):
 
 
 class QKD(Retraining):
-    """Self-studying, co-studying, tutoring, by learned steps; both networks' losses have the weights of the keys."""
+    """Self-studying, co-studying, tutoring, with learned steps; the keys' weights apply to both networks' losses."""
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
         network = attach(parent, teacher.network if self.keys.start == "float" else None)
@@ -54,7 +55,7 @@ class QKD(Retraining):
 
 
 class Studying(Task):
-    """Every term of every phase at every step, 0 where the phase has none, so that a history has the same columns."""
+    """Give every term of all phases at every step, 0 if the phase lacks it: a history needs the same columns."""
 
     def __init__(self, network: nn.Module, teacher: nn.Module, keys: Parameters, epochs: int):
         super().__init__(network)
@@ -66,19 +67,19 @@ class Studying(Task):
         return {**super().networks, "teacher": self.teacher}
 
     def phase(self, epoch: int) -> str:
-        """The phase of an epoch, the first being 1."""
+        """Return the phase of an epoch, the first being 1."""
         alone, together = self.ends
         return SELF_STUDYING if epoch <= alone else CO_STUDYING if epoch <= together else TUTORING
 
     def forward(self, batch: Batch) -> Step:
         keys, phase = self.keys, self.phase(batch.epoch)
         logits = self.network(batch.images).float()
-        none = logits.new_zeros(())
+        zero = logits.new_zeros(())
         terms = {
             "cross_entropy": keys.label_weight * F.cross_entropy(logits, batch.labels),
-            "distillation": none,
-            "teacher_cross_entropy": none,
-            "teacher_distillation": none,
+            "distillation": zero,
+            "teacher_cross_entropy": zero,
+            "teacher_distillation": zero,
         }
         if phase == SELF_STUDYING:
             return Step(terms, logits)
@@ -94,6 +95,6 @@ class Studying(Task):
         with torch.set_grad_enabled(learns):
             return self.teacher(images).float()
 
-    def _match(self, logits: Tensor, others: Tensor) -> Tensor:
-        """T^2 KL(others || logits); the others carry no gradient, so that each network is moved by its own terms."""
-        return match(logits, others.detach(), self.keys.temperature)
+    def _match(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return T^2 KL(targets || logits); targets are detached, so that each network is trained by its own terms."""
+        return match(logits, targets.detach(), self.keys.temperature)

@@ -1,8 +1,8 @@
-"""The scalars of an activation that decide the conjugate kernel of a wide random network.
+"""The scalars of an activation that determine the conjugate kernel of a wide random network.
 
 A layer computes x_l = sig~(W x_{l-1}) / sqrt(width), W with independent entries of mean 0 and variance 1, and
 sig~ = sig - E sig(u) for u = tau xi, xi ~ N(0, 1), where tau^2 is the mean squared norm of x_{l-1}. For wide layers and
-data of high dimension the kernel X_l' X_l depends on activations and weights only by the scalars below.
+data of high dimension the kernel X_l' X_l depends on activations and weights only through the scalars below.
 
 Source: Gu et al., "Lossless" Compression of Deep Neural Networks, NeurIPS 2022, arXiv:2403.00258, theorem 1.
 """
@@ -16,7 +16,7 @@ from scipy.special import ndtr
 
 @dataclass(frozen=True)
 class Scalars:
-    """Expectations over u = tau xi of an activation sig, xi ~ N(0, 1), where derivatives may be distributions.
+    """Expectations of an activation sig over u = tau xi, xi ~ N(0, 1); derivatives may be distributions.
 
     ``mean`` = E sig; ``d1`` = E sig' ; ``d2`` = E sig''; ``d3`` = E (sig~^2)''; ``tau_squared`` = Var sig, the mean
     squared norm of the layer's outputs.
@@ -31,19 +31,19 @@ class Scalars:
 
 @dataclass(frozen=True)
 class Steps:
-    """A piecewise constant activation: ``levels`` (K + 1,), one more than the ascending ``thresholds`` (K,)."""
+    """A piecewise constant activation: ``levels`` (K + 1,) between ascending ``thresholds`` (K,)."""
 
     levels: tuple[float, ...]
     thresholds: tuple[float, ...]
 
 
 def of_relu(tau: float) -> Scalars:
-    """The scalars of max(u, 0)."""
+    """Return the scalars of max(u, 0)."""
     return Scalars(tau / sqrt(2 * pi), 1 / 2, 1 / (sqrt(2 * pi) * tau), 1 - 1 / pi, tau**2 * (1 / 2 - 1 / (2 * pi)))
 
 
 def of_steps(steps: Steps, tau: float) -> Scalars:
-    """The scalars of a piecewise constant activation: sums over its jumps.
+    """Return the scalars of a piecewise constant activation: sums over its jumps.
 
     A jump J at tau z adds J phi(z) / tau to d1 and J z phi(z) / tau^2 to d2, as E sig' = E xi sig / tau and
     E sig'' = E (xi^2 - 1) sig / tau^2 for any sig.
@@ -59,7 +59,7 @@ def of_steps(steps: Steps, tau: float) -> Scalars:
 
 
 def least_tau_squared(scalars: Scalars, tau: float) -> float:
-    """The least variance of an activation with the ``d1`` and ``d2`` of ``scalars`` at ``tau``, of whatever form.
+    """Return the least variance of any activation with the ``d1`` and ``d2`` of ``scalars`` at ``tau``.
 
     In the orthonormal Hermite polynomials of xi its first two coefficients are d1 tau and d2 tau^2 / sqrt(2), and the
     squares of all of them add up to the variance.
@@ -68,10 +68,10 @@ def least_tau_squared(scalars: Scalars, tau: float) -> float:
 
 
 def coefficients(layers: list[Scalars]) -> tuple[float, float, float]:
-    """``(a1, a2, a3)`` of the network's kernel: a1 of the linear kernel, a2 of the norms, a3 of classes' covariances.
+    """Return ``(a1, a2, a3)`` of the network's kernel: of the linear kernel, the norms, the classes' covariances.
 
-    Up to a multiple of the identity the kernel tends to a1 X'X + V A V' where A depends on the data's classes, linearly
-    on a2 and a3. Layers add by the recursion of theorem 1 from (1, 0, 0) and a fourth coefficient, 1.
+    Up to a multiple of the identity the kernel tends to a1 X'X + V A V'; A depends on the data's classes, linearly on
+    a2 and a3. The recursion over layers of theorem 1 starts from (1, 0, 0) and a fourth coefficient of 1.
     """
     a1, a2, a3, a4 = 1.0, 0.0, 0.0, 1.0
     for layer in layers:
