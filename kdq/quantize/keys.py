@@ -3,7 +3,7 @@
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, Positive, PositiveInt
 
 
-class Quantizer(Base):
+class Quantizing(Base):
     """What every quantizer has in common: the alphabet, its scale and the calibration."""
 
     # What is done with a network whose layers have been measured alone; the measurement is the same for all values.
@@ -95,7 +95,7 @@ class Quantizer(Base):
         return found
 
 
-class LookingAhead(Quantizer):
+class LookingAhead(Quantizing):
     """What the quantizers have in common that after every weight change all later ones, by the inputs' correlations."""
 
     damping: Annotated[

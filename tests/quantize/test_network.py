@@ -12,9 +12,9 @@ from torch.nn import functional
 from kdq.errors import UserError
 from kdq.quantize.bits import scale
 from kdq.quantize.bits.alphabet import Alphabet
-from kdq.quantize.configured import quantizer_of
-from kdq.quantize.execution import lockstep, spill
-from kdq.quantize.execution.network import Plan, decode, quantize, quantize_each
+
+
+from kdq.quantize.execution.network import quantize
 from kdq.quantize.gram import calibration, shifts
 from kdq.quantize.methods import gpfq, rtn
 

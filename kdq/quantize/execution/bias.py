@@ -30,11 +30,18 @@ def holders(model, layers, images) -> dict[str, tuple[torch.Tensor, int]]:
     return found
 
 
-def mean_difference(module, analog, quantized) -> torch.Tensor:
-    """How much less the outputs of the quantized layer are, on the mean of all samples and positions, (outputs,)."""
-    outputs = 1 if isinstance(module, nn.Conv2d) else analog.dim() - 1
-    others = [dimension for dimension in range(analog.dim()) if dimension != outputs]
-    return (analog - quantized).mean(others, dtype=torch.float64).to(quantized)
+def mean_difference(module, pairs) -> torch.Tensor:
+    """Return by how much the quantized layer's outputs are less, the mean over samples and positions, (outputs,).
+
+    ``pairs`` are the outputs of the same samples in the float and in the quantized network, chunk by chunk.
+    """
+    total, samples = 0, 0
+    for analog, quantized in pairs:
+        outputs = 1 if isinstance(module, nn.Conv2d) else analog.dim() - 1
+        averaged = [dimension for dimension in range(analog.dim()) if dimension != outputs]
+        mean = (analog - quantized).mean(averaged, dtype=torch.float64).to(quantized)
+        total, samples = total + len(analog) * mean, samples + len(analog)
+    return total / samples
 
 
 def shifted(module, outputs, shift) -> torch.Tensor:

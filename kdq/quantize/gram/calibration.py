@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,11 +10,22 @@ import torch
 from torch import nn
 
 from kdq.quantize.gram import shifts
-from kdq.quantize.gram.chunks import Chunks, chunked
 from kdq.quantize.gram.patches import pad, patches, positions, sample, windows
 
+# A layer's inputs: one tensor, or chunks of samples, which differ in their first dimension alone.
+Inputs = torch.Tensor | Sequence[torch.Tensor]
 CHUNK_BYTES = 2**26
 COLUMN_BYTES = 2**27
+
+
+def chunks(inputs: Inputs) -> Sequence[torch.Tensor]:
+    """Return the inputs as chunks; a tensor is a single one."""
+    return (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+
+
+def whole_shape(inputs: Inputs) -> tuple[int, ...]:
+    """Return the shape of all chunks together."""
+    return sum(map(len, chunks(inputs))), *chunks(inputs)[0].shape[1:]
 
 
 def groups(module) -> int:
@@ -32,13 +44,13 @@ class Calibration:
     """What a layer was given; of the ways to sum it up, only the one that a quantizer asks for is computed.
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features), or :class:`Chunks` of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
+    or (M, ..., features), or chunks of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
     ``one_call``: they are what the layer is called with once, not in several calls.
     """
 
     module: nn.Module
-    analog: torch.Tensor | Chunks
-    quantized: torch.Tensor | Chunks
+    analog: Inputs
+    quantized: Inputs
     sampling: str | int = "all"
     seed: int = 0
     one_call: bool = True
@@ -53,11 +65,6 @@ class Calibration:
         """The arguments of the functions of this file."""
         return self.module, self.analog, self.quantized, self.sampling, self.seed
 
-    @property
-    def resident(self) -> bool:
-        """Whether all inputs are in memory, to be gone through as often as one likes."""
-        return chunked(self.analog).resident and chunked(self.quantized).resident
-
     def gram_matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(cross, gram), each (groups, d, d); computed anew at every call, as they take most of the memory."""
         return gram_matrices(*self.inputs)
@@ -65,7 +72,7 @@ class Calibration:
     @cached_property
     def patches(self) -> int:
         """How many rows X has."""
-        shape, _, chosen = _selection(self.module, chunked(self.analog), self.sampling, self.seed)
+        shape, _, chosen = _selection(self.module, chunks(self.analog), self.sampling, self.seed)
         return math.prod(shape) if chosen is None else len(chosen)
 
     @property
@@ -77,26 +84,26 @@ class Calibration:
     def gram_multiplications(self) -> float:
         """Multiplications of one group's two Gram matrices."""
         if self.by_shifts:
-            images, _, *size = chunked(self.analog).shape
+            images, _, *size = whole_shape(self.analog)
             return images * shifts.multiplications(self.module, size)
         return 2 * self.patches * self.module.weight[0].numel() ** 2
 
     def finite(self) -> bool:
         """Whether all inputs are finite numbers."""
         # A NaN anywhere is the smallest and the largest number: one pass, and no copy.
-        chunks = itertools.chain(chunked(self.analog), chunked(self.quantized))
-        return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in chunks)
+        every = itertools.chain(chunks(self.analog), chunks(self.quantized))
+        return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in every)
 
 
 def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
     """(cross, gram) = (X~'X, X~'X~) of an nn.Conv2d or nn.Linear, each (groups, d, d) in float64.
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features), or :class:`Chunks` of them. ``sampling`` says which patches make the rows of X and X~:
+    or (M, ..., features), or chunks of them. ``sampling`` says which patches make the rows of X and X~:
     ``all`` the layer's own; an integer, at most so many, drawn without replacement; ``paper``, a convolution's as the
     published code draws them. Where the inputs are equal, both results are one tensor.
     """
-    analog, quantized = chunked(analog), chunked(quantized)
+    analog, quantized = chunks(analog), chunks(quantized)
     same = _same(analog, quantized)
     if _by_shifts(module, sampling):
         return shifts.gram_matrices(module, zip(analog, quantized, strict=True), same, chunk_bytes)
@@ -117,7 +124,7 @@ def _by_shifts(module, sampling) -> bool:
 
 def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES, dtype=torch.float64):
     """Yield pairs (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
-    analog, quantized = chunked(analog), chunked(quantized)
+    analog, quantized = chunks(analog), chunks(quantized)
     shape, stride, chosen = _selection(module, analog, sampling, seed)
     count, width = groups(module), module.weight[0].numel()
     size = max(1, chunk_bytes // (dtype.itemsize * count * width))
@@ -133,7 +140,7 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
     Together the blocks have all columns, in the inputs' own type; b is about ``size``, less where the patches are many.
     Where the inputs are equal, a block is (groups, 1, b, patches).
     """
-    analog, quantized = chunked(analog), chunked(quantized)
+    analog, quantized = chunks(analog), chunks(quantized)
     kinds = (analog,) if _same(analog, quantized) else (analog, quantized)
     shape, stride, chosen = _selection(module, analog, sampling, seed)
     count, pixels, places = groups(module), [], []
@@ -172,11 +179,11 @@ def _squared_norm(chunk) -> float:
     return float(chunk.flatten(1).norm(dim=1).double().square().sum())
 
 
-def _same(analog: Chunks, quantized: Chunks) -> bool:
+def _same(analog: Inputs, quantized: Inputs) -> bool:
     return all(torch.equal(x, xq) for x, xq in zip(analog, quantized, strict=True))
 
 
-def _selection(module, inputs: Chunks, sampling, seed):
+def _selection(module, inputs: Inputs, sampling, seed):
     """The (samples, rows, columns) of patches to draw from, their stride, and the flat indices to take; None for all.
 
     The stride is None for the layer's own.
@@ -185,16 +192,16 @@ def _selection(module, inputs: Chunks, sampling, seed):
     if sampling == "paper":
         # A fully connected layer has no grid to thin out.
         sampling, stride = ("paper", module.kernel_size) if isinstance(module, nn.Conv2d) else ("all", None)
-    shape = positions(module, inputs.shape, stride)
+    shape = positions(module, whole_shape(inputs), stride)
     return shape, stride, sample(shape, sampling, seed)
 
 
-def _by_chunk(chosen, shape, inputs: Chunks):
+def _by_chunk(chosen, shape, inputs: Inputs):
     """What is to be taken of each chunk of samples: flat indices of its own patches, None for all."""
     if chosen is None:
-        return [None] * len(inputs.shapes)
+        return [None] * len(inputs)
     of_sample, first, taken = math.prod(shape[1:]), 0, []
-    for samples in (shape[0] for shape in inputs.shapes):
+    for samples in (len(chunk) for chunk in inputs):
         flat = chosen - first * of_sample
         taken.append(flat[(flat >= 0) & (flat < samples * of_sample)])
         first += samples

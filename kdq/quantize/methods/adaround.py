@@ -11,11 +11,10 @@ H = X~'X~ the error is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. 
 at once, so that the gradient is exact and fewer steps do than with batches of inputs.
 """
 
-from functools import partial
-
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
 
@@ -24,7 +23,7 @@ FIRST_BETA, LAST_BETA = 20.0, 2.0
 STRETCH, SHIFT = 1.2, -0.1
 
 
-class Parameters(Quantizer):
+class Parameters(Quantizing):
     """AdaRound: every weight is rounded down or up, as a descent on the layer's error finds best."""
 
     scale: Annotated[
@@ -96,11 +95,10 @@ def _descend(remainder, free, gram, drift, iterations, learning_rate, regulariza
     return (variable >= 0) & free
 
 
-def configured(parameters, seed):
-    """:func:`adaround` with the keys of the stage; nothing in it is random."""
-    return partial(
-        adaround,
-        iterations=parameters.iterations,
-        learning_rate=parameters.learning_rate,
-        regularization=parameters.regularization,
-    )
+class AdaRound(Quantizer):
+    """:func:`adaround` as a stage; nothing in it is random."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        keys = self.keys
+        descent = keys.iterations, keys.learning_rate, keys.regularization
+        return adaround(weight, cross, gram, step, low, high, *descent)

@@ -18,11 +18,12 @@ a time is written out as above, on top of <X~_t, u> for the u before the block: 
 
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, Nearest, solve, substitute, triangle_product
 
 
-class Parameters(Quantizer):
+class Parameters(Quantizing):
     """GPFQ: every weight makes up for the error that the weights before it left on the calibration images."""
 
 
@@ -104,6 +105,16 @@ def gpfq_by_residuals(weight, columns, step, low, high):
     return codes, errors, outputs.norm(dim=-1).double().square()
 
 
-gpfq.by_residuals = gpfq_by_residuals
-gpfq.with_errors = gpfq_with_errors
-quantizer = gpfq
+class GPFQ(Quantizer):
+    """:func:`gpfq` as a stage, from Gram matrices or from residuals, whichever takes less time."""
+
+    from_residuals = True
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return gpfq(weight, cross, gram, step, low, high)
+
+    def codes_with_errors(self, weight, cross, gram, step, low, high):
+        return gpfq_with_errors(weight, cross, gram, step, low, high)
+
+    def codes_from_residuals(self, weight, columns, step, low, high):
+        return gpfq_by_residuals(weight, columns, step, low, high)

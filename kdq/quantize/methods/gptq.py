@@ -14,11 +14,10 @@ That is forward substitution with rounding. With H = R R', R upper, each w_t is 
 inverse is needed. GPTQ knows the quantized network's inputs alone: it wants X~ q ~ X~ w, and not X w as GPFQ does.
 """
 
-from functools import partial
-
 import torch
 
 from kdq.quantize.keys import LookingAhead
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.hessian import input_order, reordered, ridge, upper_factor
 from kdq.quantize.solver.substitution import Layout, Nearest, substitute, triangle_product
 
@@ -51,6 +50,8 @@ def gptq(weight, cross, gram, step, low, high, damping=0.01, order="natural", bl
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 
-def configured(parameters, seed):
-    """:func:`gptq` with the keys of the stage; nothing in it is random."""
-    return partial(gptq, damping=parameters.damping, order=parameters.input_order)
+class GPTQ(Quantizer):
+    """:func:`gptq` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return gptq(weight, cross, gram, step, low, high, self.keys.damping, self.keys.input_order)

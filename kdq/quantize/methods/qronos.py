@@ -16,11 +16,10 @@ H_{.1} q_1)_{>1} comes out of it by itself:
 For X = X~ this is GPTQ.
 """
 
-from functools import partial
-
 import torch
 
 from kdq.quantize.keys import LookingAhead
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.hessian import input_order, reordered, ridge, upper_factor
 from kdq.quantize.solver.substitution import Layout, Nearest, substitute
 
@@ -50,6 +49,8 @@ def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", 
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 
-def configured(parameters, seed):
-    """:func:`qronos` with the keys of the stage; nothing in it is random."""
-    return partial(qronos, damping=parameters.damping, order=parameters.input_order)
+class Qronos(Quantizer):
+    """:func:`qronos` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return qronos(weight, cross, gram, step, low, high, self.keys.damping, self.keys.input_order)

@@ -2,10 +2,11 @@
 
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 
 
-class Parameters(Quantizer):
+class Parameters(Quantizing):
     """RTN: every weight goes to the nearest level by itself; the calibration images only choose the scale."""
 
 
@@ -21,4 +22,8 @@ def rtn(weight, cross, gram, step, low, high) -> torch.Tensor:
     return (weight.double() / step).add_(0.5).floor_().clamp_(low, high).to(torch.int16)
 
 
-quantizer = rtn
+class RTN(Quantizer):
+    """:func:`rtn` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return rtn(weight, cross, gram, step, low, high)

@@ -13,16 +13,15 @@ which :func:`sparse` offers as ``first``. The stage leaves it alone: but for thr
 equispaced, and a model file holds codes of one step.
 """
 
-from functools import partial
-
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, substitute, triangle_product
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative
 
 
-class Parameters(Quantizer):
+class Parameters(Quantizing):
     """Sparse GPFQ: small weights become zero, and the weights after them make up for it."""
 
     penalty: Annotated[
@@ -80,6 +79,8 @@ def hard(low, high, threshold, offset):
     return cut
 
 
-def configured(parameters, seed):
-    """:func:`sparse` with the keys of the stage; nothing in it is random."""
-    return partial(sparse, threshold=parameters.threshold, penalty=parameters.penalty)
+class Sparse(Quantizer):
+    """:func:`sparse` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return sparse(weight, cross, gram, step, low, high, self.keys.threshold, self.keys.penalty)

@@ -13,16 +13,15 @@ The first sweep is the path of GPFQ without rounding, so that after it the whole
 further one is a sweep of Gauss and Seidel on X~'X~ w~ = X~'X w, the equations of least squares.
 """
 
-from functools import partial
-
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, Nearest, reciprocal_diagonal, substitute, triangle_product
 from kdq.recipe.vocabulary import Annotated, Field, NonNegativeInt
 
 
-class Parameters(Quantizer):
+class Parameters(Quantizing):
     """SPFQ: as GPFQ, but rounded at random so that the errors are zero on average."""
 
     alignment: Annotated[
@@ -68,6 +67,12 @@ def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
     return found.mT
 
 
-def configured(parameters, seed):
-    """:func:`spfq` with the keys of the stage, and numbers drawn from ``seed``, other ones for every layer."""
-    return partial(spfq, generator=torch.Generator().manual_seed(seed), alignment=parameters.alignment)
+class SPFQ(Quantizer):
+    """:func:`spfq` as a stage: numbers drawn from the seed, different ones for every layer."""
+
+    def __init__(self, keys, seed=0):
+        super().__init__(keys, seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return spfq(weight, cross, gram, step, low, high, self.generator, self.keys.alignment)
