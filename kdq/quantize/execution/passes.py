@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from kdq.data.batches import to_float
 from kdq.errors import UserError
 from kdq.quantize.execution.layer import forward
 
@@ -28,8 +27,11 @@ class _Reached(Exception):
 
 
 def floats(images: Tensor) -> Tensor:
-    """Return uint8 images (M, C, H, W) as float32 in [0, 1], in the memory order that calibration has always had."""
-    return to_float(images).contiguous()
+    """Return uint8 images (M, C, H, W) as float32 in [0, 1].
+
+    Not channels last as for training: convolutions would sum in another order, and the last digits of errors change.
+    """
+    return images.float() / 255
 
 
 def input_of(arguments: tuple, keywords: dict) -> Tensor:
