@@ -30,9 +30,7 @@ def run(options, limit):
     parameters = Parameters(scale="search" if options.scale == "search" else float(options.scale), **keys)
     with PeakMemory() as before:
         pass
-    seconds, processor, peak = measured(
-        lambda: found.update(quantize(model, images, GPFQ(parameters), log=silent)), 1
-    )
+    seconds, processor, peak = measured(lambda: found.update(quantize(model, images, GPFQ(parameters), log=silent)), 1)
     digest = hashlib.sha256()
     for layer in found.values():
         digest.update(layer.codes.numpy().tobytes())

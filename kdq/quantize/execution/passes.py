@@ -84,7 +84,9 @@ class Halves:
         with self.hooked(len(images), arrive, leave):
             self.model(doubled(images))
 
-    def inputs(self, name: str, chunks: Sequence[Tensor], leave: Callable, folder: Path | None = None) -> list[list[Tensor]]:
+    def inputs(
+        self, name: str, chunks: Sequence[Tensor], leave: Callable, folder: Path | None = None
+    ) -> list[list[Tensor]]:
         """Return what reaches the first call of a layer in both networks, per chunk of uint8 images.
 
         With ``folder`` the inputs lie in files there, mapped to memory.
