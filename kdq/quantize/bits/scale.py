@@ -1,4 +1,4 @@
-"""The step of an alphabet: radius of the weights times a scale, given or searched for by the layer's error."""
+"""The step of an alphabet: radius of the weights times a scale, given or found by the layer's error."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ import torch
 from kdq.quantize.gram.calibration import Calibration, columns
 from kdq.quantize.quantizer import Quantizer, check_codes
 
-# What the largest code reaches, as a share of the radius. With many Gaussian weights in a row and few bits it is best
-# to clip most of the radius; at share 1 nothing is clipped, which short rows and many bits want.
+# The largest code times the step, as a share of the radius. With many Gaussian weights in a row and few bits it is best
+# to clip most of the radius; share 1 clips nothing, which is best for short rows and many bits.
 SHARES = (0.2, 0.24, 0.29, 0.35, 0.41, 0.48, 0.55, 0.62, 0.69, 0.76, 0.83, 0.89, 0.95, 1.0, 1.06)
-# Rows that are quantized at once times inputs: bounds the memory of a search.
+# Rows quantized at once, times inputs: bounds the memory of a search.
 CELLS = 2**24
 # Rows and scales times patches: bounds the memory of residuals.
 RESIDUALS = 2**25
-# A multiplication by residuals takes so many times as long as one by Gram matrices, measured on layers of ResNet-18:
+# Time of a multiplication by residuals relative to one by Gram matrices, measured on layers of ResNet-18:
 # its products are thin, and for every few columns the residuals of all patches are read and written.
 RESIDUAL_TIME = 1.25
-# ... and one of shifted images as one of patches: the matrices are small, and have to be put together.
+# Time of one of shifted images relative to one of patches: the matrices are small, and have to be put together.
 SHIFTED_TIME = 2.0
 
 
@@ -25,7 +25,7 @@ SHIFTED_TIME = 2.0
 class Choice:
     """A layer's ``codes`` int16 (g, N, d), with per row ``step`` (float32) and ``scale``, both (g, N).
 
-    ``relative_error`` is ||X W' - X~ Q'|| / ||X W'|| where the quantizer found it on its way, else None.
+    ``relative_error`` is ||X W' - X~ Q'|| / ||X W'|| if the quantizer computes it from residuals, else None.
     """
 
     codes: torch.Tensor
@@ -35,14 +35,14 @@ class Choice:
 
 
 def grid(alphabet) -> tuple[float, ...]:
-    """The scales C that a search compares, ascending: those at which ``high * step`` is a share of the radius."""
+    """Return the scales C that a search compares, ascending: ``high * step`` is one of ``SHARES`` of the radius."""
     return tuple(share * alphabet.max_code / alphabet.high for share in SHARES)
 
 
 def radius(weight, percentile, granularity) -> torch.Tensor:
-    """R (g, N) of weight (g, N, d): each row's quantile of |w|, or its mean over all rows for granularity ``layer``.
+    """Return R (g, N) of weight (g, N, d): the quantile of |w| per row; the mean over rows for granularity ``layer``.
 
-    A row whose quantile is 0 gives its largest |w|.
+    If the quantile of a row is 0, take its largest |w|.
     """
     smallest, largest = weight.aminmax(dim=-1)
     quantile = largest = torch.maximum(-smallest, largest)
@@ -57,7 +57,7 @@ def radius(weight, percentile, granularity) -> torch.Tensor:
 
 
 def candidates(weight, reach, alphabet, parameters) -> torch.Tensor:
-    """The scales C (K, g, N) to quantize with: one of every row, or for ``search`` all of :func:`grid`.
+    """Return the scales C (K, g, N) to quantize with: one per row, or for ``search`` all of :func:`grid`.
 
     ``weight`` (g, N, d), ``reach`` (g, N) its :func:`radius`.
     """
@@ -70,13 +70,13 @@ def candidates(weight, reach, alphabet, parameters) -> torch.Tensor:
 
 
 def steps(scales, reach, alphabet) -> torch.Tensor:
-    """The steps C R / 2^(b-1), float32, and 1 for zero weights: they need one to divide by, and all codes are 0."""
+    """Return the steps C R / 2^(b-1), float32; 1 for zero weights, whose codes are all 0."""
     step = (scales * reach / alphabet.max_code).float()
     return torch.where(step > torch.finfo(torch.float32).tiny, step, 1.0)
 
 
 def smallest_weight_error(weight, reach, alphabet, granularity) -> torch.Tensor:
-    """The C (1, g, N) of :func:`grid` with the smallest ||w - q||^2 of the nearest levels, a row's or all rows'."""
+    """Return the C (1, g, N) of :func:`grid` with the smallest ||w - q||^2 of the nearest levels, per row or layer."""
     scales = weight.new_tensor(grid(alphabet))
     errors = []
     for step in steps(scales[:, None, None], reach, alphabet).double()[..., None]:
@@ -89,9 +89,9 @@ def smallest_weight_error(weight, reach, alphabet, granularity) -> torch.Tensor:
 
 
 def unclipped(weight, reach, alphabet, parameters) -> torch.Tensor:
-    """The C (1, g, N) of the smallest step whose levels span all weights within the percentile, on both sides of 0.
+    """Return the C (1, g, N) of the smallest step whose levels span all weights within the percentile.
 
-    An alphabet with a level more below 0 than above has a smaller step where the largest |w| is negative.
+    An alphabet with one more level below 0 than above has a smaller step if the largest |w| is negative.
     """
     within = radius(weight, parameters.percentile, "channel")
     above, below = (torch.minimum(side.amax(-1), within).clamp(min=0) for side in (weight, -weight))
@@ -102,18 +102,18 @@ def unclipped(weight, reach, alphabet, parameters) -> torch.Tensor:
 
 
 def prefers_residuals(weight, calibration, scales) -> bool:
-    """Whether residuals take less time than Gram matrices, and fit in memory, for so many scales."""
+    """Return whether residuals take less time than Gram matrices, and fit in memory, for this number of scales."""
     groups, rows, inputs = weight.shape
     patches = calibration.patches
     by_residuals = RESIDUAL_TIME * patches * inputs * (3 * scales * rows + 2 * _columns_at_once(rows * scales))
-    # Half of (d, d) times the rows for the target; half for the codes of every scale, and a quarter for their errors.
+    # Half of (d, d) times the rows for the target, half per scale for its codes, and a quarter for its errors.
     products = calibration.gram_multiplications * (SHIFTED_TIME if calibration.by_shifts else 1)
     by_gram = products + rows * inputs**2 * (0.5 + scales * (0.5 if scales == 1 else 0.75))
     return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS
 
 
 def _columns_at_once(rows) -> int:
-    """A block of columns has its own small Gram matrices, which should stay cheap beside the rows' products."""
+    """Return the width of a block, whose small Gram matrices should stay cheap beside the products of the rows."""
     return min(108, max(54, rows // 3))
 
 

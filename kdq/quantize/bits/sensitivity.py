@@ -1,8 +1,8 @@
-"""Sensitivity: what a network loses where one layer alone is quantized.
+"""Sensitivity: what a network loses if one layer alone is quantized.
 
-The measure that a budget of bits is spent by: divergence from the float network's predictions (Cai et al., ZeroQ, CVPR
+The measure by which a budget of bits is spent: divergence from the float network's predictions (Cai et al., ZeroQ, CVPR
 2020) or loss on calibration data (Hubara et al., Accurate post training quantization with small calibration sets, ICML
-2021). Summed over layers it stands for what the network loses where all of them are quantized.
+2021). Summed over layers it estimates what the network loses if all of them are quantized.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ AT_ONCE = 250  # images of a partial pass: besides the inputs that are asked for
 
 
 class SharedInputs(Calibration):
-    """A calibration for several bit-widths: its Gram matrices are computed once."""
+    """A calibration for several bit-widths, which computes its Gram matrices once."""
 
     def gram_matrices(self) -> tuple[Tensor, Tensor]:
         return self._gram_matrices
@@ -38,19 +38,19 @@ class SharedInputs(Calibration):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the float network predicts: ``log_probabilities`` (M, K) float64 for images with ``labels`` (M,)."""
+    """Predictions of the float network: ``log_probabilities`` (M, K) float64 for images with ``labels`` (M,)."""
 
     log_probabilities: Tensor
     labels: Tensor
 
     def losses(self, log_probabilities: Tensor) -> dict[str, float]:
-        """What other predictions (M, K) for the same images lose: the columns kl, loss and accuracy."""
-        own, other = self.log_probabilities, log_probabilities
-        rows = torch.arange(len(own))
+        """Return the columns kl, loss and accuracy of other predictions (M, K) for the same images."""
+        analog, quantized = self.log_probabilities, log_probabilities
+        rows = torch.arange(len(analog))
         return {
-            "kl": float(F.kl_div(other, own, log_target=True, reduction="batchmean")),
-            "loss": float((own - other)[rows, self.labels].mean()),
-            "accuracy": float(self._right(own) - self._right(other)) / len(own),
+            "kl": float(F.kl_div(quantized, analog, log_target=True, reduction="batchmean")),
+            "loss": float((analog - quantized)[rows, self.labels].mean()),
+            "accuracy": float(self._right(analog) - self._right(quantized)) / len(analog),
         }
 
     def _right(self, log_probabilities: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Reference:
 
 @torch.no_grad()
 def log_probabilities(model: nn.Module, images: Tensor, device) -> Tensor:
-    """Log of the predicted probabilities (M, K), float64 on the CPU, of uint8 images (M, C, H, W)."""
+    """Return the log of the predicted probabilities (M, K), float64 on the CPU, of uint8 images (M, C, H, W)."""
     logits = [model(batch.to(device)).double().cpu() for batch in evaluation_batches(images)]
     return torch.cat(logits).log_softmax(1)
 
@@ -68,8 +68,8 @@ def log_probabilities(model: nn.Module, images: Tensor, device) -> Tensor:
 def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, device=None, log=print) -> list:
     """Quantize each nn.Conv2d and nn.Linear alone at each of ``BITS``; return a :class:`Measurement` per pair.
 
-    ``part`` are the calibration images with labels; the key ``bits`` is ignored. A layer's inputs are those of the float
-    network. The model is left as it was, in eval mode. Per layer one partial forward pass, and a whole one per
+    ``part`` are the calibration images with labels; the key ``bits`` is ignored. A layer's inputs are those of the
+    float network. The model is left as it was, in eval mode. Per layer one partial forward pass, and a whole one per
     bit-width.
     """
     device = device or next(model.parameters()).device

@@ -185,20 +185,28 @@ def later_inputs(model: nn.Module, layers: dict[str, nn.Module], order: list[str
 
 
 def require_samples_first(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> None:
-    """Raise UserError for a layer whose input does not hold one sample after the other, so that halves can't be told.
+    """Raise UserError for a layer whose input does not hold one sample after the other, which halves would mix.
 
     Of a batch of two of the ``images``, the first half must be what the first image gives alone.
     """
-    first: dict[str, list[Tensor]] = {name: [] for name in layers}
+    alone, pair = (_first_inputs(model, layers, floats(batch)) for batch in (images[:1], images[[0, -1]]))
+    for name, inputs in alone.items():
+        half = pair.get(name, inputs)[: len(inputs)]
+        if half.shape == inputs.shape and not torch.allclose(half, inputs, rtol=1e-2, atol=1e-3, equal_nan=True):
+            raise UserError(f"{name}: the samples of a batch are mixed along dimension 0, expected one after the other")
+
+
+def _first_inputs(model: nn.Module, layers: dict[str, nn.Module], batch: Tensor) -> dict[str, Tensor]:
+    """Return the input of every layer's first call, by name."""
+    first: dict[str, Tensor] = {}
+
+    def keep(name, arguments, keywords):
+        if name not in first:
+            first[name] = input_of(arguments, keywords).clone()  # an activation in place may come
+
     with contextlib.ExitStack() as hooks:
         for name, layer in layers.items():
-            keep = lambda layer, given, keywords, name=name: first[name].append(input_of(given, keywords).clone())  # noqa: E731
-            hooks.enter_context(layer.register_forward_pre_hook(keep, with_kwargs=True))
-        model(floats(images[:1]))
-        calls = {name: len(inputs) for name, inputs in first.items()}
-        model(floats(images[[0, -1]]))
-    for name, inputs in first.items():
-        alone, pair = inputs[0], inputs[calls[name]] if calls[name] < len(inputs) else inputs[0]
-        half = pair[: len(alone)]
-        if half.shape == alone.shape and not torch.allclose(half, alone, rtol=1e-2, atol=1e-3, equal_nan=True):
-            raise UserError(f"{name}: the samples of a batch are mixed along dimension 0, expected one after the other")
+            hook = lambda layer, given, keywords, name=name: keep(name, given, keywords)  # noqa: E731
+            hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        model(batch)
+    return first

@@ -1,4 +1,4 @@
-"""RTN: round to nearest, the baseline that every quantizer has to beat."""
+"""RTN: round to nearest, the baseline of every quantizer."""
 
 import torch
 
@@ -7,11 +7,11 @@ from kdq.quantize.quantizer import Quantizer
 
 
 class Parameters(Quantizing):
-    """RTN: every weight goes to the nearest level by itself; the calibration images only choose the scale."""
+    """RTN: every weight goes to the nearest level; the calibration images only choose the scale."""
 
 
 def rtn(weight, cross, gram, step, low, high) -> torch.Tensor:
-    """Integer codes (int16) clip(floor(weight / step + 1/2), low, high); ``cross`` and ``gram`` are not looked at.
+    """Return integer codes (int16) clip(floor(weight / step + 1/2), low, high); ``cross`` and ``gram`` are ignored.
 
     ``weight`` (..., N, d); ``step`` a number, (..., N), or (K, ..., N) for K alphabets; ``low`` and ``high`` integers,
     or tensors that broadcast like ``step``. Returns the shape of ``weight``, or (K, ..., N, d).

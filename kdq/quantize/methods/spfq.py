@@ -1,12 +1,12 @@
 """SPFQ: path-following quantization with stochastic rounding, after an alignment of the data.
 
 Zhang, Saab: SPFQ: a stochastic algorithm and its error analysis for neural network quantization (2023,
-arXiv:2309.10975). First a weight w~ is looked for that does on the quantized network's inputs what w does on the float
-network's, X~ w~ ~ X w, in sweeps over the columns; then w~ is quantized against X~ alone:
+arXiv:2309.10975). First find a weight w~ that does on the quantized network's inputs what w does on the float network's,
+X~ w~ ~ X w, in sweeps over the columns; then w~ is quantized against X~ alone:
 
     u += w~_t X~_t;   q_t = <X~_t, u> / ||X~_t||^2 rounded at random;   u -= q_t X~_t
 
-z = q_t / step goes up with the probability of its fractional part, so that q_t is right on average where it need not be
+z = q_t / step goes up with the probability of its fractional part, so that q_t is right on average unless it is
 clipped. That is floor(z + U) with U uniform in [0, 1): rounding to nearest with a dither U - 1/2.
 
 The first sweep is the path of GPFQ without rounding, so that after it the whole is GPFQ with stochastic rounding. Every
@@ -34,7 +34,7 @@ class Parameters(Quantizing):
 
 
 def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32) -> torch.Tensor:
-    """Integer codes (int16) of SPFQ after ``alignment`` sweeps.
+    """Return integer codes (int16) of SPFQ after ``alignment`` sweeps.
 
     ``generator`` (of the CPU) gives a number for every weight, row after row, so that the rows of a layer may come in
     any blocks, and the same one for all alphabets. The other arguments and the result as for
@@ -50,7 +50,7 @@ def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32)
 
 
 def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
-    """The weight w~ (g, N, d) after so many sweeps, for weight (g, N, d), cross and gram (g, d, d), all float64.
+    """Return the weight w~ (g, N, d) after ``sweeps`` sweeps, for weight (g, N, d), cross and gram (g, d, d), all float64.
 
     Dead inputs have weight 0 after the first sweep. The published code takes the first group's columns for all groups.
     """
