@@ -1,12 +1,12 @@
-"""How the time grows with images, width and bit-widths, beside its floor: a table (CSV) and a figure (PNG, SVG).
+"""How the time grows with images and width, beside its floor: a table (CSV) and a figure (PNG, SVG).
 
-    python -m benchmarks.gpfq_growth [--images 32 64 128 256] [--widths 0.25 0.5 1] [--alphabets 1 2 4 7]
+    python -m benchmarks.gpfq_growth [--images 32 64 128 256] [--widths 0.25 0.5 1]
         [--table benchmarks/results/gpfq_growth.csv] [--figure benchmarks/results/gpfq_growth]
 
 ResNet-18 at CIFAR size, all patches, in two settings: one scale for all layers, and the search of the default. The
 floor is what the Gram matrices alone would take: twice their multiplications over the rate at which this machine
-multiplies large float64 matrices. One of the three is varied at a time, the others stay at 128 images (or the largest
-number below), width 1 (or the largest) and one bit-width. GPFQ may stay below the floor, where residuals replace Gram
+multiplies large float64 matrices. One of the two is varied at a time, the other stays at 128 images (or the largest
+number below) or width 1 (or the largest). GPFQ may stay below the floor, where residuals replace Gram
 matrices.
 """
 
@@ -20,15 +20,13 @@ import torch
 from torch import nn
 
 from benchmarks.gpfq_network import measured, network, pictures, silent
-from kdq.quantize.execution.network import Plan, quantize_each
+from kdq.quantize.execution.network import quantize
 from kdq.quantize.gram.calibration import Calibration, groups
-from kdq.quantize.gram.chunks import Chunks
-from kdq.quantize.methods import gpfq
+from kdq.quantize.methods.gpfq import GPFQ, Parameters
 from kdq.report.figures import style
 
 SETTINGS = {"fixed scale": {"scale": 1.16, "granularity": "layer"}, "search": {}}
-BITS = (4, 2, 8, 3, 6, 5, 7)
-AXES = {"images": "images", "width": "width of the network", "alphabets": "bit-widths in one pass"}
+AXES = {"images": "images", "width": "width of the network"}
 
 
 def matrix_rate(size=2048):
@@ -52,26 +50,24 @@ def gram_operations(model, images):
         model(torch.zeros(1, 3, 32, 32))
     total = 0.0
     for module, shape in shapes.items():
-        inputs = Chunks((torch.Size((images * shape[0], *shape[1:])),), lambda: ())  # the shape is enough
+        inputs = torch.empty(images * shape[0], *shape[1:], device="meta")  # the shape is enough
         total += 2 * groups(module) * Calibration(module, inputs, inputs).gram_multiplications
     return total
 
 
-def measure(setting, images, width, alphabets, rate):
+def measure(setting, images, width, rate):
     """A row of the table."""
     model, batch = network(width=width), pictures(images)
-    keys = SETTINGS[setting]
-    plans = [Plan(gpfq.quantizer, gpfq.Parameters(bits=bits, **keys), silent) for bits in BITS[:alphabets]]
-    seconds, processor, peak = measured(lambda: quantize_each(model, batch, plans), 1)
+    quantizer = GPFQ(Parameters(**SETTINGS[setting]))
+    seconds, processor, peak = measured(lambda: quantize(model, batch, quantizer, log=silent), 1)
     return {
         "setting": setting,
         "images": images,
         "width": width,
-        "alphabets": alphabets,
         "seconds": round(seconds, 3),
         "cpu_seconds": round(processor, 3),
         "peak_gib": round(peak, 3),
-        "floor_seconds": round(alphabets * gram_operations(network(width=width), images) / rate, 3),
+        "floor_seconds": round(gram_operations(network(width=width), images) / rate, 3),
         "threads": torch.get_num_threads(),
         "gflops": round(rate / 1e9, 1),
         "load": round(os.getloadavg()[0], 1),
@@ -79,7 +75,7 @@ def measure(setting, images, width, alphabets, rate):
 
 
 def draw(rows, base, clock):
-    """A panel for each of the three that grow; ``base`` are the values of the others."""
+    """A panel for each of the two that grow; ``base`` are the values of the other."""
     with style.styled():
         figure = style.new_figure(style.WIDTH_INCHES, 2.9)
         panels = figure.subplots(1, len(AXES), sharey=True)
@@ -107,14 +103,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--widths", type=float, nargs="+", default=[0.25, 0.5, 1.0])
-    parser.add_argument("--alphabets", type=int, nargs="+", default=[1, 2, 4, 7])
     parser.add_argument("--clock", default="seconds", choices=["seconds", "cpu_seconds"], help="what the figure shows")
     parser.add_argument("--table", type=Path, default=Path("benchmarks/results/gpfq_growth.csv"))
     parser.add_argument("--figure", type=Path, default=Path("benchmarks/results/gpfq_growth"))
     options = parser.parse_args()
     usual = [count for count in options.images if count <= 128] or options.images
-    base = {"images": max(usual), "width": max(options.widths), "alphabets": min(options.alphabets)}
-    grown = {"images": options.images, "width": options.widths, "alphabets": options.alphabets}
+    base = {"images": max(usual), "width": max(options.widths)}
+    grown = {"images": options.images, "width": options.widths}
     points = {tuple({**base, axis: value}.items()): None for axis, values in grown.items() for value in values}
     rate, rows = matrix_rate(), []
     options.table.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
     python -m benchmarks.gpfq_memory [--images 1024] [--width 1.0] [--limits 100 4 1] [--patches paper] [--scale 1.16]
 
 Every limit, in GiB, in a process of its own. The peak is the process's largest resident memory; the limit bounds what
-waits between the layers, to which Gram matrices, the network at work and the libraries add. Files wait in the folder
-for temporary files (TMPDIR), which should be on a disk.
+waits between the layers, to which Gram matrices, the network at work and the libraries add. Above the
+limit every layer takes partial passes, and its inputs are mapped files in the folder for temporary files (TMPDIR).
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.gpfq_network import PeakMemory, measured, network, pictures, silent
 from kdq.quantize.execution.network import quantize
-from kdq.quantize.methods import gpfq
+from kdq.quantize.methods.gpfq import GPFQ, Parameters
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -27,12 +27,10 @@ def run(options, limit):
     """One line: seconds, processor seconds, peak and a digest of the codes."""
     model, images, found = network("resnet50", options.width), pictures(options.images), {}
     keys = {"patches": options.patches, "granularity": "layer", "memory": limit}
-    parameters = gpfq.Parameters(scale="search" if options.scale == "search" else float(options.scale), **keys)
+    parameters = Parameters(scale="search" if options.scale == "search" else float(options.scale), **keys)
     with PeakMemory() as before:
         pass
-    seconds, processor, peak = measured(
-        lambda: found.update(quantize(model, images, gpfq.quantizer, parameters, log=silent)), 1
-    )
+    seconds, processor, peak = measured(lambda: found.update(quantize(model, images, GPFQ(parameters), log=silent)), 1)
     digest = hashlib.sha256()
     for layer in found.values():
         digest.update(layer.codes.numpy().tobytes())

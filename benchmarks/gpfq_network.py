@@ -20,7 +20,10 @@ from torch.nn import functional
 
 from kdq.models import resnet
 from kdq.quantize.execution.network import quantize
-from kdq.quantize.methods import gpfq, rtn
+from kdq.quantize.methods.gpfq import GPFQ
+from kdq.quantize.methods.gpfq import Parameters as GPFQKeys
+from kdq.quantize.methods.rtn import RTN
+from kdq.quantize.methods.rtn import Parameters as RTNKeys
 
 
 class Reached(Exception):
@@ -138,21 +141,19 @@ def main():
     model, images = network(width=options.width), pictures(options.images)
     fixed = {"scale": 1.16, "granularity": "layer"}
     settings = {
-        "gpfq, patches paper, C = 1.16 a layer": (gpfq, {"patches": "paper", **fixed}),
-        "gpfq, patches all, C = 1.16 a layer": (gpfq, {"patches": "all", **fixed}),
-        "gpfq, patches paper, search a channel": (gpfq, {"patches": "paper"}),
-        "gpfq, patches all, search a channel": (gpfq, {"patches": "all"}),
-        "rtn, patches all, search a channel": (rtn, {"patches": "all"}),
+        "gpfq, patches paper, C = 1.16 a layer": (GPFQ, GPFQKeys, {"patches": "paper", **fixed}),
+        "gpfq, patches all, C = 1.16 a layer": (GPFQ, GPFQKeys, {"patches": "all", **fixed}),
+        "gpfq, patches paper, search a channel": (GPFQ, GPFQKeys, {"patches": "paper"}),
+        "gpfq, patches all, search a channel": (GPFQ, GPFQKeys, {"patches": "all"}),
+        "rtn, patches all, search a channel": (RTN, RTNKeys, {"patches": "all"}),
     }
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; {options.images} images")
     print(f"{'':40} {'seconds':>8} {'ratio':>6} {'CPU s':>7} {'ratio':>6} {'peak GiB':>9} {'load':>5}")
     baseline = None
     runs = {"published procedure": lambda: published(model, images, options.bits, 1.16)}
-    for name, (module, keys) in settings.items():
-        parameters = module.Parameters(bits=options.bits, **keys)
-        runs[name] = lambda module=module, parameters=parameters: quantize(
-            copy.deepcopy(model), images, module.quantizer, parameters, log=silent
-        )
+    for name, (method, keys_type, keys) in settings.items():
+        quantizer = method(keys_type(bits=options.bits, **keys))
+        runs[name] = lambda quantizer=quantizer: quantize(copy.deepcopy(model), images, quantizer, log=silent)
     for name, function in runs.items():
         seconds, processor, peak = measured(function, options.repeat)
         baseline = baseline or (seconds, processor)

@@ -58,7 +58,7 @@ def quantize(architecture: str, width: float) -> float:
 
     keys, device = gpfq.Parameters(images=CALIBRATED), prepare(1)
     images, model = prepared(), network(architecture, width)
-    quantize_stage(model, images, gpfq.quantizer, keys, seed=0, device=torch.device(device), log=lambda line: None)
+    quantize_stage(model, images, gpfq.GPFQ(keys), seed=0, device=torch.device(device), log=lambda line: None)
     return CALIBRATED
 
 

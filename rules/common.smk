@@ -18,7 +18,7 @@ from kdq.recipe.grammar import spell
 from kdq.recipe.kinds import KINDS
 from kdq.roots.keys import local_files
 from kdq.workflow.targets import check as check_target
-from kdq.workflow.student_groups import beside, missing_students, of_one_teacher, to_make_together
+from kdq.workflow.student_groups import beside, missing_students, of_one_teacher
 
 import_from(HOME)  # jobs import the package beside this workflow, whatever folder they run in
 
@@ -120,14 +120,6 @@ def teacher_model(wildcards):
     return f"results/{wildcards.dataset}/seed={wildcards.seed}/{teacher.path}/model.safetensors"
 
 
-@cache
-def quantize_job(stage):
-    """As stage_job, without the bits that a stage itself spells out: those of cells made together are in their paths."""
-    job, spelled = stage_job(stage, "scripts/quantize.py"), or_stop(GRAMMAR.parse_stage, stage).keys
-    keys = {key: value for key, value in job["keys"].items() if key != "bits" or key not in spelled}
-    return Job(job | {"keys": keys})
-
-
 def makes_all_here():
     """Does this run make the whole study, on this machine? Where files or a rule are asked for, nothing else is made."""
     local = workflow.is_main_process and workflow.resource_settings.nodes is None
@@ -137,15 +129,6 @@ def makes_all_here():
 def jobs_at_once():
     """How many jobs with the study's threads run side by side."""
     return max(1, (workflow.resource_settings.cores or 1) // STUDY.config.threads)
-
-
-def quantized_together():
-    """Sets of cells to be quantized by one job each: only where that leaves no core without work.
-
-    On a cluster the bit-widths run side by side.
-    """
-    sets = to_make_together(STUDY) if makes_all_here() else []
-    return sets if len(sets) >= jobs_at_once() else []
 
 
 @cache

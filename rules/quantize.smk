@@ -45,37 +45,11 @@ rule quantize:
         mem_mb=memory(needs_of_quantize),
         runtime=minutes(needs_of_quantize),
     params:
-        job=lambda wildcards: quantize_job(wildcards.stage),
+        job=job_of_stage("scripts/quantize.py"),
     message:
         "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
         command("scripts/quantize.py", input="data parent sensitivity", output="model")
-
-
-# Where a file has such a rule, with no wildcard, it is preferred. Its params are those of the rule above (what is derived
-# from outputs is not recorded), so that the next plan, without it, finds nothing that has changed.
-for TOGETHER in quantized_together():
-
-    rule:
-        name:
-            f"quantize {TOGETHER.dataset} seed={TOGETHER.seed}: {TOGETHER.recipe}"
-        input:
-            data=DATA_FILE.format(dataset=TOGETHER.dataset),
-            parent=f"{PARENT}/model.safetensors".format(**vars(TOGETHER)),
-        output:
-            **TOGETHER.models,
-        log:
-            TOGETHER.logs,
-        conda:
-            "../envs/kdq.yaml"
-        threads: STUDY.config.threads
-        params:
-            job=quantize_job(next(iter(TOGETHER.stages.values()))),
-            models=lambda wildcards, output: [f"{name}={path}" for name, path in output.items()],
-        message:
-            f"Quantizing {TOGETHER.dataset} seed {TOGETHER.seed}: {TOGETHER.recipe}"
-        shell:
-            command("scripts/quantize.py", input="data parent") + " --output {params.models:q}"
 
 
 rule archive:

@@ -1,7 +1,5 @@
 """Measure what the parent loses if one of its layers alone is quantized."""
 
-import importlib
-
 from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
@@ -11,21 +9,19 @@ with running(snakemake.log[0]) as log:
     from kdq.provenance.place import check_place
     from kdq.quantize.bits.sensitivity import measure
     from kdq.quantize.bits.sensitivity_table import write
-    from kdq.quantize.configured import quantizer_of
     from kdq.quantize.gram.calibration_images import calibration_images
+    from kdq.quantize.quantizer import quantizer_of
     from kdq.recipe.path import Cell
     from kdq.train.device import device_name, prepare
 
     job, threads, table = snakemake.params.job, snakemake.threads, snakemake.output.sensitivity
-    module = importlib.import_module(job["module"])
     check_code(job["code"], "scripts/sensitivity.py", job["file"])
     device, cell = prepare(threads), Cell.of(table)
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent")}
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device_name(device))
-    parent, keys = model_file.read(inputs["parent"]), module.Parameters(**job["keys"])
+    parent, quantizer = model_file.read(inputs["parent"]), quantizer_of(job["module"], job["keys"], cell.seed)
     check_place(inputs["parent"], parent.header)
     network = model_file.to_network(parent, inputs["parent"])
-    part = calibration_images(read_data(inputs["data"]), keys.images, cell.seed)
-    quantizer = quantizer_of(module, keys, cell.seed)
-    measured = measure(network, part, quantizer, keys, seed=cell.seed, device=device, log=log)
+    part = calibration_images(read_data(inputs["data"]), quantizer.keys.images, cell.seed)
+    measured = measure(network, part, quantizer, seed=cell.seed, device=device, log=log)
     write(table, measured, cell, keys=job["keys"], provenance=made_by)

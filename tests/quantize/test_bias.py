@@ -10,7 +10,7 @@ from torch.nn import functional
 from kdq.errors import UserError
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.network import quantize
-from kdq.quantize.methods import rtn
+from kdq.quantize.methods.rtn import RTN, Parameters
 
 
 class Small(nn.Module):
@@ -43,7 +43,7 @@ def images():
 
 
 def run(model, images, **keys):
-    return quantize(model, images, rtn.quantizer, rtn.Parameters(bits=2, **keys), log=lambda line: None)
+    return quantize(model, images, RTN(Parameters(bits=2, **keys)), log=lambda line: None)
 
 
 def inputs_of_activations(model, images):
@@ -88,7 +88,7 @@ def test_nothing_is_corrected_where_nothing_has_changed(network, images):
     holders = bias.holders(network, {"fc": network.fc, "stem": network.stem}, images.float())
     assert holders["fc"][0] is network.fc.bias and holders["stem"][0] is network.bn.running_mean
     before = copy.deepcopy(network.state_dict())
-    shift = bias.mean_difference(network.stem, torch.ones(2, 6, 3, 3), torch.ones(2, 6, 3, 3))
+    shift = bias.mean_difference(network.stem, [(torch.ones(2, 6, 3, 3), torch.ones(2, 6, 3, 3))])
     bias.store(holders, {"stem": shift})
     assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.quantize.methods import gpfq as module
-from kdq.quantize.methods.gpfq import gpfq
+from kdq.quantize.methods.gpfq import gpfq, gpfq_by_residuals, gpfq_with_errors
 from kdq.quantize.methods.rtn import rtn
 from tests.quantize.problems import golden, gram_matrices, path, problem
 
@@ -87,7 +87,7 @@ def test_residuals_equal_gram_matrices_and_the_sequential_loop(seed, shape, grou
     weight, analog, quantized = (torch.stack(kind) for kind in zip(*parts, strict=True))
     analog = quantized if same else analog
     step = weight.abs().amax(-1) / torch.linspace(5.1, 8.2, alphabets, dtype=torch.float64)[:, None, None]
-    codes, error, energy = gpfq.by_residuals(weight, in_blocks(analog, quantized, size), step, -8, 7)
+    codes, error, energy = gpfq_by_residuals(weight, in_blocks(analog, quantized, size), step, -8, 7)
     assert codes.dtype == torch.int16 and codes.shape == (alphabets, groups, rows, inputs)
     assert codes.equal(gpfq(weight, quantized.mT @ analog, quantized.mT @ quantized, step, -8, 7))
     for k in range(alphabets):
@@ -107,7 +107,7 @@ def test_errors_of_the_solve_are_those_of_the_residuals(inputs, same):
     analog = quantized if same else analog
     step = weight.abs().amax(-1) / torch.tensor([2.0, 8.0, 9.0], dtype=torch.float64)[:, None, None]
     cross, gram = quantized.mT @ analog, quantized.mT @ quantized
-    codes, errors = gpfq.with_errors(weight, cross, gram, step, -8, 7)
+    codes, errors = gpfq_with_errors(weight, cross, gram, step, -8, 7)
     assert codes.equal(gpfq(weight, cross, gram, step, -8, 7)) and errors.shape == step.shape
     outputs = analog @ weight.mT
     direct = (outputs - quantized @ (codes * step[..., None]).mT).square().sum(-2)

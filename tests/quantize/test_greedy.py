@@ -3,40 +3,43 @@
 import pytest
 import torch
 
-from kdq.quantize.execution.greedy import quantize_in_order
 from kdq.quantize.execution.network import quantize
-from kdq.quantize.methods import gpfq, rtn
+from kdq.quantize.quantizer import quantizer_of
 from tests.quantize.small import ORDER, network, part, silent
 
 MIXED = dict(zip(ORDER, (5, 2, 3, 4, 8), strict=True))
 
 
-@pytest.mark.parametrize("module", [gpfq, rtn])
+def of(name, **keys):
+    return quantizer_of(f"kdq.quantize.methods.{name}", keys, 0)
+
+
+@pytest.mark.parametrize("module", ["gpfq", "rtn"])
 def test_every_layer_has_its_own_bits(module):
     model = network()
-    layers = quantize(model, part().images, module.quantizer, module.Parameters(), log=silent, bits=MIXED)
+    layers = quantize(model, part().images, of(module), log=silent, bits=MIXED)
     for name, layer in layers.items():
-        assert (layer.bits, layer.high) == (MIXED[name], 2 ** (MIXED[name] - 1) - 1)
+        assert (layer.facts["bits"], layer.high) == (MIXED[name], 2 ** (MIXED[name] - 1) - 1)
         assert layer.codes.max() <= layer.high and model.get_submodule(name).weight.unique().numel() > 2
 
 
-def ordered(order, module=gpfq, model=None, bits=MIXED, **keys):
-    arguments = model or network(), part().images, module.quantizer, module.Parameters(**keys)
-    return quantize_in_order(*arguments, order, bits, seed=3, log=silent)
+def ordered(order, module="gpfq", model=None, bits=MIXED, **keys):
+    quantizer = of(module, **keys)
+    return quantize(model or network(), part().images, quantizer, seed=3, log=silent, bits=bits, order=order)
 
 
 @pytest.mark.parametrize("patches", ["all", "paper", 100])
 @pytest.mark.parametrize("batchnorm", ["keep", "reestimate"])
-@pytest.mark.parametrize("module", [gpfq, rtn])
+@pytest.mark.parametrize("module", ["gpfq", "rtn"])
 def test_in_the_order_of_execution_it_equals_one_pass(module, batchnorm, patches):
     keys = {"patches": patches, "batchnorm": batchnorm}
     one, other = network(), network()
-    passed = quantize(one, part().images, module.quantizer, module.Parameters(**keys), seed=3, log=silent, bits=MIXED)
+    passed = quantize(one, part().images, of(module, **keys), seed=3, log=silent, bits=MIXED)
     found = ordered(ORDER, module, other, **keys)
     assert list(found) == list(passed) == ORDER
     for name, layer in found.items():
         assert layer.codes.equal(passed[name].codes) and layer.step.equal(passed[name].step)
-        assert layer.relative_error == pytest.approx(passed[name].relative_error, rel=1e-5)
+        assert layer.facts == passed[name].facts
     assert all(value.equal(one.state_dict()[name]) for name, value in other.state_dict().items())
 
 
@@ -51,7 +54,7 @@ def test_a_layer_sees_only_what_is_quantized_by_then():
 
 
 def test_rounding_does_not_depend_on_the_order_where_the_scale_is_given():
-    forward, backward = (ordered(order, rtn, scale=1.0) for order in (ORDER, ORDER[::-1]))
+    forward, backward = (ordered(order, "rtn", scale=1.0) for order in (ORDER, ORDER[::-1]))
     assert list(backward) == ORDER
     assert all(forward[name].codes.equal(backward[name].codes) for name in ORDER)
 
@@ -59,8 +62,7 @@ def test_rounding_does_not_depend_on_the_order_where_the_scale_is_given():
 def test_the_model_computes_with_the_codes_in_any_order():
     model = network()
     for name, layer in ordered(["fc", "wide", "stem", "shortcut", "grouped"], model=model).items():
-        step = layer.step.view(-1, *[1] * (layer.codes.dim() - 1))
-        assert model.get_submodule(name).weight.equal(layer.codes.float() * step)
+        assert model.get_submodule(name).weight.equal(layer.decode())
     assert torch.isfinite(model(part().images / 255)).all()
 
 

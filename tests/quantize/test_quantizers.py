@@ -1,15 +1,14 @@
 """What holds for every quantizer that there is, a new one too: its keys, its codes, and what must not matter."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 import torch
 
 import kdq
-from kdq.quantize.configured import quantizer_of
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
 from kdq.quantize.methods.rtn import rtn
+from kdq.quantize.quantizer import quantizer_of
 from kdq.recipe.stages import find_stages
 from tests.quantize.problems import correlated, gram_matrices, squared_errors
 
@@ -27,9 +26,8 @@ def stage(request):
 
 def run(stage, *arguments, seed=0):
     """The codes of a stage with its default keys, but a short descent, and a fresh seed."""
-    module = importlib.import_module(stage.module)
     short = {"iterations": 100} if "iterations" in stage.keys.model_fields else {}
-    return quantizer_of(module, module.Parameters(**short), seed)(*arguments, LOW, HIGH)
+    return quantizer_of(stage.module, short, seed).codes(*arguments, LOW, HIGH)
 
 
 def layer(samples=90, dead=(3, 11)):
@@ -41,7 +39,7 @@ def layer(samples=90, dead=(3, 11)):
 
 
 def test_has_the_keys_of_all(stage):
-    defaults = Quantizer().model_dump() | ({"scale": "mse"} if stage.name == "adaround" else {})
+    defaults = Quantizing().model_dump() | ({"scale": "mse"} if stage.name == "adaround" else {})
     assert defaults.items() <= stage.keys().model_dump().items()
 
 

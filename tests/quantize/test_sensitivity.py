@@ -1,6 +1,5 @@
 """What a layer costs alone: against a network in which that layer is replaced by hand, and what must not change."""
 
-import copy
 import math
 from dataclasses import replace
 
@@ -11,19 +10,18 @@ from kdq.errors import UserError
 from kdq.provenance.files import write_table
 from kdq.quantize.bits.sensitivity import BITS, Reference, log_probabilities, measure
 from kdq.quantize.bits.sensitivity_table import COLUMNS, FORMAT, Measurement, by_layer, read, write
-from kdq.quantize.execution import inputs
-from kdq.quantize.execution.inputs import execution_order, layer_inputs
 from kdq.quantize.execution.network import quantize
-from kdq.quantize.methods import gpfq, rtn
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import quantizer_of
 from kdq.recipe.path import Cell
 from tests.quantize.small import ORDER, network, part, silent
 
 CELL = Cell("digits", 0, "hard/gpfq")
 
 
-def measured(module=gpfq, model=None, **keys):
-    model = model or network()
-    return measure(model, part(), module.quantizer, module.Parameters(**keys), seed=3, log=silent)
+def measured(method="gpfq", model=None, **keys):
+    quantizer = quantizer_of(f"kdq.quantize.methods.{method}", keys, 0)
+    return measure(model or network(), part(), quantizer, seed=3, log=silent)
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +44,16 @@ def test_the_network_is_left_as_it_was():
     assert not model._forward_pre_hooks and not model.training
 
 
-@pytest.mark.parametrize("module", [gpfq, rtn])
-def test_equals_a_network_with_that_layer_replaced(module):
+@pytest.mark.parametrize("method", ["gpfq", "rtn"])
+def test_equals_a_network_with_that_layer_replaced(method):
     """The first layer sees the same inputs alone and in a whole quantized network: its codes are known from there."""
     whole, alone, images = network(), network(), part().images
-    keys = module.Parameters(bits=3)
-    quantize(whole, images, module.quantizer, keys, seed=3, log=silent)
+    quantize(whole, images, quantizer_of(f"kdq.quantize.methods.{method}", {"bits": 3}, 0), seed=3, log=silent)
     alone.stem.weight.data = whole.stem.weight.data
     with torch.no_grad():
         own, other = (model(images / 255).double().softmax(1) for model in (network(), alone))
     rows, labels = torch.arange(len(images)), part().labels
-    found = by_layer(measured(module))["stem"][3]
+    found = by_layer(measured(method))["stem"][3]
     assert found.kl == pytest.approx(float((own * (own / other).log()).sum(1).mean()), rel=1e-4)
     assert found.loss == pytest.approx(float((own / other).log()[rows, labels].mean()), rel=1e-4)
     right = [int((probabilities.argmax(1) == labels).sum()) for probabilities in (own, other)]
@@ -86,7 +83,7 @@ def test_divergence_is_positive_and_falls_with_the_bits(table):
     ],
 )
 def test_what_is_done_afterwards_does_not_matter(table, keys):
-    assert keys.keys() <= set(gpfq.Parameters.after_measurement)
+    assert keys.keys() <= set(Quantizing.after_measurement)
     assert by_layer(measured(**keys)) == table
 
 
@@ -94,33 +91,15 @@ def test_the_scale_does_matter(table):
     assert by_layer(measured(scale=1.0)) != table
 
 
-def test_the_order_of_execution_is_that_of_the_calls():
-    assert execution_order(network(), part().images / 255) == ORDER
-
-
-@pytest.mark.parametrize(("calls", "match"), [(0, "grouped: runs 0 times"), (2, "grouped: runs 2 times")])
-def test_a_layer_that_does_not_run_once_is_refused(calls, match):
-    class Other(type(network())):
+def test_a_layer_that_runs_twice_is_measured_on_the_inputs_of_both_calls():
+    class Twice(type(network())):
         def forward(self, x):
-            x = self.wide(self.bn(self.stem(x)))
-            for _ in range(calls):
-                x = self.grouped(x)
-            return self.fc((x + self.shortcut(x[:, :6]).mean()).mean((2, 3)))
+            y = self.wide(self.bn(self.stem(x)))
+            return self.fc((self.grouped(self.grouped(y)) + self.shortcut(y[:, :6]).mean()).mean((2, 3)))
 
-    with pytest.raises(UserError, match=match):
-        execution_order(Other(), part().images / 255)
-
-
-def test_inputs_are_those_of_a_whole_pass_and_nothing_after_runs(monkeypatch):
-    model, images, seen = network(), part().images / 255, []
-    with model.fc.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0])), torch.no_grad():
-        model(images)
-    assert layer_inputs(model, "fc", images).equal(seen[0])
-    monkeypatch.setattr(inputs, "AT_ONCE", 7)
-    assert torch.allclose(layer_inputs(model, "fc", images), seen[0], atol=1e-6)
-    broken = copy.deepcopy(model)
-    broken.fc = None
-    assert layer_inputs(broken, "grouped", images).shape == (24, 12, 4, 4)
+    torch.manual_seed(0)
+    rows = by_layer(measured(model=Twice().eval()))
+    assert list(rows) == ORDER and all(row.relative_error > 0 for row in rows["grouped"].values())
 
 
 class TestFile:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.quantize.methods.gpfq import gpfq
-from kdq.quantize.methods.sparse import Parameters, configured, sparse
+from kdq.quantize.methods.sparse import Parameters, Sparse, sparse
 from tests.quantize.problems import golden, gram_matrices, path, problem, squared_errors
 
 
@@ -92,7 +92,7 @@ def test_a_larger_threshold_leaves_more_zeros_and_more_error(penalty):
 def test_the_stages_threshold_does_not_depend_on_the_size_of_the_weights(penalty):
     weight, analog, quantized = problem(3, 6, 20, 60)
     cross, gram = gram_matrices(analog, quantized)
-    quantizer, step = configured(Parameters(penalty=penalty), 0), weight.abs().amax(1) / 8
+    quantizer, step = Sparse(Parameters(penalty=penalty)).codes, weight.abs().amax(1) / 8
     factor = torch.tensor([1.0, 2.0, 0.5, 1024.0, 2.0**-10, 4.0], dtype=torch.float64)
     codes = quantizer(weight, cross, gram, step, -8, 7)
     assert codes.equal(quantizer(weight * factor[:, None], cross, gram, step * factor, -8, 7))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.quantize.methods.gpfq import gpfq
-from kdq.quantize.methods.spfq import Parameters, aligned, configured, spfq
+from kdq.quantize.methods.spfq import SPFQ, Parameters, aligned, spfq
 from tests.quantize.problems import correlated, gram_matrices, path, problem
 
 pytestmark = pytest.mark.usefixtures("columns_both_ways")
@@ -88,7 +88,7 @@ def test_a_seed_gives_its_codes_however_the_rows_come():
     step = weight.abs().amax(-1) / 4
 
     def run(seed, *blocks):
-        quantizer = configured(Parameters(), seed)
+        quantizer = SPFQ(Parameters(), seed).codes
         return torch.cat([quantizer(weight[:, rows], cross, gram, step[:, rows], -4, 3) for rows in blocks], 1)
 
     whole = run(7, slice(0, 6))
@@ -97,7 +97,7 @@ def test_a_seed_gives_its_codes_however_the_rows_come():
 
 
 def test_other_layers_get_other_numbers():
-    quantizer, weight = configured(Parameters(), 0), torch.full((1, 4, 50), 0.5)
+    quantizer, weight = SPFQ(Parameters(), 0).codes, torch.full((1, 4, 50), 0.5)
     first, second = (quantizer(weight, torch.eye(50)[None], torch.eye(50)[None], 1.0, -2, 1) for _ in range(2))
     assert not first.equal(second)
 

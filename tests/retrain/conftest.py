@@ -39,7 +39,7 @@ def quantized(few):
     def quantized(network, **keys) -> Model:
         network = copy.deepcopy(network)
         parameters = rtn.Parameters(**{"scale": 0.8, "images": 16, **keys})
-        codes = quantize_stage(network, few, rtn.quantizer, parameters, seed=0, device=CPU, log=lambda line: None)
+        codes = quantize_stage(network, few, rtn.RTN(parameters), seed=0, device=CPU, log=lambda line: None)
         return Model(network, network.architecture, codes)
 
     return quantized

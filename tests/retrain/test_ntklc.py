@@ -239,7 +239,7 @@ class TestDownstream:
         file = model_file.read(path)
         network = model_file.to_network(file, path)
         keys = rtn.Parameters(bits=8, images=32)
-        codes = quantize_stage(network, few, rtn.quantizer, keys, seed=0, device=CPU, log=lambda line: None)
+        codes = quantize_stage(network, few, rtn.RTN(keys), seed=0, device=CPU, log=lambda line: None)
         assert {"fc.layers.0", "fc.layers.2", "fc.classifier"} <= codes.keys()
         header = {**HEADER, "recipe": "hard/ntklc/rtn,bits=8"}
         model_file.save(path, network, file.header["architecture"], codes, **header)

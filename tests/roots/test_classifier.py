@@ -348,7 +348,7 @@ class TestDownstream:
         parent = model_file.read(path)
         quantized = model_file.to_network(parent, path)
         keys = gpfq.Parameters(bits=8)
-        codes = quantize_stage(quantized, photos, gpfq.quantizer, keys, seed=0, device=torch.device("cpu"), log=print)
+        codes = quantize_stage(quantized, photos, gpfq.GPFQ(keys), seed=0, device=torch.device("cpu"), log=print)
         layers = [
             name for name, module in network.named_modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
         ]

@@ -1,4 +1,4 @@
-"""Bits for each layer under one budget of storage: a knapsack with several choices a layer, solved exactly."""
+"""Bits per layer under one budget of storage: a multiple-choice knapsack, solved exactly."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,20 @@ import numpy as np
 
 
 def allocate(sizes: Sequence[Sequence[int]], costs: Sequence[Sequence[float]], limit: int) -> list[int]:
-    """One choice a layer, as its index: the least sum of ``costs`` where the sum of ``sizes`` is ``limit`` at most.
+    """Return the index of one choice per layer: the least sum of ``costs`` with a sum of ``sizes`` within ``limit``.
 
     ``sizes[layer][choice]`` are whole numbers, in the unit of ``limit``; ``costs`` finite. Of equal costs the smaller
-    size wins, and a tie in both is always broken in the same way. Raises ValueError where even the least sizes sum to
-    more than the limit, or a cost is not finite.
+    size wins, and a tie in both is always broken in the same way. Raises ValueError if even the least sizes sum to
+    more than the limit, or if a cost is not finite.
 
-    A dynamic programme over layers: of all choices for the layers so far those are kept that no other beats in size
-    and in cost, since whatever follows, they alone can become the best (Nemhauser and Ullmann, Discrete dynamic
+    A dynamic programme over layers: of all choices for the layers so far, keep those that no other beats in both size
+    and cost: whatever follows, only they can become the best (Nemhauser and Ullmann, Discrete dynamic
     programming and capital allocation, Management Science 1969). No size is rounded to a bucket: the result is exact.
 
     >>> allocate([[2, 3, 4], [20, 30, 40]], [[9.0, 3.0, 1.0], [5.0, 2.0, 0.5]], limit=34)
     [2, 1]
 
-    The larger layer at 40 would pass the limit; at 30 it leaves 4 to the smaller one: a cost of 1 + 2.
+    The larger layer at 40 exceeds the limit; at 30 it leaves 4 to the smaller one: a cost of 1 + 2.
     """
     sizes, costs = np.asarray(sizes, dtype=np.int64), np.asarray(costs, dtype=np.float64)
     if not np.isfinite(costs).all():
@@ -35,7 +35,7 @@ def allocate(sizes: Sequence[Sequence[int]], costs: Sequence[Sequence[float]], l
 
 
 def _extended(size, cost, sizes, costs, limit):
-    """The states that no other beats, with one layer more: sizes rise, costs fall; then where each came from.
+    """Return the states that no other beats after one more layer, and where each came from; sizes rise, costs fall.
 
     ``size`` and ``cost`` of the states so far, ``sizes`` and ``costs`` of the layer's choices. Where a state came from
     is a pair: the states so far by index, the choices by index.
@@ -51,9 +51,9 @@ def _extended(size, cost, sizes, costs, limit):
 
 
 def _traced(steps) -> list[int]:
-    """The choices that led to the cheapest state, the last one."""
-    found, state = [], -1
+    """Return the choices that led to the cheapest state, the last one."""
+    chosen, state = [], -1
     for states, choices in reversed(steps):
-        found.append(int(choices[state]))
+        chosen.append(int(choices[state]))
         state = states[state]
-    return found[::-1]
+    return chosen[::-1]

@@ -1,4 +1,4 @@
-"""Alphabets: the consecutive integers that a quantized weight's code may take."""
+"""Alphabets: the consecutive integers that the code of a quantized weight can take."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Alphabet:
     ``paper``   ``-2^(b-1) .. 2^(b-1)``                  2^b + 1         b + 1
     ==========  =======================================  ==============  ============
 
-    ``paper`` is the midtread alphabet of the published GPFQ code. It has one level too many for b bits, so that its
+    ``paper`` is the midtread alphabet of the published GPFQ code. It has one level too many for b bits, so its
     codes are stored with b + 1 bits each. Raises ValueError for bits below 2 or another name.
     """
 

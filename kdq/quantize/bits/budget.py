@@ -1,4 +1,4 @@
-"""From what each layer costs alone to the bits of every layer, and to the order in which layers are quantized."""
+"""Choose the bits of every layer, and the order of quantization, by what each layer costs alone."""
 
 import itertools
 import math
@@ -12,20 +12,19 @@ STEP_BITS = 32
 
 
 def storage_bits(row: Measurement, levels: str) -> int:
-    """Bits that a layer takes: its codes, and its steps in float32.
+    """Return the bits that a layer takes: its codes, and its steps in float32.
 
-    What else a model file holds does not depend on the choice: biases, normalisation, the header, and less than a byte
-    a layer that fills up the last byte of its codes.
+    The rest of a model file does not depend on the choice: biases, normalisation, the header, and per layer less than
+    a byte of padding.
     """
     return row.weights * Alphabet(row.bits, levels).storage_bits + STEP_BITS * row.steps
 
 
 def bits_under_budget(measurements: list[Measurement], budget: float, cost: str, levels: str) -> dict[str, int]:
-    """The bits of each layer, layers in order of execution: the least sum of the column ``cost``.
+    """Return the bits of each layer, in order of execution, with the least sum of the column ``cost``.
 
-    ``budget`` is the mean over all weights: codes and steps may take what they take where every weight has so many
-    bits, so that with the steps, equal for all bit-widths, a whole number allows that number for all layers. Costs are
-    those of :func:`never_rising`.
+    ``budget`` is the mean over all weights: codes and steps together may take what they take if every weight has that
+    many bits, so that a whole number allows that number in all layers. Costs are those of :func:`never_rising`.
     Raises UserError for a budget below the least number of bits.
     """
     table = by_layer(measurements)
@@ -35,7 +34,7 @@ def bits_under_budget(measurements: list[Measurement], budget: float, cost: str,
     costs = [never_rising([getattr(row, cost) for row in choices]) for choices in rows]
     least = (sum(map(min, sizes)) - STEP_BITS * steps) / weights
     if budget < least:
-        raise UserError(f"budget: found {budget} bits a weight, expected at least {least:g}")
+        raise UserError(f"budget: found {budget} bits per weight, expected at least {least:g}")
     try:
         chosen = allocate(sizes, costs, math.floor(budget * weights) + STEP_BITS * steps)
     except ValueError as error:
@@ -44,7 +43,7 @@ def bits_under_budget(measurements: list[Measurement], budget: float, cost: str,
 
 
 def never_rising(costs: list[float]) -> list[float]:
-    """Costs by rising bits, each at least that of any more bits: loss and accuracy of a few images are noisy.
+    """Return costs by rising bits, each at least that of any more bits: loss and accuracy of few images are noisy.
 
     >>> never_rising([0.5, -0.1, 0.2, 0.1])
     [0.5, 0.2, 0.2, 0.1]
@@ -53,6 +52,6 @@ def never_rising(costs: list[float]) -> list[float]:
 
 
 def by_rising_cost(measurements: list[Measurement], bits: dict[str, int], cost: str) -> list[str]:
-    """The layers by their cost at the bits that they get, the least first; of equal ones the first executed."""
+    """Return the layers by rising cost at the bits that they get; ties in order of execution."""
     table = by_layer(measurements)
     return sorted(table, key=lambda name: getattr(table[name][bits[name]], cost))

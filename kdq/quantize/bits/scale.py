@@ -1,22 +1,23 @@
-"""The step of an alphabet: radius of the weights times a scale, given or searched for by the layer's error."""
+"""The step of an alphabet: radius of the weights times a scale, given or found by the layer's error."""
 
 from dataclasses import dataclass
 
 import torch
 
-from kdq.quantize.gram.calibration import columns
+from kdq.quantize.gram.calibration import Calibration, columns
+from kdq.quantize.quantizer import Quantizer, check_codes
 
-# What the largest code reaches, as a share of the radius. With many Gaussian weights in a row and few bits it is best
-# to clip most of the radius; at share 1 nothing is clipped, which short rows and many bits want.
+# The largest code times the step, as a share of the radius. With many Gaussian weights in a row and few bits it is best
+# to clip most of the radius; share 1 clips nothing, which is best for short rows and many bits.
 SHARES = (0.2, 0.24, 0.29, 0.35, 0.41, 0.48, 0.55, 0.62, 0.69, 0.76, 0.83, 0.89, 0.95, 1.0, 1.06)
-# Rows that are quantized at once times inputs: bounds the memory of a search.
+# Rows quantized at once, times inputs: bounds the memory of a search.
 CELLS = 2**24
 # Rows and scales times patches: bounds the memory of residuals.
 RESIDUALS = 2**25
-# A multiplication by residuals takes so many times as long as one by Gram matrices, measured on layers of ResNet-18:
+# Time of a multiplication by residuals relative to one by Gram matrices, measured on layers of ResNet-18:
 # its products are thin, and for every few columns the residuals of all patches are read and written.
 RESIDUAL_TIME = 1.25
-# ... and one of shifted images as one of patches: the matrices are small, and have to be put together.
+# Time of one of shifted images relative to one of patches: the matrices are small, and have to be put together.
 SHIFTED_TIME = 2.0
 
 
@@ -24,7 +25,7 @@ SHIFTED_TIME = 2.0
 class Choice:
     """A layer's ``codes`` int16 (g, N, d), with per row ``step`` (float32) and ``scale``, both (g, N).
 
-    ``relative_error`` is ||X W' - X~ Q'|| / ||X W'|| where the quantizer found it on its way, else None.
+    ``relative_error`` is ||X W' - X~ Q'|| / ||X W'|| if the quantizer computes it from residuals, else None.
     """
 
     codes: torch.Tensor
@@ -34,14 +35,14 @@ class Choice:
 
 
 def grid(alphabet) -> tuple[float, ...]:
-    """The scales C that a search compares, ascending: those at which ``high * step`` is a share of the radius."""
+    """Return the scales C that a search compares, ascending: ``high * step`` is one of ``SHARES`` of the radius."""
     return tuple(share * alphabet.max_code / alphabet.high for share in SHARES)
 
 
 def radius(weight, percentile, granularity) -> torch.Tensor:
-    """R (g, N) of weight (g, N, d): each row's quantile of |w|, or its mean over all rows for granularity ``layer``.
+    """Return R (g, N) of weight (g, N, d): the quantile of |w| per row; the mean over rows for granularity ``layer``.
 
-    A row whose quantile is 0 gives its largest |w|.
+    If the quantile of a row is 0, take its largest |w|.
     """
     smallest, largest = weight.aminmax(dim=-1)
     quantile = largest = torch.maximum(-smallest, largest)
@@ -56,7 +57,7 @@ def radius(weight, percentile, granularity) -> torch.Tensor:
 
 
 def candidates(weight, reach, alphabet, parameters) -> torch.Tensor:
-    """The scales C (K, g, N) to quantize with: one of every row, or for ``search`` all of :func:`grid`.
+    """Return the scales C (K, g, N) to quantize with: one per row, or for ``search`` all of :func:`grid`.
 
     ``weight`` (g, N, d), ``reach`` (g, N) its :func:`radius`.
     """
@@ -69,13 +70,13 @@ def candidates(weight, reach, alphabet, parameters) -> torch.Tensor:
 
 
 def steps(scales, reach, alphabet) -> torch.Tensor:
-    """The steps C R / 2^(b-1), float32, and 1 for zero weights: they need one to divide by, and all codes are 0."""
+    """Return the steps C R / 2^(b-1), float32; 1 for zero weights, whose codes are all 0."""
     step = (scales * reach / alphabet.max_code).float()
     return torch.where(step > torch.finfo(torch.float32).tiny, step, 1.0)
 
 
 def smallest_weight_error(weight, reach, alphabet, granularity) -> torch.Tensor:
-    """The C (1, g, N) of :func:`grid` with the smallest ||w - q||^2 of the nearest levels, a row's or all rows'."""
+    """Return the C (1, g, N) of :func:`grid` with the smallest ||w - q||^2 of the nearest levels, per row or layer."""
     scales = weight.new_tensor(grid(alphabet))
     errors = []
     for step in steps(scales[:, None, None], reach, alphabet).double()[..., None]:
@@ -88,9 +89,9 @@ def smallest_weight_error(weight, reach, alphabet, granularity) -> torch.Tensor:
 
 
 def unclipped(weight, reach, alphabet, parameters) -> torch.Tensor:
-    """The C (1, g, N) of the smallest step whose levels span all weights within the percentile, on both sides of 0.
+    """Return the C (1, g, N) of the smallest step whose levels span all weights within the percentile.
 
-    An alphabet with a level more below 0 than above has a smaller step where the largest |w| is negative.
+    An alphabet with one more level below 0 than above has a smaller step if the largest |w| is negative.
     """
     within = radius(weight, parameters.percentile, "channel")
     above, below = (torch.minimum(side.amax(-1), within).clamp(min=0) for side in (weight, -weight))
@@ -100,92 +101,68 @@ def unclipped(weight, reach, alphabet, parameters) -> torch.Tensor:
     return torch.where(reach > 0, step * alphabet.max_code / reach, 1.0)[None]
 
 
-def excess(weight, codes, step, cross, gram, block=512) -> torch.Tensor:
-    """||X w - X~ q||^2 - ||(X - X~) w||^2 of every row, (..., g, N): the squared error but for what no code can change.
-
-    ``weight`` (g, N, d), ``codes`` (..., g, N, d), ``step`` (..., g, N), ``cross`` = X~'X, ``gram`` = X~'X~ (g, d, d).
-    With e = w - q it is e'H e + 2 e'(G - H) w. In e, not in q, nothing large cancels, so that float32 products do;
-    and of the symmetric H only the lower triangle of blocks is multiplied.
-    """
-    difference = (weight - codes * step.double()[..., None]).float()
-    drift = 0 if cross is gram else 2 * (weight.float() @ (cross - gram).float().mT)
-    total = (difference * drift).sum(-1, dtype=torch.float64)
-    gram = gram.float()
-    for start in range(0, gram.shape[-1], block):
-        here, rows = difference[..., start : start + block], gram[:, start : start + block]
-        product = here @ rows[..., start : start + block]
-        product += 2 * (difference[..., :start] @ rows[..., :start].mT)
-        total += (product * here).sum(-1, dtype=torch.float64)
-    return total
-
-
 def prefers_residuals(weight, calibration, scales) -> bool:
-    """Whether residuals take less time than Gram matrices, and fit in memory, for so many scales."""
+    """Return whether residuals take less time than Gram matrices, and fit in memory, for this number of scales."""
     groups, rows, inputs = weight.shape
     patches = calibration.patches
     by_residuals = RESIDUAL_TIME * patches * inputs * (3 * scales * rows + 2 * _columns_at_once(rows * scales))
-    # Half of (d, d) times the rows for the target; half for the codes of every scale, and a quarter for their errors.
+    # Half of (d, d) times the rows for the target, half per scale for its codes, and a quarter for its errors.
     products = calibration.gram_multiplications * (SHIFTED_TIME if calibration.by_shifts else 1)
     by_gram = products + rows * inputs**2 * (0.5 + scales * (0.5 if scales == 1 else 0.75))
-    return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS and calibration.resident
+    return by_residuals < by_gram and groups * rows * scales * patches <= RESIDUALS
 
 
 def _columns_at_once(rows) -> int:
-    """A block of columns has its own small Gram matrices, which should stay cheap beside the rows' products."""
+    """Return the width of a block, whose small Gram matrices should stay cheap beside the products of the rows."""
     return min(108, max(54, rows // 3))
 
 
-def choose(weight, calibration, quantizer, alphabet, parameters) -> Choice:
+def choose(weight, calibration: Calibration, quantizer: Quantizer, alphabet) -> Choice:
     """Quantize ``weight`` (g, N, d) with the scale of :func:`candidates` that leaves the smallest error.
 
-    ``calibration`` is a :class:`kdq.quantize.gram.calibration.Calibration`; ``quantizer`` a function of Gram matrices. Where
-    it has a function ``by_residuals`` as well, the cheaper of the two is called: their codes are the same.
-
-    All scales are quantized in one call. With granularity ``channel`` every row takes its own best scale, which can
-    only be better than one for all; with ``layer`` the rows share a step, and the smallest sum of errors decides.
+    All scales are quantized in one call, from Gram matrices or from residuals, whichever is cheaper: the codes are the
+    same. With granularity ``channel`` every row takes its own best scale, which can only be better than one for all;
+    with ``layer`` the rows share a step, and the smallest sum of errors decides.
     """
-    reach = radius(weight, parameters.percentile, parameters.granularity)
-    scales = candidates(weight, reach, alphabet, parameters)
-    step = steps(scales, reach, alphabet)
-    by_residuals = getattr(quantizer, "by_residuals", None)
-    exact = by_residuals is not None and prefers_residuals(weight, calibration, len(scales))
-    if exact:
+    keys, bounds = quantizer.keys, (alphabet.low, alphabet.high)
+    reach = radius(weight, keys.percentile, keys.granularity)
+    scales = candidates(weight, reach, alphabet, keys)
+    step, energies = steps(scales, reach, alphabet), None
+    if quantizer.from_residuals and prefers_residuals(weight, calibration, len(scales)):
         blocks = columns(*calibration.inputs, size=_columns_at_once(len(scales) * weight.shape[1]))
-        codes, errors, energies = by_residuals(weight, blocks, step, alphabet.low, alphabet.high)
+        codes, errors, energies = quantizer.codes_from_residuals(weight, blocks, step, *bounds)
+        check_codes(codes, weight, step, *bounds)
     else:
-        codes, errors = _by_gram(weight, calibration, quantizer, alphabet, step)
-    compared = errors
-    if parameters.granularity == "layer":
-        compared = errors.sum((1, 2), keepdim=True).expand_as(errors)
+        codes, errors = _by_gram(weight, calibration, quantizer, step, *bounds)
+    compared = errors.sum((1, 2), keepdim=True).expand_as(errors) if keys.granularity == "layer" else errors
     best = compared.argmin(0)
 
-    def of_best(candidates):
-        return candidates.gather(0, best[None])[0]
+    def of_best(values):
+        return values.gather(0, best[None])[0]
 
     several = len(scales) > 1
     kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0] if several else codes[0]
     relative_error = None
-    if exact:
+    if energies is not None:
         energy = float(energies.sum())
         relative_error = (float(of_best(errors).sum()) / energy) ** 0.5 if energy > 0 else 0.0
     return Choice(kept, of_best(step), of_best(scales), relative_error)
 
 
-def _by_gram(weight, calibration, quantizer, alphabet, step):
-    """Codes (K, g, N, d) for steps (K, g, N), and their errors but for a constant; zeros where there is no choice."""
+def _by_gram(weight, calibration, quantizer, step, low, high):
+    """Return codes (K, g, N, d) for steps (K, g, N), and their errors up to a constant; zeros for a single scale."""
     cross, gram = calibration.gram_matrices()
     codes, errors = [], []
     for rows in _row_blocks(weight, len(step)):
         part, steps = weight[:, rows], step[:, :, rows]
-        arguments = part, cross, gram, steps, alphabet.low, alphabet.high
-        if len(step) > 1 and hasattr(quantizer, "with_errors"):
-            found, error = quantizer.with_errors(*arguments)
+        arguments = part, cross, gram, steps, low, high
+        if len(step) > 1:
+            block, error = quantizer.codes_with_errors(*arguments)
             errors.append(error)
         else:
-            found = quantizer(*arguments)
-            if len(step) > 1:
-                errors.append(excess(part, found, steps, cross, gram))
-        codes.append(found)
+            block = quantizer.codes(*arguments)
+        check_codes(block, part, steps, low, high)
+        codes.append(block)
     return torch.cat(codes, 2), torch.cat(errors, 2) if errors else torch.zeros_like(step)
 
 

@@ -1,11 +1,10 @@
-"""Sensitivity: what a network loses where one layer alone is quantized.
+"""Sensitivity: what a network loses if one layer alone is quantized.
 
-The measure that a budget of bits is spent by: divergence from the float network's predictions (Cai et al., ZeroQ, CVPR
+The measure by which a budget of bits is spent: divergence from the float network's predictions (Cai et al., ZeroQ, CVPR
 2020) or loss on calibration data (Hubara et al., Accurate post training quantization with small calibration sets, ICML
-2021). Summed over layers it stands for what the network loses where all of them are quantized.
+2021). Summed over layers it estimates what the network loses if all of them are quantized.
 """
 
-import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,15 +16,17 @@ from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Split
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.sensitivity_table import Measurement
-from kdq.quantize.execution.inputs import execution_order, layer_inputs
-from kdq.quantize.execution.network import quantize_layer, with_error
+from kdq.quantize.execution.layer import forward, quantizable_layers, quantize_layer, relative_error, without_bias
+from kdq.quantize.execution.passes import floats, later_inputs, layer_input, survey
 from kdq.quantize.gram.calibration import Calibration
+from kdq.quantize.quantizer import Quantizer
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
+AT_ONCE = 250  # images of a partial pass: besides the inputs that are asked for, little has to be in memory
 
 
 class SharedInputs(Calibration):
-    """A calibration for several bit-widths: its Gram matrices are computed once."""
+    """A calibration for several bit-widths, which computes its Gram matrices once."""
 
     def gram_matrices(self) -> tuple[Tensor, Tensor]:
         return self._gram_matrices
@@ -37,19 +38,19 @@ class SharedInputs(Calibration):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the float network predicts: ``log_probabilities`` (M, K) float64 for images with ``labels`` (M,)."""
+    """Predictions of the float network: ``log_probabilities`` (M, K) float64 for images with ``labels`` (M,)."""
 
     log_probabilities: Tensor
     labels: Tensor
 
     def losses(self, log_probabilities: Tensor) -> dict[str, float]:
-        """What other predictions (M, K) for the same images lose: the columns kl, loss and accuracy."""
-        own, other = self.log_probabilities, log_probabilities
-        rows = torch.arange(len(own))
+        """Return the columns kl, loss and accuracy of other predictions (M, K) for the same images."""
+        analog, quantized = self.log_probabilities, log_probabilities
+        rows = torch.arange(len(analog))
         return {
-            "kl": float(F.kl_div(other, own, log_target=True, reduction="batchmean")),
-            "loss": float((own - other)[rows, self.labels].mean()),
-            "accuracy": float(self._right(own) - self._right(other)) / len(own),
+            "kl": float(F.kl_div(quantized, analog, log_target=True, reduction="batchmean")),
+            "loss": float((analog - quantized)[rows, self.labels].mean()),
+            "accuracy": float(self._right(analog) - self._right(quantized)) / len(analog),
         }
 
     def _right(self, log_probabilities: Tensor) -> Tensor:
@@ -58,36 +59,41 @@ class Reference:
 
 @torch.no_grad()
 def log_probabilities(model: nn.Module, images: Tensor, device) -> Tensor:
-    """Log of the predicted probabilities (M, K), float64 on the CPU, of uint8 images (M, C, H, W)."""
+    """Return the log of the predicted probabilities (M, K), float64 on the CPU, of uint8 images (M, C, H, W)."""
     logits = [model(batch.to(device)).double().cpu() for batch in evaluation_batches(images)]
     return torch.cat(logits).log_softmax(1)
 
 
 @torch.no_grad()
-def measure(
-    model: nn.Module, part: Split, quantizer, parameters, seed: int = 0, device=None, log=print
-) -> list[Measurement]:
-    """Quantize each nn.Conv2d and nn.Linear alone, at each of ``BITS``; the model is left as it was, in eval mode.
+def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, device=None, log=print) -> list:
+    """Quantize each nn.Conv2d and nn.Linear alone at each of ``BITS``; return a :class:`Measurement` per pair.
 
-    The arguments are those of :func:`kdq.quantize.execution.network.quantize`, ``part`` the calibration images with labels; the
-    bits of ``parameters`` are not read. A layer's inputs are those of the float network. Per layer one partial forward
-    pass, and a whole one a bit-width.
+    ``part`` are the calibration images with labels; the key ``bits`` is ignored. A layer's inputs are those of the
+    float network. The model is left as it was, in eval mode. Per layer one partial forward pass, and a whole one per
+    bit-width.
     """
     device = device or next(model.parameters()).device
-    model.to(device).eval()
-    images = part.images.to(device).float() / 255
+    layers = quantizable_layers(model.to(device).eval())
+    images = part.images.to(device)
     reference = Reference(log_probabilities(model, part.images, device), part.labels)
-    found = []
-    for index, name in enumerate(execution_order(model, images[:1])):
-        module, inputs = model.get_submodule(name), layer_inputs(model, name, images)
-        calibration = SharedInputs(module, inputs, inputs, parameters.patches, seed + index)
-        weight, float_module = module.weight.data, copy.deepcopy(module)
+    calls, _ = survey(model, layers, images[:1])
+    later, measurements = later_inputs(model, layers, calls, images), []
+    for index, name in enumerate(dict.fromkeys(calls)):
+        module, weight = layers[name], layers[name].weight.data
+        chunks = [layer_input(model, module, batch) for batch in floats(images).split(AT_ONCE)]
+        inputs = [torch.cat(chunks), *later.get(name, [])]
+        one_call = len(inputs) == 1
+        calibration = SharedInputs(module, inputs, inputs, quantizer.keys.patches, seed + index, one_call)
         for bits in BITS:
-            layer = quantize_layer(name, calibration, quantizer, Alphabet(bits, parameters.levels), parameters)
-            layer = with_error(layer, float_module, module, inputs, inputs)
+            layer = quantize_layer(name, calibration, quantizer, Alphabet(bits, quantizer.keys.levels))
+            decoded, error = layer.decode().to(weight), layer.facts["relative_error"]
+            if error is None:
+                outputs = tuple(without_bias(module, forward(module, inputs[0], used)) for used in (None, decoded))
+                error = relative_error([outputs])
+            module.weight.data = decoded
             losses = reference.losses(log_probabilities(model, part.images, device))
             module.weight.data = weight
-            of_layer = {"weights": weight.numel(), "steps": layer.step.numel(), "relative_error": layer.relative_error}
-            found.append(Measurement(layer=name, bits=bits, **of_layer, **losses))
-            log(found[-1])
-    return found
+            sizes = {"weights": weight.numel(), "steps": layer.step.numel()}
+            measurements.append(Measurement(layer=name, bits=bits, **sizes, relative_error=error, **losses))
+            log(measurements[-1])
+    return measurements

@@ -1,4 +1,4 @@
-"""Batch normalisation after quantization: its running statistics, measured again."""
+"""Batch normalisation after quantization: measure its running statistics again."""
 
 import torch
 from torch import nn

@@ -1,9 +1,9 @@
-"""Bias correction: the mean of every output of a quantized layer, brought back to that of the float network.
+"""Bias correction: bring the mean of every output of a quantized layer back to that of the float network.
 
 Nagel, van Baalen, Blankevoort, Welling: Data-free quantization through weight equalization and bias correction (2019,
-arXiv:1906.04721), here with means over the calibration images: b += E[X w] - E[X~ q]. A layer without bias, as the
-convolutions of a ResNet are, is corrected in the BatchNorm behind it: (y + b - mean) / deviation has the mean that is
-less by b.
+arXiv:1906.04721), here with means over the calibration images: b += E[X w] - E[X~ q]. A layer without bias, such as
+a convolution of a ResNet, is corrected in the BatchNorm behind it: (y + b - mean) / deviation is that of y with the
+mean less b.
 """
 
 import torch
@@ -13,37 +13,44 @@ from kdq.errors import UserError
 
 
 def holders(model, layers, images) -> dict[str, tuple[torch.Tensor, int]]:
-    """For every layer by name the tensor that holds its correction, and the sign: its bias, or a running mean.
+    """Return for every layer by name the tensor that holds its correction, and the sign: its bias, or a running mean.
 
-    ``images`` (float, one is enough) pass once, to see which BatchNorm reads which layer; that it is the layer's only
-    reader is taken for granted. Raises UserError for a layer without a bias whose output no BatchNorm with running
+    ``images`` (float, one is enough) pass once, to see which BatchNorm reads which layer; assumes that nothing else
+    reads the layer's output. Raises UserError for a layer without a bias whose output no BatchNorm with running
     statistics reads, or one that reads another layer's too.
     """
     norms = _norms_behind(model, {name: layer for name, layer in layers.items() if layer.bias is None}, images)
-    found: dict[str, tuple[torch.Tensor, int]] = {}
+    holding: dict[str, tuple[torch.Tensor, int]] = {}
     for name, layer in layers.items():
         if layer.bias is None and (name not in norms or list(norms.values()).count(norms[name]) > 1):
             raise UserError(
                 f"{name}: no bias and no BatchNorm of its own behind it, expected one to hold what bias=correct adds"
             )
-        found[name] = (norms[name].running_mean, -1) if layer.bias is None else (layer.bias, 1)
-    return found
+        holding[name] = (norms[name].running_mean, -1) if layer.bias is None else (layer.bias, 1)
+    return holding
 
 
-def mean_difference(module, analog, quantized) -> torch.Tensor:
-    """How much less the outputs of the quantized layer are, on the mean of all samples and positions, (outputs,)."""
-    outputs = 1 if isinstance(module, nn.Conv2d) else analog.dim() - 1
-    others = [dimension for dimension in range(analog.dim()) if dimension != outputs]
-    return (analog - quantized).mean(others, dtype=torch.float64).to(quantized)
+def mean_difference(module, pairs) -> torch.Tensor:
+    """Return by how much the quantized layer's outputs are less, the mean over samples and positions, (outputs,).
+
+    ``pairs`` are the outputs of the same samples in the float and in the quantized network, chunk by chunk.
+    """
+    total, samples = 0, 0
+    for analog, quantized in pairs:
+        outputs = 1 if isinstance(module, nn.Conv2d) else analog.dim() - 1
+        averaged = [dimension for dimension in range(analog.dim()) if dimension != outputs]
+        mean = (analog - quantized).mean(averaged, dtype=torch.float64).to(quantized)
+        total, samples = total + len(analog) * mean, samples + len(analog)
+    return total / samples
 
 
 def shifted(module, outputs, shift) -> torch.Tensor:
-    """The outputs of a layer with the same number (outputs,) added to all samples and positions."""
+    """Return a layer's outputs with ``shift`` (outputs,) added to all samples and positions."""
     return outputs + (shift[:, None, None] if isinstance(module, nn.Conv2d) else shift)
 
 
 def store(holders, shifts) -> None:
-    """Add every layer's shift to what holds it, in place."""
+    """Add every layer's shift to the tensor that holds it, in place."""
     with torch.no_grad():
         for name, shift in shifts.items():
             holder, sign = holders[name]
@@ -51,17 +58,17 @@ def store(holders, shifts) -> None:
 
 
 def _norms_behind(model, layers, images) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """The BatchNorms whose input is the very output of one of the layers, by the layer's name."""
-    outputs, found, hooks = {}, {}, []
+    """Return the BatchNorms whose input is the very output of one of the layers, by the layer's name."""
+    outputs, norms, hooks = {}, {}, []
 
     def leave(name, output):
         outputs[name] = output, output._version
 
     def arrive(norm, given):
         for name, (output, version) in outputs.items():
-            # An activation in place would be the same tensor, and of a later version.
+            # An activation in place gives the same tensor, with a later version.
             if given is output and given._version == version and norm.track_running_stats:
-                found[name] = norm
+                norms[name] = norm
 
     for name, layer in layers.items():
         hooks.append(layer.register_forward_hook(lambda layer, given, output, name=name: leave(name, output)))
@@ -74,4 +81,4 @@ def _norms_behind(model, layers, images) -> dict[str, nn.modules.batchnorm._Batc
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return norms

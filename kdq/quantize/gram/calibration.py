@@ -1,7 +1,8 @@
-"""Calibration: what a layer has to know of its inputs, from patches that never stand in memory together."""
+"""Calibration: summaries of a layer's inputs, from patches that are never all in memory."""
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,63 +10,69 @@ import torch
 from torch import nn
 
 from kdq.quantize.gram import shifts
-from kdq.quantize.gram.chunks import Chunks, chunked
 from kdq.quantize.gram.patches import pad, patches, positions, sample, windows
 
+# A layer's inputs: one tensor, or chunks of samples, which differ in their first dimension alone.
+Inputs = torch.Tensor | Sequence[torch.Tensor]
 CHUNK_BYTES = 2**26
 COLUMN_BYTES = 2**27
 
 
+def chunks(inputs: Inputs) -> Sequence[torch.Tensor]:
+    """Return the inputs as chunks; a tensor is a single one."""
+    return (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+
+
+def whole_shape(inputs: Inputs) -> tuple[int, ...]:
+    """Return the shape of all chunks together."""
+    return sum(map(len, chunks(inputs))), *chunks(inputs)[0].shape[1:]
+
+
 def groups(module) -> int:
-    """The number of groups that a layer's outputs and inputs fall into; 1 for nn.Linear."""
+    """Return the number of groups of a layer's outputs and inputs; 1 for nn.Linear."""
     return getattr(module, "groups", 1)
 
 
 def weight_matrix(module) -> torch.Tensor:
-    """A layer's weight as (groups, outputs a group, inputs of an output), float64."""
+    """Return a layer's weight as (groups, outputs per group, inputs per output), float64."""
     weight = module.weight.detach().double()
     return weight.reshape(groups(module), weight.shape[0] // groups(module), -1)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a layer was given; of the ways to sum it up, only the one that a quantizer asks for is computed.
+    """The inputs of a layer; each way to sum them up is computed on demand.
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features), or :class:`Chunks` of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
-    ``one_call``: they are what the layer is called with once, not in several calls.
+    or (M, ..., features), or chunks of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
+    ``one_call``: they are the inputs of a single call of the layer.
     """
 
     module: nn.Module
-    analog: torch.Tensor | Chunks
-    quantized: torch.Tensor | Chunks
+    analog: Inputs
+    quantized: Inputs
     sampling: str | int = "all"
     seed: int = 0
     one_call: bool = True
 
     @property
     def of_outputs(self) -> bool:
-        """Whether X W' are the outputs of one call of the layer, neither more nor less."""
+        """Whether X W' are exactly the outputs of one call of the layer."""
         return self.sampling == "all" and self.one_call
 
     @property
     def inputs(self) -> tuple:
-        """The arguments of the functions of this file."""
+        """The arguments of the functions of this module."""
         return self.module, self.analog, self.quantized, self.sampling, self.seed
 
-    @property
-    def resident(self) -> bool:
-        """Whether all inputs are in memory, to be gone through as often as one likes."""
-        return chunked(self.analog).resident and chunked(self.quantized).resident
-
     def gram_matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(cross, gram), each (groups, d, d); computed anew at every call, as they take most of the memory."""
+        """(cross, gram), each (groups, d, d); computed at every call, since they take most of the memory."""
         return gram_matrices(*self.inputs)
 
     @cached_property
     def patches(self) -> int:
-        """How many rows X has."""
-        shape, _, chosen = _selection(self.module, chunked(self.analog), self.sampling, self.seed)
+        """Number of rows of X."""
+        shape, _, chosen = _selection(self.module, chunks(self.analog), self.sampling, self.seed)
         return math.prod(shape) if chosen is None else len(chosen)
 
     @property
@@ -77,26 +84,26 @@ class Calibration:
     def gram_multiplications(self) -> float:
         """Multiplications of one group's two Gram matrices."""
         if self.by_shifts:
-            images, _, *size = chunked(self.analog).shape
+            images, _, *size = whole_shape(self.analog)
             return images * shifts.multiplications(self.module, size)
         return 2 * self.patches * self.module.weight[0].numel() ** 2
 
     def finite(self) -> bool:
-        """Whether all inputs are finite numbers."""
+        """Return whether all inputs are finite numbers."""
         # A NaN anywhere is the smallest and the largest number: one pass, and no copy.
-        chunks = itertools.chain(chunked(self.analog), chunked(self.quantized))
-        return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in chunks)
+        every = itertools.chain(chunks(self.analog), chunks(self.quantized))
+        return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in every)
 
 
 def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
     """(cross, gram) = (X~'X, X~'X~) of an nn.Conv2d or nn.Linear, each (groups, d, d) in float64.
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features), or :class:`Chunks` of them. ``sampling`` says which patches make the rows of X and X~:
-    ``all`` the layer's own; an integer, at most so many, drawn without replacement; ``paper``, a convolution's as the
-    published code draws them. Where the inputs are equal, both results are one tensor.
+    or (M, ..., features), or chunks of them. ``sampling`` selects the patches that make the rows of X and
+    X~: ``all`` of the layer; an integer, at most that many, drawn without replacement; ``paper``, those of the
+    published code. If the inputs are equal, both results are one tensor.
     """
-    analog, quantized = chunked(analog), chunked(quantized)
+    analog, quantized = chunks(analog), chunks(quantized)
     same = _same(analog, quantized)
     if _by_shifts(module, sampling):
         return shifts.gram_matrices(module, zip(analog, quantized, strict=True), same, chunk_bytes)
@@ -104,7 +111,7 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
     gram = torch.empty(count, width, width, dtype=torch.float64, device=module.weight.device)
     cross = gram if same else torch.empty_like(gram)
     for index, (x, xq) in enumerate(rows(module, analog, quantized, sampling, seed, chunk_bytes)):
-        # The first chunk overwrites: hundreds of megabytes of zeros need not be written first.
+        # The first chunk overwrites, which saves writing hundreds of megabytes of zeros.
         gram.baddbmm_(xq.mT, xq, beta=min(index, 1))
         if not same:
             cross.baddbmm_(xq.mT, x, beta=min(index, 1))
@@ -117,7 +124,7 @@ def _by_shifts(module, sampling) -> bool:
 
 def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES, dtype=torch.float64):
     """Yield pairs (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
-    analog, quantized = chunked(analog), chunked(quantized)
+    analog, quantized = chunks(analog), chunks(quantized)
     shape, stride, chosen = _selection(module, analog, sampling, seed)
     count, width = groups(module), module.weight[0].numel()
     size = max(1, chunk_bytes // (dtype.itemsize * count * width))
@@ -130,10 +137,10 @@ def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BY
 def columns(module, analog, quantized, sampling="all", seed=0, size=36):
     """Yield (groups, 2, b, patches): b columns of X and the same of X~, whole channels in the order of a weight.
 
-    Together the blocks have all columns, in the inputs' own type; b is about ``size``, less where the patches are many.
-    Where the inputs are equal, a block is (groups, 1, b, patches).
+    Together the blocks have all columns, in the inputs' own type; b is about ``size``, less if there are many patches.
+    If the inputs are equal, a block is (groups, 1, b, patches).
     """
-    analog, quantized = chunked(analog), chunked(quantized)
+    analog, quantized = chunks(analog), chunks(quantized)
     kinds = (analog,) if _same(analog, quantized) else (analog, quantized)
     shape, stride, chosen = _selection(module, analog, sampling, seed)
     count, pixels, places = groups(module), [], []
@@ -142,7 +149,7 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
         pixels.append([_from_channel(kind).unflatten(0, (count, -1)) for kind in images])
         places.append(_pixels(module, images[0], taken, stride))
     channels, taps = pixels[0][0].shape[1], len(places[0][0])
-    # Two kinds, and besides the 4 bytes a number here a copy of 8 where they are multiplied.
+    # Two kinds, and per number 4 bytes here and a copy of 8 where it is multiplied.
     gathered = max(1, COLUMN_BYTES // (24 * count * sum(where.numel() for where, _ in places)))
     for start in range(0, channels, gathered):
         some = slice(start, start + gathered)
@@ -152,13 +159,13 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
 
 
 class RelativeError:
-    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B), float; 0 where A is 0."""
+    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B), float; 0 if A is 0."""
 
     def __init__(self):
         self._error = self._energy = 0.0
 
     def add(self, analog, quantized) -> "RelativeError":
-        """Take one more pair into account."""
+        """Add one more pair."""
         self._error += _squared_norm(analog - quantized)
         self._energy += _squared_norm(analog)
         return self
@@ -168,33 +175,33 @@ class RelativeError:
 
 
 def _squared_norm(chunk) -> float:
-    """||chunk||^2, summed in float64 over the first dimension, in the chunk's own precision over the others."""
+    """Return ||chunk||^2, summed in float64 over the first dimension, in the chunk's own precision over the others."""
     return float(chunk.flatten(1).norm(dim=1).double().square().sum())
 
 
-def _same(analog: Chunks, quantized: Chunks) -> bool:
+def _same(analog: Inputs, quantized: Inputs) -> bool:
     return all(torch.equal(x, xq) for x, xq in zip(analog, quantized, strict=True))
 
 
-def _selection(module, inputs: Chunks, sampling, seed):
-    """The (samples, rows, columns) of patches to draw from, their stride, and the flat indices to take; None for all.
+def _selection(module, inputs: Inputs, sampling, seed):
+    """Return the (samples, rows, columns) of patches to draw from, their stride, and the flat indices to take.
 
-    The stride is None for the layer's own.
+    The stride is None for the layer's own, the indices are None for all.
     """
     stride = None
     if sampling == "paper":
         # A fully connected layer has no grid to thin out.
         sampling, stride = ("paper", module.kernel_size) if isinstance(module, nn.Conv2d) else ("all", None)
-    shape = positions(module, inputs.shape, stride)
+    shape = positions(module, whole_shape(inputs), stride)
     return shape, stride, sample(shape, sampling, seed)
 
 
-def _by_chunk(chosen, shape, inputs: Chunks):
-    """What is to be taken of each chunk of samples: flat indices of its own patches, None for all."""
+def _by_chunk(chosen, shape, inputs: Inputs):
+    """Return per chunk of samples the flat indices of its own patches to take, None for all."""
     if chosen is None:
-        return [None] * len(inputs.shapes)
+        return [None] * len(inputs)
     of_sample, first, taken = math.prod(shape[1:]), 0, []
-    for samples in (shape[0] for shape in inputs.shapes):
+    for samples in (len(chunk) for chunk in inputs):
         flat = chosen - first * of_sample
         taken.append(flat[(flat >= 0) & (flat < samples * of_sample)])
         first += samples
@@ -202,14 +209,14 @@ def _by_chunk(chosen, shape, inputs: Chunks):
 
 
 def _images(module, inputs) -> torch.Tensor:
-    """A layer's input as contiguous (M, C, H, W); that of nn.Linear as images of one pixel."""
+    """Return a layer's input as contiguous (M, C, H, W); that of nn.Linear as images of one pixel."""
     if isinstance(module, nn.Linear):
         inputs = inputs.reshape(-1, inputs.shape[-1], 1, 1)
     return inputs.contiguous()
 
 
 def _from_channel(images) -> torch.Tensor:
-    """(C, ...): row c is the memory of images (M, C, H, W) from channel c of the first on, copying nothing.
+    """Return a view (C, ...): row c is the memory of images (M, C, H, W) from channel c of the first image on.
 
     So a pixel has the same index in every row.
     """
@@ -218,13 +225,13 @@ def _from_channel(images) -> torch.Tensor:
 
 
 def _pixels(module, images, chosen, stride) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Where :func:`_from_channel` has the pixels of the patches to take, (kernel height * width, patches), and a mask.
+    """Return the indices of the patches' pixels in :func:`_from_channel`, (kernel height * width, patches), and a mask.
 
-    The mask is 0 where a patch reaches into a border of zeros, which is not in the images, and None where none does.
+    The mask is 0 for pixels in a border of zeros, which is not in the images, and None if there are none.
     """
     samples, _, height, width = images.shape
     numbers = torch.arange(1.0, height * width + 1, dtype=torch.float64).view(1, 1, height, width)
-    # The border has 0, or the numbers of what the padding mode repeats there.
+    # The border has 0, or the numbers of the pixels that the padding mode repeats there.
     view = windows(module, pad(module, numbers), stride) if isinstance(module, nn.Conv2d) else numbers[..., None, None]
     places = view.expand(samples, *view.shape[1:])
     places = places.flatten(0, 2) if chosen is None else places[_indices(chosen, places.shape[:3])]
@@ -237,7 +244,7 @@ def _pixels(module, images, chosen, stride) -> tuple[torch.Tensor, torch.Tensor 
 
 
 def _block(kinds, where, inside, channels) -> torch.Tensor:
-    """(groups, kinds, b, patches): the pixels ``where`` (taps, patches) of some channels."""
+    """Return (groups, kinds, b, patches): the pixels ``where`` (taps, patches) of some channels."""
     parts = [numbers[:, channels] for numbers in kinds]
     places = where.flatten().expand(*parts[0].shape[:2], -1)
     block = torch.stack([part.gather(2, places) for part in parts], 1).unflatten(3, where.shape)
@@ -245,13 +252,13 @@ def _block(kinds, where, inside, channels) -> torch.Tensor:
 
 
 def _indices(flat, shape):
-    """(sample, row, column) of flat indices into patches of shape (samples, height, width)."""
+    """Return (sample, row, column) of flat indices into patches of shape (samples, height, width)."""
     _, height, width = shape
     return flat // (height * width), flat // width % height, flat % width
 
 
 def _parts(shape, chosen, size, device):
-    """(sample, row, column) indices of ``size`` patches at a time; slices of whole samples where all are taken."""
+    """Yield (sample, row, column) indices of ``size`` patches at a time; slices of whole samples if all are taken."""
     samples, height, width = shape
     if chosen is None and size >= height * width:
         whole = size // (height * width)
@@ -264,6 +271,6 @@ def _parts(shape, chosen, size, device):
 
 
 def _rows(view, part, count, dtype) -> torch.Tensor:
-    """The patches ``part`` of a view as (groups, patches, inputs of an output)."""
+    """Return the patches ``part`` of a view as (groups, patches, inputs per output)."""
     chunk = view[part].to(dtype).flatten(0, -4)
     return chunk.reshape(len(chunk), count, -1).movedim(1, 0)

@@ -1,4 +1,4 @@
-"""The calibration images: drawn from the training part, the same for all quantizers of a seed."""
+"""Calibration images: drawn from the training part, the same for all quantizers of a seed."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,17 @@ from kdq.data.prepared import Prepared, Split
 
 
 def calibration_images(prepared: Prepared, count: int, seed: int) -> Split:
-    """``count`` images (all, where there are fewer) of the training part, with their labels, drawn by ``seed``."""
+    """Return ``count`` images of the training part (all, if there are fewer) with their labels, drawn by ``seed``."""
     images, labels = prepared.train.images, prepared.train.labels
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
     return Split(images[chosen], labels[chosen])
 
 
 def as_in_training(images: torch.Tensor, keys: Mapping, seed: int) -> torch.Tensor:
-    """uint8 ``images`` (M, C, H, W), each cropped and mirrored at random as by the ``keys`` of a stage that trains.
+    """Return uint8 ``images`` (M, C, H, W), each cropped and mirrored at random by the ``keys`` of a stage that trains.
 
-    For statistics of BatchNorm, which are those of such images after training: on CIFAR-10 those of the images as they
-    are lose a point even of the float network. Keys that a stage does not have change nothing.
+    For the statistics of BatchNorm, which training takes from such images: on CIFAR-10 those of unchanged images cost
+    a point of accuracy even in the float network. Missing keys change nothing.
     """
     labels = torch.zeros(len(images), dtype=torch.long)
     augmented = {"crop": keys.get("crop", 0), "flip": keys.get("flip", False), "cutout": 0, "fill": [0.0]}

@@ -1,4 +1,4 @@
-"""The patches of a convolution's input: where they lie, and which of them to take."""
+"""The patches of a convolution's input: their positions, and a sample of them."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def patches(module, inputs, stride=None) -> torch.Tensor:
-    """The inputs of a layer's outputs as a view (M, height, width, C, kernel height, kernel width) that copies nothing.
+    """Return the inputs of a layer's outputs as a view (M, height, width, C, kernel height, kernel width).
 
     For nn.Linear the kernel is 1 x 1, and (M, ..., features) gives (M, positions, 1, features, 1, 1).
     """
@@ -18,7 +18,7 @@ def patches(module, inputs, stride=None) -> torch.Tensor:
 
 
 def positions(module, shape, stride=None) -> tuple[int, int, int]:
-    """How many patches :func:`patches` finds in inputs of ``shape``: (samples, rows, columns)."""
+    """Return the number of patches in inputs of ``shape``: (samples, rows, columns)."""
     if isinstance(module, nn.Linear):
         return shape[0], math.prod(shape[1:-1]), 1
     padded = [size + sum(border) for size, border in zip(shape[2:], borders(module), strict=True)]
@@ -26,13 +26,13 @@ def positions(module, shape, stride=None) -> tuple[int, int, int]:
 
 
 def _grid(module, padded, stride) -> list[int]:
-    """Rows and columns of patches in images of ``padded`` rows and columns, their border included."""
+    """Return the rows and columns of patches in images of ``padded`` rows and columns, their border included."""
     sides = zip(padded, module.kernel_size, module.dilation, stride or module.stride, strict=True)
     return [(size - dilation * (kernel - 1) - 1) // step + 1 for size, kernel, dilation, step in sides]
 
 
 def windows(module: nn.Conv2d, padded, stride=None) -> torch.Tensor:
-    """The patches of images (M, C, H, W) that have their border already, as a view like that of :func:`patches`."""
+    """Return the patches of images (M, C, H, W) with their border, as a view like that of :func:`patches`."""
     samples, channels, *size = padded.shape
     (step_down, step_right), (down, right) = stride or module.stride, module.dilation
     of_sample, of_channel, of_row, of_column = padded.stride()
@@ -43,7 +43,7 @@ def windows(module: nn.Conv2d, padded, stride=None) -> torch.Tensor:
 
 
 def borders(module: nn.Conv2d) -> list[tuple[int, int]]:
-    """Pixels that a convolution adds: [(top, bottom), (left, right)]."""
+    """Return the pixels that a convolution adds: [(top, bottom), (left, right)]."""
     if module.padding == "valid":
         return [(0, 0), (0, 0)]
     if module.padding == "same":
@@ -53,7 +53,7 @@ def borders(module: nn.Conv2d) -> list[tuple[int, int]]:
 
 
 def pad(module: nn.Conv2d, inputs) -> torch.Tensor:
-    """The inputs with the border that the convolution itself would add, in its own padding mode."""
+    """Return the inputs with the border that the convolution adds, in its padding mode."""
     (top, bottom), (left, right) = borders(module)
     if not (top or bottom or left or right):
         return inputs
@@ -62,7 +62,7 @@ def pad(module: nn.Conv2d, inputs) -> torch.Tensor:
 
 
 def sample(shape, sampling, seed) -> torch.Tensor | None:
-    """Which of the (samples, height, width) patches to take, as ascending flat indices; None for all of them."""
+    """Return the (samples, height, width) patches to take, as ascending flat indices; None for all of them."""
     samples, positions = shape[0], shape[1] * shape[2]
     generator = torch.Generator().manual_seed(seed)
     if sampling == "paper":
@@ -73,6 +73,6 @@ def sample(shape, sampling, seed) -> torch.Tensor | None:
 
 
 def paper_sample(samples, positions, generator) -> torch.Tensor:
-    """Per sample floor(0.25 L + 1) of its L patches, with replacement, as in the published code of GPFQ."""
+    """Draw per sample floor(0.25 L + 1) of its L patches, with replacement, as in the published code of GPFQ."""
     drawn = torch.randint(positions, (samples, math.floor(0.25 * positions + 1)), generator=generator)
     return (drawn + positions * torch.arange(samples)[:, None]).flatten()

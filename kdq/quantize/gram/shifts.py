@@ -8,8 +8,8 @@ products of images instead of 81, and 13 for the symmetric matrix. Pixels of zer
 ever written out.
 
 The differences along a row are a short correlation, whose sums come from fewer products still
-(:mod:`kdq.quantize.gram.minimal_filter`): for 3 taps 12 products of images for 8 pixels instead of 40. That is done where the
-windows of all taps hold a pixel; the few pixels beside are multiplied as they are. Nothing is subtracted, so the
+(:mod:`kdq.quantize.gram.minimal_filter`): for 3 taps 12 products of images for 8 pixels instead of 40. It applies where
+the windows of all taps hold a pixel; the few pixels beside are multiplied directly. Nothing is subtracted, so the
 diagonal of an input that is always zero is exactly zero.
 """
 
@@ -25,25 +25,25 @@ from torch.nn import functional
 from kdq.quantize.gram.minimal_filter import MOST_PRODUCTS, minimal_filter
 from kdq.quantize.gram.patches import borders, pad
 
-# Bytes of a stack of images and what is made of it, small enough for a processor's cache; but a product has at least so
-# many rows for each row of the images, so that to read and write the sums costs little beside it.
+# Bytes of a stack of images and its transforms, small enough for a processor's cache; but a product has at least that
+# many rows per row of the images, so that reading and writing the sums costs little in comparison.
 STACK_BYTES, PRODUCT_ROWS = 2**24, 256
 
 
 def apply_to(module) -> bool:
-    """Whether a layer is a convolution for which this way is exact and saves anything."""
+    """Return whether a layer is a convolution for which this way is exact and saves anything."""
     return isinstance(module, nn.Conv2d) and module.stride == (1, 1) and module.groups == 1 and _taps(module) > 1
 
 
 def multiplications(module, size) -> int:
-    """Multiplications of both Gram matrices together for an image of ``size`` (rows, columns)."""
+    """Return the multiplications of both Gram matrices together for an image of ``size`` (rows, columns)."""
     size = _padded(module, size)
     tiles = _tiles(module, size)
     return module.in_channels**2 * sum(_Plan(module, size, tiles, symmetric).products for symmetric in (True, False))
 
 
 def gram_matrices(module, pairs, same, chunk_bytes):
-    """(cross, gram) = (X~'X, X~'X~), each (1, d, d) in float64; one tensor where ``same``.
+    """Return (cross, gram) = (X~'X, X~'X~), each (1, d, d) in float64; one tensor if ``same``.
 
     ``pairs`` yields the inputs of the same samples in both networks, two (M, C, H, W) at a time.
     """
@@ -73,7 +73,7 @@ def _padded(module, size) -> tuple[int, int]:
 
 
 def _images(size, tiles, channels, chunk_bytes) -> int:
-    """How many images make a stack."""
+    """Return the number of images of a stack."""
     row = size[1] + (2 * tiles.products if tiles else 0)
     image_bytes = 8 * channels * size[0] * row
     return max(1, min(chunk_bytes // image_bytes, max(STACK_BYTES // image_bytes, -(-PRODUCT_ROWS // size[1]))))
@@ -98,7 +98,7 @@ class _Piece:
 
 
 def _pieces(size, taps, dilation, zeros, cuts=()) -> list[_Piece]:
-    """The pieces along one side of ``size`` pixels, cut at ``cuts`` too.
+    """Return the pieces along one side of ``size`` pixels, cut at ``cuts`` too.
 
     The products of ``zeros`` = (pixels before, pixels behind) are left out.
     """
@@ -132,7 +132,7 @@ class _Tiles:
 
     @property
     def reach(self) -> int:
-        """How many pixels beside a tile its own are multiplied with, on either side."""
+        """Pixels on either side of a tile that its own are multiplied with."""
         return self.taps - 1
 
     @property
@@ -158,13 +158,13 @@ class _Tiles:
 
     @property
     def pieces(self) -> list[_Piece]:
-        """What the tiles stand for: for every difference, all their pixels."""
+        """The pieces that the tiles replace: for every difference, all their pixels."""
         ranges = {of: range(max(0, -of), self.taps - max(0, of)) for of in range(1 - self.taps, self.taps)}
         return [_Piece(of, of, self.start, self.stop, tuple(firsts)) for of, firsts in ranges.items()]
 
 
 def _tiles(module, size) -> _Tiles | None:
-    """The tiles of rows with the fewest products; None where that is no fewer than those of the pieces."""
+    """Return the tiles of rows with the fewest products; None if the pieces have no more."""
     taps, (before, behind) = module.kernel_size[1], _zeros(module)[1]
     start, stop = max(before, taps - 1), min(size[1] - behind, size[1] - taps + 1)
     largest = MOST_PRODUCTS - 2 * (taps - 1)
@@ -176,12 +176,12 @@ def _tiles(module, size) -> _Tiles | None:
 
 
 def _zeros(module) -> list[tuple[int, int]]:
-    """Pixels of the border that are zero: [(top, bottom), (left, right)]."""
+    """Return the pixels of the border that are zero: [(top, bottom), (left, right)]."""
     return borders(module) if module.padding_mode == "zeros" else [(0, 0), (0, 0)]
 
 
 class _Plan:
-    """Which products of images a Gram matrix takes, for images of ``size`` with their border.
+    """The products of images for a Gram matrix, for images of ``size`` with their border.
 
     ``direct`` has the pairs of a piece down and one across that are multiplied as they are; for each piece down in
     ``tiled`` the ``tiles`` of its rows are multiplied for all differences across. A symmetric matrix needs half.
@@ -204,22 +204,22 @@ class _Plan:
 
 
 class _Stack:
-    """Images (M, C, H, W) as what is multiplied; each form is made once, when it is asked for."""
+    """Images (M, C, H, W) in the forms that are multiplied, each computed on demand and once."""
 
     def __init__(self, module, inputs, tiles):
-        # (H, W, M, C): what a run of pixels in a row holds is one matrix. Converted and reordered in one pass.
+        # (H, W, M, C): a run of pixels in a row is one matrix. Converted and reordered in one pass.
         images = pad(module, inputs).permute(2, 3, 0, 1)
         self.pixels = images.to(torch.float64, memory_format=torch.contiguous_format).contiguous()
         self.tiles = tiles
 
     @cached_property
     def once(self) -> torch.Tensor:
-        """The values of each tile's own pixels, which every product has as its one factor: (points, H, tiles, M, C)."""
+        """The values of each tile's own pixels, the first factor of every product: (points, H, tiles, M, C)."""
         return self._values(0, 0)
 
     @cached_property
     def around(self) -> torch.Tensor:
-        """The values of each tile and the pixels beside it, the other factor: (points, H, tiles, M, C)."""
+        """The values of each tile and the pixels beside it, the second factor: (points, H, tiles, M, C)."""
         return self._values(1, self.tiles.reach)
 
     def _values(self, which, reach) -> torch.Tensor:
@@ -249,8 +249,8 @@ class _Sums:
             shifted = slice(across.start + across.shift, across.stop + across.shift)
             here = left.pixels[down.start : down.stop, columns]
             there = right.pixels[down.start + down.shift : down.stop + down.shift, shifted]
-            for own, other in self._matrices(here, there):
-                total.addmm_(own.mT, other)
+            for first, second in self._matrices(here, there):
+                total.addmm_(first.mT, second)
         for total, down in zip(self.tiled, self.plan.tiled, strict=True):
             here = left.once[:, down.start : down.stop].flatten(1, 3)
             there = right.around[:, down.start + down.shift : down.stop + down.shift].flatten(1, 3)
@@ -258,15 +258,15 @@ class _Sums:
 
     @staticmethod
     def _matrices(here, there):
-        """Yield both as matrices: a row at a time without a copy, or of short rows all."""
+        """Yield both as matrices: row by row without a copy, or short rows all at once."""
         if here.shape[1] * here.shape[2] < PRODUCT_ROWS:
             yield here.flatten(0, 2), there.flatten(0, 2)
         else:
-            for own, other in zip(here, there, strict=True):
-                yield own.flatten(0, 1), other.flatten(0, 1)
+            for first, second in zip(here, there, strict=True):
+                yield first.flatten(0, 1), second.flatten(0, 1)
 
     def matrix(self):
-        """The sums as (1, d, d), inputs in the order of a weight: channel, row, column."""
+        """Return the sums as (1, d, d), inputs in the order of a weight: channel, row, column."""
         parts = defaultdict(list)
         for total, down, across in self._pieces():
             for row, column in itertools.product(down.firsts, across.firsts):
@@ -297,5 +297,5 @@ class _Sums:
 
 
 def _not_mirrored(down, across) -> bool:
-    """Whether a piece of a symmetric matrix is to be multiplied: of two opposite differences, one is."""
+    """Return whether to multiply a piece of a symmetric matrix: one of two opposite differences."""
     return (down.difference, across.difference) >= (0, 0)

@@ -1,4 +1,4 @@
-"""AdaRound: whether a weight is rounded down or up is learnt by gradient descent on the layer's error.
+"""AdaRound: learn by gradient descent on the layer's error whether to round each weight down or up.
 
 Nagel, Amjad, van Baalen, Louizos, Blankevoort: Up or down? Adaptive rounding for post-training quantization (2020,
 arXiv:2004.10568). In steps, every weight w is rounded down and h in [0, 1] added again:
@@ -11,11 +11,10 @@ H = X~'X~ the error is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. 
 at once, so that the gradient is exact and fewer steps do than with batches of inputs.
 """
 
-from functools import partial
-
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
 
@@ -24,7 +23,7 @@ FIRST_BETA, LAST_BETA = 20.0, 2.0
 STRETCH, SHIFT = 1.2, -0.1
 
 
-class Parameters(Quantizer):
+class Parameters(Quantizing):
     """AdaRound: every weight is rounded down or up, as a descent on the layer's error finds best."""
 
     scale: Annotated[
@@ -47,10 +46,10 @@ class Parameters(Quantizer):
 def adaround(
     weight, cross, gram, step, low, high, iterations=1000, learning_rate=0.1, regularization=1.0
 ) -> torch.Tensor:
-    """Integer codes (int16), each one of the two next to its weight, or the last one where the weight is beyond.
+    """Return integer codes (int16): one of the two next to each weight, or the last one if the weight is beyond it.
 
-    Arguments and result as for :func:`kdq.quantize.methods.gpfq.gpfq`; the descent is in float32. A row that ends with no
-    smaller an error than the nearest codes have keeps those.
+    Arguments and result as for :func:`kdq.quantize.methods.gpfq.gpfq`; the descent is in float32. A row whose error is
+    not smaller than that of the nearest codes keeps the nearest codes.
     """
     layout = Layout(weight, step)
     weight, cross, gram = layout.matrices(weight, cross, gram)
@@ -69,12 +68,12 @@ def adaround(
 
 
 def _error(difference, gram, drift) -> torch.Tensor:
-    """e'H e + 2 e'(X~'X - H) w of differences e (g, d, K N), as (g, 1, K N)."""
+    """Return e'H e + 2 e'(X~'X - H) w of differences e (g, d, K N), as (g, 1, K N)."""
     return (difference * (gram @ difference + 2 * drift)).sum(1, keepdim=True)
 
 
 def _descend(remainder, free, gram, drift, iterations, learning_rate, regularization) -> torch.Tensor:
-    """Which of the ``free`` weights (g, d, K N) to round up: True; their remainders above the lower code are given."""
+    """Return which of the ``free`` weights (g, d, K N) to round up, from their remainders above the lower code."""
     # Off the ends, where the clip has no slope.
     variable = ((remainder.clamp(0.01, 0.99) - SHIFT) / STRETCH).logit()
     mean, square = torch.zeros_like(variable), torch.zeros_like(variable)
@@ -96,11 +95,10 @@ def _descend(remainder, free, gram, drift, iterations, learning_rate, regulariza
     return (variable >= 0) & free
 
 
-def configured(parameters, seed):
-    """:func:`adaround` with the keys of the stage; nothing in it is random."""
-    return partial(
-        adaround,
-        iterations=parameters.iterations,
-        learning_rate=parameters.learning_rate,
-        regularization=parameters.regularization,
-    )
+class AdaRound(Quantizer):
+    """:func:`adaround` as a stage; nothing in it is random."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        keys = self.keys
+        descent = keys.iterations, keys.learning_rate, keys.regularization
+        return adaround(weight, cross, gram, step, low, high, *descent)

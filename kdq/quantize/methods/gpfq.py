@@ -18,22 +18,23 @@ a time is written out as above, on top of <X~_t, u> for the u before the block: 
 
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, Nearest, solve, substitute, triangle_product
 
 
-class Parameters(Quantizer):
-    """GPFQ: every weight makes up for the error that the weights before it left on the calibration images."""
+class Parameters(Quantizing):
+    """GPFQ: every weight compensates the error of the weights before it on the calibration images."""
 
 
 def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
-    """Integer codes (int16) of GPFQ, equal to those of the sequential loop over columns in float64.
+    """Return integer codes (int16) of GPFQ, equal to those of the sequential loop over columns in float64.
 
     ``weight`` (N, d); ``cross`` = X~'X and ``gram`` = X~'X~, both (d, d); ``step`` a number, (N,), or (K, N) for K
     alphabets that share the first matrix product; ``low`` and ``high`` integers, or tensors that broadcast like
     ``step``. Returns (N, d), or (K, N, d). All tensors may carry the same leading dimensions, such as a convolution's
     groups: weight (g, N, d), cross and gram (g, d, d), step (g, N) or (K, g, N). An input that is always zero gets
-    code 0. ``block`` inputs are solved one by one between matrix products; it changes the speed alone.
+    code 0. ``block`` inputs are solved one by one between matrix products; it affects speed only.
 
     >>> weight = torch.tensor([[0.6, 0.3]])
     >>> gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]])     # X = X~: two unit columns at 60 degrees
@@ -47,7 +48,7 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
 
 
 def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True):
-    """The codes of :func:`gpfq` and ||X w - X~ q||^2 - ||X w||^2, of the shape of the steps; None without ``errors``.
+    """Return the codes of :func:`gpfq` and ||X w - X~ q||^2 - ||X w||^2, of the shape of the steps; None without ``errors``.
 
     The difference is q'Hq - 2 q'Gw. The z of the solve have the sums of H_tj c_j over j < t in them, and these make up
     q'Hq: with the upper triangle of G beside the lower one, no product with codes is needed.
@@ -56,19 +57,19 @@ def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True
     weight, cross, gram = layout.matrices(weight, cross, gram)
     target = triangle_product(cross, weight.mT)
     codes, z = substitute(target, gram, layout, Nearest(*layout.bounds(low, high)), block=block)
-    found = layout.codes(codes)
+    integers = layout.codes(codes)
     if not errors:
-        return found, None
+        return integers, None
     # Per input c (H_tt s (c - 2 z) - 2 (the upper triangle's sum)), in place of z, which is z + 1/2 here.
     change = z.mul_(-2).add_(1).add_(codes).mul_(gram.diagonal(dim1=-2, dim2=-1)[..., None, None]).mul_(layout.step)
     change.sub_(2 * triangle_product(cross, weight.mT, upper=True)[:, :, None]).mul_(codes)
-    return found, layout.sums(change.sum(1, keepdim=True) * layout.step)
+    return integers, layout.sums(change.sum(1, keepdim=True) * layout.step)
 
 
 def gpfq_by_residuals(weight, columns, step, low, high):
-    """Codes (K, g, N, d) equal to those of :func:`gpfq`, and by residuals, the squared errors and the energies.
+    """Return codes (K, g, N, d) equal to those of :func:`gpfq`, computed by residuals, squared errors and energies.
 
-    ``weight`` (g, N, d); ``columns`` an iterable over the blocks that :func:`kdq.quantize.gram.calibration.columns` yields;
+    ``weight`` (g, N, d); ``columns`` an iterable over the blocks of :func:`kdq.quantize.gram.calibration.columns`;
     ``step`` (K, g, N); ``low`` and ``high`` integers. Errors ||X w - X~ q||^2 are (K, g, N), energies ||X w||^2 (g, N),
     in the blocks' precision. Memory: K g N residuals of all patches in float64.
     """
@@ -104,6 +105,16 @@ def gpfq_by_residuals(weight, columns, step, low, high):
     return codes, errors, outputs.norm(dim=-1).double().square()
 
 
-gpfq.by_residuals = gpfq_by_residuals
-gpfq.with_errors = gpfq_with_errors
-quantizer = gpfq
+class GPFQ(Quantizer):
+    """:func:`gpfq` as a stage, from Gram matrices or from residuals, whichever takes less time."""
+
+    from_residuals = True
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return gpfq(weight, cross, gram, step, low, high)
+
+    def codes_with_errors(self, weight, cross, gram, step, low, high):
+        return gpfq_with_errors(weight, cross, gram, step, low, high)
+
+    def codes_from_residuals(self, weight, columns, step, low, high):
+        return gpfq_by_residuals(weight, columns, step, low, high)

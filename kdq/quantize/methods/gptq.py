@@ -2,7 +2,7 @@
 
 Frantar, Ashkboos, Hoefler, Alistarh: GPTQ: accurate post-training quantization for generative pre-trained transformers
 (2023, arXiv:2210.17323). Inputs t = 1, 2, ... are quantized one by one, and each time all later weights move to where
-they make up best for the error, with H = X~'X~ (damped) of the inputs from t on:
+they compensate the error best, with H = X~'X~ (damped) of the inputs from t on:
 
     q_t = the level nearest to w_t;    w_{>t} -= (w_t - q_t) / [H^-1]_tt [H^-1]_{t,>t}
 
@@ -11,14 +11,13 @@ That is forward substitution with rounding. With H = R R', R upper, each w_t is 
     z_t = w_t + sum_{j < t} R_jt (w_j - q_j) / R_tt
 
 (Babai's nearest plane: Chen et al. 2025, arXiv:2507.18553), so that all updates are matrix products with R, and no
-inverse is needed. GPTQ knows the quantized network's inputs alone: it wants X~ q ~ X~ w, and not X w as GPFQ does.
+inverse is needed. GPTQ uses the quantized network's inputs alone: its target is X~ q ~ X~ w, that of GPFQ X~ q ~ X w.
 """
-
-from functools import partial
 
 import torch
 
 from kdq.quantize.keys import LookingAhead
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.hessian import input_order, reordered, ridge, upper_factor
 from kdq.quantize.solver.substitution import Layout, Nearest, substitute, triangle_product
 
@@ -28,11 +27,11 @@ class Parameters(LookingAhead):
 
 
 def gptq(weight, cross, gram, step, low, high, damping=0.01, order="natural", block=32) -> torch.Tensor:
-    """Integer codes (int16) of GPTQ; ``cross`` is not looked at.
+    """Return integer codes (int16) of GPTQ; ``cross`` is ignored.
 
-    ``damping`` is a share of the mean of ``gram``'s diagonal, ``order`` ``natural`` or ``activation``; the other
-    arguments and the result as for :func:`kdq.quantize.methods.gpfq.gpfq`. An input that is always zero gets code 0. Raises
-    UserError where ``gram`` is singular in spite of the damping.
+    ``damping`` is a share of the mean of ``gram``'s diagonal, ``order`` ``natural`` or ``activation``; other
+    arguments and the result as for :func:`kdq.quantize.methods.gpfq.gpfq`. An input that is always zero gets code 0.
+    Raises UserError if ``gram`` is singular in spite of the damping.
 
     >>> weight = torch.tensor([[0.6, 0.3]])
     >>> gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]])     # two unit columns at 60 degrees
@@ -51,6 +50,8 @@ def gptq(weight, cross, gram, step, low, high, damping=0.01, order="natural", bl
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 
-def configured(parameters, seed):
-    """:func:`gptq` with the keys of the stage; nothing in it is random."""
-    return partial(gptq, damping=parameters.damping, order=parameters.input_order)
+class GPTQ(Quantizer):
+    """:func:`gptq` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return gptq(weight, cross, gram, step, low, high, self.keys.damping, self.keys.input_order)

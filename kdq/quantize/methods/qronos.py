@@ -1,7 +1,7 @@
-"""Qronos: GPTQ that first corrects for the inputs of the quantized network having changed.
+"""Qronos: GPTQ that first corrects for the change of the inputs in the quantized network.
 
 Zhang, Zhang, Colbert, Saab: Qronos: correcting the past by shaping the future in post-training quantization (2025,
-arXiv:2505.11695). It wants X~ q ~ X w. Input by input, the best level for q_t is taken with all later weights as they
+arXiv:2505.11695). Its target is X~ q ~ X w. Input by input, the best level for q_t is taken with all later weights as they
 are, then all later weights are replaced by those that make the error smallest:
 
     q_t   = argmin_q ||X w - sum_{j < t} q_j X~_j - q X~_t - X~_{>t} v_{>t}||,    v = w at first
@@ -16,21 +16,20 @@ H_{.1} q_1)_{>1} comes out of it by itself:
 For X = X~ this is GPTQ.
 """
 
-from functools import partial
-
 import torch
 
 from kdq.quantize.keys import LookingAhead
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.hessian import input_order, reordered, ridge, upper_factor
 from kdq.quantize.solver.substitution import Layout, Nearest, substitute
 
 
 class Parameters(LookingAhead):
-    """Qronos: GPTQ towards the outputs of the float network, whatever the layers before have changed."""
+    """Qronos: GPTQ towards the outputs of the float network, whatever the earlier layers have changed."""
 
 
 def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", block=32) -> torch.Tensor:
-    """Integer codes (int16) of Qronos; arguments and result as for :func:`kdq.quantize.methods.gptq.gptq`.
+    """Return integer codes (int16) of Qronos; arguments and result as for :func:`kdq.quantize.methods.gptq.gptq`.
 
     An input that is always zero in the quantized network gets code 0.
     """
@@ -38,7 +37,7 @@ def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", 
     weight, cross, gram = layout.matrices(weight, cross, gram)
     order, damp = input_order(gram, order), ridge(gram, damping)
     alive = gram.diagonal(dim1=-2, dim2=-1) > 0
-    # The damped G w; but a dead input, whose row of G is zero, is not held at its weight: it gets code 0.
+    # The damped G w; but a dead input, whose row of G is zero, is not kept at its weight: it gets code 0.
     wanted = cross @ weight.mT + (damp * alive)[..., None] * weight.mT
     weight, wanted = (columns.take_along_dim(order[..., None], 1) for columns in (weight.mT, wanted))
     hessian = reordered(gram + damp.diag_embed(), order)
@@ -50,6 +49,8 @@ def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", 
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 
-def configured(parameters, seed):
-    """:func:`qronos` with the keys of the stage; nothing in it is random."""
-    return partial(qronos, damping=parameters.damping, order=parameters.input_order)
+class Qronos(Quantizer):
+    """:func:`qronos` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return qronos(weight, cross, gram, step, low, high, self.keys.damping, self.keys.input_order)

@@ -1,16 +1,17 @@
-"""RTN: round to nearest, the baseline that every quantizer has to beat."""
+"""RTN: round to nearest, the baseline of every quantizer."""
 
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 
 
-class Parameters(Quantizer):
-    """RTN: every weight goes to the nearest level by itself; the calibration images only choose the scale."""
+class Parameters(Quantizing):
+    """RTN: every weight goes to the nearest level; the calibration images only choose the scale."""
 
 
 def rtn(weight, cross, gram, step, low, high) -> torch.Tensor:
-    """Integer codes (int16) clip(floor(weight / step + 1/2), low, high); ``cross`` and ``gram`` are not looked at.
+    """Return integer codes (int16) clip(floor(weight / step + 1/2), low, high); ``cross`` and ``gram`` are ignored.
 
     ``weight`` (..., N, d); ``step`` a number, (..., N), or (K, ..., N) for K alphabets; ``low`` and ``high`` integers,
     or tensors that broadcast like ``step``. Returns the shape of ``weight``, or (K, ..., N, d).
@@ -21,4 +22,8 @@ def rtn(weight, cross, gram, step, low, high) -> torch.Tensor:
     return (weight.double() / step).add_(0.5).floor_().clamp_(low, high).to(torch.int16)
 
 
-quantizer = rtn
+class RTN(Quantizer):
+    """:func:`rtn` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return rtn(weight, cross, gram, step, low, high)

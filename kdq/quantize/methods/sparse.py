@@ -4,8 +4,8 @@ Zhang, Zhou, Saab: Post-training quantization for neural networks with provable 
 quantization. The path is that of GPFQ; only the rounding of z, the best next weight in steps, differs. With a
 threshold t in steps:
 
-    soft    c = round(sign(z) max(|z| - t, 0)), an L1 penalty: larger weights shrink too, and later ones make up for it
-    hard    c = 0 where |z| <= t, else round(z), an L0 penalty
+    soft    c = round(sign(z) max(|z| - t, 0)), an L1 penalty: larger weights shrink too, and later ones compensate
+    hard    c = 0 if |z| <= t, else round(z), an L0 penalty
 
 The published threshold is absolute, the same in layers of large and of small weights; the stage's is a share of the
 root mean square of an output's weights. The published alphabet of the hard rounding is 0 and +-(threshold + k step),
@@ -13,17 +13,16 @@ which :func:`sparse` offers as ``first``. The stage leaves it alone: but for thr
 equispaced, and a model file holds codes of one step.
 """
 
-from functools import partial
-
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, substitute, triangle_product
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative
 
 
-class Parameters(Quantizer):
-    """Sparse GPFQ: small weights become zero, and the weights after them make up for it."""
+class Parameters(Quantizing):
+    """Sparse GPFQ: small weights become zero, and later weights compensate."""
 
     penalty: Annotated[
         Literal["hard", "soft"],
@@ -37,7 +36,7 @@ class Parameters(Quantizer):
 def sparse(
     weight, cross, gram, step, low, high, threshold=0.5, penalty="hard", relative=True, first=None, block=32
 ) -> torch.Tensor:
-    """Integer codes (int16) of GPFQ with ``hard`` or ``soft`` rounding, the ``penalty``.
+    """Return integer codes (int16) of GPFQ with ``hard`` or ``soft`` rounding, the ``penalty``.
 
     ``threshold``: a share of the root mean square of every row's weights, or not ``relative``, in their units.
     ``first``: of a hard rounding, where the levels of the codes 1 and -1 lie, in the units of the weight; the others
@@ -48,7 +47,7 @@ def sparse(
         threshold = threshold * weight.double().square().mean(-1).sqrt()
     weight, cross, gram = layout.matrices(weight, cross, gram)
     threshold = (layout.spread(threshold) / layout.step).flatten(2)
-    # How much farther from 0 than a multiple of the step every other level lies, in steps.
+    # Distance of the levels other than 0 beyond a multiple of the step, in steps.
     offset = 0.0 if first is None else (layout.spread(first) / layout.step).flatten(2) - 1
     low, high = layout.bounds(low, high)
     rounding = soft(low, high, threshold) if penalty == "soft" else hard(low, high, threshold, offset)
@@ -80,6 +79,8 @@ def hard(low, high, threshold, offset):
     return cut
 
 
-def configured(parameters, seed):
-    """:func:`sparse` with the keys of the stage; nothing in it is random."""
-    return partial(sparse, threshold=parameters.threshold, penalty=parameters.penalty)
+class Sparse(Quantizer):
+    """:func:`sparse` as a stage."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return sparse(weight, cross, gram, step, low, high, self.keys.threshold, self.keys.penalty)

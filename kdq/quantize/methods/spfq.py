@@ -1,28 +1,27 @@
 """SPFQ: path-following quantization with stochastic rounding, after an alignment of the data.
 
 Zhang, Saab: SPFQ: a stochastic algorithm and its error analysis for neural network quantization (2023,
-arXiv:2309.10975). First a weight w~ is looked for that does on the quantized network's inputs what w does on the float
-network's, X~ w~ ~ X w, in sweeps over the columns; then w~ is quantized against X~ alone:
+arXiv:2309.10975). First find a weight w~ that does on the quantized network's inputs what w does on the float network's,
+X~ w~ ~ X w, in sweeps over the columns; then w~ is quantized against X~ alone:
 
     u += w~_t X~_t;   q_t = <X~_t, u> / ||X~_t||^2 rounded at random;   u -= q_t X~_t
 
-z = q_t / step goes up with the probability of its fractional part, so that q_t is right on average where it need not be
+z = q_t / step goes up with the probability of its fractional part, so that q_t is right on average unless it is
 clipped. That is floor(z + U) with U uniform in [0, 1): rounding to nearest with a dither U - 1/2.
 
 The first sweep is the path of GPFQ without rounding, so that after it the whole is GPFQ with stochastic rounding. Every
 further one is a sweep of Gauss and Seidel on X~'X~ w~ = X~'X w, the equations of least squares.
 """
 
-from functools import partial
-
 import torch
 
-from kdq.quantize.keys import Quantizer
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, Nearest, reciprocal_diagonal, substitute, triangle_product
 from kdq.recipe.vocabulary import Annotated, Field, NonNegativeInt
 
 
-class Parameters(Quantizer):
+class Parameters(Quantizing):
     """SPFQ: as GPFQ, but rounded at random so that the errors are zero on average."""
 
     alignment: Annotated[
@@ -35,7 +34,7 @@ class Parameters(Quantizer):
 
 
 def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32) -> torch.Tensor:
-    """Integer codes (int16) of SPFQ after ``alignment`` sweeps.
+    """Return integer codes (int16) of SPFQ after ``alignment`` sweeps.
 
     ``generator`` (of the CPU) gives a number for every weight, row after row, so that the rows of a layer may come in
     any blocks, and the same one for all alphabets. The other arguments and the result as for
@@ -51,7 +50,7 @@ def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32)
 
 
 def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
-    """The weight w~ (g, N, d) after so many sweeps, for weight (g, N, d), cross and gram (g, d, d), all float64.
+    """Return the weight w~ (g, N, d) after ``sweeps`` sweeps, for weight (g, N, d), cross and gram (g, d, d), all float64.
 
     Dead inputs have weight 0 after the first sweep. The published code takes the first group's columns for all groups.
     """
@@ -68,6 +67,12 @@ def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
     return found.mT
 
 
-def configured(parameters, seed):
-    """:func:`spfq` with the keys of the stage, and numbers drawn from ``seed``, other ones for every layer."""
-    return partial(spfq, generator=torch.Generator().manual_seed(seed), alignment=parameters.alignment)
+class SPFQ(Quantizer):
+    """:func:`spfq` as a stage: numbers drawn from the seed, different ones for every layer."""
+
+    def __init__(self, keys, seed=0):
+        super().__init__(keys, seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return spfq(weight, cross, gram, step, low, high, self.generator, self.keys.alignment)

@@ -1,22 +1,22 @@
-"""Columns of a forward substitution one after the other, compiled: a tenth of the time of three calls of torch each."""
+"""Columns of a forward substitution one by one, compiled: ten times as fast as three torch calls per column."""
 
 import functools
 
 import numpy as np
 
-# Weights of a layer from which it pays: Numba takes a third of a second to load, and to compile at the first use of all
-# a second. The columns of smaller layers take less than that in all.
+# Number of weights from which it pays: Numba takes a third of a second to load, and a second to compile at its first
+# use. The columns of smaller layers take less than that in all.
 WEIGHTS = 2**18
-TILE = 128  # rows at once: their z and codes of a block of 32 columns stay in the cache nearest to the processor
+TILE = 128  # rows at once: their z and codes of a block of 32 columns stay in the L1 cache
 
 
 def pays(device, weights) -> bool:
-    """Whether the columns of a layer of so many weights are to be compiled."""
+    """Return whether to compile the columns of a layer with this number of weights."""
     return device.type == "cpu" and weights >= WEIGHTS
 
 
 def columns(z, codes, lower, reciprocal, bounds, start) -> None:
-    """The codes of the block of inputs from ``start`` on, rounded to the nearest within ``bounds``, two (g, 1, n).
+    """Write the codes of the block of inputs from ``start`` on, rounded to the nearest within ``bounds``, two (g, 1, n).
 
     ``z`` and ``codes`` (g, d, n), ``lower`` (g, b, b) and ``reciprocal`` (g, d) as in
     :func:`kdq.quantize.solver.substitution.solve`, all float64 and of the CPU.
@@ -27,13 +27,13 @@ def columns(z, codes, lower, reciprocal, bounds, start) -> None:
 
 @functools.cache
 def _function():
-    import numba  # here, for what only plans a study
+    import numba  # not at the top: planning imports this module's users
 
     types = "void(f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], i8)"
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(types, cache=True, **options)(_columns)
-    except Exception:  # nowhere to keep what was compiled, or what was kept is damaged
+    except Exception:  # no writable cache folder, or a damaged cache
         return numba.njit(types, **options)(_columns)
 
 
@@ -47,7 +47,7 @@ def _columns(z, codes, lower, reciprocal, low, high, start):
             for t in range(inputs):
                 here, code = z[group, start + t][first:stop], codes[group, start + t][first:stop]
                 s = 0
-                # Four codes at a time: z is read and written a fourth as often.
+                # Four codes at a time: a fourth of the reads and writes of z.
                 while s + 4 <= t:
                     a, b, c, d = (
                         lower[group, t, s],

@@ -1,13 +1,13 @@
 """Forward substitution with rounding: the loop of all quantizers that go from input to input.
 
-Such a quantizer says of every layer a lower triangle L and a target r, and its integer codes are, one after the other,
+Such a quantizer gives a lower triangle L and a target r per layer, and its integer codes are, one after the other,
 
     z_t = (r_t / step - sum_{j < t} L_tj c_j) / L_tt,    c_t = z_t rounded to a code
 
-so that every code makes up for the errors that those before it made. L is X~'X~ where the codes follow the path of
-the outputs (GPFQ and its kin), or the factor R' of X~'X~ = R R' where each step also looks ahead to the best that all
-later weights could still do (GPTQ, Qronos). The sums over codes are done by halves, so that nearly all of the work is
-matrix products; what is left goes column by column, compiled where the layer is large.
+so that every code compensates the errors of the codes before it. L is X~'X~ if the codes follow the path of the
+outputs (GPFQ and variants), or the factor R' of X~'X~ = R R' if each step also accounts for what all later weights can
+still compensate (GPTQ, Qronos). The sums over codes are done by halves, so that nearly all of the work is matrix
+products; the rest goes column by column, compiled for large layers.
 """
 
 import torch
@@ -16,9 +16,9 @@ from kdq.quantize.solver import compiled_columns as compiled
 
 
 class Layout:
-    """How the substitution lays out its numbers, (g, d, K, N): all of one input's codes lie together.
+    """Memory layout of the substitution, (g, d, K, N): the codes of one input are contiguous.
 
-    ``weight`` (..., N, d) and ``step``, a number, (..., N), or (K, ..., N) for K alphabets, as a quantizer gets them;
+    ``weight`` (..., N, d) and ``step``, a number, (..., N), or (K, ..., N) for K alphabets, as passed to a quantizer;
     the leading dimensions, such as a convolution's groups, become one, g.
     """
 
@@ -30,26 +30,26 @@ class Layout:
         self.step = self.spread(self._step)
 
     def matrices(self, *matrices):
-        """Each matrix (..., n, d) as (g, n, d) in float64."""
+        """Return each matrix (..., n, d) as (g, n, d) in float64."""
         return [matrix.double().reshape(-1, *matrix.shape[-2:]) for matrix in matrices]
 
     def spread(self, value):
-        """A number, or a tensor that broadcasts like the steps, as (g, 1, K, N)."""
+        """Return a number, or a tensor that broadcasts like the steps, as (g, 1, K, N)."""
         value = torch.as_tensor(value, dtype=torch.float64, device=self._step.device).broadcast_to(self._step.shape)
         return value.reshape(-1, self.batch.numel(), self.rows).movedim(1, 0)[:, None]
 
     def bounds(self, *values):
-        """Numbers as they are, and tensors that broadcast like the steps as (g, 1, K N): a bound for every code."""
+        """Return numbers unchanged, and tensors that broadcast like the steps as (g, 1, K N): a bound per code."""
         return [value if isinstance(value, int) else self.spread(value).flatten(2) for value in values]
 
     def codes(self, levels):
-        """Whole numbers (g, d, K, N) as int16 codes (..., N, d), or (K, ..., N, d)."""
+        """Return whole numbers (g, d, K, N) as int16 codes (..., N, d), or (K, ..., N, d)."""
         alphabets = self._step.shape[: self._step.dim() - len(self.batch) - 1]
-        found = levels.to(torch.int16).permute(2, 0, 3, 1)
-        return found.reshape(*alphabets, *self.batch, self.rows, self.inputs)
+        codes = levels.to(torch.int16).permute(2, 0, 3, 1)
+        return codes.reshape(*alphabets, *self.batch, self.rows, self.inputs)
 
     def sums(self, values):
-        """Numbers (g, 1, K, N), one a step, in the shape of the steps."""
+        """Return numbers (g, 1, K, N), one per step, in the shape of the steps."""
         return values.movedim(2, 0).reshape(self._step.shape)
 
 
@@ -64,12 +64,12 @@ class Nearest:
 
 
 def substitute(target, triangle, layout, rounding, dither=None, block=32):
-    """(codes, z + 1/2), both float64 (g, d, K, N), of the formula above.
+    """Return (codes, z + 1/2), both float64 (g, d, K, N), of the formula above.
 
-    ``target`` r (g, d, N), ``triangle`` L (g, d, d), of which only the lower triangle counts. An input with L_tt = 0
+    ``target`` r (g, d, N), ``triangle`` L (g, d, d), of which only the lower triangle is read. An input with L_tt = 0
     has z = 0. ``rounding(z_and_half, code)`` gets z + 1/2 of an input or more, (g, ., K N), and writes their codes, or
     other levels in steps. ``dither`` (g, d, N) is added to z before it is rounded. ``block`` inputs are solved one by
-    one between matrix products; it changes the speed alone.
+    one between matrix products; it affects speed only.
     """
     z = target[:, :, None] / layout.step
     if dither is not None:
@@ -81,13 +81,13 @@ def substitute(target, triangle, layout, rounding, dither=None, block=32):
 
 
 def reciprocal_diagonal(triangle):
-    """1 / L_tt, and 0 for a dead input, whose z is then exactly 0 at every step."""
+    """Return 1 / L_tt, and 0 for a dead input, whose z is then exactly 0 at every step."""
     diagonal = triangle.diagonal(dim1=-2, dim2=-1)
     return torch.where(diagonal > 0, 1 / diagonal, 0.0)
 
 
 def triangle_product(matrix, right, upper=False, block=256):
-    """tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, and no copy of the (d, d) matrix."""
+    """Return tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, no copy of the (d, d) matrix."""
     product = torch.empty_like(right, memory_format=torch.contiguous_format)
     for start in range(0, matrix.shape[-1], block):
         stop = min(start + block, matrix.shape[-1])
@@ -101,9 +101,9 @@ def triangle_product(matrix, right, upper=False, block=256):
 def solve(z, codes, triangle, rounding, weights, block=32) -> None:
     """Write ``codes`` (g, d, n), contiguous; ``z`` has L_tt z_t without the codes before t, and becomes z_t + 1/2.
 
-    ``weights``: how many the layer has, in a group. The columns of a large one are compiled where they are rounded to
-    the nearest code. Both ways find the same codes but for ties within the last digit; so which it is depends on the
-    layer alone, and not on how many alphabets it is quantized with or on what else a job does.
+    ``weights``: number of weights per group. The columns of a large layer are compiled if codes are rounded to the
+    nearest. Both ways give the same codes except for ties within the last digit; so the choice depends on the layer
+    alone, not on the number of alphabets.
     """
     reciprocal = reciprocal_diagonal(triangle)
     columns = _one_by_one
@@ -114,7 +114,7 @@ def solve(z, codes, triangle, rounding, weights, block=32) -> None:
 
 
 def _halves(columns, z, codes, triangle, reciprocal, rounding, start, stop, block):
-    """The codes of inputs ``start`` to ``stop``. The first half is solved, corrects the second, which is solved then:
+    """Write the codes of inputs ``start`` to ``stop``: solve the first half, correct the second half by it and solve that.
 
     codes[start:middle]  <- solve
     z[middle:stop]       -= triangle[middle:stop, start:middle] @ codes[start:middle]
@@ -131,11 +131,11 @@ def _halves(columns, z, codes, triangle, reciprocal, rounding, start, stop, bloc
 
 def _one_by_one(z, codes, lower, reciprocal, rounding, start):
     stop = start + lower.shape[-1]
-    # All of the block is z + 1/2 from here on: two operations fewer for every single column.
+    # From here on the whole block is z + 1/2, which saves two operations per column.
     scale = reciprocal[:, start:stop, None]
-    panel, found = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
-    # The codes that are still to come count as 0: to cut them off for every column takes longer than to multiply them.
-    found.zero_()
-    for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, found, lower * scale)), strict=True):
-        here.baddbmm_(row, found, alpha=-1)
+    panel, block_codes = z[:, start:stop].mul_(scale).add_(0.5), codes[:, start:stop]
+    # Codes to come count as 0: slicing them off for every column takes longer than multiplying them.
+    block_codes.zero_()
+    for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, block_codes, lower * scale)), strict=True):
+        here.baddbmm_(row, block_codes, alpha=-1)
         rounding(here, code)

@@ -1,0 +1,93 @@
+"""Quantization of one layer, from the inputs that reach it to the weight that goes into the file."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from kdq.errors import UserError
+from kdq.models.codes import QuantizedWeight
+from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.bits.scale import choose
+from kdq.quantize.gram.calibration import Calibration, RelativeError, rows, weight_matrix
+from kdq.quantize.quantizer import Quantizer
+
+
+def quantize_layer(name: str, calibration: Calibration, quantizer: Quantizer, alphabet: Alphabet) -> QuantizedWeight:
+    """Return the codes of one layer; the layer itself keeps its float weight.
+
+    The fact ``relative_error`` = ||X W' - X~ Q'|| / ||X W'|| (Frobenius, 0 if X W' is 0) is None if it is that of the
+    layer's outputs for all inputs, which the caller has; ``scale`` is the mean C over the rows. Raises UserError, which
+    begins with ``name``, for numbers that are not finite.
+    """
+    module, float_weight = calibration.module, weight_matrix(calibration.module)
+    if not (calibration.finite() and float_weight.sum().isfinite()):
+        raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
+    choice = choose(float_weight, calibration, quantizer, alphabet)
+    weight = QuantizedWeight(
+        codes=choice.codes.contiguous().reshape(module.weight.shape).cpu(),
+        step=choice.step.flatten()[: None if quantizer.keys.granularity == "channel" else 1].cpu(),
+        low=alphabet.low,
+        high=alphabet.high,
+        storage_bits=alphabet.storage_bits,
+        facts={
+            "bits": alphabet.bits,
+            "levels": alphabet.levels,
+            "scale": round(float(choice.scale.mean()), 6),
+            "relative_error": choice.relative_error,
+        },
+    )
+    if choice.relative_error is None and not calibration.of_outputs:
+        decoded = weight.decode().double().view_as(float_weight).to(float_weight)
+        pairs = rows(*calibration.inputs, dtype=torch.float32)
+        analog, quantized = (matrix.mT.float() for matrix in (float_weight, decoded))
+        weight.facts["relative_error"] = relative_error((x @ analog, xq @ quantized) for x, xq in pairs)
+    return weight
+
+
+def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Return ||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B)."""
+    error = RelativeError()
+    for analog, quantized in pairs:
+        error.add(analog, quantized)
+    return float(error)
+
+
+def forward(module: nn.Module, inputs: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return a layer's output, computed with ``weight`` in place of its own; hooks are not called."""
+    own = module.weight.data
+    module.weight.data = own if weight is None else weight
+    try:
+        return type(module).forward(module, inputs)
+    finally:
+        module.weight.data = own
+
+
+def without_bias(module: nn.Module, outputs: Tensor) -> Tensor:
+    """Return a layer's outputs less its bias."""
+    if module.bias is None:
+        return outputs
+    return outputs - module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
+
+
+def describe(name: str, weight: QuantizedWeight) -> str:
+    """Return a quantized layer as one line of a log."""
+    facts = weight.facts
+    return f"{name}: {facts['bits']} bits, scale {facts['scale']:.3f}, relative error {facts['relative_error']:.4f}"
+
+
+def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every nn.Conv2d and nn.Linear by name; raise UserError if one shares its weight or is of another class."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    owners: dict[int, str] = {}
+    for name, module in layers.items():
+        if type(module).forward not in (nn.Conv2d.forward, nn.Linear.forward) or "weight" not in module._parameters:
+            raise UserError(
+                f"{name}: {type(module).__name__} computes in its own way, expected a plain Conv2d or Linear"
+            )
+        owner = owners.setdefault(id(module.weight), name)
+        if owner != name:
+            raise UserError(f"{name}: shares its weight with {owner}, expected a weight of its own")
+    if not layers:
+        raise UserError(f"{type(model).__name__}: no Conv2d or Linear found, expected at least one to quantize")
+    return layers

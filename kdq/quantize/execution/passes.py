@@ -1,0 +1,212 @@
+"""Forward passes of a float and of its partly quantized network, as the halves of one batch.
+
+The two networks differ in the weights of their quantized layers alone, so that one model computes both: the first half
+of every batch is the float network's, the second the quantized one's. A hook before a layer splits its input, the layer
+itself gives the float half's output, and a hook behind it appends the other half's, by the quantized weight.
+"""
+
+import contextlib
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from kdq.errors import UserError
+from kdq.quantize.execution.layer import forward
+
+AT_ONCE = 64  # images of a pass that gives the later inputs of layers that run more than once
+
+
+class _Reached(Exception):
+    """The layer has its input: the rest of the forward pass is not needed."""
+
+
+def floats(images: Tensor) -> Tensor:
+    """Return uint8 images (M, C, H, W) as float32 in [0, 1].
+
+    Not channels last as for training: convolutions would sum in another order, and the last digits of errors change.
+    """
+    return images.float() / 255
+
+
+def input_of(arguments: tuple, keywords: dict) -> Tensor:
+    """Return what nn.Conv2d.forward or nn.Linear.forward is called with."""
+    return arguments[0] if arguments else keywords["input"]
+
+
+@dataclass
+class Halves:
+    """A model whose batches hold the float network's half and the quantized network's, within :meth:`hooked`.
+
+    ``layers`` by name; ``weights`` those that are quantized by now, decoded.
+    """
+
+    model: nn.Module
+    layers: dict[str, nn.Module]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def hooked(self, samples: int, arrive: Callable, leave: Callable) -> Iterator[None]:
+        """In the block call ``arrive(name, inputs, quantized inputs)`` before every call of a layer.
+
+        Behind it ``leave(name, outputs, quantized outputs)`` returns the quantized outputs to go on with.
+        """
+        waiting = {}
+
+        def before(name, arguments, keywords):
+            inputs = input_of(arguments, keywords)
+            if inputs.dim() < 2 or not len(inputs) or len(inputs) % (2 * samples):
+                shape = len(inputs) // 2, *inputs.shape[1:]
+                raise UserError(f"{name}: input of shape {shape}, expected the {samples} samples in dimension 0")
+            analog, waiting[name] = inputs.chunk(2)
+            arrive(name, analog, waiting[name])
+            return (analog,), {}
+
+        def behind(name, module, analog):
+            quantized = forward(module, waiting.pop(name), self.weights.get(name))
+            return torch.cat([analog, leave(name, analog, quantized)])
+
+        with contextlib.ExitStack() as hooks:
+            for name, layer in self.layers.items():
+                split = lambda layer, given, keywords, name=name: before(name, given, keywords)  # noqa: E731
+                join = lambda layer, given, output, name=name: behind(name, layer, output)  # noqa: E731
+                hooks.enter_context(layer.register_forward_pre_hook(split, with_kwargs=True))
+                hooks.enter_context(layer.register_forward_hook(join))
+            yield
+
+    def run(self, images: Tensor, arrive: Callable, leave: Callable) -> None:
+        """Pass uint8 ``images`` (M, C, H, W) through both networks, see :meth:`hooked`."""
+        with self.hooked(len(images), arrive, leave):
+            self.model(doubled(images))
+
+    def inputs(
+        self, name: str, chunks: Sequence[Tensor], leave: Callable, folder: Path | None = None
+    ) -> list[list[Tensor]]:
+        """Return what reaches the first call of a layer in both networks, per chunk of uint8 images.
+
+        With ``folder`` the inputs lie in files there, mapped to memory.
+        """
+        caught = []
+        for chunk in chunks:
+            with self.hooked(len(chunk), lambda *inputs: None, leave):
+                both = layer_input(self.model, self.layers[name], doubled(chunk))
+            caught.append((both if folder is None else _mapped(both, folder)).chunk(2))
+        return [list(kind) for kind in zip(*caught, strict=True)]
+
+
+def doubled(images: Tensor) -> Tensor:
+    """Return the batch of both networks for uint8 ``images``: floats, twice."""
+    return torch.cat([floats(images)] * 2)
+
+
+def layer_input(model: nn.Module, layer: nn.Module, batch: Tensor) -> Tensor:
+    """Return what the first call of ``layer`` gets if the model gets ``batch``; what follows it is not computed."""
+    caught = []
+
+    def catch(layer, arguments, keywords):
+        caught.append(input_of(arguments, keywords))
+        raise _Reached
+
+    with layer.register_forward_pre_hook(catch, prepend=True, with_kwargs=True), contextlib.suppress(_Reached):
+        model(batch)
+    return caught[0]
+
+
+def _mapped(tensor: Tensor, folder: Path) -> Tensor:
+    """Return the tensor as a mapped file, which the system can take out of memory and read again."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:  # removed at once: the map alone keeps the content
+        mapped = torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    return mapped.view(tensor.shape).copy_(tensor)
+
+
+def survey(model: nn.Module, layers: dict[str, nn.Module], image: Tensor) -> tuple[list[str], int]:
+    """Return the layers' names in the order of their calls, and the most bytes in use at a call, for one uint8 image.
+
+    A layer that is called twice stands there twice. The bytes are those of tensors that any module takes or returns and
+    that are still held when a layer returns. Raises UserError for a layer that is never called.
+    """
+    order, alive, most_bytes = [], weakref.WeakValueDictionary(), 0
+    names = {id(module): name for name, module in layers.items()}
+
+    def note(tensors):
+        alive.update((id(leaf), leaf) for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor))
+
+    def before(module, arguments, keywords):
+        note((arguments, keywords))
+        if id(module) in names:
+            order.append(names[id(module)])
+
+    def behind(module, arguments, output):
+        nonlocal most_bytes
+        note(output)
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in alive.values()}
+        most_bytes = max(most_bytes, sum(storages.values()))
+
+    with contextlib.ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(before, with_kwargs=True))
+            hooks.enter_context(module.register_forward_hook(behind))
+        model(floats(image))
+    for name in layers:
+        if name not in order:
+            raise UserError(f"{name}: never called in a forward pass, expected every Conv2d and Linear to take part")
+    return order, most_bytes
+
+
+def later_inputs(model: nn.Module, layers: dict[str, nn.Module], order: list[str], images: Tensor) -> dict[str, list]:
+    """Return the float network's inputs of all calls but the first, for every layer that runs more than once.
+
+    ``images`` uint8 (M, C, H, W); one forward pass more, and only for networks with such a layer.
+    """
+    later = {name: [] for name in layers if order.count(name) > 1}
+    calls: dict[str, int] = {}
+
+    def arrive(name, inputs):
+        calls[name] += 1
+        if calls[name] > 1:
+            later[name].append(inputs.clone())  # an activation in place may come
+
+    with contextlib.ExitStack() as hooks:
+        for name in later:
+            hooks.enter_context(
+                layers[name].register_forward_pre_hook(
+                    lambda layer, given, keywords, name=name: arrive(name, input_of(given, keywords)), with_kwargs=True
+                )
+            )
+        for chunk in images.split(AT_ONCE) if later else ():
+            calls.update(dict.fromkeys(later, 0))
+            model(floats(chunk))
+    return later
+
+
+def require_samples_first(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> None:
+    """Raise UserError for a layer whose input does not hold one sample after the other, which halves would mix.
+
+    Of a batch of two of the ``images``, the first half must be what the first image gives alone.
+    """
+    alone, pair = (_first_inputs(model, layers, floats(batch)) for batch in (images[:1], images[[0, -1]]))
+    for name, inputs in alone.items():
+        half = pair.get(name, inputs)[: len(inputs)]
+        if half.shape == inputs.shape and not torch.allclose(half, inputs, rtol=1e-2, atol=1e-3, equal_nan=True):
+            raise UserError(f"{name}: the samples of a batch are mixed along dimension 0, expected one after the other")
+
+
+def _first_inputs(model: nn.Module, layers: dict[str, nn.Module], batch: Tensor) -> dict[str, Tensor]:
+    """Return the input of every layer's first call, by name."""
+    first: dict[str, Tensor] = {}
+
+    def keep(name, arguments, keywords):
+        if name not in first:
+            first[name] = input_of(arguments, keywords).clone()  # an activation in place may come
+
+    with contextlib.ExitStack() as hooks:
+        for name, layer in layers.items():
+            hook = lambda layer, given, keywords, name=name: keep(name, given, keywords)  # noqa: E731
+            hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        model(batch)
+    return first

@@ -1,0 +1,83 @@
+"""The contract of a quantizer: integer codes of a layer's weight from Gram matrices of its inputs."""
+
+import importlib
+
+import torch
+from torch import Tensor
+
+from kdq.errors import UserError
+from kdq.quantize.keys import Quantizing
+from kdq.recipe.implementation import declared_class
+
+
+class Quantizer:
+    """A quantizer: a file in ``kdq/quantize/methods`` holds one subclass, and a class ``Parameters`` with its keys.
+
+    ``keys`` are the values of the stage's keys. Randomness comes from ``seed`` alone; one instance quantizes all layers
+    of a network, one after the other.
+
+    Shapes: ``weight`` (g, N, d), g groups of N outputs with d inputs each; ``cross`` = X~'X and ``gram`` = X~'X~,
+    both (g, d, d) in float64, of the inputs X of the float and X~ of the quantized network; ``step`` (K, g, N) for
+    K alphabets to compare; ``low`` and ``high`` the smallest and the largest code, integers.
+    """
+
+    from_residuals = False  # True if `codes_from_residuals` is defined
+
+    def __init__(self, keys: Quantizing, seed: int = 0):
+        self.keys, self.seed = keys, seed
+
+    def codes(self, weight: Tensor, cross: Tensor, gram: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+        """Return codes int16 (K, g, N, d); inputs that are always zero get code 0 if the method follows the inputs."""
+        raise NotImplementedError
+
+    def codes_with_errors(self, weight, cross, gram, step, low, high) -> tuple[Tensor, Tensor]:
+        """Return the codes and per row ||X w - X~ q||^2 (K, g, N) up to a constant that no code changes.
+
+        Override it if the method knows the errors for less than the product with ``gram`` that they take here.
+        """
+        codes = self.codes(weight, cross, gram, step, low, high)
+        return codes, excess(weight, codes, step, cross, gram)
+
+    def codes_from_residuals(self, weight, columns, step, low, high) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same codes from columns of X and X~, ||X w - X~ q||^2 (K, g, N) and ||X w||^2 (g, N).
+
+        ``columns`` yields the blocks of :func:`kdq.quantize.gram.calibration.columns`. Called instead of the other
+        methods if it is cheaper and ``from_residuals`` is True.
+        """
+        raise NotImplementedError
+
+
+def quantizer_of(module: str, keys: dict, seed: int) -> Quantizer:
+    """Return the quantizer that the module named ``module`` declares, with its ``Parameters`` of ``keys``."""
+    parameters = importlib.import_module(module).Parameters(**keys)
+    return declared_class(module, Quantizer)(parameters, seed)
+
+
+def check_codes(codes, weight, step, low: int, high: int) -> None:
+    """Raise UserError unless codes are int16 of shape (K, g, N, d) within the alphabet."""
+    shape = (len(step), *weight.shape)
+    if not isinstance(codes, Tensor) or codes.dtype != torch.int16 or tuple(codes.shape) != shape:
+        actual = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
+        raise UserError(f"codes: found {actual}, expected torch.int16 {shape}")
+    smallest, largest = (int(bound) for bound in codes.aminmax())
+    if smallest < low or largest > high:
+        raise UserError(f"codes: found {smallest} to {largest}, expected {low} to {high}")
+
+
+def excess(weight, codes, step, cross, gram, block=512) -> Tensor:
+    """Return ||X w - X~ q||^2 - ||(X - X~) w||^2 per row, (..., g, N): the squared error up to what no code can change.
+
+    ``weight`` (g, N, d), ``codes`` (..., g, N, d), ``step`` (..., g, N), ``cross`` = X~'X, ``gram`` = X~'X~ (g, d, d).
+    With e = w - q it is e'H e + 2 e'(G - H) w. In e, not in q, nothing large cancels, so that float32 products do;
+    and of the symmetric H only the lower triangle of blocks is multiplied.
+    """
+    difference = (weight - codes * step.double()[..., None]).float()
+    drift = 0 if cross is gram else 2 * (weight.float() @ (cross - gram).float().mT)
+    total = (difference * drift).sum(-1, dtype=torch.float64)
+    gram = gram.float()
+    for start in range(0, gram.shape[-1], block):
+        here, rows = difference[..., start : start + block], gram[:, start : start + block]
+        product = here @ rows[..., start : start + block]
+        product += 2 * (difference[..., :start] @ rows[..., :start].mT)
+        total += (product * here).sum(-1, dtype=torch.float64)
+    return total
