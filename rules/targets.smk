@@ -31,8 +31,8 @@ def all_targets():
     tables += ["sequences"] if REPORT.contents.sequences else []
     tables += ["sensitivity"] if REPORT.contents.measured else []
     return [
-        *cells("model.safetensors"),
-        *cells("metrics.json"),
+        *PLAN.cells("model.safetensors"),
+        *PLAN.cells("metrics.json"),
         *(f"results/{name}.csv" for name in tables),
         *figures(),
     ]
