@@ -13,19 +13,16 @@ report: "docs/report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/resources.smk"
 include: "rules/targets.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/quantize.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
-include: "rules/remote.smk"
 
 
 onstart:
     prepare_folder()
-    one_at_a_time(workflow.scheduler)
 
 
 rule all:

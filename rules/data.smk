@@ -6,11 +6,12 @@ rule prepare_data:
     conda:
         "../envs/kdq.yaml"
     resources:
-        mem_mb=memory(needs_of_data),
-        runtime=minutes(needs_of_data),
+        mem_mb=ESTIMATES.memory("data"),
+        runtime=ESTIMATES.minutes("data"),
     params:
-        job=lambda wildcards: data_job(wildcards.dataset),
+        job=lambda wildcards: PLAN.data_job(wildcards.dataset),
+        places=PLAN.data_places,  # of the output too, so no part of what is recorded
     message:
         "Preparing {wildcards.dataset}, split {wildcards.split_seed}"
-    script:
-        "../scripts/prepare_data.py"
+    shell:
+        PLAN.command("scripts/prepare_data.py", output="data", wildcards="dataset split_seed", unrecorded="places")

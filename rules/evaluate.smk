@@ -11,14 +11,14 @@ rule evaluate_root:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        mem_mb=memory(needs_of_evaluate),
-        runtime=minutes(needs_of_evaluate),
+        mem_mb=ESTIMATES.memory("evaluate"),
+        runtime=ESTIMATES.minutes("evaluate"),
     params:
-        job=job_of_script("scripts/evaluate.py"),
+        job=PLAN.script_job("scripts/evaluate.py"),
     message:
         "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
-        command("scripts/evaluate.py", input="data model", output="metrics predictions", wildcards="seed stage")
+        PLAN.command("scripts/evaluate.py", input="data model", output="metrics predictions", wildcards="seed stage")
 
 
 rule evaluate:
@@ -35,11 +35,11 @@ rule evaluate:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        mem_mb=memory(needs_of_evaluate),
-        runtime=minutes(needs_of_evaluate),
+        mem_mb=ESTIMATES.memory("evaluate"),
+        runtime=ESTIMATES.minutes("evaluate"),
     params:
-        job=job_of_script("scripts/evaluate.py"),
+        job=PLAN.script_job("scripts/evaluate.py"),
     message:
         "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command("scripts/evaluate.py", input="data model parent", output="metrics predictions")
+        PLAN.command("scripts/evaluate.py", input="data model parent", output="metrics predictions")

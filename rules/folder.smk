@@ -1,34 +1,19 @@
-# Included before anything is said: with no room for Snakemake's log every line of it would come with a traceback.
+# Included before any output: if there is no room for Snakemake's log, every line of output comes with a traceback.
 import sys
 from pathlib import Path
 
-HOME = workflow.basedir
-sys.path.insert(0, HOME)
+sys.path.insert(0, workflow.basedir)
 
-from snakemake.scheduling.job_scheduler import JobScheduler
+from kdq.workflow import snakemake_fixes, working_folder
+from kdq.workflow.lock import remove_stale_lock
+from kdq.workflow.settings import Settings, or_stop
 
-from kdq.workflow.snakemake_fixes import forgotten_jobs
-from kdq.workflow import lock as stale_lock
-from kdq.workflow import working_folder
-from kdq.errors import UserError
-from kdq.workflow.snakemake_fixes.scheduler import one_at_a_time, stops_in_a_thread
-
-
-def or_stop(function, *arguments):
-    """The function's result; what a user got wrong is said in one line, and Snakemake stops before it plans."""
-    try:
-        return function(*arguments)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(1) from None
-
-
-stops_in_a_thread(JobScheduler)
-forgotten_jobs.ends_for(sys.modules.get("snakemake_executor_plugin_slurm"))
-if workflow.is_main_process:
-    if stale_lock.remove(Path(".snakemake")):
+SETTINGS = Settings(workflow)
+snakemake_fixes.apply(workflow)
+if SETTINGS.is_main:
+    if remove_stale_lock(Path(".snakemake")):
         sys.stderr.write("The lock of a run that was killed is removed.\n")
-    or_stop(working_folder.look_for_room, Path(".snakemake"))
+    or_stop(working_folder.require_free_space, Path(".snakemake"))
 
 
 def prepare_folder():

@@ -12,44 +12,44 @@ rule sensitivity:
     log:
         "logs/sensitivity/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
-        stage=stages_of("quantize"),
+        stage=PLAN.stages_of("quantize"),
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        mem_mb=memory(needs_of_sensitivity),
-        runtime=minutes(needs_of_sensitivity),
+        mem_mb=ESTIMATES.memory("sensitivity"),
+        runtime=ESTIMATES.minutes("sensitivity"),
     params:
-        job=lambda wildcards: measurement_job(wildcards.stage),
+        job=lambda wildcards: PLAN.measurement_job(wildcards.stage),
     message:
         "Measuring {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}, each layer alone by {wildcards.stage}"
     shell:
-        command("scripts/sensitivity.py", input="data parent", output="sensitivity", wildcards="seed")
+        PLAN.command("scripts/sensitivity.py", input="data parent", output="sensitivity", wildcards="seed")
 
 
 rule quantize:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        sensitivity=sensitivity_table,
+        sensitivity=PLAN.sensitivity_table,
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
     log:
         "logs/quantize/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
-        stage=stages_of("quantize"),
+        stage=PLAN.stages_of("quantize"),
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        mem_mb=memory(needs_of_quantize),
-        runtime=minutes(needs_of_quantize),
+        mem_mb=ESTIMATES.memory("quantize"),
+        runtime=ESTIMATES.minutes("quantize"),
     params:
-        job=job_of_stage("scripts/quantize.py"),
+        job=PLAN.job_of_stage("scripts/quantize.py"),
     message:
         "Quantizing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command("scripts/quantize.py", input="data parent sensitivity", output="model")
+        PLAN.command("scripts/quantize.py", input="data parent sensitivity", output="model")
 
 
 rule archive:
@@ -62,8 +62,8 @@ rule archive:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/archive.py"),
+        job=PLAN.script_job("scripts/archive.py"),
     message:
         "Packing {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}"
     shell:
-        command("scripts/archive.py", input="model", output="archive")
+        PLAN.command("scripts/archive.py", input="model", output="archive")

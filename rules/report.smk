@@ -134,7 +134,7 @@ rule plot:
     log:
         "logs/plot/{dataset}/{figure}.log",
     wildcard_constraints:
-        figure=any_of(FIGURES),
+        figure="|".join(FIGURES),
     conda:
         "../envs/kdq.yaml"
     params:

@@ -6,30 +6,30 @@ localrules:
 rule root:
     input:
         data=DATA_FILE,
-        imported=imported_files,
+        imported=PLAN.imported_files,
     output:
         model="results/{dataset}/seed={seed}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{stage}/history.csv",
     log:
         "logs/root/{dataset}/seed={seed}/{stage}.log",
     wildcard_constraints:
-        stage=f"(?![^/]*,seed=){stages_of('root')}",
+        stage=f"(?![^/]*,seed=){PLAN.stages_of('root')}",
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        gpu=gpus_of("root"),
-        mem_mb=memory(needs_of_root),
-        runtime=minutes(needs_of_root),
+        gpu=ESTIMATES.gpus("root"),
+        mem_mb=ESTIMATES.memory("root"),
+        runtime=ESTIMATES.minutes("root"),
     params:
-        job=job_of_stage("scripts/train_root.py"),
+        job=PLAN.job_of_stage("scripts/train_root.py"),
     message:
         "Making the root of {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
-        command("scripts/train_root.py", input="data", output="model history", wildcards="dataset seed stage")
+        PLAN.command("scripts/train_root.py", input="data", output="model history", wildcards="dataset seed stage")
 
 
-# Under every seed the root of one: a copy, since Snakemake touches what a job made and with a hard link the original.
+# The root of one seed under every seed: a copy, because Snakemake touches outputs and, through a hard link, the original.
 rule share_root:
     input:
         "results/{dataset}/seed={shared}/{root}{rest}/{file}",
@@ -38,7 +38,7 @@ rule share_root:
     log:
         "logs/share_root/{dataset}/seed={seed}/{root},seed={shared}{rest}/{file}.log",
     wildcard_constraints:
-        root=stages_of("root"),
+        root=PLAN.stages_of("root"),
         shared=r"\d+",
         rest="(,[^/]+)?",
         file=r"model\.safetensors|history\.csv",
@@ -66,76 +66,76 @@ rule teacher_cache:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        gpu=gpus_of("teacher_cache"),
-        mem_mb=memory(needs_of_cache),
-        runtime=minutes(needs_of_cache),
+        gpu=ESTIMATES.gpus("teacher_cache"),
+        mem_mb=ESTIMATES.memory("teacher_cache"),
+        runtime=ESTIMATES.minutes("teacher_cache"),
     params:
-        job=job_of_script("scripts/teacher_cache.py"),
+        job=PLAN.script_job("scripts/teacher_cache.py"),
     message:
         "Caching logits for {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}, all crops and flips"
     shell:
-        command("scripts/teacher_cache.py", input="data teacher", output="views", wildcards="crop flip precision")
+        PLAN.command("scripts/teacher_cache.py", input="data teacher", output="views", wildcards="crop flip precision")
 
 
 rule distill:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        views=teacher_views,
+        views=PLAN.teacher_views,
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
     log:
         "logs/distill/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
-        stage=stages_of("distill"),
+        stage=PLAN.stages_of("distill"),
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        gpu=gpus_of("distill"),
-        mem_mb=memory(needs_of_distill),
-        runtime=minutes(needs_of_distill),
+        gpu=ESTIMATES.gpus("distill"),
+        mem_mb=ESTIMATES.memory("distill"),
+        runtime=ESTIMATES.minutes("distill"),
     params:
-        job=job_of_stage("scripts/distill.py"),
-        beside=students_beside,  # derived from the output, so no part of what is recorded
+        job=PLAN.job_of_stage("scripts/distill.py"),
+        beside=PLAN.students_beside,  # derived from the output, so no part of what is recorded
     message:
         "Distilling {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command(
+        PLAN.command(
             "scripts/distill.py",
             input="data parent views",
             output="model history",
             wildcards="dataset seed parent stage",
+            unrecorded="beside",
         )
-        + " --beside {params.beside:q}"
 
 
 rule retrain:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        teacher=teacher_model,
+        teacher=PLAN.teacher_model,
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
     log:
         "logs/retrain/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
-        stage=stages_of("retrain"),
+        stage=PLAN.stages_of("retrain"),
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads
     resources:
-        gpu=gpus_of("retrain"),
-        mem_mb=memory(needs_of_retrain),
-        runtime=minutes(needs_of_retrain),
+        gpu=ESTIMATES.gpus("retrain"),
+        mem_mb=ESTIMATES.memory("retrain"),
+        runtime=ESTIMATES.minutes("retrain"),
     params:
-        job=job_of_stage("scripts/retrain.py"),
+        job=PLAN.job_of_stage("scripts/retrain.py"),
     message:
         "Retraining {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command(
+        PLAN.command(
             "scripts/retrain.py",
             input="data parent teacher",
             output="model history",

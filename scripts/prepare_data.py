@@ -8,11 +8,9 @@ with running(snakemake.log[0]) as log:
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/prepare_data.py")
-    # where the files lie is no part of the result: not a parameter, so that moving them reruns nothing
-    places = {"folder": "data", "download": True} | snakemake.config.get("data", {})
     prepared = prepare(
         snakemake.wildcards.dataset,
-        places | job["keys"],
+        snakemake.params.places | job["keys"],
         job["keys"]["validation_fraction"],
         int(snakemake.wildcards.split_seed),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kdq.errors import UserError, shown
 from kdq.provenance import seal
-from kdq.workflow.signals import stopped_later
+from kdq.workflow.signals import defer_sigterm
 
 COMMENT = "# "  # begins the header of a CSV file
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -134,7 +134,7 @@ def write_tensors(path, tensors, header: dict) -> None:
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as aside:
-        with stopped_later():
+        with defer_sigterm():
             save_file(contiguous, aside, metadata=header_text(header))
         seal.seal(aside)
 
@@ -184,7 +184,7 @@ def read_header(path, *forms: str, sealed: bool = False) -> dict:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with stopped_later(), safe_open(path, "np") as file:
+        with defer_sigterm(), safe_open(path, "np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from None
@@ -204,7 +204,7 @@ def read_tensors(path, form: str):
 
     header = read_header(path, form)
     try:
-        with stopped_later():
+        with defer_sigterm():
             return header, load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: corrupted ({error})") from None

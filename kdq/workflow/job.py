@@ -1,8 +1,8 @@
-"""What every job does around its work: log first, one line for a user's error, code as it was planned.
+"""What every job does around its work: open the log, report a user's error in one line, check the planned code.
 
-Run as a module it is one job of a cell: ``python -m kdq.workflow.job SCRIPT --input data=FILE ...`` runs the script with an
-object ``snakemake`` made from the arguments. Snakemake's own ``script:`` reads the script again for every job that it
-plans, and every job imports Snakemake; a grid has thousands of jobs.
+Run as a module it is one job: ``python -m kdq.workflow.job SCRIPT --input data=FILE ...`` runs the script with an
+object ``snakemake`` made from the arguments. Snakemake's own ``script:`` reads the script again for every job that it plans,
+and every such job imports Snakemake; a grid has thousands of jobs.
 """
 
 import argparse
@@ -10,10 +10,13 @@ import contextlib
 import fcntl
 import json
 import runpy
+import shlex
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +25,8 @@ from kdq.errors import Stopped, UserError
 from kdq.provenance import ledger
 from kdq.provenance.files import refusal
 from kdq.provenance.fingerprint import KEPT, Fingerprints, combined
-from kdq.workflow.signals import stop_on_sigterm, stopped_later
+from kdq.recipe import path
+from kdq.workflow.signals import defer_sigterm, raise_on_sigterm
 
 HOME = Path(kdq.__file__).resolve().parent.parent
 
@@ -31,11 +35,11 @@ HOME = Path(kdq.__file__).resolve().parent.parent
 def running(log_file):
     """Send all output of the block to ``log_file``; yield ``log``, which writes a line there with the time.
 
-    A UserError ends the job with its one line in the log and on the terminal, and so does SIGTERM; a defect leaves its
-    traceback in the log. The log is locked meanwhile: nobody else makes the same files at the same time.
+    A UserError or SIGTERM ends the job with one line in the log and on the terminal; a bug leaves its traceback in the
+    log. The log is locked meanwhile, so that no other process makes the same files at the same time.
     """
     terminal = sys.stderr
-    stop_on_sigterm()
+    raise_on_sigterm()
     with locked(log_file) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
 
         def log(message) -> None:
@@ -55,7 +59,7 @@ def running(log_file):
         except Stopped as stop:
             end(f"{stop}; the log is {log_file}", 128 + signal.SIGTERM)
         except Exception as error:
-            if reason := refusal(error):  # what else is written says so itself
+            if reason := refusal(error):  # of the log: the errors of other files name them
                 end(f"{log_file}: can't be written ({reason}); see to that and start again")
             with contextlib.suppress(OSError):
                 traceback.print_exc()
@@ -64,7 +68,7 @@ def running(log_file):
 
 @contextlib.contextmanager
 def locked(log_file):
-    """Open a log for writing, empty, under a lock that ends with this process; the job ends where another has it."""
+    """Open and empty a log under a lock that ends with this process; exit if another process holds it."""
     try:
         file = open(log_file, "a", buffering=1)  # noqa: SIM115
     except OSError as error:
@@ -85,10 +89,10 @@ def locked(log_file):
 
 
 def check_code(planned: str, *files) -> None:
-    """Raise UserError when the code on disk is no longer the code that this job was planned with.
+    """Raise UserError if the code on disk is no longer the code that this job was planned with.
 
-    Called after the imports: what is running is then what the fingerprint in the result says. What it stands for is
-    noted beside the results, so that they can tell which file changed since.
+    Call it after the imports: the running code is then the code of the fingerprint in the result. The digests behind
+    the fingerprint are noted beside the results, so that ``make verify`` can name the file that changed since.
     """
     digests = _digests(*files)
     if combined(digests) != planned:
@@ -100,39 +104,49 @@ def check_code(planned: str, *files) -> None:
 
 
 def is_planned(job: dict, script: str) -> bool:
-    """Is the code of another job, as ``check_code`` has it, that with which the job was planned?"""
+    """Return whether the code on disk still matches what that job was planned with."""
     return combined(_digests(script, job["file"])) == job["code"]
 
 
 def _digests(*files) -> dict[str, str]:
-    with stopped_later():  # the scan for imports panics where a signal's handler raises
+    with defer_sigterm():  # the scan for imports panics if a signal handler raises
         return Fingerprints(HOME, KEPT).digests(*files)
 
 
 def cell(wildcards) -> dict:
-    """What the file of a job's model says of its cell, of the ``wildcards`` of the rule; a root has no parent.
+    """Return the cell that a job's ``wildcards`` name, as the header of its model holds it; a root has no parent.
 
     >>> cell(SimpleNamespace(dataset="digits", seed="0", parent="teacher", stage="kd"))
     {'recipe': 'teacher/kd', 'dataset': 'digits', 'seed': 0}
     """
-    stages = (getattr(wildcards, "parent", ""), wildcards.stage)
-    return {"recipe": "/".join(filter(None, stages)), "dataset": wildcards.dataset, "seed": int(wildcards.seed)}
+    recipe = path.join(getattr(wildcards, "parent", ""), wildcards.stage)
+    return {"recipe": recipe, "dataset": wildcards.dataset, "seed": int(wildcards.seed)}
 
 
 class Job(dict):
-    """What a job depends on besides its input files, plain values; as a text, in the job's command, it is JSON."""
+    """What a job depends on besides its input files, plain values; its text, in the job's command, is JSON."""
 
-    def __str__(self):
+    @cached_property
+    def text(self) -> str:
         return json.dumps(self)
 
-
-def _pair(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
+    def __str__(self):
+        return self.text
 
 
-def request(arguments: list[str]) -> tuple[str, SimpleNamespace]:
-    """The script and its object ``snakemake``, of the arguments that ``command`` in rules/common.smk writes.
+class Files(SimpleNamespace):
+    """A job's input or output files by name; iterating gives each path, those of lists too."""
+
+    def __iter__(self) -> Iterator[str]:
+        for value in vars(self).values():
+            yield from value if isinstance(value, list) else [value]
+
+
+def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, SimpleNamespace]:
+    """Return the script and its object ``snakemake``, from the arguments that ``Plan.command`` writes.
+
+    With ``--lists`` each of ``lines``, of standard input, is the name of an input and its files: a command line does
+    not hold the files of a large grid.
 
     >>> script, snakemake = request(["a.py", "--input", "data=d", "--threads", "2", "--log", "l", "--job", '{"k": 1}'])
     >>> script, snakemake.input.data, snakemake.threads, snakemake.log, snakemake.params.job
@@ -142,16 +156,29 @@ def request(arguments: list[str]) -> tuple[str, SimpleNamespace]:
     parser.add_argument("script")
     for name in ("input", "output", "wildcards"):
         parser.add_argument(f"--{name}", nargs="*", type=_pair, default=[], metavar="NAME=VALUE")
+    parser.add_argument("--lists", action="store_true", help="standard input names further inputs, lists of files")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--log", required=True)
     parser.add_argument("--job", type=json.loads, required=True, help="what the job was planned with, JSON")
-    parser.add_argument("--beside", type=json.loads, default=None, help="other jobs that this one may advance, JSON")
+    parser.add_argument("--unrecorded", action="append", type=_pair, default=[], help="further params, NAME=JSON")
     given = parser.parse_args(arguments)
-    named = {name: SimpleNamespace(**dict(getattr(given, name))) for name in ("input", "output", "wildcards")}
-    params = SimpleNamespace(job=given.job, beside=given.beside)
+    inputs = Files(**dict(given.input))
+    for name, *paths in map(shlex.split, lines if given.lists else ()):
+        setattr(inputs, name, paths)
+    params = SimpleNamespace(job=given.job, **{name: json.loads(text) for name, text in given.unrecorded})
+    named = {
+        "input": inputs,
+        "output": Files(**dict(given.output)),
+        "wildcards": SimpleNamespace(**dict(given.wildcards)),
+    }
     return given.script, SimpleNamespace(**named, params=params, threads=given.threads, log=[given.log])
 
 
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
 if __name__ == "__main__":
-    SCRIPT, SNAKEMAKE = request(sys.argv[1:])
+    SCRIPT, SNAKEMAKE = request(sys.argv[1:], sys.stdin)
     runpy.run_path(SCRIPT, {"snakemake": SNAKEMAKE})

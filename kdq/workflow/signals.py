@@ -1,4 +1,4 @@
-"""How a job is stopped: SIGTERM raises :class:`kdq.errors.Stopped`, but not amidst compiled code that can't bear it."""
+"""How SIGTERM stops a job: it raises :class:`kdq.errors.Stopped`, but not inside compiled code that can't bear it."""
 
 import contextlib
 import signal
@@ -7,8 +7,8 @@ import threading
 from kdq.errors import Stopped
 
 
-def stop_on_sigterm() -> None:
-    """From now on SIGTERM raises Stopped, once."""
+def raise_on_sigterm() -> None:
+    """Make SIGTERM raise Stopped, once."""
     signal.signal(signal.SIGTERM, _stop)
 
 
@@ -18,20 +18,20 @@ def _stop(number, frame) -> None:
 
 
 @contextlib.contextmanager
-def stopped_later():
-    """A SIGTERM that comes within the block stops the job behind it.
+def defer_sigterm():
+    """Delay SIGTERM until the block has finished.
 
-    Compiled code that is ended amidst may panic, or take the stop for an error of its own: a whole file for damaged.
+    Compiled code that is interrupted may crash, or misreport an intact file as corrupt.
     """
-    handled = threading.current_thread() is threading.main_thread()  # nothing is raised in other threads
-    if not handled or signal.getsignal(signal.SIGTERM) is not _stop:  # in no job, or in one that is stopping
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other thread gets the exception
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not _stop:  # outside a job, or already stopping
         yield
         return
-    come = []
-    signal.signal(signal.SIGTERM, lambda number, frame: come.append(number))
+    received = []
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, _stop)
-        if come:
-            _stop(come[0], None)
+        if received:
+            _stop(received[0], None)

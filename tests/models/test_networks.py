@@ -1,7 +1,5 @@
 """Every network of the registry: one interface, trained, distilled into, quantized, evaluated, saved and loaded."""
 
-import importlib
-
 import pytest
 import torch
 from torch import nn
@@ -11,8 +9,8 @@ from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
 from kdq.models import registry
 from kdq.models.fold import fold_batchnorm
+from kdq.quantize.quantizer import quantizer_of
 from kdq.quantize.stage import quantize_stage
-from kdq.recipe.stages import find_stages
 from kdq.roots.sources.hub import compare
 from kdq.train.stage import save, train_root
 
@@ -171,18 +169,11 @@ def test_a_network_is_trained_quantized_evaluated_and_loaded(few, training_keys,
     network, images = model_file.load(path), few.test.images[:8].float() / 255
     with torch.no_grad():
         assert torch.equal(network(images), root.network.eval()(images))
-    module = importlib.import_module(f"kdq.quantize.methods.{quantizer}")
-    stage = find_stages(Path(registry.__file__).parents[1])[quantizer]
-    codes = quantize_stage(
-        network, few, quantizer_of(module, quantizer), stage.keys(bits=4, images=32), seed=0, device=CPU, log=print
-    )
+    method = quantizer_of(f"kdq.quantize.methods.{quantizer}", {"bits": 4, "images": 32}, 0)
+    codes = quantize_stage(network, few, method, seed=0, device=CPU, log=print)
     assert len(codes) == sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
     model_file.save(path, network, root.architecture, codes, **HEADER, history="")
     metrics, _ = evaluate(model_file.read(path), path, few, None, CPU)
     with torch.no_grad():
         torch.testing.assert_close(model_file.load(path)(images), network.eval()(images))
     assert metrics["nominal_bits"] <= 4 and metrics["parameters"] == sum(p.numel() for p in network.parameters())
-
-
-def quantizer_of(module, name: str):
-    return getattr(module, "quantizer", None) or module

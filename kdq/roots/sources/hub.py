@@ -15,7 +15,7 @@ from kdq.errors import UserError
 from kdq.models import registry
 from kdq.roots.sources.fetch import fetch
 from kdq.train.settings import Network
-from kdq.workflow.signals import stopped_later
+from kdq.workflow.signals import defer_sigterm
 
 # What the networks edadaltocg/*_<data set> were trained with, as the package detectors, which they were published with,
 # has it: not the deviations of the pixels, which are larger.
@@ -63,7 +63,7 @@ def read(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        with stopped_later():
+        with defer_sigterm():
             if path.suffix == ".safetensors":
                 return load_file(path)
             state = torch.load(path, map_location="cpu", weights_only=True)

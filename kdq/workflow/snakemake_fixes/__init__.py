@@ -1,0 +1,18 @@
+"""Workarounds for defects of Snakemake (9.27) and of its SLURM plugin (2.8), one module for each.
+
+Each replaces a private part of theirs and does nothing if that part is missing: a new release may bring a defect back,
+but must not end a run. A strict xfail test for each defect fails on the day the defect is gone.
+"""
+
+from kdq.workflow.snakemake_fixes import forgotten_jobs, scheduler, target_jobs
+from kdq.workflow.snakemake_fixes.parts import part
+
+
+def apply(workflow) -> None:
+    """Apply all workarounds; ``workflow`` is Snakemake's, at the beginning of the Snakefile."""
+    job_scheduler = part("snakemake.scheduling.job_scheduler", "JobScheduler")
+    scheduler.merge_reevaluations(job_scheduler)
+    scheduler.stop_in_a_thread(job_scheduler)
+    forgotten_jobs.patch_executor(part("snakemake_executor_plugin_slurm"))
+    if not workflow.is_main_process:
+        target_jobs.reread_target_jobs(workflow)

@@ -1,42 +1,42 @@
-"""A defect of Snakemake's executor for SLURM (plugin 2), mended from outside: it waits for ever for a job that is gone.
+"""The SLURM executor (plugin 2) waits forever for a job that SLURM no longer knows.
 
 A controller that is killed before it has written a new job down comes back without it, and one that was asked too late
-has forgotten how a job ended (``MinJobAge``). The plugin takes a job without a state for one that will have a state
-soon. Here a job that the controller itself, asked for it by number, does not know, and had no state three times in a
-row, has ended: well where its files are there, which they are only when they are whole, else it failed.
+has forgotten how a job ended (``MinJobAge``). The plugin expects that a job without a state will have one soon. Here a
+job that had no state three times in a row, and that the controller, asked by number, does not know, has ended:
+successfully if its outputs exist, which are written atomically, else with an error.
 """
 
 import os
 import subprocess
 
 TIMES = 3
-UNKNOWN = "Invalid job id specified"  # scontrol's word, for an array's job too
+UNKNOWN = "Invalid job id specified"  # scontrol's message, for an array's job too
 
 
-def ends_for(plugin) -> None:
-    """Let the executor of this module end jobs that SLURM has forgotten; a module without the parts stays as it is."""
+def patch_executor(plugin) -> None:
+    """Make the executor finish jobs that SLURM has forgotten. No-op on unknown plugin versions."""
     executor, query = getattr(plugin, "Executor", None), getattr(plugin, "query_job_status", None)
     check, numbers = getattr(executor, "check_active_jobs", None), getattr(plugin, "_status_lookup_ids", None)
     if not (check and query and numbers):
         return
-    states, missed = {}, {}
+    states, misses = {}, {}
 
     async def query_and_note(*arguments):
-        found = await query(*arguments)
-        states["known"] = found[0]
-        return found
+        answer = await query(*arguments)
+        states["known"] = answer[0]
+        return answer
 
     async def check_and_end(self, active_jobs):
         states["known"] = None
         async for job in check(self, active_jobs):
             number, known = job.external_jobid, states["known"]
             if known is not None:
-                has_none = not any(each in known for each in numbers(number))
-                missed[number] = missed.get(number, 0) + 1 if has_none else 0
-            if missed.get(number, 0) < TIMES or not forgotten(number):
+                has_state = any(candidate in known for candidate in numbers(number))
+                misses[number] = 0 if has_state else misses.get(number, 0) + 1
+            if misses.get(number, 0) < TIMES or not is_forgotten(number):
                 yield job
                 continue
-            del missed[number]  # a controller that lost its jobs counts anew
+            del misses[number]  # a controller that lost its jobs assigns numbers anew
             if all(os.path.exists(str(file)) for file in job.job.output):
                 self.report_job_success(job)
             else:
@@ -48,10 +48,10 @@ def ends_for(plugin) -> None:
     executor.check_active_jobs = check_and_end
 
 
-def forgotten(number: str) -> bool:
-    """Does the controller say that there is no such job? Not where it does not answer."""
+def is_forgotten(number: str) -> bool:
+    """Return whether the controller reports that there is no such job; False if it does not answer."""
     try:
-        asked = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return asked.returncode != 0 and UNKNOWN in asked.stderr
+    return answer.returncode != 0 and UNKNOWN in answer.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-HOME = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="jobs are launched on Linux alone")
 
 
@@ -135,7 +135,7 @@ def test_a_killed_command_takes_its_job_with_it(workplace):
 
 
 def test_a_killed_snakemake_takes_its_jobs_with_it(workplace):
-    """Its process is the parent of the command: rules/common.smk has the shell replaced."""
+    """Its process is the parent of the command: Plan.command has the shell replaced."""
     folder, environment = workplace
     (folder / "pid").unlink(missing_ok=True)
     shell = f"import subprocess; subprocess.run({command(folder, WAITS)!r})"

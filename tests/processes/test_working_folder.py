@@ -38,13 +38,13 @@ class TestRoom:
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(UserError, match=f"^{tmp_path}: can't be written .No space left on device.; make room"):
-            working_folder.look_for_room(tmp_path)
+            working_folder.require_free_space(tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     def test_with_room_nothing_happens(self, tmp_path):
-        working_folder.look_for_room(tmp_path)
+        working_folder.require_free_space(tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_that_is_not_there_is_none_to_look_at(self, tmp_path):
-        working_folder.look_for_room(tmp_path / "missing")
+        working_folder.require_free_space(tmp_path / "missing")
         assert not (tmp_path / "missing").exists()

@@ -13,7 +13,7 @@ import torch
 from kdq.errors import UserError
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.provenance.fingerprint import Fingerprints, combined
-from kdq.workflow.job import check_code, running
+from kdq.workflow.job import check_code, request, running
 
 WAITS = """
 import sys, time
@@ -119,3 +119,17 @@ def test_where_no_log_can_be_written_the_error_is_still_one_line(error, capsys):
     with pytest.raises(SystemExit), running("/dev/full"):
         raise error
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_lists_of_files_reach_the_script_whatever_their_names_and_number():
+    arguments = ["a.py", "--input", "table=t.csv", "--lists", "--threads", "1", "--log", "l", "--job", "{}"]
+    many = [f"results/{number}.json" for number in range(10_000)]
+    _, snakemake = request(arguments, [f"metrics {' '.join(many)}\n", "data 'a file' b\n", "none\n"])
+    assert snakemake.input.metrics == many
+    assert (snakemake.input.data, snakemake.input.none) == (["a file", "b"], [])
+    assert list(snakemake.input) == ["t.csv", *many, "a file", "b"]
+
+
+def test_params_that_snakemake_does_not_record_reach_the_script():
+    arguments = ["a.py", "--threads", "1", "--log", "l", "--job", "{}", "--unrecorded", 'places={"folder": "a=b"}']
+    assert request(arguments)[1].params.places == {"folder": "a=b"}

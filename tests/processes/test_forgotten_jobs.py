@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from kdq.workflow.snakemake_fixes import forgotten_jobs
-from kdq.workflow.snakemake_fixes.forgotten_jobs import TIMES, ends_for
+from kdq.workflow.snakemake_fixes.forgotten_jobs import TIMES, patch_executor
 
 plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
 
@@ -36,12 +36,12 @@ class Cluster:
 
         names = {"Executor": Executor, "query_job_status": query, "_status_lookup_ids": plugin._status_lookup_ids}
         module = SimpleNamespace(**names)
-        ends_for(module)
+        patch_executor(module)
         self.executor = module.Executor()
         self.job = SimpleNamespace(
             external_jobid="7", job=SimpleNamespace(output=[file]), aux={"slurm_logfile": "7.log"}
         )
-        monkeypatch.setattr(forgotten_jobs, "forgotten", answer)
+        monkeypatch.setattr(forgotten_jobs, "is_forgotten", answer)
 
     def look(self, *states) -> list[bool]:
         """Whether the job is still waited for after each look, at which SLURM knows these states."""
@@ -116,7 +116,7 @@ def test_the_controller_is_asked(tmp_path, monkeypatch, script, expected):
     if script:
         (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "scontrol").chmod(0o755)
-    assert forgotten_jobs.forgotten("7") is expected
+    assert forgotten_jobs.is_forgotten("7") is expected
 
 
 def test_the_plugin_has_the_parts():
@@ -126,6 +126,6 @@ def test_the_plugin_has_the_parts():
 
 def test_a_module_without_them_stays_as_it_is():
     other = SimpleNamespace()
-    ends_for(other)
-    ends_for(None)
+    patch_executor(other)
+    patch_executor(None)
     assert vars(other) == {}

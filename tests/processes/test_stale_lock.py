@@ -8,8 +8,8 @@ import pytest
 RUN = """
 import sys
 from pathlib import Path
-from kdq.workflow import lock as stale_lock
-removed = stale_lock.remove(Path(".snakemake"))
+from kdq.workflow.lock import remove_stale_lock
+removed = remove_stale_lock(Path(".snakemake"))
 Path(".snakemake/locks").mkdir(exist_ok=True)
 Path(".snakemake/locks/0.output.lock").write_text("results/a\\n")
 print(removed, flush=True)  # last: who reads it may kill this run

@@ -1,0 +1,170 @@
+"""What the rules of the workflow ask while Snakemake plans: commands, inputs and the facts that a job depends on."""
+
+import gc
+import inspect
+import json
+import os
+import shlex
+from collections.abc import Callable
+from functools import cache
+
+from kdq.data.folder_digest import folder_digest
+from kdq.provenance.fingerprint import Fingerprints
+from kdq.recipe import measurement as measured
+from kdq.recipe import path
+from kdq.recipe.grammar import Recipe, Stage, spell
+from kdq.recipe.kinds import KINDS
+from kdq.recipe.path import Cell
+from kdq.roots.keys import local_files
+from kdq.study.config import Study
+from kdq.workflow.job import Job
+from kdq.workflow.settings import Settings, or_stop
+from kdq.workflow.student_groups import group_of, missing_students, students_beside
+
+MODEL = "model.safetensors"
+LISTS_END = "LISTS"  # ends the here-document with a job's lists of files; a path has a slash
+
+
+class Plan:
+    """The answers for one study, code and run.
+
+    Methods that take ``wildcards`` are input or params functions. A UserError ends Snakemake with one line.
+    """
+
+    def __init__(self, study: Study, code: Fingerprints, settings: Settings):
+        self.study, self.code, self.settings = study, code, settings
+        launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
+        # a local job is forked from a warm process; one on a node of a cluster has that node to itself
+        self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
+        for name in ("stage_job", "measurement_job", "script_job", "data_job", "_students"):
+            setattr(self, name, cache(getattr(self, name)))
+
+    def prepare_process(self) -> None:
+        """Set this process up for planning: jobs import the package beside the Snakefile, garbage collection is rare.
+
+        Planning makes millions of objects that live to its end; looking through them again is a quarter of its time.
+        """
+        home = str(self.settings.home)
+        others = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != home]
+        os.environ["PYTHONPATH"] = os.pathsep.join([home, *others])
+        gc.freeze()
+        gc.set_threshold(200_000, 50, 1000)
+
+    def command(self, script: str, *, lists: str = "", unrecorded: str = "", **named: str) -> str:
+        """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.
+
+        ``named`` gives the names of single values by group: input, output, wildcards. ``lists`` names inputs that are
+        lists of files, however long: they reach the job by its standard input. ``unrecorded`` names params, JSON, of
+        which Snakemake keeps no record because a function of the output makes them.
+        """
+        # exec: the command's parent is Snakemake itself, so that it notices when Snakemake is killed
+        words = ["exec", *map(_literal, self._start), _literal(str(self.settings.home / script))]
+        for group, names in named.items():
+            words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
+        words += ["--threads {threads} --log {log[0]:q} --job {params.job:q}"]
+        words += [f"--unrecorded {name}={{params.{name}:q}}" for name in unrecorded.split()]
+        if lists:
+            lines = [f"{name} {{input.{name}:q}}" for name in lists.split()]
+            words += ["\n".join([f"--lists <<'{LISTS_END}'", *lines, f"{LISTS_END}\n"])]
+        return " ".join(words)
+
+    def stage(self, text: str) -> Stage:
+        return or_stop(self.study.grammar.parse_stage, text)
+
+    def recipe(self, text: str) -> Recipe:
+        return or_stop(self.study.grammar.parse, text)
+
+    def keys(self, stage: str) -> dict:
+        """Return all keys that a stage reads, resolved."""
+        return or_stop(self.study.grammar.resolve, self.stage(stage))
+
+    def stages_of(self, kind: str) -> str:
+        """Return a wildcard constraint: a stage of this kind, with its keys."""
+        return f"({'|'.join(self.study.grammar.names(KINDS[kind])) or 'none'})(,[^/]+)?"
+
+    def cells(self, name: str) -> list[str]:
+        """Return the file ``name`` of every cell of the grid."""
+        return [Cell(dataset, seed, recipe.path).path(name) for dataset, seed, recipe in self.study.cells()]
+
+    def stage_job(self, stage: str, script: str) -> Job:
+        """Return what a stage's result depends on besides its inputs: code and keys."""
+        parsed = self.stage(stage)
+        file = str(parsed.type.file.relative_to(self.settings.home))
+        return Job(
+            code=or_stop(self.code.of, script, file),
+            file=file,
+            keys=self.keys(stage),
+            module=parsed.type.module,
+            name=parsed.name,
+        )
+
+    def measurement_job(self, stage: str) -> Job:
+        """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""
+        job, chosen = self.stage_job(stage, "scripts/sensitivity.py"), self.stage(stage).type.keys.after_measurement
+        return Job(job | {"keys": {key: value for key, value in job["keys"].items() if key not in chosen}})
+
+    def script_job(self, script: str) -> Job:
+        """Return the job of a rule that depends on its inputs and its code alone."""
+        return Job(code=or_stop(self.code.of, script))
+
+    def data_job(self, dataset: str) -> Job:
+        """Return what a data set's file depends on: code, and the part of the config that matters to this data set."""
+        job = Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=self.study.data_keys(dataset))
+        if dataset == "folder":
+            job["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder})
+        return job
+
+    def data_places(self, wildcards, output) -> Job:
+        """Return where images are found: not recorded, so that moving them reruns nothing."""
+        return Job(self.study.config.data.model_dump())
+
+    def job_of_stage(self, script: str) -> Callable:
+        return inspected(lambda wildcards: self.stage_job(wildcards.stage, script))
+
+    def imported_files(self, wildcards) -> list[str]:
+        """Return the files of a local folder that a root is imported from: a changed one is imported again."""
+        return or_stop(local_files, self.keys(wildcards.stage))
+
+    def teacher_model(self, wildcards) -> str:
+        """Return the model that a retraining learns from: its float ancestor, or the root."""
+        teacher = or_stop(self.study.grammar.teacher, self.recipe(wildcards.parent), self.stage(wildcards.stage))
+        return Cell(wildcards.dataset, wildcards.seed, teacher.path).path(MODEL)
+
+    def teacher_views(self, wildcards) -> str | list:
+        """Return the file of the teacher's cached logits, or [] for a stage that does not use it."""
+        keys = self.keys(wildcards.stage)
+        if not keys["teacher_cache"]:
+            return []
+        views = spell("views", {key: keys[key] for key in ("crop", "flip", "precision")})
+        return Cell(wildcards.dataset, wildcards.seed, wildcards.parent).path(f"{views}.safetensors")
+
+    def sensitivity_table(self, wildcards) -> str | list:
+        """Return the file of the layers' sensitivities, or [] for a stage that does not use it."""
+        stage = self.stage(wildcards.stage)
+        if not stage.type.keys.needs_measurement(self.keys(wildcards.stage)):
+            return []
+        recipe = path.join(wildcards.parent, measured.measured_stage(stage))
+        return Cell(wildcards.dataset, wildcards.seed, recipe).path(measured.FILE)
+
+    def _students(self) -> dict[tuple, list[str]]:
+        return missing_students(self.study) if self.settings.makes_whole_study else {}
+
+    def students_beside(self, wildcards, output) -> str:
+        """Return as JSON the students that a job may train beside its own, and how many in all; null if none."""
+        recipe = self.recipe(path.join(wildcards.parent, wildcards.stage))
+        group = self._students().get(group_of(self.study, wildcards.dataset, int(wildcards.seed), recipe), [])
+        jobs_at_once = max(1, self.settings.cores // self.study.config.threads)
+        students, others = students_beside(group, wildcards.stage, jobs_at_once)
+        jobs = [self.stage_job(stage, "scripts/distill.py") | {"stage": stage} for stage in others]
+        return json.dumps({"students": students, "jobs": jobs} if jobs else None)
+
+
+def _literal(text: str) -> str:
+    """Return ``text`` as one word of a shell command that Snakemake formats."""
+    return shlex.quote(text).replace("{", "{{").replace("}", "}}")
+
+
+def inspected(function: Callable) -> Callable:
+    """Note the function's signature in it, which Snakemake asks for several times per job: a tenth of planning."""
+    function.__signature__ = inspect.signature(function)
+    return function

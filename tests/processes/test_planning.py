@@ -1,0 +1,126 @@
+"""What the rules are given while Snakemake plans, without Snakemake."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from kdq.provenance.fingerprint import Fingerprints
+from kdq.study.config import read_study
+from kdq.workflow.estimates import Estimates
+from kdq.workflow.planning import Plan
+from kdq.workflow.settings import Settings
+
+STUDENTS = ["teacher/{kd,at}", "teacher/kd/gpfq,bits=4", "teacher/kd/gpfq,bits=4/qat"]
+
+
+@pytest.fixture
+def plan(home, tmp_path, monkeypatch):
+    """A plan of the study above for two cores, of which everything is asked for."""
+    monkeypatch.chdir(tmp_path)
+    study = read_study({"datasets": ["digits"], "seeds": [0], "recipes": STUDENTS}, home / "kdq")
+    settings = SimpleNamespace(
+        home=home, python="python", is_local=True, cores=1, makes_whole_study=True, has_no_gpu=lambda rule: False
+    )
+    return Plan(study, Fingerprints(home), settings)
+
+
+def wildcards(**values):
+    return SimpleNamespace(**{"dataset": "digits", "seed": "0", **values})
+
+
+def test_a_job_has_the_keys_of_its_cell(plan):
+    job = plan.job_of_stage("scripts/quantize.py")(wildcards(stage="gpfq,bits=4"))
+    assert (job["name"], job["file"], job["keys"]["bits"]) == ("gpfq", "kdq/quantize/methods/gpfq.py", 4)
+    assert json.loads(str(job)) == job
+    assert job["code"] != plan.stage_job("gpfq,bits=4", "scripts/sensitivity.py")["code"]
+
+
+def test_a_measurement_does_not_depend_on_the_bits(plan):
+    jobs = [plan.measurement_job(f"gpfq,bits={bits}") for bits in (2, 4)]
+    assert jobs[0] == jobs[1] and "bits" not in jobs[0]["keys"]
+
+
+def test_a_retraining_learns_from_its_float_ancestor(plan):
+    stage = wildcards(parent="teacher/kd/gpfq,bits=4", stage="qat")
+    assert plan.teacher_model(stage) == "results/digits/seed=0/teacher/kd/model.safetensors"
+
+
+def test_inputs_that_a_stage_does_not_ask_for_are_none(plan):
+    stage = wildcards(parent="teacher", stage="kd")
+    assert plan.teacher_views(stage) == []
+    assert plan.sensitivity_table(wildcards(parent="teacher", stage="gpfq,bits=4")) == []
+    cached = wildcards(parent="teacher", stage="kd,teacher_cache=true")
+    assert plan.teacher_views(cached).startswith("results/digits/seed=0/teacher/views,crop=")
+
+
+def test_students_are_trained_beside_each_other_if_all_are_asked_for(plan):
+    student = wildcards(parent="teacher", stage="kd")
+    beside = json.loads(plan.students_beside(student, None))
+    assert (beside["students"], [job["stage"] for job in beside["jobs"]]) == (2, ["at"])
+    plan.settings.makes_whole_study = False
+    alone = Plan(plan.study, plan.code, plan.settings)
+    assert alone.students_beside(student, None) == "null"
+
+
+def test_a_mistyped_stage_is_one_line(plan, capsys):
+    with pytest.raises(SystemExit):
+        plan.teacher_views(wildcards(parent="teacher", stage="kdd"))
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_command_gives_each_value_and_each_list_to_the_job(plan, tmp_path):
+    """The shell's own words, with files that mean something to it."""
+    plan._start = ["python", "-c", "import sys; print(sys.argv[2:], sys.stdin.read())"]
+    pattern = plan.command("scripts/a.py", lists="files", input="data", unrecorded="places")
+    files = " ".join(shlex.quote(f"it's $(a) {number}") for number in range(10_000))
+    script = tmp_path / "command.sh"
+    values = {"input.data:q": "d", "threads": "1", "log[0]:q": "l", "params.job:q": "'{}'", "params.places:q": "'{}'"}
+    for name, value in {**values, "input.files:q": files}.items():
+        pattern = pattern.replace(f"{{{name}}}", value)
+    script.write_text(pattern.replace("{{", "{").replace("}}", "}"))
+    said = subprocess.run(["bash", script], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("['--input', 'data=d', '--threads', '1', '--log', 'l', '--job', '{}', '--unrecorded'")
+    name, *found = shlex.split(said.partition("]")[2])
+    assert name == "files" and found == [f"it's $(a) {number}" for number in range(10_000)]
+
+
+def test_a_job_asks_for_more_at_every_attempt_and_for_no_gpu_where_there_is_none(plan):
+    estimates, stage = Estimates(plan), wildcards(parent="teacher", stage="kd")
+    for rule in ("distill", "quantize", "evaluate"):
+        cell = wildcards(parent="teacher", stage="gpfq,bits=4") if rule == "quantize" else stage
+        assert estimates.memory(rule)(cell, 2) == 2 * estimates.memory(rule)(cell, 1)
+    assert estimates.gpus("distill") == 1
+    with_gpu = estimates.memory("distill")(stage, 1)
+    plan.settings.has_no_gpu = lambda rule: True
+    assert Estimates(plan).gpus("distill") == 0
+    assert Estimates(plan).memory("distill")(stage, 1) < with_gpu
+
+
+class TestSettings:
+    def settings(self, targets=(), until=(), nodes=None):
+        return Settings(
+            SimpleNamespace(
+                basedir=".",
+                is_main_process=True,
+                remote_exec=False,
+                resource_settings=SimpleNamespace(nodes=nodes, cores=2, overwrite_resources={}),
+                dag_settings=SimpleNamespace(targets=set(targets), until=set(until), omit_from=set(), batch=None),
+            )
+        )
+
+    @pytest.mark.parametrize("targets", [(), ("all",)])
+    def test_all_is_the_whole_study(self, targets):
+        assert self.settings(targets).makes_whole_study
+
+    @pytest.mark.parametrize(
+        "asked", [{"targets": ["results/table.csv"]}, {"targets": ["distill"]}, {"until": ["quantize"]}, {"nodes": 3}]
+    )
+    def test_a_file_a_rule_or_a_cluster_is_not(self, asked):
+        assert not self.settings(**asked).makes_whole_study
+
+    def test_the_home_is_a_folder(self):
+        assert self.settings().home == Path(".")

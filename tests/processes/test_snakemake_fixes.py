@@ -1,0 +1,121 @@
+"""The fixes never end a run, and each defect that they mend is still there.
+
+A strict xfail test runs Snakemake's own code and asserts what it should do: it fails on the day a release does.
+"""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+import pytest
+from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.target_jobs import parse_target_jobs_cli_args
+from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
+
+from kdq.workflow import snakemake_fixes
+from kdq.workflow.snakemake_fixes import target_jobs
+from kdq.workflow.snakemake_fixes.forgotten_jobs import TIMES
+from kdq.workflow.snakemake_fixes.parts import part
+
+
+def test_a_module_or_name_that_moved_is_none():
+    assert part("snakemake.moved.away", "JobScheduler") is None
+    assert part("snakemake.scheduling.job_scheduler", "Renamed") is None
+    assert part("snakemake.scheduling.job_scheduler", "JobScheduler") is JobScheduler
+
+
+def test_on_an_unknown_snakemake_nothing_is_changed_and_a_node_says_so(monkeypatch, capsys):
+    for module in (snakemake_fixes, target_jobs):
+        monkeypatch.setattr(module, "part", lambda *names: None)
+    workflow = SimpleNamespace(is_main_process=False)
+    snakemake_fixes.apply(workflow)
+    assert vars(workflow) == {"is_main_process": False}
+    assert capsys.readouterr().err.startswith("warning: this Snakemake is unknown")
+
+
+def test_the_jobs_of_a_node_are_read_again_before_it_plans(monkeypatch):
+    planned = []
+    workflow = SimpleNamespace(
+        is_main_process=False,
+        dag_settings=SimpleNamespace(target_jobs=[]),
+        get_rule=lambda rule: SimpleNamespace(wildcard_names={"stage"}),
+        _prepare_dag=lambda **options: planned.append(options),
+    )
+    monkeypatch.setattr("sys.argv", ["snakemake", "--target-jobs", 'root:stage="hard,epochs=1"', "--cores", "1"])
+    target_jobs.reread_target_jobs(workflow)
+    workflow._prepare_dag(forceall=False)
+    assert workflow.dag_settings.target_jobs == [TargetSpec("root", {"stage": "hard,epochs=1"})]
+    assert planned == [{"forceall": False}]
+
+
+@pytest.mark.xfail(strict=True, reason="every request for a re-evaluation schedules one more")
+def test_defect_reevaluations_multiply(monkeypatch):
+    timers = []
+    timer = lambda delay, function: SimpleNamespace(start=lambda: timers.append(delay))  # noqa: E731
+    monkeypatch.setattr("snakemake.scheduling.job_scheduler.threading.Timer", timer)
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._open_jobs, scheduler._lock = threading.Semaphore(0), threading.Lock()
+    for _ in range(2):
+        JobScheduler._schedule_reevalutation(scheduler, 1)
+    assert len(timers) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="the handler waits for a lock that its own thread may hold")
+def test_defect_sigterm_waits_for_the_lock():
+    scheduler = SimpleNamespace(_lock=threading.Lock(), _open_jobs=threading.Semaphore(0), _user_kill=None)
+    with scheduler._lock:
+        handler = threading.Thread(target=JobScheduler.exit_gracefully, args=(scheduler,), daemon=True)
+        handler.start()
+        handler.join(2)
+        waits = handler.is_alive()
+    handler.join()
+    assert not waits
+
+
+@pytest.mark.xfail(strict=True, reason="a quoted wildcard is split at its commas")
+def test_defect_commas_in_target_jobs():
+    jobs = [TargetSpec("root", {"dataset": "digits", "stage": "hard,epochs=1"})]
+    assert parse_target_jobs_cli_args(encode_target_jobs_cli_args(jobs)) == jobs
+
+
+@pytest.mark.xfail(strict=True, reason="a job that SLURM no longer knows is waited for")
+def test_defect_forgotten_slurm_jobs(monkeypatch):
+    plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
+
+    class Limiter:
+        async def __aenter__(self):
+            pass
+
+        async def __aexit__(self, *error):
+            pass
+
+    async def no_job(*arguments):
+        return {}, 0.1
+
+    async def waited_for(executor, job):
+        return [left async for left in plugin.Executor.check_active_jobs(executor, [job])]
+
+    monkeypatch.setattr(plugin, "query_job_status", no_job)
+    monkeypatch.setattr(plugin, "get_min_job_age", lambda: 300)
+    executor, ended = _executor(plugin, Limiter()), []
+    executor.report_job_error = executor.report_job_success = lambda job, **message: ended.append(job)
+    job = SimpleNamespace(external_jobid="7", aux={}, job=SimpleNamespace(output=["no/such/file"]))
+    for _ in range(2 * TIMES):
+        if not ended:
+            asyncio.run(waited_for(executor, job))
+    assert ended
+
+
+def _executor(plugin, limiter):
+    """Return an executor of the plugin without a workflow behind it."""
+    executor = plugin.Executor.__new__(plugin.Executor)
+    settings = SimpleNamespace(init_seconds_before_status_checks=40, status_attempts=1, status_command="squeue")
+    executor.workflow = SimpleNamespace(executor_settings=settings)
+    executor.logger = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error"), lambda *message: None))
+    executor.run_uuid, executor.get_status_command = "run", lambda: "squeue"
+    executor.status_rate_limiter = limiter
+    for name in ("failures", "calls"):
+        setattr(executor, f"_status_query_{name}", 0)
+    executor._status_query_total_seconds = 0.0
+    executor._status_query_min_seconds, executor._status_query_max_seconds = None, 0.0
+    return executor
