@@ -49,8 +49,9 @@ format: $(READY)
 	ruff format .
 	snakefmt Snakefile rules
 
-# what is written from the code: the schema and the page of all keys
+# what is written from the code: the costs of networks, the schema and the page of all keys
 docs: $(READY)
+	python -m kdq.models.cost
 	python -m kdq.study.docs
 	python -m kdq.report.docs
 

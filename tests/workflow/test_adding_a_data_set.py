@@ -1,0 +1,46 @@
+"""A data set is one loader file and one entry."""
+
+import json
+
+FILE = '''
+"""Stripes: a data set that only this test knows. Images of class k have row k bright."""
+
+import torch
+
+from kdq.data.prepared import Raw
+
+
+def load(settings):
+    generator = torch.Generator().manual_seed(0)
+
+    def part(count):
+        labels = torch.arange(count) % 3
+        images = torch.randint(0, 100, (count, 2, 8, 8), generator=generator, dtype=torch.uint8)
+        images[torch.arange(count), :, labels] = 250
+        return images, labels
+
+    return Raw(*part(240), *part(60), ["first", "second", "third"], {"kind": "stripes"})
+'''
+LOADER = """
+def _stripes(settings):
+    from kdq.data import stripes
+
+    return stripes.load(settings)
+
+
+CATALOG = {
+    "stripes": Dataset(_stripes, Images(300, 8, 2, 3), ("validation_fraction",)),"""
+
+
+def test_one_loader_and_one_entry_make_a_data_set(fresh):
+    (fresh.folder / "kdq/data/stripes.py").write_text(FILE)
+    catalog = fresh.folder / "kdq/data/catalog.py"
+    catalog.write_text(catalog.read_text().replace("\nCATALOG = {", LOADER, 1))
+    fresh.configure({"datasets": ["stripes"]})
+    target = "results/stripes/seed=0/hard/rtn,bits=8/metrics.json"
+    done = fresh.run("--cores", "2", target)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    metrics = json.loads((fresh.folder / target).read_text())
+    assert metrics["dataset"] == "stripes" and metrics["test"]["images"] == 60
+    assert metrics["test"]["top1"] > 0.2
+    assert metrics["validation"]["images"] == 24
