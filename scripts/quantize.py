@@ -11,7 +11,8 @@ with running(snakemake.log[0]) as log:
     from kdq.recipe.path import Cell
     from kdq.train.device import device_name, prepare
 
-    job, cell, inputs = snakemake.params.job, Cell.of(snakemake.output.model), vars(snakemake.input)
+    job, cell = snakemake.params.job, Cell.of(snakemake.output.model)
+    inputs = {name: path for name, path in vars(snakemake.input).items() if path}  # no sensitivity unless keys need it
     check_code(job["code"], "scripts/quantize.py", job["file"])
     device = prepare(snakemake.threads)
     parent = model_file.read(inputs["parent"])

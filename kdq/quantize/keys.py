@@ -48,8 +48,8 @@ class Quantizing(Base):
         Literal["search", "mse", "minmax"] | Positive,
         Field(
             description="C in step = C * radius / 2^(b-1); `search`: the C with the smallest error of the "
-            "layer's outputs on the calibration images; `mse`: with the smallest error of the weights; `minmax`: no weight in the "
-            "radius is clipped"
+            "layer's outputs on the calibration images; `mse`: with the smallest error of the weights; `minmax`: no "
+            "weight in the radius is clipped"
         ),
     ] = "search"
     percentile: Annotated[float, Field(gt=0, le=1, description="radius: this quantile of an output's |weights|")] = 1.0

@@ -50,7 +50,7 @@ def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32)
 
 
 def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
-    """Return the weight w~ (g, N, d) after ``sweeps`` sweeps, for weight (g, N, d), cross and gram (g, d, d), all float64.
+    """Return the weight w~ (g, N, d) after ``sweeps`` sweeps; weight (g, N, d), cross and gram (g, d, d), all float64.
 
     Dead inputs have weight 0 after the first sweep. The published code takes the first group's columns for all groups.
     """

@@ -87,7 +87,7 @@ def reciprocal_diagonal(triangle):
 
 
 def triangle_product(matrix, right, upper=False, block=256):
-    """Return tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, no copy of the (d, d) matrix."""
+    """Return tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, no (d, d) copy."""
     product = torch.empty_like(right, memory_format=torch.contiguous_format)
     for start in range(0, matrix.shape[-1], block):
         stop = min(start + block, matrix.shape[-1])
