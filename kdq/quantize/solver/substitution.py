@@ -114,7 +114,7 @@ def solve(z, codes, triangle, rounding, weights, block=32) -> None:
 
 
 def _halves(columns, z, codes, triangle, reciprocal, rounding, start, stop, block):
-    """Write the codes of inputs ``start`` to ``stop``: solve the first half, correct the second half by it and solve that.
+    """Write the codes of inputs ``start`` to ``stop``: solve the first half, correct the second by it, solve that.
 
     codes[start:middle]  <- solve
     z[middle:stop]       -= triangle[middle:stop, start:middle] @ codes[start:middle]
