@@ -12,7 +12,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.device import device_name, prepare
 
     job, cell = snakemake.params.job, Cell.of(snakemake.output.model)
-    inputs = {role: path for role, path in vars(snakemake.input).items() if path}
+    inputs = {role: path for role, path in vars(snakemake.input).items() if path}  # no sensitivity unless keys need it
     check_code(job["code"], "scripts/quantize.py", job["file"])
     device = prepare(snakemake.threads)
     parent = model_file.read(inputs["parent"])

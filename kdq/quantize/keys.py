@@ -47,9 +47,9 @@ class Quantizing(Base):
     scale: Annotated[
         Literal["search", "mse", "minmax"] | Positive,
         Field(
-            description="C in step = C * radius / 2^(b-1); `search`: the C with the smallest error of the layer's "
-            "outputs on the calibration images; `mse`: with the smallest error of the weights; `minmax`: no weight in the "
-            "radius is clipped"
+            description="C in step = C * radius / 2^(b-1); `search`: the C with the smallest error of the "
+            "layer's outputs on the calibration images; `mse`: with the smallest error of the weights; `minmax`: no "
+            "weight in the radius is clipped"
         ),
     ] = "search"
     percentile: Annotated[float, Field(gt=0, le=1, description="radius: this quantile of an output's |weights|")] = 1.0
@@ -61,7 +61,8 @@ class Quantizing(Base):
     memory: Annotated[
         Positive,
         Field(
-            description="GiB of activations in memory; above it each layer takes partial passes (slower), inputs in files"
+            description="GiB of activations in memory; above it each layer takes partial passes, which is slower, and "
+            "its inputs lie in files in the temporary folder"
         ),
     ] = 4
     batchnorm: Annotated[

@@ -97,7 +97,7 @@ def test_the_published_alphabet_has_a_bit_less_to_spend():
 
 
 def test_a_budget_below_the_fewest_bits_is_one_line():
-    with pytest.raises(UserError, match=r"^budget: found 2 bits a weight, expected at least 3$"):
+    with pytest.raises(UserError, match=r"^budget: found 2 bits per weight, expected at least 3$"):
         bits_under_budget(measurements(bits=(3, 4)), 2, "kl", "2^b")
 
 

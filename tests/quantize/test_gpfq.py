@@ -67,7 +67,7 @@ def test_stacked_alphabets_equal_separate_calls():
 
 
 def in_blocks(analog, quantized, size):
-    """What kdq.quantize.gram.calibration.columns yields: (g, 2, b, m), or (g, 1, b, m) where the inputs are one tensor."""
+    """Return the blocks of gram.calibration.columns: (g, 2, b, m), or (g, 1, b, m) if the inputs are one tensor."""
     kinds = (analog,) if analog is quantized else (analog, quantized)
     return torch.stack(kinds, 1).mT.split(size, 2)
 

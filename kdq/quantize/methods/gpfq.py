@@ -48,7 +48,7 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
 
 
 def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True):
-    """Return the codes of :func:`gpfq` and ||X w - X~ q||^2 - ||X w||^2, of the shape of the steps; None without ``errors``.
+    """Return the codes of :func:`gpfq` and ||X w - X~ q||^2 - ||X w||^2, shaped as the steps; None without ``errors``.
 
     The difference is q'Hq - 2 q'Gw. The z of the solve have the sums of H_tj c_j over j < t in them, and these make up
     q'Hq: with the upper triangle of G beside the lower one, no product with codes is needed.

@@ -1,8 +1,8 @@
 """Qronos: GPTQ that first corrects for the change of the inputs in the quantized network.
 
 Zhang, Zhang, Colbert, Saab: Qronos: correcting the past by shaping the future in post-training quantization (2025,
-arXiv:2505.11695). Its target is X~ q ~ X w. Input by input, the best level for q_t is taken with all later weights as they
-are, then all later weights are replaced by those that make the error smallest:
+arXiv:2505.11695). Its target is X~ q ~ X w. Input by input, the best level for q_t is taken with all later weights as
+they are, then all later weights are replaced by those that make the error smallest:
 
     q_t   = argmin_q ||X w - sum_{j < t} q_j X~_j - q X~_t - X~_{>t} v_{>t}||,    v = w at first
     v_{>t} = argmin_v ||X w - sum_{j <= t} q_j X~_j - X~_{>t} v||

@@ -1,8 +1,8 @@
 """SPFQ: path-following quantization with stochastic rounding, after an alignment of the data.
 
 Zhang, Saab: SPFQ: a stochastic algorithm and its error analysis for neural network quantization (2023,
-arXiv:2309.10975). First find a weight w~ that does on the quantized network's inputs what w does on the float network's,
-X~ w~ ~ X w, in sweeps over the columns; then w~ is quantized against X~ alone:
+arXiv:2309.10975). First find a weight w~ that does on the quantized network's inputs what w does on the float
+network's, X~ w~ ~ X w, in sweeps over the columns; then w~ is quantized against X~ alone:
 
     u += w~_t X~_t;   q_t = <X~_t, u> / ||X~_t||^2 rounded at random;   u -= q_t X~_t
 
@@ -50,7 +50,7 @@ def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32)
 
 
 def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
-    """Return the weight w~ (g, N, d) after ``sweeps`` sweeps, for weight (g, N, d), cross and gram (g, d, d), all float64.
+    """Return the weight w~ (g, N, d) after ``sweeps`` sweeps; weight (g, N, d), cross and gram (g, d, d), all float64.
 
     Dead inputs have weight 0 after the first sweep. The published code takes the first group's columns for all groups.
     """

@@ -16,7 +16,7 @@ def pays(device, weights) -> bool:
 
 
 def columns(z, codes, lower, reciprocal, bounds, start) -> None:
-    """Write the codes of the block of inputs from ``start`` on, rounded to the nearest within ``bounds``, two (g, 1, n).
+    """Write the codes of a block of inputs from ``start`` on, rounded to the nearest within ``bounds``, two (g, 1, n).
 
     ``z`` and ``codes`` (g, d, n), ``lower`` (g, b, b) and ``reciprocal`` (g, d) as in
     :func:`kdq.quantize.solver.substitution.solve`, all float64 and of the CPU.

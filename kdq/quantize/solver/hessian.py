@@ -6,7 +6,7 @@ from kdq.errors import UserError
 
 
 def ridge(gram, damping) -> torch.Tensor:
-    """Return what to add to the diagonal of ``gram`` (g, d, d), (g, d): ``damping`` times its mean; 1 more for dead inputs.
+    """Return what to add to the diagonal of ``gram``, (g, d): ``damping`` times its mean; 1 more for dead inputs.
 
     It is as if X and X~ had d more rows, a multiple of the identity, which keep the weights near their values.
     """

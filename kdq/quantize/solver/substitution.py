@@ -87,7 +87,7 @@ def reciprocal_diagonal(triangle):
 
 
 def triangle_product(matrix, right, upper=False, block=256):
-    """Return tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, no copy of the (d, d) matrix."""
+    """Return tril(matrix), or triu(matrix, 1), @ right, by rows of blocks: half the work, no (d, d) copy."""
     product = torch.empty_like(right, memory_format=torch.contiguous_format)
     for start in range(0, matrix.shape[-1], block):
         stop = min(start + block, matrix.shape[-1])
@@ -114,7 +114,7 @@ def solve(z, codes, triangle, rounding, weights, block=32) -> None:
 
 
 def _halves(columns, z, codes, triangle, reciprocal, rounding, start, stop, block):
-    """Write the codes of inputs ``start`` to ``stop``: solve the first half, correct the second half by it and solve that.
+    """Write the codes of inputs ``start`` to ``stop``: solve the first half, correct the second by it, solve that.
 
     codes[start:middle]  <- solve
     z[middle:stop]       -= triangle[middle:stop, start:middle] @ codes[start:middle]
