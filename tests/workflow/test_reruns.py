@@ -2,7 +2,6 @@
 
 import ast
 import json
-import shutil
 import subprocess
 import time
 
@@ -179,62 +178,6 @@ def test_an_added_bit_width_makes_its_cells_and_the_tables(finished):
     expected = made(others=quantized(bits=[5])) | OVERVIEW
     with finished.configured({"recipes": recipes}):
         assert finished.plan() == expected
-
-
-def test_bit_widths_made_by_one_job_are_those_made_alone(fresh):
-    """Each is a file of its own: the others stay where one is lost, added, or fails."""
-    recipes, folder = ["hard", "hard/gpfq,bits={2,3}", "hard/rtn,bits={2,3}"], "results/digits/seed=0/hard"
-    training = {"student": {"epochs": 1, "width": 0.0625}}
-    fresh.configure({"recipes": recipes, **training})
-    models = {f"{folder}/{name},bits={bits}/model.safetensors" for name in QUANTIZERS for bits in (2, 3)}
-    done = fresh.run("--cores", "2", *models)
-    assert "hard/gpfq,bits=2+3" not in done.stdout + done.stderr, "files that are asked for are made alone"
-    alone = {path: (fresh.folder / path).read_bytes() for path in models}
-    for path in models:
-        (fresh.folder / path).unlink()
-    shutil.rmtree(fresh.folder / "logs/quantize")
-    done = fresh.run("--cores", "2")
-    assert done.returncode == 0, done.stderr
-    assert "hard/gpfq,bits=2+3" in done.stdout + done.stderr
-    assert {path: (fresh.folder / path).read_bytes() for path in models} == alone
-    assert fresh.plan() == set()
-    for name in QUANTIZERS:
-        for bits in (2, 3):
-            log = fresh.folder / f"logs/quantize/digits/seed=0/hard/{name},bits={bits}.log"
-            assert f"fc: {bits} bits" in log.read_text() and log.read_text().endswith("done\n")
-    shutil.rmtree(fresh.folder / f"{folder}/gpfq,bits=2")
-    made_again = {path for path in fresh.plan() if path.endswith("model.safetensors")}
-    assert made_again == {f"{folder}/gpfq,bits=2/model.safetensors"}
-    assert fresh.run("--cores", "2").returncode == 0
-    fresh.configure({"recipes": [*recipes, "hard/gpfq,bits={4,5}"], **training})
-    added = {f"{folder}/gpfq,bits={bits}/model.safetensors" for bits in (4, 5)}
-    assert {path for path in fresh.plan() if path.endswith("model.safetensors")} == added
-
-
-def test_a_bit_width_that_fails_leaves_the_others_alone_next_time(fresh):
-    fails = """
-from kdq.errors import UserError
-from kdq.quantize.methods import rtn as sound
-
-
-def quantizer(weight, cross, gram, step, low, high):
-    if low == -2:
-        raise UserError("not at 2 bits")
-    return sound.rtn(weight, cross, gram, step, low, high)
-"""
-    source = (fresh.folder / "kdq/quantize/methods/rtn.py").read_text()
-    (fresh.folder / "kdq/quantize/failing.py").write_text(source.replace("quantizer = rtn\n", "") + fails)
-    training = {"student": {"epochs": 1, "width": 0.0625}}
-    fresh.configure({"recipes": ["hard/failing,bits={2..4}"], **training})
-    folder, logs = (fresh.folder / f"{place}/digits/seed=0/hard" for place in ("results", "logs/quantize"))
-    model = "failing,bits={}/model.safetensors"
-    done = fresh.run("--cores", "1")
-    assert done.returncode != 0 and "failing,bits=2: not at 2 bits" in done.stderr
-    assert (logs / "failing,bits=2.log").read_text().endswith("error: not at 2 bits\n")
-    assert (logs / "failing,bits=3.log").read_text().endswith("done\n")
-    done = fresh.run("--cores", "1")
-    assert done.returncode != 0
-    assert [(folder / model.format(bits)).exists() for bits in (2, 3, 4)] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_they_are_those_made_alone(fresh):
 
 
 def test_one_that_fails_fails_in_its_own_job(fresh):
-    (fresh.folder / "kdq/distill/failing.py").write_text(FAILING)
+    (fresh.folder / "kdq/distill/methods/failing.py").write_text(FAILING)
     fresh.configure({"recipes": ["teacher/{kd,failing,at}"], **SMALL})
     done = fresh.run("--cores", "1", "--keep-going")
     assert done.returncode != 0 and "the loss term 'nothing' is" in done.stderr
