@@ -6,7 +6,7 @@ from functools import cache
 from kdq.data.folder_digest import counts
 from kdq.recipe import path
 from kdq.workflow import resources
-from kdq.workflow.planning import Plan, inspected
+from kdq.workflow.planning import Plan
 from kdq.workflow.resources import Images, Needs, Network
 from kdq.workflow.settings import or_stop
 
@@ -26,12 +26,12 @@ class Estimates:
     def memory(self, rule: str) -> Callable:
         """Return a function for ``mem_mb``: as much again for every further attempt."""
         needs_of = getattr(self, f"needs_of_{rule}")
-        return inspected(lambda wildcards, attempt: attempt * needs_of(wildcards).memory_mb)
+        return lambda wildcards, attempt: attempt * needs_of(wildcards).memory_mb
 
     def minutes(self, rule: str) -> Callable:
         """Return a function for ``runtime``: as much again for every further attempt."""
         needs_of = getattr(self, f"needs_of_{rule}")
-        return inspected(lambda wildcards, attempt: attempt * needs_of(wildcards).minutes)
+        return lambda wildcards, attempt: attempt * needs_of(wildcards).minutes
 
     def images(self, dataset: str) -> Images:
         if dataset != "folder":

@@ -1,8 +1,8 @@
 """What every job does around its work: open the log, report a user's error in one line, check the planned code.
 
 Run as a module it is one job: ``python -m kdq.workflow.job SCRIPT --input data=FILE ...`` runs the script with an
-object ``snakemake`` made from the arguments. Snakemake's own ``script:`` reads the script again for every job that it plans,
-and every such job imports Snakemake; a grid has thousands of jobs.
+object ``snakemake`` made from the arguments. Snakemake's own ``script:`` reads the script again for every job that it
+plans, and every such job imports Snakemake; a grid has thousands of jobs.
 """
 
 import argparse

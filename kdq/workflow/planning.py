@@ -1,7 +1,6 @@
 """What the rules of the workflow ask while Snakemake plans: commands, inputs and the facts that a job depends on."""
 
 import gc
-import inspect
 import json
 import os
 import shlex
@@ -119,7 +118,7 @@ class Plan:
         return Job(self.study.config.data.model_dump())
 
     def job_of_stage(self, script: str) -> Callable:
-        return inspected(lambda wildcards: self.stage_job(wildcards.stage, script))
+        return lambda wildcards: self.stage_job(wildcards.stage, script)
 
     def imported_files(self, wildcards) -> list[str]:
         """Return the files of a local folder that a root is imported from: a changed one is imported again."""
@@ -162,9 +161,3 @@ class Plan:
 def _literal(text: str) -> str:
     """Return ``text`` as one word of a shell command that Snakemake formats."""
     return shlex.quote(text).replace("{", "{{").replace("}", "}}")
-
-
-def inspected(function: Callable) -> Callable:
-    """Note the function's signature in it, which Snakemake asks for several times per job: a tenth of planning."""
-    function.__signature__ = inspect.signature(function)
-    return function

@@ -16,6 +16,7 @@ from kdq.workflow import snakemake_fixes
 from kdq.workflow.snakemake_fixes import target_jobs
 from kdq.workflow.snakemake_fixes.forgotten_jobs import TIMES
 from kdq.workflow.snakemake_fixes.parts import part
+from kdq.workflow.snakemake_fixes.signatures import cache_signatures
 
 
 def test_a_module_or_name_that_moved_is_none():
@@ -31,6 +32,14 @@ def test_on_an_unknown_snakemake_nothing_is_changed_and_a_node_says_so(monkeypat
     snakemake_fixes.apply(workflow)
     assert vars(workflow) == {"is_main_process": False}
     assert capsys.readouterr().err.startswith("warning: this Snakemake is unknown")
+
+
+def test_signatures_are_inspected_once(monkeypatch):
+    inspected = []
+    module = SimpleNamespace(get_function_params=lambda function: inspected.append(function) or ["wildcards"])
+    cache_signatures(module, None)
+    assert [module.get_function_params(test_signatures_are_inspected_once) for _ in range(3)] == [["wildcards"]] * 3
+    assert len(inspected) == 1
 
 
 def test_the_jobs_of_a_node_are_read_again_before_it_plans(monkeypatch):
@@ -112,10 +121,11 @@ def _executor(plugin, limiter):
     settings = SimpleNamespace(init_seconds_before_status_checks=40, status_attempts=1, status_command="squeue")
     executor.workflow = SimpleNamespace(executor_settings=settings)
     executor.logger = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error"), lambda *message: None))
+    executor._next_seconds_between_status_checks = 40
     executor.run_uuid, executor.get_status_command = "run", lambda: "squeue"
     executor.status_rate_limiter = limiter
     for name in ("failures", "calls"):
         setattr(executor, f"_status_query_{name}", 0)
-    executor._status_query_total_seconds = 0.0
+    executor._status_query_total_seconds, executor._status_query_cycle_rows = 0.0, []
     executor._status_query_min_seconds, executor._status_query_max_seconds = None, 0.0
     return executor

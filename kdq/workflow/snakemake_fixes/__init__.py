@@ -4,7 +4,7 @@ Each replaces a private part of theirs and does nothing if that part is missing:
 but must not end a run. A strict xfail test for each defect fails on the day the defect is gone.
 """
 
-from kdq.workflow.snakemake_fixes import forgotten_jobs, scheduler, target_jobs
+from kdq.workflow.snakemake_fixes import forgotten_jobs, scheduler, signatures, target_jobs
 from kdq.workflow.snakemake_fixes.parts import part
 
 
@@ -13,6 +13,7 @@ def apply(workflow) -> None:
     job_scheduler = part("snakemake.scheduling.job_scheduler", "JobScheduler")
     scheduler.merge_reevaluations(job_scheduler)
     scheduler.stop_in_a_thread(job_scheduler)
+    signatures.cache_signatures(part("snakemake.common"), part("snakemake.rules"))
     forgotten_jobs.patch_executor(part("snakemake_executor_plugin_slurm"))
     if not workflow.is_main_process:
         target_jobs.reread_target_jobs(workflow)
