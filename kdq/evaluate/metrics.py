@@ -8,7 +8,7 @@ CALIBRATION_BINS = 15
 
 
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Return the share of rows of logits (M, C) with the label (M,) among the ``k`` largest; 1 for fewer classes than k."""
+    """Return the share of rows of logits (M, C) with the label (M,) among the ``k`` largest; 1 if classes <= k."""
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return (best == labels[:, None]).any(1).double().mean().item()
 
@@ -19,7 +19,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> float:
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
-    """Return the mean |accuracy - confidence| over ``bins`` equal bins of confidence, weighted by their shares of images.
+    """Return the mean |accuracy - confidence| over ``bins`` equal bins of confidence, weighted by their size.
 
     Logits (M, C), labels (M,). Source: Guo et al., On Calibration of Modern Neural Networks, arXiv:1706.04599, eq. 3.
     """

@@ -30,9 +30,9 @@ class Source(Fetched):
     source: Annotated[
         Literal["train", "hub", "transformers"],
         Field(
-            description="`train`: on labels, here; `hub`: a checkpoint with our parameter names (torchvision's for ResNet "
-            "and MobileNetV2, timm's for ResNet too), which `architecture`, `stem` and `width` describe; `transformers`: "
-            "any model for `AutoModelForImageClassification`"
+            description="`train`: on labels, here; `hub`: a checkpoint with our parameter names (torchvision's for "
+            "ResNet and MobileNetV2, timm's for ResNet too), which `architecture`, `stem` and `width` describe; "
+            "`transformers`: any model for `AutoModelForImageClassification`"
         ),
     ] = "train"
     mean: Annotated[
