@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn carries inside: 1,797 images of 8x8, no download."""
+"""The handwritten digits that scikit-learn ships: 1,797 images of 8x8, no download."""
 
 import hashlib
 

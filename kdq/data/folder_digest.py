@@ -1,4 +1,4 @@
-"""Whether an image folder changed, told without reading an image: planning must stay quick."""
+"""Detect changes of an image folder without reading an image: planning must stay quick."""
 
 import hashlib
 import os
@@ -10,9 +10,9 @@ DEPTH = 3
 
 
 def folder_digest(settings: dict) -> str:
-    """SHA-256 over the relative names, sizes and modification times of the files in ``settings["image_folder"]``.
+    """Return the SHA-256 of relative names, sizes and modification times of the files in ``settings["image_folder"]``.
 
-    Hidden files do not count. Raises UserError where there is no such folder.
+    Hidden files do not count. Raise UserError if there is no such folder.
     """
     root = image_folder(settings)
     digest = hashlib.sha256()
@@ -22,7 +22,7 @@ def folder_digest(settings: dict) -> str:
 
 
 def counts(settings: dict) -> tuple[int, int]:
-    """How many images, and how many classes, the names in ``settings["image_folder"]`` tell of; raises likewise."""
+    """Return the numbers of images and classes in ``settings["image_folder"]``; raise likewise."""
     names = [name for name, _ in walk(image_folder(settings), "", DEPTH)]
     return len(names), len({name.split("/")[-2] for name in names if "/" in name})
 

@@ -35,7 +35,7 @@ class Raw:
 
 
 class Header(Base):
-    """What a data file says besides its tensors."""
+    """The header of a data file."""
 
     classes: list[str]
     mean: list[float]

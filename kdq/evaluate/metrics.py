@@ -1,4 +1,4 @@
-"""What is measured of predictions: pure functions of logits and labels."""
+"""Metrics of predictions: pure functions of logits and labels."""
 
 import torch
 import torch.nn.functional as F
@@ -8,18 +8,18 @@ CALIBRATION_BINS = 15
 
 
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Share of rows of logits (M, C) with the label (M,) among the ``k`` largest; with fewer classes than k it is 1."""
+    """Return the share of rows of logits (M, C) with the label (M,) among the ``k`` largest; 1 if classes <= k."""
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return (best == labels[:, None]).any(1).double().mean().item()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> float:
-    """Mean negative log-likelihood of the labels (M,) under logits (M, C), in nats."""
+    """Return the mean negative log-likelihood of the labels (M,) under logits (M, C), in nats."""
     return F.cross_entropy(logits.double(), labels).item()
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
-    """Mean |accuracy - confidence| over ``bins`` equal bins of confidence, weighted by their share of the images.
+    """Return the mean |accuracy - confidence| over ``bins`` equal bins of confidence, weighted by their size.
 
     Logits (M, C), labels (M,). Source: Guo et al., On Calibration of Modern Neural Networks, arXiv:1706.04599, eq. 3.
     """
@@ -32,5 +32,5 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIB
 
 
 def agreement(predictions: Tensor, others: Tensor) -> float:
-    """Share of images for which two models predict the same class; predictions are (M,) classes."""
+    """Return the share of images for which two models predict the same class; predictions are (M,) classes."""
     return (predictions == others).double().mean().item()

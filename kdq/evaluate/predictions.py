@@ -1,4 +1,4 @@
-"""What a model predicts for each image: the file that its evaluation leaves for its children and for comparisons."""
+"""The predictions file: what a model predicts for each image, read by its children's evaluations and comparisons."""
 
 from torch import Tensor
 
@@ -8,9 +8,9 @@ from kdq.provenance.formats import PREDICTIONS as FORMAT
 
 
 def read(path) -> tuple[dict, dict[str, Tensor]]:
-    """The header, and for each part the predicted classes int16 (M,), by the model and, unless it is one, by its root.
+    """Return the header and the tensors: per part the classes int16 (M,) that the model and its root, if any, predict.
 
-    Beside them stand the labels' log-likelihoods float32 (M,). Raises UserError for a file that is something else.
+    Also the labels' log-likelihoods float32 (M,). Raise UserError for a file of another kind.
     """
     header, tensors = read_tensors(path, FORMAT)
     for name, tensor in tensors.items():
@@ -22,7 +22,7 @@ def read(path) -> tuple[dict, dict[str, Tensor]]:
 
 
 def classes(path, tensors: dict[str, Tensor], part: str, images: int) -> Tensor:
-    """The classes int16 (images,) predicted for a part; raises UserError where they are not there or not as many."""
+    """Return the classes int16 (images,) predicted for a part; raise UserError if they are missing or not as many."""
     found = tensors.get(f"{part}_class")
     if found is None or len(found) != images:
         has = "no classes" if found is None else f"{len(found)} {part} images"

@@ -1,7 +1,7 @@
-"""Evaluate a model file: its metrics, and what it predicts for each image.
+"""Evaluate a model file: its metrics and its prediction for each image.
 
-Everything is computed in float32 on images as they are, not augmented. The predictions are kept, so that a descendant
-compares itself with this model without running it again, and so that two models can be compared image by image.
+All is computed in float32 on images without augmentation. The predictions are kept: a descendant is compared with this
+model without running it again, and two models are compared image by image.
 """
 
 import json
@@ -19,18 +19,18 @@ from kdq.models import archive
 from kdq.models.file import ModelFile, to_network
 
 PARTS = ("validation", "test")
-CELL = ("dataset", "seed", "recipe", "keys", "provenance")  # what a model's header says of it
+CELL = ("dataset", "seed", "recipe", "keys", "provenance")  # copied from a model's header
 
 
 @torch.no_grad()
 def predict(network: torch.nn.Module, images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Logits (M, classes), float32 on the CPU, of uint8 images (M, C, H, W)."""
+    """Return logits (M, classes), float32 on the CPU, of uint8 images (M, C, H, W)."""
     network = network.eval().to(device, memory_format=torch.channels_last)
     return torch.cat([network(batch.to(device)).float().cpu() for batch in evaluation_batches(images)])
 
 
 def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, device: torch.device) -> tuple[dict, dict]:
-    """``(metrics, predictions)`` of a model file.
+    """Return ``(metrics, predictions)`` of a model file.
 
     ``parent`` is the file of the parent's predictions, None for a root. The metrics are plain values: for each part
     top-1, top-5, cross entropy in nats, expected calibration error, agreement with the parent and with the root
@@ -64,18 +64,18 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
 
 
 def check_fits(file: ModelFile, path, prepared: Prepared) -> None:
-    """Raise UserError for a model that does not say which cell it is, or of other classes or channels than the data."""
+    """Raise UserError if the header lacks a cell's key or the classes or channels are not the data's."""
     if missing := [key for key in CELL if key not in file.header]:
         raise UserError(f"{path}: its header has no {missing[0]!r}, expected that of a model of this workflow")
     expected = {"classes": len(prepared.classes), "channels": prepared.train.images.shape[1]}
     for key, count in expected.items():
-        found = file.header["architecture"].get(key, count)  # a model of transformers was held against its data
+        found = file.header["architecture"].get(key, count)  # an imported model was checked against its data already
         if found != count:
             raise UserError(f"{path}: a network of {found} {key}, the data set {prepared.dataset!r} has {count}")
 
 
 def _others(parent, of_parent: dict, part: str, images: int) -> dict:
-    """The classes that the parent and the root predict."""
+    """Return the classes that the parent and the root predict, by role."""
     of_root = {f"{part}_class": of_parent[f"{part}_root_class"]} if f"{part}_root_class" in of_parent else of_parent
     return {
         role: predictions_file.classes(parent, tensors, part, images)
@@ -84,7 +84,7 @@ def _others(parent, of_parent: dict, part: str, images: int) -> dict:
 
 
 def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
-    """Bytes of the file, and of its archive where it has codes; parameters; weights in quantized layers, their bits.
+    """Return the bytes of the file, and of its archive if it has codes; parameters; quantized weights and their bits.
 
     ``nominal_bits`` is the mean over these weights of log2 of the number of levels, 32 for a float model.
     """
@@ -100,11 +100,11 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
 
 
 def layer_table(file: ModelFile, network: torch.nn.Module) -> list[dict]:
-    """For each quantized layer in order: its name, weights and what its quantizer noted of it."""
+    """Return one row per quantized layer, in order: name, number of weights, and the facts in its header."""
     names = [name for name, _ in network.named_modules() if name in file.codes]  # the header's own order is sorted
     return [{"name": name, "weights": file.codes[name].codes.numel(), **file.codes[name].facts} for name in names]
 
 
 def describe(metrics: dict) -> str:
-    """The metrics as one line of a log."""
+    """Return the metrics as one line for the log."""
     return json.dumps({part: round(metrics[part]["top1"], 4) for part in PARTS} | {"bytes": metrics["file_bytes"]})

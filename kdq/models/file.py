@@ -20,7 +20,7 @@ from kdq.provenance.formats import MODEL as FORMAT
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file says: its header, the float tensors, the codes of the quantized layers by layer name."""
+    """The content of a model file: header, float tensors, codes of the quantized layers by layer name."""
 
     header: dict
     floats: dict[str, Tensor]
@@ -45,12 +45,12 @@ def save(path, network: nn.Module, architecture: dict, codes: dict[str, Quantize
 
 
 def read(path) -> ModelFile:
-    """Read a model file; raises UserError that names it where it is missing, corrupted or foreign."""
+    """Read a model file; raise UserError that names it if it is missing, corrupted or foreign."""
     return parse(*read_tensors(path, FORMAT), path)
 
 
 def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
-    """What the header and the tensors of a model file say; raises UserError, with ``path``, where they do not fit."""
+    """Return the content given header and tensors; raise UserError with ``path`` if they contradict each other."""
     codes = {}
     try:
         for layer, facts in header["layers"].items():
@@ -70,7 +70,7 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
 
 
 def to_network(file: ModelFile, path="model") -> nn.Module:
-    """The network of a model file, in eval mode, computing with the decoded weights."""
+    """Return the network of a model file, in eval mode, with the decoded weights."""
     state = dict(file.floats)
     try:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
@@ -88,5 +88,5 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
 
 
 def load(path) -> nn.Module:
-    """The network in the model file ``path``, float or quantized, in eval mode; raises UserError as ``read`` does."""
+    """Return the network in the model file ``path``, float or quantized, in eval mode; raise as :func:`read` does."""
     return to_network(read(path), path)

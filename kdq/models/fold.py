@@ -1,4 +1,4 @@
-"""A frozen network without its BatchNorms: each is folded into the convolution before it."""
+"""Fold each BatchNorm of a frozen network into the convolution before it."""
 
 import copy
 
@@ -7,10 +7,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold_batchnorm(network: nn.Module) -> nn.Module:
-    """A copy in eval mode that computes the same up to rounding, with a third fewer passes over the activations.
+    """Return a copy in eval mode that computes the same up to rounding, with a third fewer passes over the activations.
 
-    Folded are the pairs ``convN``, ``bnN`` of a module and a convolution followed by a BatchNorm in a sequence, which
-    is what the networks of this package are made of; any other BatchNorm stays.
+    Folded are the pairs ``convN``, ``bnN`` of a module, and a convolution followed by a BatchNorm in a sequence; any
+    other BatchNorm stays, such as one before a ReLU and a convolution.
     """
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):

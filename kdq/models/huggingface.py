@@ -1,7 +1,7 @@
-"""A network of the library transformers in the place of one of ours: images in [0, 1] in, logits out.
+"""Wrap an image classifier of transformers like our networks: images in [0, 1] in, logits out.
 
-Any model for image classification. It sees images as its image processor says, resized, cropped and normalised on
-the device; mixed images come as well as those of a file, so nothing is rounded to whole grey levels in between.
+Images are resized, cropped and normalised on the device as the model's image processor would; they may be mixed, so
+nothing is rounded to whole grey levels in between.
 """
 
 import torch
@@ -28,7 +28,7 @@ def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) 
 class Pretrained(nn.Module):
     """A model of transformers and what its image processor does: ``size``, ``resample``, ``crop``, ``mean``, ``std``.
 
-    As in :class:`kdq.models.resnet.ResNet`, mean and standard deviation are no part of the state dict.
+    As in :class:`kdq.models.network.Network`, mean and standard deviation are not in the state dict.
     """
 
     def __init__(self, network: nn.Module, *, size, resample: str, crop, mean, std):

@@ -30,9 +30,9 @@ class Source(Fetched):
     source: Annotated[
         Literal["train", "hub", "transformers"],
         Field(
-            description="`train`: on labels, here; `hub`: a checkpoint of a ResNet with torchvision's parameter names "
-            "(timm's too), which `architecture`, `stem` and `width` describe; `transformers`: any model for "
-            "`AutoModelForImageClassification`"
+            description="`train`: on labels, here; `hub`: a checkpoint with our parameter names (torchvision's for "
+            "ResNet and MobileNetV2, timm's for ResNet too), which `architecture`, `stem` and `width` describe; "
+            "`transformers`: any model for `AutoModelForImageClassification`"
         ),
     ] = "train"
     mean: Annotated[
@@ -71,7 +71,7 @@ def files(keys: dict) -> tuple[str, ...]:
 
 
 def local_files(keys: dict) -> list[str]:
-    """Their paths, where they lie in a local folder; raises UserError for a missing one."""
+    """Return the paths of those files if ``folder`` is local; raise UserError for a missing file."""
     if not keys.get("folder"):
         return []
     paths = [Path(keys["folder"]) / name for name in files(keys)]

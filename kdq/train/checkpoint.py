@@ -1,6 +1,6 @@
-"""One checkpoint an epoch, whole or absent, and only ever believed by the run that wrote it.
+"""One atomic checkpoint per epoch; only a run with the same identity resumes from it.
 
-A file of torch with the SHA-256 of all before it at its end: torch itself reads a damaged tensor without a word.
+A file of torch followed by its SHA-256: torch itself reads a damaged tensor without an error.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def save(path, state: dict) -> None:
 
 
 def load(path, identity: str, log) -> dict | None:
-    """The state saved by a run of the same ``identity``, or None, saying why, where there is none to go on from."""
+    """Return the state saved by a run of the same ``identity``; if there is none, log why and return None."""
     path = Path(path)
     if not path.is_file():
         return None
@@ -42,7 +42,7 @@ def load(path, identity: str, log) -> dict | None:
 
 
 def _checked(content: bytes) -> memoryview:
-    """The content without its checksum; raises ValueError where that is another."""
+    """Return the content without its checksum; raise ValueError if the checksum does not match."""
     size = hashlib.sha256().digest_size
     state = memoryview(content)[:-size]
     if hashlib.sha256(state).digest() != content[-size:]:

@@ -1,4 +1,4 @@
-"""The history of a training: a CSV file, a row an epoch, and the digest by which its model knows it."""
+"""The history of a training: a CSV file, one row per epoch, and the digest that its model file holds."""
 
 import csv
 import hashlib
@@ -8,16 +8,16 @@ from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.files import atomic, read_header
 
-# of a network that was not trained here: the table is empty, but it is one
+# the header of the empty table of a network that was not trained here
 COLUMNS = (
     *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy"),
     *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
 )
-MEASURED = ("images_per_second", "peak_memory_bytes")  # other in every run, where all else is the same
+MEASURED = ("images_per_second", "peak_memory_bytes")  # measured, so different in every run
 
 
 def write(path, rows: list[dict]) -> str:
-    """Write ``rows``, one an epoch, and return their digest."""
+    """Write ``rows``, one per epoch, and return their digest."""
     with atomic(path) as aside:
         with open(aside, "w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else COLUMNS)
@@ -27,14 +27,14 @@ def write(path, rows: list[dict]) -> str:
 
 
 def digest(path) -> str:
-    """SHA-256 of a history with its measured fields left blank: equal runs have equal ones.
+    """Return the SHA-256 of a history with its measured fields blanked: equal runs have equal digests.
 
-    Raises UserError for a file without a history's columns, or whose measured fields hold no numbers.
+    Raise UserError if the columns are not a history's or a measured field is no number.
     """
     try:
         names, *rows = (line.split(",") for line in Path(path).read_bytes().decode().split("\r\n"))
         measured = [names.index(name) for name in MEASURED]
-        for row in rows[:-1]:  # behind the last line end stands nothing
+        for row in rows[:-1]:  # the last entry is empty: the text after the last line end
             for place in measured:
                 float(row[place])
                 row[place] = ""
@@ -44,7 +44,7 @@ def digest(path) -> str:
 
 
 def check(path) -> None:
-    """Raise UserError where the model beside a history was saved with another one: rows are missing, or changed."""
+    """Raise UserError if the model next to a history was saved with another one: rows are missing or changed."""
     model = Path(path).with_name("model.safetensors")
     if model.is_file() and read_header(model, formats.MODEL).get("history") != digest(path):
         raise UserError(f"{path}: not the history that {model} was saved with; remove it, and both are made again")

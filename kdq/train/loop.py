@@ -20,23 +20,23 @@ from kdq.train.device import autocast, compute_dtype, peak_memory_bytes
 from kdq.train.settings import Training
 from kdq.train.task import Task
 
-CHECK_EVERY_STEPS = 50  # a look at the loss waits for the device; seldom is enough to stop a lost run
+CHECK_EVERY_STEPS = 50  # reading the loss waits for the device; this often suffices to stop a diverged run
 
 
 def fit(
     task: Task, batches: TrainingBatches, validation, settings: Training, *, seed: int, checkpoint, identity: str, log
 ) -> list[dict]:
-    """Train ``task`` and leave the selected weights in ``task.network``; returns the history, a dict an epoch.
+    """Train ``task``, leaving the selected weights in ``task.network``; return the history, one dict per epoch.
 
     ``validation`` has ``images`` (M, C, H, W) uint8 and ``labels`` (M,) on the task's device. ``checkpoint`` is the
     path of the checkpoint, ``identity`` a digest of everything that the result depends on: a checkpoint of another
-    identity is not gone on from. Raises UserError that names epoch, step and term when a loss is not finite.
+    identity is ignored. Raise UserError that names epoch, step and term when a loss is not finite.
     """
     run = Run(task, batches, validation, settings, seed)
     state = checkpoints.load(checkpoint, identity, log)
     if state is not None:
         run.load_state_dict(state)
-        for row in run.history:  # whoever trained them may have written another log
+        for row in run.history:  # the interrupted job may have had another log file
             log(describe(row, settings.epochs))
     for epoch in range(run.epoch + 1, settings.epochs + 1):
         try:
@@ -44,7 +44,7 @@ def fit(
             log(describe(row, settings.epochs))
             checkpoints.save(checkpoint, {"identity": identity, **run.state_dict()})
         except Stopped as stop:
-            # An epoch is minutes at most, and all that a kill without a word costs too: none is kept in part.
+            # No checkpoints within an epoch: it takes minutes, and SIGKILL costs as much anyway.
             where = f"in epoch {epoch} of {settings.epochs}"
             raise Stopped(f"{stop} {where}; started again it goes on after epoch {epoch - 1}") from None
     run.restore_selected(log)
@@ -79,11 +79,11 @@ class Run:
 
     @property
     def evaluated(self) -> dict[str, nn.Module]:
-        """The networks that are evaluated and saved: the averages where there are any."""
+        """The networks that are evaluated and saved: the averages if there are any."""
         return {name: average.module for name, average in self.averages.items()} or self.task.networks
 
     def train_epoch(self, epoch: int) -> dict:
-        """One epoch, its validation, and the choice of the epoch to save."""
+        """Train one epoch, validate, and choose the epoch to save; return the row of the history."""
         self.task.train()
         started = time.perf_counter()
         names, terms, correct, images = (), [], 0, 0

@@ -1,4 +1,4 @@
-"""What every stage that trains does, and the plainest one: a root, trained from labels."""
+"""Train a network: the steps that all stages share, and the simplest stage, a root trained on labels."""
 
 import torch
 
@@ -15,7 +15,7 @@ from kdq.train.task import Classification, Task
 
 
 def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, checkpoint, identity: str, log) -> Model:
-    """Train a network on labels. ``keys`` are the resolved keys of a root stage."""
+    """Return a network trained on labels. ``keys`` are the resolved keys of a root stage."""
 
     def task(network, device) -> Task:
         return Classification(network, keys["label_smoothing"])
@@ -24,10 +24,10 @@ def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, check
 
 
 def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, **places) -> Model:
-    """Train a fresh network on the training part of ``prepared``.
+    """Return a fresh network trained on the training part of ``prepared``.
 
-    ``keys`` are the resolved keys of a stage, those of ``Network`` and ``Training`` among them; ``make_task`` gives the
-    task for ``(network, device)``; ``places`` are ``checkpoint``, ``identity`` and ``log`` as in
+    ``keys`` are the resolved keys of a stage, including those of ``Network`` and ``Training``; ``make_task`` returns
+    the task given ``(network, device)``; ``places`` are ``checkpoint``, ``identity`` and ``log`` as in
     :func:`kdq.train.loop.fit`.
     """
     device = prepare(threads)
@@ -38,7 +38,7 @@ def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int,
         "mean": prepared.mean,
         "std": prepared.std,
     }
-    torch.manual_seed(seed)  # the same first weights for every method of a seed: what differs is the method
+    torch.manual_seed(seed)  # every method of a seed starts from the same weights: only the method differs
     network = registry.build(**architecture).to(device, memory_format=torch.channels_last)
     task = make_task(network, device)
     epochs = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
@@ -48,9 +48,9 @@ def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int,
 def train_task(
     task: Task, prepared: Prepared, keys: dict, *, seed: int, threads: int, device: torch.device, log, **places
 ) -> list[dict]:
-    """Train ``task``, which is on ``device``, on the training part of ``prepared``; returns the history.
+    """Train ``task``, which is on ``device``, on the training part of ``prepared``; return the history.
 
-    ``keys`` are the resolved keys of a stage, those of ``Training`` among them; ``log`` and ``places`` (``checkpoint``
+    ``keys`` are the resolved keys of a stage, including those of ``Training``; ``log`` and ``places`` (``checkpoint``
     and ``identity``) as in :func:`kdq.train.loop.fit`, which leaves the selected weights in the task's network.
     """
     settings = Training(**{key: keys[key] for key in Training.model_fields})
@@ -71,6 +71,6 @@ def train_task(
 
 
 def save(model_path, history_path, model: Model, **header) -> None:
-    """Write the history, then the model, which holds the history's digest: where there is a model, there is both."""
+    """Write the history, then the model with the history's digest: if the model exists, so does its history."""
     digest = history.write(history_path, model.history)
     model_file.save(model_path, model.network, model.architecture, model.codes, history=digest, **header)

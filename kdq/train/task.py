@@ -10,17 +10,17 @@ from kdq.data.batches import Batch
 
 @dataclass(frozen=True)
 class Step:
-    """What a task makes of a batch: named scalar terms whose sum is minimised, and logits (B, classes) in float32."""
+    """A task's result for a batch: named scalar terms whose sum is minimised, and logits (B, classes) in float32."""
 
     terms: dict[str, Tensor]
     logits: Tensor
 
 
 class Task(nn.Module):
-    """A network and what it is to learn; every parameter of the task is trained, only one network is saved.
+    """A network and its objective; every parameter of the task is trained, only one network is saved.
 
-    ``candidates`` names those of ``networks`` that may be saved, all of one architecture: the best on validation is,
-    the first among equals.
+    ``candidates`` names those of ``networks`` that may be saved, all of one architecture: the best on validation is
+    saved, the first on a tie.
     """
 
     candidates: tuple[str, ...] = ("network",)
@@ -31,7 +31,7 @@ class Task(nn.Module):
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that validation looks at, by name: ``network``, and any that learns beside it."""
+        """The networks that are validated, by name: ``network``, and any that is trained along with it."""
         return {"network": self.network}
 
     def before_validation(self, networks: dict[str, nn.Module]) -> None:

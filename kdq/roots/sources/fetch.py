@@ -1,4 +1,4 @@
-"""Files of a network from outside: of a hub's repository at a commit, or of a local folder."""
+"""Fetch the files of an imported network from a hub's repository at a commit, or find them in a local folder."""
 
 from pathlib import Path
 
