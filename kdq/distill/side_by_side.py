@@ -50,8 +50,9 @@ def claims() -> Iterator[Callable[..., bool]]:
 
 
 def shares(job: dict) -> bool:
-    """Return whether a job's student can share its teacher's forward pass: not if the teacher is trained or the method
-    changes the images, nor if the method can't be imported, which its own job reports.
+    """Return whether the job's student can share its teacher's forward pass.
+
+    Not if the teacher is trained, if the method changes the images or can't be imported, which its job reports.
     """
     try:
         method = declared_class(job["module"], Method)
@@ -145,9 +146,7 @@ class Students:
         if "views" not in self.inputs:
             return None
         keys, made_from = job["keys"], self.made_by["inputs"]
-        precision = str(compute_dtype(keys["precision"], self.device))
-        made_for = {"crop": keys["crop"], "flip": keys["flip"], "precision": precision}
-        made_for |= {"data": made_from["data"], "teacher": made_from["parent"]}
-        return CachedTeacher(
-            self.parent, self.device, cached_logits.read(self.inputs["views"], self.prepared, **made_for)
-        )
+        made_for = {"crop": keys["crop"], "flip": keys["flip"], "data": made_from["data"]}
+        made_for |= {"teacher": made_from["parent"], "precision": str(compute_dtype(keys["precision"], self.device))}
+        logits = cached_logits.read(self.inputs["views"], self.prepared, **made_for)
+        return CachedTeacher(self.parent, self.device, logits)

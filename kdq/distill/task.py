@@ -31,11 +31,8 @@ class Distillation(Task):
         student.eval()
         teacher.network.eval()
         with torch.no_grad():
-            outputs = (
-                Outputs.of(student, example, self.student_taps),
-                Outputs.of(teacher.network, example, self.teacher_taps),
-            )
-            method.build(*outputs, labels)
+            sides = (student, self.student_taps), (teacher.network, self.teacher_taps)
+            method.build(*(Outputs.of(network, example, taps) for network, taps in sides), labels)
         method.to(example.device)
         self.train()
 
@@ -46,10 +43,8 @@ class Distillation(Task):
     @property
     def candidates(self) -> tuple[str, ...]:
         """The networks that may be saved: the peer too if it has the student's architecture."""
-        if not self.method.teacher_learns:
-            return ("network",)
         alike = getattr(self.teacher.network, "architecture", None) == self.network.architecture
-        return ("network", "peer") if alike else ("network",)
+        return ("network", "peer") if self.method.teacher_learns and alike else ("network",)
 
     def get_extra_state(self) -> Tensor:
         return self._generator.get_state()

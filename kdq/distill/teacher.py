@@ -56,7 +56,7 @@ class SharedTeacher(Teacher):
 
     ``taps`` are the features that any of the students reads. ``pass_turn`` lets the other students run until each of
     them has had the outputs for its batch too. A student with other images, because it resumed from another epoch,
-    costs a forward pass of its own; ``computed`` counts the passes.
+    costs another forward pass; ``computed`` counts the passes.
     """
 
     def __init__(

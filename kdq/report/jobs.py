@@ -1,18 +1,46 @@
 """Input files and jobs of the report, as the rules plan them and the verification of results compares them."""
 
+from dataclasses import dataclass
+
+from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.path import Cell, data_file, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.workflow.job import Job
 
-CELL_FILES = {  # by the rule of a table: the attribute of Contents with the recipes, and the file of each cell
-    "table": ("recipes", "metrics.json"),
-    "compare": ("recipes", "predictions.safetensors"),
-    "sequences": ("recipes", "predictions.safetensors"),
-    "sensitivities": ("measured", "sensitivity.csv"),
+
+@dataclass(frozen=True)
+class Table:
+    """Tables ``names`` that a rule makes from the ``cell_file`` of each cell and from other ``tables``.
+
+    ``shows``, ``cells`` and ``parameters`` are attributes of :class:`kdq.report.contents.Contents`: that without which
+    a study has no such table, the recipes of the cells, and what the script is given. With ``data`` the rule reads
+    the files of all data sets too.
+    """
+
+    names: tuple[str, ...]
+    cell_file: str
+    parameters: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    data: bool = False
+    cells: str = "recipes"
+    shows: str = "recipes"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The format of each file by its path."""
+        tables = {table_file(name): formats.PLAIN for name in self.names}
+        return {table_file(self.names[0], "json"): formats.RECORD, **tables}
+
+
+PREDICTIONS = {"cell_file": "predictions.safetensors", "tables": ("table",), "data": True}
+TABLES = {  # by rule
+    "table": Table(("table", "summary", "layers"), "metrics.json", ("dkd_grid", "kinds")),
+    "compare": Table(("comparisons",), parameters=("kinds",), **PREDICTIONS),
+    "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **PREDICTIONS),
+    "sensitivities": Table(("sensitivity",), "sensitivity.csv", cells="measured", shows="measured"),
 }
-PARAMETERS = {"table": ("dkd_grid", "kinds"), "compare": ("kinds",), "sequences": ("epochs", "kinds")}
 
 
 class ReportJobs:
@@ -29,15 +57,14 @@ class ReportJobs:
         """Return the files of the study's data sets."""
         return [data_file(dataset, self.config.data.split_seed) for dataset in self.config.datasets]
 
-    def inputs(self, rule: str, dataset: str = "") -> list[str]:
-        """Return the files of cells that the rule of a table reads, of one data set or of all."""
-        attribute, name = CELL_FILES[rule]
-        recipes, datasets = getattr(self.contents, attribute), [dataset] if dataset else self.config.datasets
-        return [path for each in datasets for path in self._files(each, recipes, name)]
+    def inputs(self, rule: str) -> list[str]:
+        """Return the files of cells that the rule of a table reads."""
+        recipes, name = getattr(self.contents, TABLES[rule].cells), TABLES[rule].cell_file
+        return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, name)]
 
     def job(self, rule: str) -> Job:
         """Return the fingerprint of the code of a table's rule, and its parameters."""
-        return self._job((f"scripts/{rule}.py",), PARAMETERS.get(rule, ()))
+        return self._job((f"scripts/{rule}.py",), TABLES[rule].parameters)
 
     def figure_inputs(self, name: str, dataset: str) -> list[str]:
         """Return the files that a figure is drawn from: a table, or one file of each cell that it shows."""

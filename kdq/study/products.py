@@ -18,7 +18,7 @@ from kdq.recipe.measurement import measured_recipe
 from kdq.recipe.path import SEED, Cell, data_file, figure_file, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
-from kdq.report.jobs import ReportJobs
+from kdq.report.jobs import TABLES, ReportJobs, Table
 from kdq.study.config import DATASETS, Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
@@ -172,30 +172,6 @@ OF_CELLS = (
 COPIED = OF_CELLS[0].files  # of a root that seeds share
 
 
-@dataclass(frozen=True)
-class Table:
-    """Tables that a rule makes from the files of cells and from other tables; the study has them if ``shown``."""
-
-    rule: str
-    names: tuple[str, ...]
-    tables: tuple[str, ...] = ()
-    data: bool = False  # reads every data set's file
-    shown: Callable[[Contents], object] = lambda contents: True
-
-    @property
-    def files(self) -> dict[str, str]:
-        tables = {table_file(name): formats.PLAIN for name in self.names}
-        return {table_file(self.names[0], "json"): formats.RECORD, **tables}
-
-
-TABLES = (
-    Table("table", ("table", "summary", "layers")),
-    Table("compare", ("comparisons",), ("table",), data=True),
-    Table("sequences", ("sequences",), ("table",), data=True, shown=lambda contents: contents.sequences),
-    Table("sensitivities", ("sensitivity",), shown=lambda contents: contents.measured),
-)
-
-
 def names_of_cells() -> list[str]:
     """Return the names of the files that a model may have, those with keys in their names left out."""
     return [name for entry in OF_CELLS if not entry.pattern for name in entry.files]
@@ -213,7 +189,7 @@ def all_targets(study: Study, contents: Contents) -> Iterator[str]:
     """
     cells = [Cell(dataset, seed, recipe.path) for dataset, seed, recipe in study.cells()]
     yield from (cell.path(name) for entry in OF_CELLS for name in entry.in_all for cell in cells)
-    yield from (table_file(name) for table in TABLES if table.shown(contents) for name in table.names)
+    yield from (table_file(name) for table in TABLES.values() if getattr(contents, table.shows) for name in table.names)
     for dataset in study.config.datasets:
         yield from (figure_file(dataset, figure, form) for figure in contents.figures for form in ("png", "svg"))
 
@@ -247,8 +223,8 @@ class Products:
     def of(self, path: str) -> Product:
         """Return the product that the file ``path`` is part of; raise Foreign, with the reason, if there is none."""
         match PurePath(path).parts:
-            case [_, name] if table := next((table for table in TABLES if path in table.files), None):
-                return self._table(table)
+            case [_, name] if rule := next((rule for rule, table in TABLES.items() if path in table.files), ""):
+                return self._table(rule, TABLES[rule])
             case [_, "code", name] if re.fullmatch(r"[0-9a-f]{16}\.json", name):
                 return Product("code", (), {path: formats.CODE})
             case [_, dataset, _, *_] if dataset not in DATASETS:
@@ -303,12 +279,10 @@ class Products:
         script = ("scripts/prepare_data.py",)
         return Product("data", ("prepare_data",), {path: formats.DATA}, script, keys, identity={path: identity})
 
-    def _table(self, table: Table) -> Product:
+    def _table(self, rule: str, table: Table) -> Product:
         inputs = [*map(table_file, table.tables), *(self.report.data_files() if table.data else ())]
-        inputs += self.report.inputs(table.rule)
-        return self._of_report(
-            table.rule, table.files, (f"scripts/{table.rule}.py",), inputs, self.report.job(table.rule)
-        )
+        inputs += self.report.inputs(rule)
+        return self._of_report(rule, table.files, (f"scripts/{rule}.py",), inputs, self.report.job(rule))
 
     def _figure(self, dataset: str, name: str) -> Product:
         if name not in FIGURES:

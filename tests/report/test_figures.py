@@ -230,17 +230,18 @@ def test_the_heatmap_writes_every_value():
 def test_layers_are_put_in_the_order_in_which_they_run():
     import torch
 
-    from kdq.models.resnet import build
+    from kdq.models.registry import build
 
-    for architecture in ("resnet18", "resnet50"):
+    for architecture in ("resnet18", "resnet50", "wrn16-2", "mobilenetv2"):
         flat = {"mean": [0.0], "std": [1.0]}
         network = build(architecture, classes=10, channels=1, stem="cifar", width=0.05, **flat).eval()
-        ran = []
+        listed, ran = [], []
         for name, module in network.named_modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                listed.append(name)
                 module.register_forward_hook(lambda *_, name=name, ran=ran: ran.append(name))
         network(torch.zeros(1, 1, 8, 8))
-        ordered = layer_errors.in_order_of_execution(pd.DataFrame({"layer": sorted(ran)}))
+        ordered = layer_errors.in_order_of_execution(pd.DataFrame({"layer": listed}))
         assert ordered.layer.tolist() == ran
 
 

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from kdq.models.random_head import RandomHead
 from kdq.retrain.methods.ntklc import ternary
 from kdq.retrain.random_features.activation_match import match_relu
-from kdq.retrain.random_features.conjugate_kernel import (
-    Scalars,
-    Steps,
-    coefficients,
-    least_tau_squared,
-    of_relu,
-    of_steps,
-)
+from kdq.retrain.random_features.conjugate_kernel import Scalars, Steps, coefficients, of_relu, of_steps
+from tests.retrain.least_variance import least_tau_squared
 
 TAUS = st.floats(0.2, 3)
 LEVELS = st.floats(-4, 4)

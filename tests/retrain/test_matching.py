@@ -8,7 +8,8 @@ import pytest
 from scipy.optimize import minimize
 
 from kdq.retrain.random_features.activation_match import match_relu
-from kdq.retrain.random_features.conjugate_kernel import Steps, coefficients, least_tau_squared, of_relu, of_steps
+from kdq.retrain.random_features.conjugate_kernel import Steps, coefficients, of_relu, of_steps
+from tests.retrain.least_variance import least_tau_squared
 
 EXACT = match_relu(3, last_tau=False)
 PUBLISHED = match_relu(3, last_tau=True)

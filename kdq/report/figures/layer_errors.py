@@ -6,8 +6,6 @@ layer, over that of the float layer's outputs. The quantized layer gets the outp
 so accumulated errors are included. Logarithmic axis; mean over seeds.
 """
 
-import re
-
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -20,22 +18,17 @@ from kdq.report.tables.layers import SCHEMA
 FIGURE = Figure(shows="with_layer_errors", table="layers")
 read = SCHEMA.read
 
-LAYER = re.compile(r"layer(\d+)\.(\d+)\.(?:(downsample)|conv(\d+))")
-
 
 def in_order_of_execution(layers: pd.DataFrame) -> pd.DataFrame:
-    """Return the layers of a residual network in execution order; the table lists them as the network does.
+    """Return the layers of a network in execution order: the table's, but a ResNet's shortcuts are first in a block."""
+    names = layers.layer.tolist()
 
-    The first convolution, the blocks, each with its shortcut first, and the classifier.
-    """
-    return layers.iloc[sorted(range(len(layers)), key=lambda index: _order(layers.layer.iloc[index]))]
+    def place(index: int) -> tuple[int, bool]:
+        block, shortcut, _ = names[index].partition(".downsample.")
+        first = next(name for name in names if name.startswith(f"{block}.")) if shortcut else names[index]
+        return names.index(first), not shortcut
 
-
-def _order(layer: str) -> tuple:
-    if match := LAYER.match(layer):
-        stage, block, shortcut, convolution = match.groups()
-        return int(stage), int(block), 0 if shortcut else int(convolution)
-    return (float("inf"),) if layer == "fc" else (0,)
+    return layers.iloc[sorted(range(len(names)), key=place)]
 
 
 def series(table: pd.DataFrame) -> dict[tuple[str, float, str], np.ndarray]:

@@ -3,8 +3,8 @@
 Two levels give a hidden layer exactly the d1^2, d2^2 and d3 of ReLU. The last layer should match its tau^2 too, and
 after such layers no activation has all four: their outputs are larger than those of ReLU (tau is 1.45 times as large
 after one layer, 1.99 times after two), and the least variance of an activation with the d1 and d2 of ReLU on such
-inputs (``conjugate_kernel.least_tau_squared``) exceeds that of ReLU, in the third layer 0.259 to 0.0396. The published
-code minimises the sum of squared mismatches, 0.0709 there, and so does this module. The price is paid in the kernel's
+inputs, (d1 tau)^2 + (d2 tau^2)^2 / 2, exceeds that of ReLU, in the third layer 0.259 to 0.0396. The published code
+minimises the sum of squared mismatches, 0.0709 there, and so does this module. The price is paid in the kernel's
 coefficients, which depend on d1, d2 and d3 alone: they are 0.39 to 0.64 of ReLU's. Without tau^2 they are exact.
 """
 

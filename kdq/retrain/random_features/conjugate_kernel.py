@@ -58,15 +58,6 @@ def of_steps(steps: Steps, tau: float) -> Scalars:
     return Scalars(*map(float, (mean, jumps @ density / tau, d2, d3, tau_squared)))
 
 
-def least_tau_squared(scalars: Scalars, tau: float) -> float:
-    """Return the least variance of any activation with the ``d1`` and ``d2`` of ``scalars`` at ``tau``.
-
-    In the orthonormal Hermite polynomials of xi its first two coefficients are d1 tau and d2 tau^2 / sqrt(2), and the
-    squares of all of them add up to the variance.
-    """
-    return (scalars.d1 * tau) ** 2 + (scalars.d2 * tau**2) ** 2 / 2
-
-
 def coefficients(layers: list[Scalars]) -> tuple[float, float, float]:
     """Return ``(a1, a2, a3)`` of the network's kernel: of the linear kernel, the norms, the classes' covariances.
 
