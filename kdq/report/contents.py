@@ -23,27 +23,15 @@ class Contents:
         # ancestors are trained and evaluated anyway, and a quantized network is compared with its float one
         self.shown = [recipe for _, recipe in sorted((asked | ancestors).items())]
         self.parents = {recipe.parent.path for recipe in self.shown if recipe.parent}
-
-    @cached_property
-    def recipes(self) -> list[str]:
-        """Return the recipes of the tables: the cells and their ancestors."""
-        return [recipe.path for recipe in self.shown]
-
-    @cached_property
-    def kinds(self) -> dict[str, str]:
-        """Return the kind of every stage by its name."""
-        stages = {stage.name: stage.kind.name for recipe in self.shown for stage in recipe.stages}
-        return dict(sorted(stages.items()))
-
-    @cached_property
-    def quantized(self) -> list[str]:
-        """Return the recipes of quantized models, retrained ones included."""
-        return [recipe.path for recipe in self.shown if recipe.last.kind.gives_codes]
-
-    @cached_property
-    def with_layer_errors(self) -> list[str]:
-        """Return the recipes whose last stage quantizes: their metrics have errors of layers."""
-        return [recipe.path for recipe in self.shown if recipe.last.kind.quantizes]
+        stages = {(stage.name, stage.kind.name) for recipe in self.shown for stage in recipe.stages}
+        self.kinds = dict(sorted(stages))  # of every stage, by its name
+        self.recipes = [recipe.path for recipe in self.shown]  # of the tables: the cells and their ancestors
+        quantized = [recipe for recipe in self.shown if recipe.last.kind.gives_codes]  # retrained ones included
+        self.quantized = [recipe.path for recipe in quantized]
+        # their metrics have errors of layers
+        self.with_layer_errors = [recipe.path for recipe in quantized if recipe.last.kind.quantizes]
+        # as in the table's column ``network``
+        self.quantized_networks = sorted({recipe.network.path for recipe in quantized})
 
     @cached_property
     def measured(self) -> list[str]:
@@ -54,20 +42,13 @@ class Contents:
         return stage.kind.quantizes and stage.type.keys.needs_measurement(self.grammar.resolve(stage))
 
     @cached_property
-    def quantized_networks(self) -> list[str]:
-        """Return the float networks that are quantized, as in the table's column ``network``."""
-        return sorted({recipe.network.path for recipe in self.shown if recipe.last.kind.gives_codes})
-
-    @cached_property
     def sequences(self) -> list[str]:
         """Return the quantized models if some were trained after a quantization, so that orders can be compared."""
-        trained_after = [recipe for recipe in self.shown if self._trains_after_quantization(recipe)]
-        return self.quantized if trained_after else []
+        return self.quantized if any(map(self._trains_after_quantization, self.shown)) else []
 
     @staticmethod
     def _trains_after_quantization(recipe: Recipe) -> bool:
-        kinds = [stage.kind for stage in recipe.stages]
-        quantizes = [kind.quantizes for kind in kinds]
+        quantizes = [stage.kind.quantizes for stage in recipe.stages]
         return True in quantizes and not all(quantizes[quantizes.index(True) :])
 
     @cached_property
@@ -93,10 +74,10 @@ class Contents:
         models.
         """
         hidden = self.dkd_grid.keys() - self.parents if len(self.dkd_grid) > FEW_POINTS else set()
-        kinds = {recipe.path: recipe.last.kind for recipe in self.shown}
-        retrained = {path for path, kind in kinds.items() if kind.trains and not kind.makes_network}
+        trained = [recipe for recipe in self.shown if self._trains(recipe.last)]
+        retrained = {recipe.path for recipe in trained if not recipe.last.kind.makes_network}
         hidden |= retrained if len(retrained) > FEW_RETRAINED else set()
-        return [recipe.path for recipe in self.shown if self._trains(recipe.last) and recipe.path not in hidden]
+        return [recipe.path for recipe in trained if recipe.path not in hidden]
 
     def _trains(self, stage: Stage) -> bool:
         """Return whether the stage trains; a root from outside does not, and its history is empty."""

@@ -21,16 +21,9 @@ def documentation() -> str:
 
 
 def _section(schema: Schema) -> str:
-    columns = [
-        f"| `{name}` | {column.type} | {column.unit} | {column.meaning} |" for name, column in schema.columns.items()
-    ]
-    head = [
-        f"## `results/{schema.name}.csv`: {schema.rows}",
-        "",
-        "| column | type | unit | meaning |",
-        "|---|---|---|---|",
-    ]
-    return "\n".join([*head, *columns, ""])
+    head = f"## `results/{schema.name}.csv`: {schema.rows}\n\n| column | type | unit | meaning |\n|---|---|---|---|\n"
+    columns = (f"| `{name}` | {of.type} | {of.unit} | {of.meaning} |\n" for name, of in schema.columns.items())
+    return head + "".join(columns)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A cell's metrics as the report reads them: the keys of ``metrics.json`` and their types."""
+"""A cell's metrics as the report reads them: keys of ``metrics.json`` and their types; further keys are allowed."""
 
-from pydantic import ConfigDict, FiniteFloat
+from pydantic import FiniteFloat
 
 from kdq.errors import UserError, shown
 from kdq.provenance.files import checked, read_json
@@ -8,13 +8,7 @@ from kdq.recipe.path import Cell
 from kdq.recipe.vocabulary import Base
 
 
-class Open(Base):
-    """Keys that the report does not read are allowed."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class Part(Open):
+class Part(Base, extra="allow"):
     """Measures on the validation or the test part; a root has no agreements."""
 
     images: int
@@ -26,7 +20,7 @@ class Part(Open):
     agreement_root: FiniteFloat | None = None
 
 
-class Layer(Open):
+class Layer(Base, extra="allow"):
     """A quantized layer."""
 
     name: str
@@ -37,7 +31,7 @@ class Layer(Open):
     relative_error: FiniteFloat | None = None
 
 
-class Metrics(Open):
+class Metrics(Base, extra="allow"):
     """A cell."""
 
     dataset: str

@@ -1,7 +1,7 @@
 """A network as consecutive functions: its blocks, distributed in order."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
 
 from torch import Tensor
@@ -25,10 +25,4 @@ def sections(network: Network, count: int) -> list[Section]:
     parts = [blocks[start:stop] for start, stop in pairwise(ends)]
     parts[0].insert(0, network.enter)
     parts[-1].append(network.head)
-    return [partial(_in_turn, part) for part in parts]
-
-
-def _in_turn(functions: list[Section], x: Tensor) -> Tensor:
-    for function in functions:
-        x = function(x)
-    return x
+    return [partial(reduce, lambda x, function: function(x), part) for part in parts]

@@ -4,6 +4,7 @@ import pytest
 
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
+from kdq.report.jobs import TABLES
 from kdq.report.result_files import result_files
 from kdq.study.config import read_study
 
@@ -17,6 +18,13 @@ def contents(*recipes, **stages):
 
 def test_the_table_has_the_ancestors_too():
     assert contents("teacher/kd/rtn,bits=2").recipes == ["teacher", "teacher/kd", "teacher/kd/rtn,bits=2"]
+
+
+def test_tables_and_figures_name_what_a_study_has():
+    study = contents("teacher")
+    for declared in (*FIGURES.values(), *TABLES.values()):
+        assert all(hasattr(study, name) for name in (declared.shows, *declared.parameters))
+    assert all(hasattr(study, table.cells) for table in TABLES.values())
 
 
 def test_kinds_are_those_of_the_stages_in_use():

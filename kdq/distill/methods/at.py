@@ -60,9 +60,8 @@ def attention_transfer(
         size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
         student_map, teacher_map = (attention_map(_pooled(feature, size), power) for feature in (student, teacher))
         difference = student_map - teacher_map
-        distances.append(
-            difference.square().mean() if norm == "mean" else torch.linalg.vector_norm(difference, dim=1).mean()
-        )
+        distance = difference.square() if norm == "mean" else torch.linalg.vector_norm(difference, dim=1)
+        distances.append(distance.mean())
     return torch.stack(distances).sum()
 
 

@@ -121,10 +121,8 @@ class CRD(Method):
             student_embedding = F.normalize(self.student_embedder(student.features["embedding"].float()), dim=1)
             teacher_embedding = F.normalize(self.teacher_embedder(teacher.features["embedding"].float()), dim=1)
             candidates, drawn = draw_negatives(self.labels, batch.labels, self.count, self.largest, self._generator)
-            scores = [
-                self._scores(student_embedding, self.teacher_bank, batch.indices, candidates, drawn),
-                self._scores(teacher_embedding, self.student_bank, batch.indices, candidates, drawn),
-            ]
+            directions = (student_embedding, self.teacher_bank), (teacher_embedding, self.student_bank)
+            scores = [self._scores(*direction, batch.indices, candidates, drawn) for direction in directions]
             images = len(self.labels)
             if self._log_partitions is None:
                 self._log_partitions = [_log_mean_exp(*direction) + math.log(images) for direction in scores]

@@ -32,11 +32,9 @@ def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, te
     KL(p_t || p_s) = tckd + (1 - p_t[label]) nckd holds for each row (equation 7). Both are computed in log space,
     which stays finite for a teacher that is certain, even in half precision.
     """
-    student = _decoupled(student_logits, labels, temperature)
-    teacher = _decoupled(teacher_logits, labels, temperature)
-    tckd = F.kl_div(student[0], teacher[0], reduction="none", log_target=True).sum(1)
-    nckd = F.kl_div(student[1], teacher[1], reduction="none", log_target=True).sum(1)
-    return tckd, nckd
+    sides = (_decoupled(logits, labels, temperature) for logits in (student_logits, teacher_logits))
+    pairs = zip(*sides, strict=True)
+    return tuple(F.kl_div(*pair, reduction="none", log_target=True).sum(1) for pair in pairs)
 
 
 def _decoupled(logits: Tensor, labels: Tensor, temperature: float):

@@ -38,9 +38,8 @@ def draw(summary: pd.DataFrame, dataset: str):
         for quantizer in ("none", *quantizers)
     }
     many = len(quantizers) > len(style.LINES)
-    looks = {
-        quantizer: (style.of_curve if many else style.of_quantizer)(index) for index, quantizer in enumerate(quantizers)
-    }
+    look_of = style.of_curve if many else style.of_quantizer
+    looks = {quantizer: look_of(index) for index, quantizer in enumerate(quantizers)}
     # The legend takes the room of a panel, or stands below them all if it is long or no row has room left.
     below = many or len(networks) % COLUMNS == 0
     count = len(networks) + (not below)
@@ -63,8 +62,7 @@ def draw(summary: pd.DataFrame, dataset: str):
             panels[len(networks)].legend(handles=keys, loc="center", handlelength=3.2)
         for panel in panels[len(networks) :]:
             panel.axis("off")
-        seeds = style.seeds_text(rows.seeds.max())
-        figure.suptitle(f"{dataset}: test accuracy against bits a weight ({seeds})")
+        figure.suptitle(f"{dataset}: test accuracy against bits a weight ({style.seeds_text(rows)})")
     return figure
 
 

@@ -38,7 +38,8 @@ def draw(summary: pd.DataFrame, dataset: str):
         figure = style.new_figure(style.WIDTH_INCHES, max(4.2, 0.13 * lines + 0.2))
         panel = figure.subplots()
         for row, point in zip(rows, points, strict=True):
-            _draw_point(panel, row, point, _look(row, networks, looks, with_bits))
+            look = _look(row, networks, looks, with_bits)
+            panel.errorbar(*point, 100 * row.test_top1_std, linestyle="none", elinewidth=0.6, **look)
         _draw_front(panel, [points[index] for index in front])
         style.accuracy_axis([panel])
         panel.set_xscale("log")
@@ -47,8 +48,7 @@ def draw(summary: pd.DataFrame, dataset: str):
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlabel("size of the model's file (kB, 1 kB = 1000 bytes)")
         panel.set_ylabel("test accuracy (%)")
-        seeds = style.seeds_text(summary.seeds.max())
-        panel.set_title(f"{dataset}: test accuracy against size ({seeds})", fontsize=10)
+        panel.set_title(f"{dataset}: test accuracy against size ({style.seeds_text(summary)})", fontsize=10)
         figure.legend(handles=keys, loc="outside right upper", fontsize=7, handlelength=1.8, labelspacing=0.35)
     return figure
 
@@ -57,11 +57,8 @@ def _quantizer_looks(quantizers: list[str], alone: bool) -> dict[str, dict]:
     """Return fillings; if these would repeat, colours and markers if there is but one network, else nothing."""
     if len(quantizers) > len(style.FILLINGS):
         return {quantizer: style.of_network(index) for index, quantizer in enumerate(quantizers)} if alone else {}
-    fillings = (style.of_quantizer(index)["fillstyle"] for index in range(len(quantizers)))
-    return {
-        quantizer: {"fillstyle": filling, "markerfacecoloralt": "white"}
-        for quantizer, filling in zip(quantizers, fillings, strict=True)
-    }
+    fillings = ({"fillstyle": filling, "markerfacecoloralt": "white"} for filling in style.FILLINGS)
+    return dict(zip(quantizers, fillings, strict=False))
 
 
 def _look(row, networks: list[str], looks: dict[str, dict], with_bits: set) -> dict:
@@ -71,11 +68,6 @@ def _look(row, networks: list[str], looks: dict[str, dict], with_bits: set) -> d
     if row.quantizer == "none":
         return {**look, "markersize": 7, "markeredgecolor": "black"}
     return {**look, **looks.get(row.quantizer, {"fillstyle": "none"})}
-
-
-def _draw_point(panel, row, point: tuple, look: dict) -> None:
-    x, y = point
-    panel.errorbar(x, y, 100 * row.test_top1_std, linestyle="none", elinewidth=0.6, **look)
 
 
 def _draw_front(panel, points: list[tuple]) -> None:

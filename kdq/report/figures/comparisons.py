@@ -22,6 +22,7 @@ read = SCHEMA.read
 
 _OFFSET = 0.17  # of a row, between its two bars
 _DOT = {"color": "black", "marker": "o", "markersize": 5, "linestyle": "none"}
+_WORD = {"textcoords": "offset points", "va": "center", "fontsize": 8, "annotation_clip": False}
 
 
 def draw(comparisons: pd.DataFrame, dataset: str):
@@ -46,10 +47,11 @@ def draw(comparisons: pd.DataFrame, dataset: str):
         panel.spines["left"].set_visible(False)
         against = style.labels([baseline])[baseline]
         panel.set_xlabel(f"difference of test accuracy from {against} (percentage points)")
-        seeds = style.seeds_text(rows.seeds.max())
+        seeds = style.seeds_text(rows)
         images = f"{rows.test_images.iloc[0]:,} test images"
         figure.suptitle(f"{dataset}: students against {against} ({seeds}, {images})")
-        figure.legend(handles=_keys(rows), loc="outside lower center", ncols=2, handlelength=2.4)
+        keys = [*style.interval_keys(rows, seeds_width=2.6), *style.verdict_keys(rows, **_DOT)]
+        figure.legend(handles=keys, loc="outside lower center", ncols=2, handlelength=2.4)
     return figure
 
 
@@ -58,15 +60,8 @@ def _draw_row(panel, height: int, row) -> None:
     over_seeds = not math.isnan(row.low)
     offset = _OFFSET if over_seeds else 0  # a single bar is on the row's line
     low, high = 100 * row.image_low, 100 * row.image_high
-    panel.errorbar(
-        difference,
-        height - offset,
-        xerr=[[max(difference - low, 0)], [max(high - difference, 0)]],
-        color=style.IMAGES_COLOUR,
-        linewidth=1.0,
-        capsize=2.5,
-        zorder=2,
-    )
+    lengths, look = [[max(difference - low, 0)], [max(high - difference, 0)]], {"color": style.IMAGES_COLOUR}
+    panel.errorbar(difference, height - offset, xerr=lengths, linewidth=1.0, capsize=2.5, zorder=2, **look)
     if over_seeds:
         panel.plot([100 * row.low, 100 * row.high], [height + offset] * 2, color=style.SEEDS_COLOUR, linewidth=2.6)
     panel.plot(difference, height, **_DOT, markerfacecolor=row.filling, zorder=4)
@@ -77,24 +72,9 @@ def _draw_row(panel, height: int, row) -> None:
 def _write(panel, height: float, difference: str, p: str, **look) -> None:
     """Write two words right of the panel, in columns."""
     for text, points, side in ((difference, 38, "right"), (p, 46, "left")):
-        panel.annotate(
-            text,
-            (1, height),
-            (points, 0),
-            xycoords=panel.get_yaxis_transform(),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            fontsize=8,
-            annotation_clip=False,
-            **look,
-        )
+        beside = {"xycoords": panel.get_yaxis_transform(), "ha": side}
+        panel.annotate(text, (1, height), (points, 0), **beside, **_WORD, **look)
 
 
 def _p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def _keys(rows: pd.DataFrame) -> list:
-    keys = style.interval_keys(rows, seeds_width=2.6)
-    return [*keys, *style.verdict_keys(rows, **_DOT)]

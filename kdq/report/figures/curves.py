@@ -1,7 +1,5 @@
 """Curves over epochs: read histories of training, average them over seeds, draw them."""
 
-import csv
-
 import pandas as pd
 
 from kdq.errors import UserError
@@ -11,37 +9,27 @@ from kdq.train.history import check
 FEWEST_FOR_LINE_ONLY = 12  # curves of fewer epochs also mark each one
 
 
-def read_history(path) -> dict[str, list[float]]:
-    """Return the columns ``epoch``, ``validation_accuracy`` and ``loss``, the sum of the terms, of one training.
+def read_history(path) -> pd.DataFrame:
+    """Return ``epoch``, ``validation_accuracy`` and ``loss``, the sum of the terms, of one training.
 
     Raise UserError if the file is not the history of a training, or not that of the model beside it.
     """
     check(path)
     try:
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        terms = [name for name in (rows[0] if rows else ()) if name.startswith("loss_")]
-        return {
-            "epoch": [int(row["epoch"]) for row in rows],
-            "loss": [sum(float(row[term]) for term in terms) for row in rows],
-            "validation_accuracy": [float(row["validation_accuracy"]) for row in rows],
-        }
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        history = table[["epoch", "validation_accuracy"]].astype({"epoch": int, "validation_accuracy": float})
+        return history.assign(loss=table.filter(regex="^loss_").astype(float).sum(axis=1))
+    except (OSError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not readable as the history of a training ({error})") from None
 
 
 def read(*paths) -> pd.DataFrame:
-    """Return the histories of cells, a row per epoch, with the columns ``recipe`` and ``seed`` of their paths.
-
-    Raise UserError if one has no epochs.
-    """
-    histories = []
-    for path in paths:
-        history, cell = read_history(path), Cell.of(path)
-        if not history["epoch"]:
-            raise UserError(f"{path}: an empty history, expected a row per epoch")
-        histories.append(pd.DataFrame(history).assign(recipe=cell.recipe, seed=cell.seed))
-    return pd.concat(histories, ignore_index=True)
+    """Return the histories of cells with their ``recipe`` and ``seed``; raise UserError if one has no epochs."""
+    histories = {path: read_history(path) for path in paths}
+    if empty := [path for path, history in histories.items() if history.empty]:
+        raise UserError(f"{empty[0]}: an empty history, expected one row per epoch")
+    cells = ((Cell.of(path), history) for path, history in histories.items())
+    return pd.concat([history.assign(recipe=cell.recipe, seed=cell.seed) for cell, history in cells], ignore_index=True)
 
 
 def draw(panel, runs: pd.DataFrame, column: str, look: dict, *, scale: float = 1.0, label: str = "") -> None:

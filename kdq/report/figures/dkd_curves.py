@@ -39,6 +39,5 @@ def draw(histories: pd.DataFrame, dataset: str, dkd_grid: dict[str, tuple[float,
             panel.set_ylabel("validation accuracy (%)")
         keys = [style.key(f"$\\beta$ = {beta:g}", **style.of_curve(index)) for index, beta in enumerate(betas)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(6, len(keys)), handlelength=3.2)
-        seeds = style.seeds_text(histories.seed.nunique())
-        figure.suptitle(f"{dataset}: DKD over its two weights ({seeds})")
+        figure.suptitle(f"{dataset}: DKD over its two weights ({style.seeds_text(histories)})")
     return figure

@@ -50,7 +50,7 @@ def draw(cells: pd.DataFrame, dataset: str):
         panel.grid(False)
         panel.spines[:].set_visible(False)
         figure.colorbar(image, label="test accuracy (%)")
-        seeds = style.seeds_text(cells.seed.nunique())
+        seeds = style.seeds_text(cells)
         panel.set_title(f"{dataset}: DKD, test accuracy (%)\n({seeds}; framed: chosen on validation)")
     return figure
 

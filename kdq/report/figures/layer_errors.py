@@ -59,21 +59,14 @@ def draw(table: pd.DataFrame, dataset: str):
         _label(panels, parents, widths)
         keys = [style.key(quantizer.replace(",", ", "), **_look(index)) for index, quantizer in enumerate(quantizers)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(keys)), handlelength=3.2)
-        seeds = style.seeds_text(table.seed.nunique())
-        figure.suptitle(f"{dataset}: relative output error of each quantized layer ({seeds})")
+        figure.suptitle(f"{dataset}: relative output error of each quantized layer ({style.seeds_text(table)})")
         figure.supylabel("relative output error (share of 1)", fontsize=9)
     return figure
 
 
 def _look(index: int) -> dict:
-    return {
-        "color": style.COLOURS[index % len(style.COLOURS)],
-        **style.of_quantizer(index),
-        "marker": style.MARKERS[index % len(style.MARKERS)],
-        "markersize": 2.4,
-        "linewidth": 0.9,
-        "markeredgewidth": 0.6,
-    }
+    thin = {"markersize": 2.4, "linewidth": 0.9, "markeredgewidth": 0.6}
+    return {**style.of_network(index), **style.of_quantizer(index), **thin}
 
 
 def _draw_panel(panel, lines: dict) -> None:

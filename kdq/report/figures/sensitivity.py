@@ -43,8 +43,7 @@ def draw(table: pd.DataFrame, dataset: str):
             panel.set_title(title.replace(",", ", ").replace(",  ", ", "))
         axes[-1].set_xlabel("layer that alone is quantized, in order of execution")
         figure.colorbar(image, ax=axes, label="KL(float, quantized)\n(nats an image)", aspect=18 * len(panels))
-        seeds = style.seeds_text(table.seed.nunique())
-        figure.suptitle(f"{dataset}: what each layer costs alone at each bit-width ({seeds})")
+        figure.suptitle(f"{dataset}: what each layer costs alone at each bit-width ({style.seeds_text(table)})")
     return figure
 
 

@@ -46,7 +46,7 @@ def draw(table: pd.DataFrame, dataset: str):
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         for part, (draw_part, shown, _) in zip(parts, drawn, strict=True):
             draw_part(part, shown)
-        seeds = style.seeds_text(rows.seeds.max())
+        seeds = style.seeds_text(rows)
         figure.suptitle(f"{dataset}: sequences of stages ({seeds}, {rows.test_images.iloc[0]:,} test images)")
         figure.legend(handles=_keys(rows), loc="outside lower center", ncols=3, handlelength=2.2)
     return figure
@@ -83,7 +83,8 @@ def draw_orders(part, orders: pd.DataFrame) -> None:
         for _, rivals in group.groupby("recipe"):
             _draw_winner(panel, heights, rivals)
         panel.set_title(f"{bits:g} bits")
-    panels[0].set_yticks(range(len(listed)), [style.wrapped(_spaced(text), 34) for _, text in listed], fontsize=7)
+    names = [style.wrapped(text.replace(",", ", ").replace("/", " / "), 34) for _, text in listed]
+    panels[0].set_yticks(range(len(listed)), names, fontsize=7)
     panels[0].set_ylim(-0.6, len(listed) - 0.4)
     for size in {size for size, _ in listed[:-1]} - {listed[-1][0]}:
         border = max(height for (parameters, _), height in heights.items() if parameters == size) + 0.5
@@ -130,10 +131,6 @@ def _against(row) -> str:
     kilobytes = (row.file_bytes_mean / 1000, row.other_file_bytes_mean / 1000)
     sizes = " / ".join(f"{size:,.0f}" if size >= 100 else f"{size:.3g}" for size in kilobytes)
     return f"{row.bits:g} bits / {bits}\n{sizes} kB"
-
-
-def _spaced(text: str) -> str:
-    return text.replace(",", ", ").replace("/", " / ")
 
 
 def _keys(rows: pd.DataFrame) -> list:

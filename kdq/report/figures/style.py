@@ -113,8 +113,9 @@ def _narrow(widened):
     return _MOST - np.exp(-widened)
 
 
-def seeds_text(count: int) -> str:
-    """Return the number of seeds as a figure's title has it."""
+def seeds_text(rows: pd.DataFrame) -> str:
+    """Return the number of seeds for a title: the largest in the column ``seeds``, or of seeds in ``seed``."""
+    count = rows.seeds.max() if "seeds" in rows else rows.seed.nunique()
     return "single seed" if count == 1 else f"{count} seeds"
 
 

@@ -35,6 +35,5 @@ def draw(histories: pd.DataFrame, dataset: str, quantized_networks: list[str]):
             panel.set_xlabel("epoch")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=3, handlelength=3.2)
-        seeds = style.seeds_text(histories.seed.nunique())
-        figure.suptitle(f"{dataset}: training ({seeds})")
+        figure.suptitle(f"{dataset}: training ({style.seeds_text(histories)})")
     return figure

@@ -10,6 +10,7 @@ from kdq.report.bits import mean_bits, without_bits
 from kdq.report.tables.schema import Column, Schema, bits_per_weight, count, number, share, text, truth
 
 PARTS = ("validation", "test")
+IDENTITY = ("dataset", "seed", "recipe")
 SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "quantized_weights")
 MEASURES = {
     "top1": ("share of 1", "accuracy on the {} part"),
@@ -104,7 +105,7 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> pd.DataFrame:
 
 
 def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
-    """Return the row of one cell's metrics; ``keys`` are the resolved keys of all cells' last stages."""
+    """Return the row of a cell's metrics; ``keys`` are the resolved keys of all cells' last stages."""
     path = stages(cell["recipe"])
     names = [name_of(stage) for stage in path]
     length = 1 + max(index for index, name in enumerate(names) if KINDS[kinds[name]].makes_network)
@@ -114,9 +115,7 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     layers = cell["layers"]
     alphabets = [layer for layer in layers if "bits" in layer]  # the ternary layers of a random head have none
     row = {
-        "dataset": cell["dataset"],
-        "seed": cell["seed"],
-        "recipe": cell["recipe"],
+        **{name: cell[name] for name in (*IDENTITY, *SIZES)},
         "kind": kinds[names[-1]],
         "root": path[0],
         "network": network,
@@ -128,7 +127,6 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
         "quantizer_name": "+".join(names[length:]) or "none",
         "bits": mean_bits(alphabets) if alphabets else 32,
         "levels": alphabets[0]["levels"] if alphabets else None,
-        **{name: cell[name] for name in SIZES},
         "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
     }
     measured = {f"{part}_{name}": cell[part].get(name) for part in PARTS for name in ("images", *MEASURES)}

@@ -33,17 +33,5 @@ SCHEMA = Schema(
 
 def rows(cells: list[dict]) -> pd.DataFrame:
     """Return the layers of the cells' metrics, sorted by data set, recipe and seed, in the order of each network."""
-    table = SCHEMA.frame(
-        [
-            {
-                "dataset": cell["dataset"],
-                "seed": cell["seed"],
-                "recipe": cell["recipe"],
-                "layer": layer["name"],
-                **layer,
-            }
-            for cell in cells
-            for layer in cell["layers"]
-        ]
-    )
-    return table.sort_values(["dataset", "recipe", "seed"], kind="stable", ignore_index=True)
+    table = [{**cell, "layer": layer["name"], **layer} for cell in cells for layer in cell["layers"]]
+    return SCHEMA.frame(table).sort_values(["dataset", "recipe", "seed"], kind="stable", ignore_index=True)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from kdq.report.pairs import shares_root
 from kdq.report.tables.cells import SCHEMA as CELLS
-from kdq.report.tables.schema import Column, Schema, count, number, text
+from kdq.report.tables.schema import Schema, count, number, text
 
 IDENTITY = (
     *("dataset", "recipe", "kind", "root", "network", "method", "method_name", "alpha", "beta", "chosen"),
@@ -20,15 +20,7 @@ MEASURES = (
 SINGLE_SEED = "single seed"
 
 
-def _mean_of(measure: str) -> Column:
-    column = CELLS.columns[measure]
-    return number(f"mean over the seeds: {column.meaning}", unit=column.unit, optional=column.optional)
-
-
-def _deviation_of(measure: str) -> Column:
-    text = f"sample standard deviation of `{measure}`; empty for one seed"
-    return number(text, unit=CELLS.columns[measure].unit, optional=True)
-
+MEASURED = {measure: CELLS.columns[measure] for measure in MEASURES}
 
 SCHEMA = Schema(
     "summary",
@@ -38,8 +30,16 @@ SCHEMA = Schema(
         "seeds": count("number of seeds; 1 for a root that all seeds share, one model"),
         "note": text(f"`{SINGLE_SEED}`, `mean of N seeds`, or `one model for N seeds`"),
     }
-    | {f"{measure}_mean": _mean_of(measure) for measure in MEASURES}
-    | {f"{measure}_std": _deviation_of(measure) for measure in MEASURES},
+    | {
+        f"{measure}_mean": number(f"mean over the seeds: {column.meaning}", unit=column.unit, optional=column.optional)
+        for measure, column in MEASURED.items()
+    }
+    | {
+        f"{measure}_std": number(
+            f"sample standard deviation of `{measure}`; empty for one seed", unit=column.unit, optional=True
+        )
+        for measure, column in MEASURED.items()
+    },
 )
 
 

@@ -139,12 +139,8 @@ class NTKLC(Retraining):
             activations = [{"mean": match.target.mean} for match in self.matches]
         else:
             activations = [
-                {
-                    "levels": list(match.steps.levels),
-                    "thresholds": list(match.steps.thresholds),
-                    "mean": match.matched.mean,
-                }
-                for match in self.matches
+                {"levels": list(steps.levels), "thresholds": list(steps.thresholds), "mean": matched.mean}
+                for steps, matched in ((match.steps, match.matched) for match in self.matches)
             ]
         return {"widths": [keys.neurons] * (LAYERS - 1) + [keys.last_neurons], "activations": activations}
 

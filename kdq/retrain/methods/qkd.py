@@ -19,6 +19,7 @@ from kdq.retrain.method import Retraining
 from kdq.train.task import Step, Task
 
 SELF_STUDYING, CO_STUDYING, TUTORING = "self-studying", "co-studying", "tutoring"
+LATER_TERMS = ("distillation", "teacher_cross_entropy", "teacher_distillation")
 
 
 class Parameters(Quantized):
@@ -74,13 +75,8 @@ class Studying(Task):
     def forward(self, batch: Batch) -> Step:
         keys, phase = self.keys, self.phase(batch.epoch)
         logits = self.network(batch.images).float()
-        zero = logits.new_zeros(())
-        terms = {
-            "cross_entropy": keys.label_weight * F.cross_entropy(logits, batch.labels),
-            "distillation": zero,
-            "teacher_cross_entropy": zero,
-            "teacher_distillation": zero,
-        }
+        terms = {"cross_entropy": keys.label_weight * F.cross_entropy(logits, batch.labels)}
+        terms |= dict.fromkeys(LATER_TERMS, logits.new_zeros(()))
         if phase == SELF_STUDYING:
             return Step(terms, logits)
         teacher_logits = self._teacher_logits(batch.images, learns=phase == CO_STUDYING)
