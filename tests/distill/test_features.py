@@ -70,7 +70,8 @@ class TestPublishedValues:
 
 class TestSignatures:
     def test_names_of_the_arguments_stay(self):
-        names = {name: list(inspect.signature(getattr(losses, name)).parameters) for name in losses.__all__}
+        functions = (losses.rkd, losses.attention_transfer)
+        names = {function.__name__: list(inspect.signature(function).parameters) for function in functions}
         assert names["rkd"] == ["student_embedding", "teacher_embedding", "distance_weight", "angle_weight"]
         assert names["attention_transfer"][:2] == ["student_features", "teacher_features"]
 
