@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdq.data import download
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.provenance.files import sha256
 from kdq.roots.keys import files, local_files
 
@@ -30,4 +30,4 @@ def from_hub(keys: dict, name: str) -> Path:
         return download.hub_file(repository, revision, name)
     except Exception as error:  # the client raises many kinds; to the user all of them say that the file is not there
         where = f"{repository}, commit {revision[:12]}, file {name}"
-        raise UserError(f"{where}: not to be downloaded ({download.reason(error)})") from None
+        raise UserError(f"{where}: not to be downloaded ({reason(error)})") from None

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdq.data import download
 from kdq.data.prepared import Prepared
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.models import registry
 from kdq.roots.sources.fetch import fetch
 from kdq.train.settings import Network
@@ -68,7 +67,7 @@ def read(path: Path) -> dict[str, Tensor]:
                 return load_file(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, whatever the bytes of a damaged file happen to mean
-        raise UserError(f"{path}: not readable as weights ({download.reason(error)})") from None
+        raise UserError(f"{path}: not readable as weights ({reason(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: no state dict, expected tensors by name")
     return state

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kdq.data import download
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.models.huggingface import Pretrained, check_kernels
 from kdq.roots.keys import WEIGHTS
 from kdq.roots.sources.fetch import fetch
@@ -53,8 +52,7 @@ def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) ->
         with torch.no_grad():
             network(to_float(images))
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = download.reason(error)
-        raise UserError(f"{folder}: model and image processor do not fit together ({reason})") from None
+        raise UserError(f"{folder}: model and image processor do not fit together ({reason(error)})") from None
     return network, preprocessing
 
 
@@ -67,9 +65,7 @@ def read_description(folder: Path):
         check_kernels(json.loads((folder / "config.json").read_text()))
         return AutoConfig.from_pretrained(folder, **local), AutoImageProcessor.from_pretrained(folder, **local)
     except Exception as error:  # of many kinds, and all say that the files are not such descriptions
-        raise UserError(
-            f"{folder}: config.json or preprocessor_config.json can't be read ({download.reason(error)})"
-        ) from None
+        raise UserError(f"{folder}: config.json or preprocessor_config.json can't be read ({reason(error)})") from None
 
 
 def read_weights(path: Path, config) -> nn.Module:
@@ -88,8 +84,8 @@ def read_weights(path: Path, config) -> nn.Module:
         )
     except Exception as error:  # likewise
         # the message on sizes gives advice that would leave tensors random
-        reason = "of other shapes" if "ignore_mismatched_sizes" in str(error) else download.reason(error)
-        raise UserError(f"{path}: its tensors do not fit config.json ({reason}); the log lists them") from None
+        cause = "of other shapes" if "ignore_mismatched_sizes" in str(error) else reason(error)
+        raise UserError(f"{path}: its tensors do not fit config.json ({cause}); the log lists them") from None
     for kind in ("missing", "unexpected", "mismatched"):
         if names := sorted(map(str, found[f"{kind}_keys"])):
             raise UserError(
@@ -174,7 +170,7 @@ def check_preprocessing(network: Pretrained, processor, images: torch.Tensor) ->
     try:
         theirs = processor(list(images), return_tensors="pt")["pixel_values"]
     except Exception as error:  # a processor that refuses such images says so in its own way
-        raise UserError(f"{name}: does not take the data set's images ({download.reason(error)})") from None
+        raise UserError(f"{name}: does not take the data set's images ({reason(error)})") from None
     apart = torch.inf
     if ours.shape == theirs.shape:
         apart = float(((ours - theirs) * network.std).abs().max() * 255)
