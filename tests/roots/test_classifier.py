@@ -374,7 +374,7 @@ class TestDownstream:
         assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
     def test_features_are_refused(self, model, photos):
-        with pytest.raises(UserError, match="gives no features .layer3, embedding., logits alone; expected a ResNet"):
+        with pytest.raises(UserError, match="gives no features .layer3, embedding., logits alone; expected a network"):
             model[1](to_float(photos.test.images), taps=("layer3", "embedding"))
 
     @pytest.mark.parametrize("change", [{"model_type": "vitt"}, {"hidden_size": "wide"}, {"image_size": None}])
