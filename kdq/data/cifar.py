@@ -75,7 +75,9 @@ def fetch_from_hub(description: Description, folder: Path) -> Raw:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{description.parquet_folder}.", dir=folder) as aside:
         copy = Path(aside) / description.parquet_folder
-        download.hub_files(description.repository, description.revision, description.parquet.values(), copy)
+        options = {"repo_type": "dataset", "local_dir": copy, "token": False}  # public data: no login is sent
+        for name in description.parquet.values():
+            download.hub_file(description.repository, description.revision, name, **options)
         raw = from_parquet(description, copy)
         shutil.rmtree(copy / ".cache", ignore_errors=True)  # the hub client's notes on this download
         os.replace(copy, folder / description.parquet_folder)

@@ -13,16 +13,6 @@ CHUNK_BYTES = 1 << 18
 MOST_BYTES = 1 << 30  # larger than any data set's archive
 
 
-def hub_files(repository: str, revision: str, names, folder: Path) -> None:
-    """Download the files ``names`` of a hub's data set at ``revision`` (a commit) into ``folder``.
-
-    Raise what the hub's client raises; what it has downloaded by then stays in ``folder``.
-    """
-    for name in names:
-        # public data: no login is needed, so none is sent
-        hub_file(repository, revision, name, repo_type="dataset", local_dir=folder, token=False)
-
-
 def hub_file(repository: str, revision: str, name: str, **options) -> Path:
     """Return the path of a file of a hub's repository at ``revision`` (a commit); download it if it is not cached.
 

@@ -84,8 +84,3 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return network.eval()
-
-
-def load(path) -> nn.Module:
-    """Return the network in the model file ``path``, float or quantized, in eval mode; raise as :func:`read` does."""
-    return to_network(read(path), path)

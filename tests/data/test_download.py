@@ -132,10 +132,10 @@ def test_an_archive_with_another_checksum(server, tiny, tmp_path):
 
 
 def test_an_unreachable_host(server, tmp_path, monkeypatch):
-    def unreachable(*arguments):
+    def unreachable(*arguments, **options):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(download, "hub_files", unreachable)
+    monkeypatch.setattr(download, "hub_file", unreachable)
     server.shutdown()
     server.server_close()
     refused(tmp_path, "no network", "Connection refused")

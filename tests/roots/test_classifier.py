@@ -221,7 +221,7 @@ class TestClasses:
     )
     def test_other_names_are_believed_only_when_told_to(self, photos, folder, names):
         vit(folder, **labels(names))
-        refused(photos, local(folder), "other classes: class ", "labels=order believes the order")
+        refused(photos, local(folder), "other classes: class ", "labels=order accepts the order")
         assert load(photos, local(folder, labels="order"))[1]["config"]["id2label"]["0"] == names[0]
 
     def test_other_channels(self, photos, folder):
