@@ -76,7 +76,7 @@ def _decoded(path) -> tuple[dict, dict]:
             raise ValueError("the checksum of its codes is another")
         for (layer, facts), values in zip(layers.items(), codes, strict=True):
             tensors[f"{layer}.weight.codes"] = packing.pack(torch.from_numpy(values), 0, facts["storage_bits"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: corrupted, its codes cannot be decoded ({reason(error, 300)})") from None
     return tensors, header | {"format": model_file.FORMAT}
 
