@@ -43,10 +43,10 @@ def train(architecture: str, width: float) -> float:
 
 
 def network(architecture: str, width: float):
-    from kdq.models import resnet
+    from kdq.models import registry
 
     arguments = {"classes": 10, "channels": 3, "stem": "cifar", "mean": [0.5] * 3, "std": [0.2] * 3}
-    return resnet.build(architecture=architecture, width=width, **arguments).eval()
+    return registry.build(architecture, width=width, **arguments).eval()
 
 
 def quantize(architecture: str, width: float) -> float:

@@ -14,7 +14,7 @@ import torch
 
 from kdq.data.batches import TrainingBatches, to_float
 from kdq.data.prepared import Split
-from kdq.models import resnet
+from kdq.models import registry
 from kdq.train.device import autocast, compute_dtype, prepare
 from kdq.train.loop import Run
 from kdq.train.settings import Training
@@ -23,7 +23,7 @@ from kdq.train.task import Classification
 
 def network(arguments):
     torch.manual_seed(0)
-    return resnet.build(
+    return registry.build(
         arguments.architecture,
         classes=10,
         channels=3,

@@ -34,6 +34,12 @@ def one_line(text: str, most: int = 1000) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 3]} ... {text[3 - most // 2 :]}"
 
 
+def reason(error: Exception, most: int = 200) -> str:
+    """Return the message of ``error``, or its type if it has none, in one line of at most ``most`` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def shown(value) -> str:
     """Return a one-line repr of limited length, even of a large or deeply nested ``value``."""
     return _SHORT.repr(value)

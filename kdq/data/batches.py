@@ -1,4 +1,4 @@
-"""Batches from a data set that lives on the device, augmented a batch at a time.
+"""Batches from a data set that lives on the device, augmented batch by batch.
 
 The idea is airbench's: no worker processes and no copies from the host; one gather crops a whole batch. Images stay
 uint8 until they are cropped and flipped, a quarter of the memory traffic of floats.
@@ -14,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees: images (B, C, H, W) in [0, 1], labels (B,), their indices (B,) in the data set, the epoch.
+    """The input of a step: images (B, C, H, W) in [0, 1], labels (B,), their indices (B,) in the data set, the epoch.
 
-    Under mixup ``partner_labels`` (B,) and ``mixing`` (the share of ``labels``) tell what each image is made of.
-    ``views`` (B,) are the numbers of the crops and flips, see ``TrainingBatches.view``; None where images are not that.
+    Under mixup an image is the share ``mixing`` of its own class and the rest of ``partner_labels`` (B,). ``views``
+    (B,) number the crops and flips, see ``TrainingBatches.view``; None if the images are no such views.
     """
 
     images: Tensor
@@ -33,25 +33,24 @@ class Batch:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images (B, C, H, W) as float32 in [0, 1], channels last."""
+    """Return uint8 images (B, C, H, W) as float32 in [0, 1], channels last: for training and evaluation."""
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def evaluation_batches(images: Tensor, batch_size: int = 500) -> Iterator[Tensor]:
-    """The images in order, not augmented, as floats in [0, 1]."""
-    for chunk in images.split(batch_size):
-        yield to_float(chunk)
+    """Return batches of the images in order, not augmented, as floats in [0, 1]."""
+    return map(to_float, images.split(batch_size))
 
 
 def view_count(crop: int, flip: bool) -> int:
-    """In how many ways an image may be cropped and flipped: 162 for a crop of 4 with flips."""
+    """Return the number of crops and flips of an image: 162 for a crop of 4 with flips."""
     return (2 * crop + 1) ** 2 * (1 + flip)
 
 
 class TrainingBatches:
     """Shuffled, augmented batches of uint8 ``images`` (M, C, H, W) and ``labels`` (M,), both on one device.
 
-    ``crop`` pads by so many black pixels and crops at a random place (as torchvision's RandomCrop does); ``flip``
+    ``crop`` pads by that many black pixels and crops at a random place (as torchvision's RandomCrop does); ``flip``
     mirrors each image with probability 1/2; ``cutout`` sets a random square of that side, clipped at the border, to
     ``fill`` (DeVries and Taylor, arXiv:1708.04552). A last batch of fewer than ``batch_size`` images is left out.
     """
@@ -73,7 +72,7 @@ class TrainingBatches:
         return self.count // self.batch_size
 
     def epoch(self, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
-        """One pass in a new order; everything random comes from ``generator`` (on the CPU)."""
+        """Yield the batches of an epoch in a new order; all randomness is from ``generator`` (on the CPU)."""
         device = self.labels.device
         order = torch.randperm(self.count, generator=generator).to(device)
         for indices in order[: len(self) * self.batch_size].split(self.batch_size):
@@ -81,7 +80,7 @@ class TrainingBatches:
             yield Batch(to_float(images), self.labels[indices], indices, epoch, views=None if self.cutout else views)
 
     def augment(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Augmented uint8 images (B, C, H, W) of the data set's ``indices``, and their views (B,) before the cutout."""
+        """Return augmented uint8 images (B, C, H, W) of ``indices``, and their views (B,) before the cutout."""
         device, count = indices.device, len(indices)
         views = self._random_views(count, generator).to(device)
         images = self.view(indices, views)
@@ -90,7 +89,7 @@ class TrainingBatches:
         return images, views
 
     def view(self, indices: Tensor, views: Tensor) -> Tensor:
-        """uint8 images (B, C, H, W): of each index the view of that number, less than ``view_count``.
+        """Return uint8 images (B, C, H, W): per index the view of that number, less than ``view_count``.
 
         With n = 2 crop + 1 the view (mirrored n + top) n + left is the crop at row top and column left of the padded
         image, mirrored or not.
@@ -108,7 +107,7 @@ class TrainingBatches:
         return (mirrored * offsets + top) * offsets + left
 
     def _squares(self, count: int, generator: torch.Generator) -> Tensor:
-        """Masks (B, 1, H, W) of a square of side ``cutout`` around a random pixel."""
+        """Return masks (B, 1, H, W) of a square of side ``cutout`` around a random pixel."""
         inside = []
         for length in self.size:
             first = torch.randint(0, length, (count, 1), generator=generator) - self.cutout // 2

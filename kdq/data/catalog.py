@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kdq.errors import UserError, nearest
@@ -45,16 +46,10 @@ def _digits(settings: dict) -> Raw:
     return digits.load(settings)
 
 
-def _cifar10(settings: dict) -> Raw:
+def _cifar(dataset: str, settings: dict) -> Raw:
     from kdq.data import cifar
 
-    return cifar.load("cifar10", settings)
-
-
-def _cifar100(settings: dict) -> Raw:
-    from kdq.data import cifar
-
-    return cifar.load("cifar100", settings)
+    return cifar.load(dataset, settings)
 
 
 def _folder(settings: dict) -> Raw:
@@ -65,8 +60,8 @@ def _folder(settings: dict) -> Raw:
 
 CATALOG = {
     "digits": Dataset(_digits, Images(1797, 8, 1, 10)),
-    "cifar10": Dataset(_cifar10, Images(60000, 32, 3, 10)),
-    "cifar100": Dataset(_cifar100, Images(60000, 32, 3, 100)),
+    "cifar10": Dataset(partial(_cifar, "cifar10"), Images(60000, 32, 3, 10)),
+    "cifar100": Dataset(partial(_cifar, "cifar100"), Images(60000, 32, 3, 100)),
     "folder": Dataset(_folder, None, ("validation_fraction", "test_fraction", "image_size")),
 }
 DATASETS = tuple(CATALOG)
@@ -91,19 +86,10 @@ def prepare(dataset: str, settings: dict, validation_fraction: float, split_seed
     Mean and deviation are those of the remaining training part. Raise UserError as :func:`load` and
     :func:`kdq.data.prepared.split` do.
     """
-    from kdq.data.prepared import Prepared, Split, channel_statistics, split
+    from kdq.data.prepared import Prepared, channel_statistics, split
 
     raw = load(dataset, settings)
-    train, validation = split(raw.train_images, raw.train_labels, validation_fraction, split_seed, raw.classes)
+    train, validation = split(raw.train.images, raw.train.labels, validation_fraction, split_seed, raw.classes)
     mean, std = channel_statistics(train.images)
-    return Prepared(
-        train=train,
-        validation=validation,
-        test=Split(raw.test_images, raw.test_labels),
-        classes=raw.classes,
-        mean=mean,
-        std=std,
-        dataset=dataset,
-        source=raw.source,
-        split_seed=split_seed,
-    )
+    facts = {"dataset": dataset, "source": raw.source, "split_seed": split_seed}
+    return Prepared(train, validation, raw.test, raw.classes, mean, std, **facts)

@@ -1,4 +1,4 @@
-"""What the genuine files of CIFAR-10 and CIFAR-100 are called, where they lie and which checksums they have."""
+"""Names, places and checksums of the genuine files of CIFAR-10 and CIFAR-100."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ PARTS = ("train", "test")
 
 @dataclass(frozen=True)
 class Description:
-    """Where one data set lies, and the checksums that its genuine content has.
+    """Where a data set lies, and the checksums of its genuine content.
 
-    ``train`` and ``test`` map the names of the original batches to their MD5. ``blocks`` holds, for each part, the
-    SHA-256 of each run of equally many images in the original order (labels as bytes, then pixels).
+    ``train`` and ``test`` map the names of the original batches to their MD5. ``blocks`` holds per part the SHA-256 of
+    each block of equally many images in the original order (labels as bytes, then pixels).
     """
 
     folder: str
@@ -34,7 +34,6 @@ class Description:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The names in ``text``, which spaces separate."""
     return tuple(text.split())
 
 

@@ -6,12 +6,11 @@ import torch
 
 from kdq.data.prepared import Raw, split
 
-# The test part is the same whatever the seed of the validation split.
-TEST_SEED = 0
+TEST_SEED = 0  # the test part does not depend on the seed of the validation split
 
 
 def load(settings: dict) -> Raw:
-    """The digits, uint8 (M, 1, 8, 8), their 17 grey levels spread over 0..255; a fixed ``test_fraction`` is the test.
+    """Return the digits, uint8 (M, 1, 8, 8): 17 grey levels spread over 0..255, a fixed ``test_fraction`` as test.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).
     """
@@ -23,6 +22,5 @@ def load(settings: dict) -> Raw:
     classes = [str(digit) for digit in range(10)]
     content = hashlib.sha256(images.numpy().tobytes() + labels.to(torch.uint8).numpy().tobytes()).hexdigest()
     test_fraction = settings.get("test_fraction", 0.2)
-    train, test = split(images, labels, test_fraction, TEST_SEED, classes)
     source = {"kind": "scikit-learn digits", "sha256": content, "test_fraction": test_fraction}
-    return Raw(train.images, train.labels, test.images, test.labels, classes, source)
+    return Raw(*split(images, labels, test_fraction, TEST_SEED, classes), classes, source)

@@ -1,4 +1,4 @@
-"""Downloads that end as a whole, verified file or as nothing."""
+"""Download files: whole and verified, or not at all."""
 
 import hashlib
 import os
@@ -10,23 +10,13 @@ from kdq.provenance.files import atomic
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 18
-MOST_BYTES = 1 << 30  # no data set's archive is as large: what goes on beyond is not one
-
-
-def hub_files(repository: str, revision: str, names, folder: Path) -> None:
-    """Download the files ``names`` of a hub's data set at ``revision`` (a commit) into ``folder``.
-
-    Raises what the hub's client raises; what it has downloaded by then stays in ``folder``.
-    """
-    for name in names:
-        # a public data set: nobody's login is needed, so none is sent
-        hub_file(repository, revision, name, repo_type="dataset", local_dir=folder, token=False)
+MOST_BYTES = 1 << 30  # larger than any data set's archive
 
 
 def hub_file(repository: str, revision: str, name: str, **options) -> Path:
-    """The path of a file of a hub's repository at ``revision`` (a commit), downloaded unless the client's cache has it.
+    """Return the path of a file of a hub's repository at ``revision`` (a commit); download it if it is not cached.
 
-    ``options`` are those of ``hf_hub_download``. Raises what the hub's client raises.
+    ``options`` are those of ``hf_hub_download``. Raise what the hub's client raises.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -35,19 +25,16 @@ def hub_file(repository: str, revision: str, name: str, **options) -> Path:
         endpoint = os.environ.get("HF_ENDPOINT")
         return Path(hf_hub_download(repository, name, revision=revision, endpoint=endpoint, **options))
     except LocalEntryNotFoundError as error:
-        # It says that no copy is in the cache; why none could be fetched is its cause.
+        # that there is no cached copy; its cause tells why none could be fetched
         raise error.__cause__ or error from None
 
 
 def file(url: str, path: Path, expected_md5: str) -> None:
-    """Download ``url`` to ``path`` with a progress bar on standard error; raises UserError where its MD5 is another."""
+    """Download ``url`` to ``path`` with a progress bar on standard error; raise UserError if its MD5 is another."""
     from tqdm import tqdm
 
-    with (
-        urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response,
-        atomic(path) as aside,
-        open(aside, "wb") as out,
-    ):
+    response = urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS)
+    with response, atomic(path) as aside, open(aside, "wb") as out:
         size_bytes = int(response.headers.get("Content-Length") or 0)
         with tqdm(desc=Path(path).name, total=size_bytes or None, unit="B", unit_scale=True, disable=None) as bar:
             while chunk := response.read(CHUNK_BYTES):
@@ -64,12 +51,6 @@ def file(url: str, path: Path, expected_md5: str) -> None:
 
 
 def md5(path) -> str:
-    """MD5 of a file's content, as 32 hexadecimal digits: the checksum that the makers of old data sets give."""
+    """Return the MD5 of a file, 32 hexadecimal digits: the published checksum of older data sets."""
     with open(path, "rb") as content:
         return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def reason(error: Exception) -> str:
-    """What ``error`` says, on one line and not too long for one; its type where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,58 +1,54 @@
-"""A folder of images, one folder a class, brought to one size."""
+"""A folder of images, one folder per class, brought to one size."""
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kdq.data.folder_digest import image_folder
-from kdq.data.prepared import Raw, split
-from kdq.errors import UserError, nearest
+from kdq.data.prepared import Raw, Split, split
+from kdq.errors import UserError, nearest, reason
 
-# The test part is the same whatever the seed of the validation split.
-TEST_SEED = 0
-# Pillow knows more, among them EPS, which it gives to Ghostscript to run.
+TEST_SEED = 0  # the test part does not depend on the seed of the validation split
+# Pillow reads more, among them EPS, a program that Ghostscript would run
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def load(settings: dict) -> Raw:
-    """The images of ``settings["image_folder"]`` as RGB, uint8 (M, 3, image_size, image_size).
+    """Return the images of ``settings["image_folder"]`` as RGB, uint8 (M, 3, image_size, image_size).
 
-    They lie in ``train/<class>/`` and ``test/<class>/``, or in ``<class>/`` alone, and come sorted by class and name;
-    without a test part a fixed ``test_fraction`` is split off. Each is turned as its EXIF says, and its middle square
-    scaled (bicubic). Raises UserError for an unreadable image, a class without images or a test class that train lacks.
+    They lie in ``train/<class>/`` and ``test/<class>/``, or in ``<class>/`` alone, and are sorted by class and name;
+    without a test part a fixed ``test_fraction`` is split off. Each is turned as its EXIF demands, its middle square is
+    scaled (bicubic). Raise UserError for an unreadable image, a class without images or a test class not in train.
     """
     root, size = Path(image_folder(settings)), settings.get("image_size")
     if not isinstance(size, int) or size < 1:
         raise UserError(f"image_size: {size!r}, expected the side of the images in pixels, a positive whole number")
     train_folder, test_folder = find_parts(root)
-    train_files = files_of_classes(train_folder)
-    classes = list(train_files)
-    train_images, train_labels = read_images(train_files, classes, size)
+    files = files_of_classes(train_folder)
+    classes = list(files)
+    train = read_images(files, classes, size)
     source = {"kind": "image folder", "image_size": size}
     if test_folder:
-        test_files = files_of_classes(test_folder)
-        for name in test_files:
-            if name not in train_files:
+        files = files_of_classes(test_folder)
+        for name in files:
+            if name not in classes:
                 raise UserError(f"{test_folder / name}: a class that {train_folder}/ lacks{nearest(name, classes)}")
-        test_images, test_labels = read_images(test_files, classes, size)
+        test = read_images(files, classes, size)
     else:
         source["test_fraction"] = settings.get("test_fraction", 0.2)
-        train, test = split(train_images, train_labels, source["test_fraction"], TEST_SEED, classes)
-        train_images, train_labels, test_images, test_labels = train.images, train.labels, test.images, test.labels
+        train, test = split(train.images, train.labels, source["test_fraction"], TEST_SEED, classes)
     content = hashlib.sha256()
-    for tensor in (train_images, train_labels, test_images, test_labels):
+    for tensor in (train.images, train.labels, test.images, test.labels):
         content.update(tensor.numpy())
-    source["sha256"] = content.hexdigest()
-    return Raw(train_images, train_labels, test_images, test_labels, classes, source)
+    return Raw(train, test, classes, {**source, "sha256": content.hexdigest()})
 
 
 def find_parts(root: Path) -> tuple[Path, Path | None]:
-    """The folder of the training classes, and that of the test classes or None."""
+    """Return the folder of the training classes, and that of the test classes or None."""
     train = root / "train"
-    # A class may be called "train": then it holds images and no folders.
+    # a class may be called "train": then it holds images, no folders
     if not train.is_dir() or not any(entry.is_dir() for entry in visible(train)):
         return root, None
     for entry in visible(root):
@@ -62,7 +58,7 @@ def find_parts(root: Path) -> tuple[Path, Path | None]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in ``folder``, sorted by name, without hidden entries."""
+    """Return the entries of ``folder`` that are not hidden, sorted by name."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -70,7 +66,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def files_of_classes(folder: Path) -> dict[str, list[Path]]:
-    """The files of each class, classes and files sorted by name; raises UserError where there are none."""
+    """Return the files of each class, classes and files sorted by name; raise UserError if there are none."""
     files = {entry.name: visible(entry) for entry in visible(folder) if entry.is_dir()}
     if not files:
         raise UserError(f"{folder}: no images, expected a folder of images for each class")
@@ -80,28 +76,27 @@ def files_of_classes(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def read_images(files: dict[str, list[Path]], classes: list[str], size: int) -> tuple[Tensor, Tensor]:
-    """Images uint8 (M, 3, size, size) and labels int64 (M,) of ``files`` by class."""
+def read_images(files: dict[str, list[Path]], classes: list[str], size: int) -> Split:
+    """Return the images, uint8 (M, 3, size, size), and labels of ``files`` by class."""
     from tqdm import tqdm
 
     labelled = [(path, classes.index(name)) for name, paths in files.items() for path in paths]
     images = torch.empty(len(labelled), 3, size, size, dtype=torch.uint8)
     for index, (path, _) in enumerate(tqdm(labelled, desc="images", unit="image", disable=None)):
         images[index] = torch.from_numpy(read_image(path, size))
-    return images, torch.tensor([label for _, label in labelled])
+    return Split(images, torch.tensor([label for _, label in labelled]))
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
-    """One image as RGB, uint8 (3, size, size): its middle square, scaled; raises UserError where it is unreadable."""
+    """Return the middle square of an image, scaled, as RGB, uint8 (3, size, size); raise UserError if unreadable."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
-                raise UserError(f"{path}: pixels of mode {image.mode!r}, expected 8 bits a channel; convert it first")
+                raise UserError(f"{path}: pixels of mode {image.mode!r}, expected 8 bits per channel; convert it first")
             upright = ImageOps.exif_transpose(image).convert("RGB")
             square = ImageOps.fit(upright, (size, size), method=Image.Resampling.BICUBIC)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"{path}: not a readable image ({text}); mend it or move it away") from None
+        raise UserError(f"{path}: not a readable image ({reason(error)}); mend it or move it away") from None
     return np.asarray(square).transpose(2, 0, 1).copy()

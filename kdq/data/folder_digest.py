@@ -5,8 +5,7 @@ import os
 
 from kdq.errors import UserError
 
-# <image_folder>/<part>/<class>/<image>
-DEPTH = 3
+DEPTH = 3  # <image_folder>/<part>/<class>/<image>
 
 
 def folder_digest(settings: dict) -> str:
@@ -28,7 +27,7 @@ def counts(settings: dict) -> tuple[int, int]:
 
 
 def image_folder(settings: dict) -> str:
-    """The path of the image folder; raises UserError where the key or the folder is missing."""
+    """Return the path of the image folder; raise UserError if the key or the folder is missing."""
     root = settings.get("image_folder")
     if not root:
         raise UserError("image_folder: missing, expected the path of a folder of images for the data set 'folder'")
@@ -47,7 +46,7 @@ def walk(folder: str, prefix: str, depth: int):
         if entry.name.startswith("."):
             continue
         if not entry.is_dir():
-            # A link to nothing counts as itself; reading the images will name it.
+            # a broken link counts as itself; the error comes when the images are read
             yield prefix + entry.name, entry.stat(follow_symlinks=os.path.exists(entry.path))
         elif depth > 1:
             yield from walk(entry.path, f"{prefix}{entry.name}/", depth - 1)

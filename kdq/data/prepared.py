@@ -1,9 +1,10 @@
 """The one data file: train, validation and test as uint8 tensors, with the statistics of the training part."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
+from pydantic import create_model
 from torch import Tensor
 
 from kdq.errors import UserError
@@ -11,7 +12,7 @@ from kdq.provenance.files import checked, read_tensors, write_tensors
 from kdq.provenance.formats import DATA as FORMAT
 from kdq.recipe.vocabulary import Base
 
-PARTS = ("train", "validation", "test")
+PARTS, KINDS = ("train", "validation", "test"), ("images", "labels")
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a loader returns: images uint8 (M, C, H, W), labels int64 (M,) of both parts, and where they came from."""
+    """What a loader returns: both parts, the names of the classes, and facts that identify the source."""
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    train: Split
+    test: Split
     classes: list[str]
     source: dict
-
-
-class Header(Base):
-    """The header of a data file."""
-
-    classes: list[str]
-    mean: list[float]
-    std: list[float]
-    dataset: str
-    source: dict
-    split_seed: int
 
 
 @dataclass(frozen=True)
@@ -60,12 +48,17 @@ class Prepared:
     split_seed: int
 
 
-def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=None) -> tuple[Split, Split]:
-    """Take a stratified ``fraction`` of images (M, C, H, W) and labels (M,) away; returns (rest, taken), both in order.
+# the header of a data file
+Header = create_model(
+    "Header", __base__=Base, **{field.name: (field.type, ...) for field in fields(Prepared) if field.name not in PARTS}
+)
 
-    Each class gives ``fraction`` of its images, rounded by the method of the largest remainder, so that the whole is
-    rounded once. ``classes`` names the classes in messages. Raises UserError where a class would have no image in one
-    of the two parts.
+
+def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=None) -> tuple[Split, Split]:
+    """Take a stratified ``fraction`` of images (M, C, H, W) and labels (M,) away; return (rest, taken), both in order.
+
+    Counts per class are rounded by the method of the largest remainder, so the whole is rounded once. ``classes`` are
+    names for messages. Raise UserError if a class would have no image in one of the two parts.
     """
     if not 0 < fraction < 1:
         raise UserError(f"the fraction to split off is {fraction}, expected more than 0 and less than 1")
@@ -84,7 +77,7 @@ def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=No
 
 
 def apportion(counts: list[int], fraction: float) -> list[tuple[int, int]]:
-    """``(count, share)`` for each count: shares of ``fraction``, by largest remainder, first come first on a tie."""
+    """Return ``(count, share)`` per count: shares of ``fraction`` by largest remainder, the first on a tie."""
     quotas = [fraction * count for count in counts]
     shares = [math.floor(quota) for quota in quotas]
     missing = round(fraction * sum(counts)) - sum(shares)
@@ -95,10 +88,10 @@ def apportion(counts: list[int], fraction: float) -> list[tuple[int, int]]:
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and (population) standard deviation of each channel of uint8 images (M, C, H, W), in units of [0, 1].
+    """Return mean and (population) standard deviation per channel of uint8 images (M, C, H, W), in units of [0, 1].
 
-    Sums are taken over the 256 counts of each channel in whole numbers: nothing is rounded before the last division.
-    Raises UserError for a channel that is constant, since nothing could be divided by its deviation.
+    Sums over the 256 counts of a channel are whole numbers: nothing is rounded before the last division. Raise
+    UserError for a constant channel, which has no deviation to divide by.
     """
     mean, std = [], []
     for channel in range(images.shape[1]):
@@ -108,43 +101,35 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
         squares = sum(value * value * count for value, count in enumerate(counts))
         variance = pixels * squares - total * total
         if variance == 0:
-            raise UserError(
-                f"channel {channel} has the same value in all training images, expected at least two values"
-            )
+            raise UserError(f"channel {channel} has the same value in all training images, expected at least two")
         mean.append(total / pixels / 255)
         std.append(math.sqrt(variance) / pixels / 255)
     return mean, std
 
 
 def write(path, prepared: Prepared, provenance: dict | None = None) -> None:
-    """Write the data file: tensors ``<part>.images`` and ``<part>.labels``, and the rest in the header.
-
-    ``provenance`` says by which code and with which keys it was prepared.
-    """
-    tensors = {}
-    for part in PARTS:
-        tensors[f"{part}.images"] = getattr(prepared, part).images
-        tensors[f"{part}.labels"] = getattr(prepared, part).labels
+    """Write the data file: tensors ``<part>.images`` and ``<part>.labels``, and the rest in the header."""
+    tensors = {f"{part}.{kind}": getattr(getattr(prepared, part), kind) for part in PARTS for kind in KINDS}
     header = {key: getattr(prepared, key) for key in Header.model_fields}
     check(path, prepared)
     write_tensors(path, tensors, {"format": FORMAT, **header, "provenance": provenance or {}})
 
 
 def read(path) -> Prepared:
-    """The data file that :func:`write` wrote; raises UserError where it is missing, foreign or inconsistent."""
+    """Return the content of a data file; raise UserError if it is missing, foreign or inconsistent."""
     header, tensors = read_tensors(path, FORMAT)
-    expected = {f"{part}.{kind}" for part in PARTS for kind in ("images", "labels")}
+    expected = {f"{part}.{kind}" for part in PARTS for kind in KINDS}
     if set(tensors) != expected:
         raise UserError(f"{path}: tensors {sorted(tensors)}, expected {sorted(expected)}")
-    parts = {part: Split(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in PARTS}
-    own = {key: value for key, value in header.items() if key not in ("format", "provenance")}
-    prepared = Prepared(**parts, **checked(path, Header, own).model_dump())
+    parts = {part: Split(*(tensors[f"{part}.{kind}"] for kind in KINDS)) for part in PARTS}
+    values = {key: value for key, value in header.items() if key not in ("format", "provenance")}
+    prepared = Prepared(**parts, **checked(path, Header, values).model_dump())
     check(path, prepared)
     return prepared
 
 
 def check(path, prepared: Prepared) -> None:
-    """Raise UserError where shapes, types, labels or statistics contradict each other."""
+    """Raise UserError if shapes, types, labels or statistics contradict each other."""
     for part in PARTS:
         images, labels = getattr(prepared, part).images, getattr(prepared, part).labels
         here = f"{path}: {part}"
@@ -154,18 +139,15 @@ def check(path, prepared: Prepared) -> None:
             raise UserError(f"{here} labels are {labels.dtype} {tuple(labels.shape)}, expected int64 (M,)")
         if not len(images) == len(labels) > 0:
             raise UserError(f"{here} has {len(images)} images and {len(labels)} labels, expected equally many, not 0")
-        if images.shape[1:] != prepared.train.images.shape[1:]:
-            expected = tuple(prepared.train.images.shape[1:])
-            raise UserError(f"{here} images are {tuple(images.shape[1:])}, those of train {expected}")
+        if images.shape[1:] != (expected := prepared.train.images.shape[1:]):
+            raise UserError(f"{here} images are {tuple(images.shape[1:])}, those of train {tuple(expected)}")
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= len(prepared.classes):
-            wrong = low if low < 0 else high
-            raise UserError(f"{here} has the label {wrong}, expected 0 to {len(prepared.classes) - 1}")
+            label = low if low < 0 else high
+            raise UserError(f"{here} has the label {label}, expected 0 to {len(prepared.classes) - 1}")
     channels = prepared.train.images.shape[1]
     for key in ("mean", "std"):
-        if len(getattr(prepared, key)) != channels:
-            raise UserError(
-                f"{path}: {key} has {len(getattr(prepared, key))} values, expected {channels}, one a channel"
-            )
+        if (count := len(getattr(prepared, key))) != channels:
+            raise UserError(f"{path}: {key} has {count} values, expected {channels}, one per channel")
     if not all(deviation > 0 for deviation in prepared.std):
         raise UserError(f"{path}: std is {prepared.std}, expected positive values")

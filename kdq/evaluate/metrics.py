@@ -31,6 +31,6 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIB
     return totals.abs().sum().item() / len(labels)
 
 
-def agreement(predictions: Tensor, others: Tensor) -> float:
+def agreement(predictions: Tensor, references: Tensor) -> float:
     """Return the share of images for which two models predict the same class; predictions are (M,) classes."""
-    return (predictions == others).double().mean().item()
+    return (predictions == references).double().mean().item()

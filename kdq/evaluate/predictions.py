@@ -17,14 +17,14 @@ def read(path) -> tuple[dict, dict[str, Tensor]]:
         expected = "torch.int16" if name.endswith("_class") else "torch.float32"
         if str(tensor.dtype) != expected or tensor.dim() != 1:
             found = f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise UserError(f"{path}: {name} is {found}, expected {expected} of one value an image")
+            raise UserError(f"{path}: {name} is {found}, expected {expected} of one value per image")
     return header, tensors
 
 
 def classes(path, tensors: dict[str, Tensor], part: str, images: int) -> Tensor:
     """Return the classes int16 (images,) predicted for a part; raise UserError if they are missing or not as many."""
-    found = tensors.get(f"{part}_class")
-    if found is None or len(found) != images:
-        has = "no classes" if found is None else f"{len(found)} {part} images"
-        raise UserError(f"{path}: {has}, expected the classes of {images} images of the {part} part")
-    return found
+    predicted = tensors.get(f"{part}_class")
+    if predicted is None or len(predicted) != images:
+        found = "no classes" if predicted is None else f"{len(predicted)} {part} images"
+        raise UserError(f"{path}: {found}, expected the classes of {images} images of the {part} part")
+    return predicted

@@ -35,7 +35,7 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
     ``parent`` is the file of the parent's predictions, None for a root. The metrics are plain values: for each part
     top-1, top-5, cross entropy in nats, expected calibration error, agreement with the parent and with the root
     (shares of 1), then sizes in bytes and bits and each quantized layer's relative output error. The predictions
-    carry the root's classes along, so that a model's children need no file but its own.
+    carry the root's classes along, so that a child needs only its parent's file.
     """
     network = to_network(file, path)
     check_fits(file, path, prepared)
@@ -45,9 +45,9 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
         split = getattr(prepared, part)
         logits = predict(network, split.images, device)
         predicted = logits.argmax(1)
-        others = _others(parent, of_parent, part, len(split.labels)) if parent else {}
+        ancestors = _ancestors(parent, of_parent, part, len(split.labels)) if parent else {}
         predictions[f"{part}_class"] = predicted.to(torch.int16)
-        predictions |= {f"{part}_root_class": others["root"]} if others else {}
+        predictions |= {f"{part}_root_class": ancestors["root"]} if ancestors else {}
         predictions[f"{part}_log_likelihood"] = logits.log_softmax(1).gather(1, split.labels[:, None]).squeeze(1)
         metrics[part] = {
             "images": len(split.labels),
@@ -55,7 +55,7 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
             "top5": top_k_accuracy(logits, split.labels, 5),
             "cross_entropy": cross_entropy(logits, split.labels),
             "expected_calibration_error": expected_calibration_error(logits, split.labels),
-            **{f"agreement_{role}": agreement(predicted, other) for role, other in others.items()},
+            **{f"agreement_{role}": agreement(predicted, classes) for role, classes in ancestors.items()},
         }
         if not math.isfinite(metrics[part]["cross_entropy"]):
             raise UserError(f"{path}: its logits on the {part} part are not finite")
@@ -74,7 +74,7 @@ def check_fits(file: ModelFile, path, prepared: Prepared) -> None:
             raise UserError(f"{path}: a network of {found} {key}, the data set {prepared.dataset!r} has {count}")
 
 
-def _others(parent, of_parent: dict, part: str, images: int) -> dict:
+def _ancestors(parent, of_parent: dict, part: str, images: int) -> dict:
     """Return the classes that the parent and the root predict, by role."""
     of_root = {f"{part}_class": of_parent[f"{part}_root_class"]} if f"{part}_root_class" in of_parent else of_parent
     return {
@@ -101,7 +101,7 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
 
 def layer_table(file: ModelFile, network: torch.nn.Module) -> list[dict]:
     """Return one row per quantized layer, in order: name, number of weights, and the facts in its header."""
-    names = [name for name, _ in network.named_modules() if name in file.codes]  # the header's own order is sorted
+    names = [name for name, _ in network.named_modules() if name in file.codes]  # the header is sorted by name
     return [{"name": name, "weights": file.codes[name].codes.numel(), **file.codes[name].facts} for name in names]
 
 

@@ -1,9 +1,8 @@
-"""Archives: model files whose codes are entropy coded, to keep and to send; they hold exactly what the model file does.
+"""Archives: model files whose codes are entropy coded, with the same content.
 
-A safetensors file as ``kdq/models/file.py`` describes, with two differences: in place of every layer's packed codes
-there is one tensor ``codes``, the stream of all layers in the order of the header, see ``kdq/models/entropy.py``; and
-the header also holds the SHA-256 of the model file, and the checksum of the decoded codes, so that a damaged stream, or
-a coder that has changed, is noticed.
+A safetensors file as in ``kdq/models/file.py``, with two differences: one tensor ``codes`` replaces the packed codes,
+the stream of all layers in the order of the header, see ``kdq/models/entropy.py``; and the header also holds the
+SHA-256 of the model file and the checksum of the decoded codes, which reveals a damaged stream or a changed coder.
 """
 
 import zlib
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.models import entropy, packing
 from kdq.models import file as model_file
 from kdq.models.file import ModelFile, to_network
@@ -23,8 +22,8 @@ __all__ = ["ModelFile", "pack", "read", "size_bytes", "to_network", "unpack"]
 
 STREAM = "codes"
 CHECKSUM = "codes_crc32"
-MADE_FROM = "archive"  # key of the header: code and model file; the rest of the header is the model's own
-NO_CODE = "-" * 16  # as long as a fingerprint, so that the size of an archive does not depend on who packs it
+MADE_FROM = "archive"  # header key: code and model file; the rest of the header is the model's
+NO_CODE = "-" * 16  # as long as a fingerprint: the size of an archive does not depend on the code that packs it
 
 
 def pack(model, archive, code: str = NO_CODE) -> None:
@@ -36,18 +35,18 @@ def pack(model, archive, code: str = NO_CODE) -> None:
 
 
 def unpack(archive, model) -> None:
-    """Write the model file of an archive: byte for byte the one that it was made of."""
+    """Write the model file of an archive, byte for byte the one that it was made from."""
     write_tensors(model, *_decoded(archive))
 
 
 def read(path) -> ModelFile:
-    """What the model file of an archive says; raises UserError that names the archive where it is no good one."""
+    """Return the content of the archived model file; raise UserError that names the archive if it is corrupted."""
     tensors, header = _decoded(path)
     return model_file.parse(header, tensors, path)
 
 
 def size_bytes(model) -> int:
-    """Bytes of the archive of the model file ``model``, which is not written."""
+    """Return the size of the archive of the model file ``model`` without writing it."""
     tensors, header = _encoded(model)
     return len(save(tensors, metadata=header_text(header)))
 
@@ -67,7 +66,7 @@ def _encoded(path, code: str = NO_CODE) -> tuple[dict, dict]:
 
 
 def _decoded(path) -> tuple[dict, dict]:
-    """(tensors, header) of the model file of an archive."""
+    """Return tensors and header of the model file of an archive."""
     header, tensors = read_tensors(path, FORMAT)
     try:
         checksum, layers, _ = header.pop(CHECKSUM), header["layers"], header.pop(MADE_FROM)
@@ -76,14 +75,12 @@ def _decoded(path) -> tuple[dict, dict]:
         if _checksum(codes) != checksum:
             raise ValueError("the checksum of its codes is another")
         for (layer, facts), values in zip(layers.items(), codes, strict=True):
-            packed = packing.pack(torch.from_numpy(values), 0, facts["storage_bits"])
-            tensors[f"{layer}.weight.codes"] = packed
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: corrupted, its codes cannot be decoded ({reason[:300]})") from None
+            tensors[f"{layer}.weight.codes"] = packing.pack(torch.from_numpy(values), 0, facts["storage_bits"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+        raise UserError(f"{path}: corrupted, its codes cannot be decoded ({reason(error, 300)})") from None
     return tensors, header | {"format": model_file.FORMAT}
 
 
 def _checksum(codes: list[np.ndarray]) -> int:
-    """CRC-32 of codes in order, as little-endian int16."""
+    """Return the CRC-32 of codes in order, as little-endian int16."""
     return zlib.crc32(b"".join(np.ascontiguousarray(values, dtype="<i2").tobytes() for values in codes))

@@ -7,10 +7,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """A quantized weight: integer ``codes`` int16 of the weight's shape, ``step`` float32 (1,) or (rows,).
+    """Integer ``codes``, int16 of the weight's shape, and ``step``, float32 (1,) or (rows,).
 
-    ``low`` and ``high`` bound the codes, ``storage_bits`` are the bits that one takes in the file; ``facts`` are
-    plain values for the header (bits, levels, relative error, ...).
+    ``low`` and ``high`` bound the codes, ``storage_bits`` are the bits per code in the file; ``facts`` are plain values
+    for the header (bits, levels, relative error, ...).
     """
 
     codes: Tensor
@@ -21,5 +21,5 @@ class QuantizedWeight:
     facts: dict = field(default_factory=dict)
 
     def decode(self) -> Tensor:
-        """The weight that the codes stand for, float32: code times step."""
+        """Return the weight, float32: code times step."""
         return self.codes.float() * self.step.view(-1, *[1] * (self.codes.dim() - 1))

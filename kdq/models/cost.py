@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdq.models import registry
@@ -31,25 +30,17 @@ def count(architecture: str, stem: str, width: float, side: int, classes: int, c
     statistics = {"mean": [0.0] * channels, "std": [1.0] * channels}
     outputs = []
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as flops:
-        network = registry.build(
-            architecture, classes=classes, channels=channels, stem=stem, width=width, **statistics
-        ).eval()
+        network = registry.build(architecture, classes=classes, channels=channels, stem=stem, width=width, **statistics)
         for module in network.modules():
             if not list(module.children()):
                 module.register_forward_hook(lambda *given: outputs.append(given[-1].numel()))
-        network(torch.empty(1, channels, side, side))
+        network.eval()(torch.empty(1, channels, side, side))
     return {
         "multiply_adds": flops.get_total_flops() // 2,
         "activations": sum(outputs),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "embedding": _linear(network.last_layer).in_features,
+        "embedding": network.last_layer.in_features,
     }
-
-
-def _linear(module: nn.Module) -> nn.Linear:
-    if not isinstance(module, nn.Linear):
-        raise TypeError(f"the classifier is {type(module).__name__}, expected nn.Linear")
-    return module
 
 
 def law(architecture: str, stem: str) -> dict[str, list[float] | float]:

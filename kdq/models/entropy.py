@@ -1,12 +1,11 @@
-"""Integer codes as one stream of about as many bits as their entropy: a range coder that learns the frequencies.
+"""Integer codes as one stream of about their entropy: an adaptive range coder.
 
-No table is stored. A sequence of codes is coded in blocks, each with the frequencies counted in all blocks before it,
-which the decoder counts in the same way; what a table would take is paid by the first blocks, coded while little is
-known. A layer is one sequence, or one for every position in the convolution's kernel where that is shorter: positions
-that see only padding have nothing but zeros.
+No table is stored: a sequence is coded in blocks, each with the frequencies of all blocks before it, which the decoder
+counts likewise. A layer is one sequence, or one per position in the convolution's kernel if that is shorter: weights of
+positions that see only padding are all zero.
 
-The coder is that of the library constriction (Bamler, Understanding entropy coding with asymmetric numeral systems:
-a statistician's perspective, 2022), whose models are whole numbers in fixed point: it decodes exactly.
+The coder is the library constriction's (Bamler, Understanding entropy coding with asymmetric numeral systems: a
+statistician's perspective, 2022), whose models are in fixed point: it decodes exactly.
 """
 
 import math
@@ -15,12 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 from constriction import stream as coding
 
-GROWTH = 4  # a block is a fourth of all before it: few blocks, none with frequencies that are long out of date
+GROWTH = 4  # a block is a fourth of all before it: few blocks, each with recent frequencies
 WORD = np.dtype("<u4")
 
 
 def encode(layers: list[tuple[np.ndarray, int]]) -> np.ndarray:
-    """The stream, uint8, of layers ``(codes, levels)``: codes integers in 0 .. levels - 1, (N, d) or (N, C, h, w)."""
+    """Return the stream, uint8, of layers ``(codes, levels)``: integers in 0 .. levels - 1, (N, d) or (N, C, h, w)."""
     encoder = coding.queue.RangeEncoder()
     for codes, levels in layers:
         choices = [_sequences(codes, split) for split in (False, True)]
@@ -32,29 +31,29 @@ def encode(layers: list[tuple[np.ndarray, int]]) -> np.ndarray:
 
 
 def decode(stream: np.ndarray, shapes: list[tuple[tuple[int, ...], int]]) -> list[np.ndarray]:
-    """The codes, int16, of layers whose ``(shape, levels)`` are given; of any other stream, codes or a ValueError."""
+    """Return the codes, int16, of layers of the given ``(shape, levels)``; a foreign stream may raise ValueError."""
     if len(stream) % WORD.itemsize:
         raise ValueError(f"stream: {len(stream)} bytes, expected whole words of {WORD.itemsize}")
     decoder = coding.queue.RangeDecoder(stream.view(WORD).astype(np.uint32))
     try:
         return [_decode(decoder, shape, levels) for shape, levels in shapes]
-    except AssertionError as error:  # what the library raises where a code is impossible
+    except AssertionError as error:  # the library's error for an impossible code
         raise ValueError(f"stream: {error}") from None
 
 
 def _positions(shape, split: bool) -> int:
-    """Into how many sequences a layer falls: one, or one a position in the kernel."""
+    """Return the number of sequences of a layer: one, or one per position in the kernel."""
     return max(1, math.prod(shape[2:])) if split else 1
 
 
 def _sequences(codes, split: bool) -> np.ndarray:
-    """(positions, codes of one): int32, in the order in which they are coded."""
+    """Return codes, int32 (positions, codes per position), in the order of coding."""
     positions = _positions(codes.shape, split)
     return np.ascontiguousarray(codes.reshape(codes.size // positions, positions).T, dtype=np.int32)
 
 
 def _blocks(sequence, levels: int) -> Iterator[tuple]:
-    """(view of a block, its model) one after the other; who decodes fills the block before asking for the next one."""
+    """Yield ``(view of a block, its model)``; a decoder fills the block before it takes the next."""
     seen, start = np.ones(levels), 0
     while start < len(sequence):
         block = sequence[start : start + max(levels, start // GROWTH)]

@@ -1,8 +1,8 @@
 """The one model file: float tensors, or for a quantized layer its packed integer codes and its steps.
 
-A safetensors file. A float parameter stands under its own name; a quantized weight NAME is ``NAME.codes``, uint8 with
-exactly the alphabet's storage bits a weight, and ``NAME.step``, float32, one for the layer or one a row. The header
-holds the architecture, how the model was made, the quantized layers and the provenance.
+A safetensors file. A float parameter has its own name; a quantized weight NAME is ``NAME.codes``, uint8 with exactly
+the alphabet's storage bits per weight, and ``NAME.step``, float32, one per layer or one per row. The header holds the
+architecture, how the model was made, the quantized layers and the provenance.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.models import registry
 from kdq.models.codes import QuantizedWeight
 from kdq.models.packing import pack, unpack
@@ -20,7 +20,7 @@ from kdq.provenance.formats import MODEL as FORMAT
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The content of a model file: header, float tensors, codes of the quantized layers by layer name."""
+    """The content of a model file: header, float tensors, codes by name of the quantized layer."""
 
     header: dict
     floats: dict[str, Tensor]
@@ -62,7 +62,7 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
                 raise UserError(f"{path}: layer {layer}: a code outside {low}..{high}")
             step = tensors.pop(f"{layer}.weight.step")
             if step.dim() != 1 or len(step) not in (1, *values.shape[:1]):
-                raise UserError(f"{path}: layer {layer}: steps {tuple(step.shape)}, expected one or one a row")
+                raise UserError(f"{path}: layer {layer}: steps {tuple(step.shape)}, expected one or one per row")
             codes[layer] = QuantizedWeight(values, step, low, high, bits, facts)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
@@ -80,13 +80,7 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
         network = registry.build(**file.header["architecture"])
         network.load_state_dict(state, strict=True)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: its tensors do not fit its architecture ({reason[:300]})") from None
+        raise UserError(f"{path}: its tensors do not fit its architecture ({reason(error, 300)})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return network.eval()
-
-
-def load(path) -> nn.Module:
-    """Return the network in the model file ``path``, float or quantized, in eval mode; raise as :func:`read` does."""
-    return to_network(read(path), path)

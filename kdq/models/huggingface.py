@@ -8,17 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdq.errors import UserError, shown
+from kdq.errors import UserError, reason, shown
 
 
 def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) -> Tensor:
-    """Images (B, C, H, W) in [0, 1] resized to ``size`` (rows, columns), of which the middle, ``crop``, is cut out.
+    """Resize images (B, C, H, W) in [0, 1] to ``size`` (rows, columns) and cut out the middle, of size ``crop``.
 
-    ``resample``: ``nearest-exact``, ``bilinear`` or ``bicubic``, the last two without aliasing, as Pillow has them.
+    ``resample``: ``nearest-exact``, ``bilinear`` or ``bicubic``, the last two antialiased, as in Pillow.
     """
     if list(images.shape[2:]) != size:
         smooth = {} if resample == "nearest-exact" else {"align_corners": False, "antialias": True}
-        # row by row, then column by column, within [0, 1] after each, as it is with grey levels: bicubic overshoots
+        # rows, then columns, clamped to [0, 1] after each, as grey levels are: bicubic overshoots
         for shape in ((images.shape[2], size[1]), size):
             images = F.interpolate(images, shape, mode=resample, **smooth).clamp(0, 1)
     top, left = ((have - want) // 2 for have, want in zip(size, crop, strict=True))
@@ -26,7 +26,7 @@ def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) 
 
 
 class Pretrained(nn.Module):
-    """A model of transformers and what its image processor does: ``size``, ``resample``, ``crop``, ``mean``, ``std``.
+    """A model of transformers behind its image processor: ``size``, ``resample``, ``crop``, ``mean``, ``std``.
 
     As in :class:`kdq.models.network.Network`, mean and standard deviation are not in the state dict.
     """
@@ -39,45 +39,45 @@ class Pretrained(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] as the network takes them."""
+        """Return images (B, C, H, W) in [0, 1] preprocessed for the network."""
         return (preprocess(images, self.size, self.resample, self.crop) - self.mean) / self.std
 
     def forward(self, images: Tensor, taps: tuple[str, ...] = ()) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W) in [0, 1]; raises UserError where ``taps`` asks for features."""
+        """Return logits (B, classes) of images (B, C, H, W) in [0, 1]; raise UserError if there are ``taps``."""
         if taps:
             raise UserError(
                 f"a network of source=transformers gives no features ({', '.join(taps)}), logits alone; "
-                "expected a ResNet or a method that needs none"
+                "expected a network of another source or a method that needs none"
             )
         return self.network(pixel_values=self.pixels(images)).logits
 
 
 def check_kernels(config: dict) -> None:
-    """Raise UserError where a configuration names code of a hub to compute with: ``owner/name`` of a kernel."""
+    """Raise UserError if a configuration names a kernel from a hub, ``owner/name``: code that would be run."""
     for key, value in config.items():
         if key.endswith("_implementation") and "/" in str(value):
             raise UserError(f"{key}: found {shown(value)}, code of a hub; expected one of the library")
 
 
 def outline(architecture: str, *, config: dict, **_) -> dict[str, tuple]:
-    """The shapes of all tensors of a network that is not built."""
+    """Return the shapes of all tensors without building the network."""
     with torch.device("meta"):
         return {f"network.{name}": tuple(value.shape) for name, value in _build(config).state_dict().items()}
 
 
 def build(architecture: str, *, config: dict, preprocessing: dict) -> Pretrained:
-    """A freshly initialised network of ``config``, a configuration of transformers as plain values."""
+    """Return a freshly initialised network of ``config``, a configuration of transformers as plain values."""
     return Pretrained(_build(config), **preprocessing)
 
 
 def _build(config: dict) -> nn.Module:
-    """The model of a configuration: one of the library's own, computed by the library's own code."""
+    """Return the model of a configuration; it must be one of the library's, run by the library's code."""
     from transformers import CONFIG_MAPPING, AutoModelForImageClassification
 
     check_kernels(config)
     try:
         described = CONFIG_MAPPING[config["model_type"]].from_dict(config)
         return AutoModelForImageClassification.from_config(described, dtype=torch.float32, trust_remote_code=False)
-    except Exception as error:  # the library raises many kinds; all say that this is no description of a network
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"transformers can't build its architecture {config.get('model_type')!r} ({reason})") from None
+    except Exception as error:  # of many kinds, whatever makes this no description of a network
+        name, cause = config.get("model_type"), reason(error, 300)
+        raise UserError(f"transformers can't build its architecture {name!r} ({cause})") from None

@@ -50,9 +50,6 @@ class Network(nn.Module):
         """All blocks in order: ``head`` after ``blocks`` after ``enter`` is the network."""
         return [block for name in self.stages for block in self.stage_blocks(name)]
 
-    def normalise(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
-
     def stem(self, x: Tensor) -> Tensor:
         """Return the first feature map (B, C, H, W) of normalised images, the tap ``stem``."""
         raise NotImplementedError
@@ -63,7 +60,7 @@ class Network(nn.Module):
 
     def enter(self, images: Tensor) -> Tensor:
         """Return the input of the first block for images (B, C, H, W) in [0, 1]."""
-        return self.pool(self.stem(self.normalise(images)))
+        return self.pool(self.stem((images - self.mean) / self.std))
 
     def activate(self, x: Tensor, inplace: bool = True) -> Tensor:
         """Apply the activation that ends a stage."""
@@ -102,7 +99,7 @@ class Network(nn.Module):
         that activation; ``embedding`` (B, D), the classifier's input.
         """
         features = {}
-        features["stem"] = x = self.stem(self.normalise(images))
+        features["stem"] = x = self.stem((images - self.mean) / self.std)
         x = self.pool(x)
         inplace = not any(tap.endswith(".preactivation") for tap in taps)
         for name in self.stages:

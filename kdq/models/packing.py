@@ -1,21 +1,21 @@
-"""Integer codes as one stream of bits: exactly ``bits`` bits a code, the last byte padded with zeros.
+"""Integer codes as one stream of bits: exactly ``bits`` bits per code, the last byte padded with zeros.
 
-Code number i, less ``low``, stands in the bits ``i * bits`` to ``(i + 1) * bits - 1`` of the stream, lowest bit first;
-bit number k of the stream is the bit of value 2^(k mod 8) in byte k // 8.
+Code i, less ``low``, takes the bits ``i * bits`` to ``(i + 1) * bits - 1`` of the stream, lowest bit first; bit k of
+the stream is the bit of value 2^(k mod 8) in byte k // 8.
 """
 
 import torch
 
 
 def packed_size_bytes(count: int, bits: int) -> int:
-    """Bytes that ``count`` codes of ``bits`` bits take."""
+    """Return the bytes that ``count`` codes of ``bits`` bits take."""
     return (count * bits + 7) // 8
 
 
 def pack(codes: torch.Tensor, low: int, bits: int) -> torch.Tensor:
     """Pack integer codes of any shape, read in row-major order, to a uint8 vector of ceil(count * bits / 8) bytes.
 
-    Codes lie in ``low .. low + 2^bits - 1``; ``bits`` is 1 to 16. Raises ValueError for a code outside or other bits.
+    Codes lie in ``low .. low + 2^bits - 1``; ``bits`` is 1 to 16. Raise ValueError for a code outside or other bits.
     """
     _check_bits(bits)
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
@@ -41,9 +41,9 @@ def pack(codes: torch.Tensor, low: int, bits: int) -> torch.Tensor:
 
 
 def unpack(packed: torch.Tensor, count: int, low: int, bits: int) -> torch.Tensor:
-    """The ``count`` codes that :func:`pack` made into ``packed``, as an int16 vector.
+    """Return the ``count`` codes in ``packed``, the inverse of :func:`pack`, as an int16 vector.
 
-    Raises ValueError where ``packed`` is not a uint8 vector of ceil(count * bits / 8) bytes or a code leaves int16.
+    Raise ValueError if ``packed`` is not a uint8 vector of ceil(count * bits / 8) bytes or codes exceed int16.
     """
     _check_bits(bits)
     if low < -(2**15) or low + 2**bits > 2**15:

@@ -1,7 +1,6 @@
 """A classifier on random features: layers of fixed random weights in the place of a network's last linear layer.
 
-The only trained part is the linear classifier at the end; what the weights and activations are is the business of the
-stage that makes them, ``kdq.retrain.methods.ntklc``.
+Only the linear classifier at the end is trained; ``kdq.retrain.methods.ntklc`` chooses the weights and activations.
 """
 
 from math import sqrt
@@ -18,7 +17,7 @@ class Steps(nn.Module):
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("thresholds", torch.tensor(thresholds), persistent=False)
         if len(levels) != len(thresholds) + 1:
-            raise ValueError(f"{len(levels)} levels and {len(thresholds)} thresholds, expected one level more")
+            raise ValueError(f"{len(levels)} levels and {len(thresholds)} thresholds, expected one more level")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.levels[torch.bucketize(x, self.thresholds)]
@@ -27,9 +26,9 @@ class Steps(nn.Module):
 class RandomHead(nn.Module):
     """Logits of embeddings (B, D): centred, scaled, through random layers, then a linear classifier.
 
-    Layer l computes (sig(W x) - mean) / sqrt(width), in float32 also under autocast, where a step would come too early
-    or too late. ``activations`` holds a dict a layer: its ``mean``, and ``levels`` and ``thresholds`` of a piecewise
-    constant one, without which it is ReLU. ``mean`` (D,) and ``scale`` of the embeddings are part of the state dict.
+    Layer l computes (sig(W x) - mean) / sqrt(width), in float32 even under autocast, whose rounding moves the steps.
+    ``activations`` has one dict per layer: the ``mean``, and ``levels`` and ``thresholds`` if it is piecewise constant
+    and not ReLU. ``mean`` (D,) and ``scale`` of the embeddings are part of the state dict.
     """
 
     def __init__(self, inputs: int, classes: int, *, widths: list[int], activations: list[dict]):
@@ -46,11 +45,11 @@ class RandomHead(nn.Module):
             for activation in activations
         )
         if len(widths) != len(activations):
-            raise ValueError(f"{len(widths)} widths and {len(activations)} activations, expected one a layer")
+            raise ValueError(f"{len(widths)} widths and {len(activations)} activations, expected one per layer")
         self.classifier = nn.Linear(sizes[-1], classes, bias=False)
 
     def features(self, embedding: Tensor) -> Tensor:
-        """The random features (B, width of the last layer) of embeddings (B, D)."""
+        """Return the random features (B, width of the last layer) of embeddings (B, D)."""
         with torch.autocast(embedding.device.type, enabled=False):
             x = (embedding.float() - self.mean) / self.scale
             for layer, activation, mean in zip(self.layers, self.activations, self.means, strict=True):

@@ -22,6 +22,13 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
     return kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
+def stem_layers(channels: int, outputs: int, stem: str) -> tuple[nn.Conv2d, nn.Module]:
+    """Return convolution and pooling of a stem: 3x3 and none (``cifar``), or 7x7 and max pooling, both of stride 2."""
+    if stem == "cifar":
+        return convolution(channels, outputs, 3), nn.Identity()
+    return convolution(channels, outputs, 7, 2), nn.MaxPool2d(3, 2, padding=1)
+
+
 class _NarrowShortcut(nn.Conv2d):
     """A 1x1 convolution with stride that leaves the pixels between its steps out first: the same numbers.
 
@@ -97,12 +104,7 @@ class ResNet(Network):
         super().__init__(mean, std)
         base = max(1, round(64 * width))
         self.inputs = base
-        if stem == "cifar":
-            self.conv1 = nn.Conv2d(channels, base, 3, 1, padding=1, bias=False)
-            self.maxpool = nn.Identity()
-        else:
-            self.conv1 = nn.Conv2d(channels, base, 7, 2, padding=3, bias=False)
-            self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.conv1, self.maxpool = stem_layers(channels, base, stem)
         self.bn1 = nn.BatchNorm2d(base)
         self.layer1 = self._stage(block, base, depths[0], 1)
         self.layer2 = self._stage(block, base * 2, depths[1], 2)

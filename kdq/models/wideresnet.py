@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdq.models.network import Network, assemble, classifier_outline, initialise
 from kdq.models.registry import wide_shape
-from kdq.models.resnet import convolution
+from kdq.models.resnet import convolution, stem_layers
 
 STAGES = ("layer1", "layer2", "layer3")
 
@@ -51,10 +51,8 @@ class WideResNet(Network):
         super().__init__(mean, std)
         base, *planes = channel_counts(factor, width)
         opens = base != planes[0]  # at k = 1 the first block keeps its channels, so its shortcut is the identity
-        large = stem == "imagenet"
-        self.conv1 = nn.Conv2d(channels, base, 7 if large else 3, 1 + large, padding=3 if large else 1, bias=False)
+        self.conv1, self.maxpool = stem_layers(channels, base, stem)
         self.bn1 = nn.BatchNorm2d(base) if opens else nn.Identity()
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
         self.opens = opens
         for name, inputs, outputs in zip(STAGES, (base, *planes), planes, strict=False):
             count = (depth - 4) // 6

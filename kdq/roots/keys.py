@@ -16,7 +16,7 @@ READS = {
 
 
 class Shared(Base):
-    """Which root it is, not how it is made: only a recipe may say it, and it is no part of the resolved keys."""
+    """Which root it is, not how it is made: allowed in recipes only, and no part of the resolved keys."""
 
     seed: Annotated[
         NonNegativeInt | None,
@@ -25,7 +25,7 @@ class Shared(Base):
 
 
 class Source(Fetched):
-    """Where a root's network comes from; what is fetched is what a source other than `train` reads."""
+    """Where a root's network comes from; sources other than `train` read the keys of ``Fetched``."""
 
     source: Annotated[
         Literal["train", "hub", "transformers"],
@@ -47,7 +47,7 @@ class Source(Fetched):
         Literal["names", "order"],
         Field(
             description="`transformers`: `names`: the model must name the data set's classes, in their order; `order`: "
-            "a model without names (LABEL_0, ...) or with other ones is believed to have that order"
+            "a model without names (LABEL_0, ...) or with others is taken to have that order"
         ),
     ] = "names"
 
@@ -65,7 +65,7 @@ class Source(Fetched):
 
 
 def files(keys: dict) -> tuple[str, ...]:
-    """The names of the files that a root with the resolved ``keys`` is imported from, that of its weights first."""
+    """Return the names of the files of an imported root with the resolved ``keys``, that of its weights first."""
     source = keys.get("source", "train")
     return () if source == "train" else (keys["file"] or WEIGHTS[source], *DESCRIPTIONS[source])
 

@@ -45,8 +45,8 @@ def fit(
             checkpoints.save(checkpoint, {"identity": identity, **run.state_dict()})
         except Stopped as stop:
             # No checkpoints within an epoch: it takes minutes, and SIGKILL costs as much anyway.
-            where = f"in epoch {epoch} of {settings.epochs}"
-            raise Stopped(f"{stop} {where}; started again it goes on after epoch {epoch - 1}") from None
+            epochs = f"in epoch {epoch} of {settings.epochs}; started again it goes on after epoch {epoch - 1}"
+            raise Stopped(f"{stop} {epochs}") from None
     run.restore_selected(log)
     return run.history
 
@@ -67,12 +67,11 @@ class Run:
             weight_decay=settings.weight_decay,
         )
         self.schedule = make_schedule(self.optimizer, settings, len(batches) * settings.epochs)
-        self.averages = nn.ModuleDict()
-        if settings.averaging:
-            for name, network in task.networks.items():
-                self.averages[name] = AveragedModel(
-                    network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True
-                )
+        averaged = task.networks if settings.averaging else {}
+        average = get_ema_multi_avg_fn(settings.averaging)
+        self.averages = nn.ModuleDict(
+            {name: AveragedModel(network, multi_avg_fn=average, use_buffers=True) for name, network in averaged.items()}
+        )
         self.epoch = 0
         self.history: list[dict] = []
         self.selected: dict | None = None
@@ -135,7 +134,7 @@ class Run:
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> float:
-        """Top-1 accuracy of ``network`` on the validation part."""
+        """Return the top-1 accuracy of ``network`` on the validation part."""
         network.eval()
         predictions = []
         with autocast(self.dtype, self.device):
@@ -155,8 +154,8 @@ class Run:
         selected = self.selected
         self.task.network.load_state_dict(selected["weights"])
         self.task.eval()
-        beside = "" if selected["name"] == "network" else f" of the {selected['name']}"
-        log(f"saving epoch {selected['epoch']}{beside}, validation accuracy {selected['accuracy']:.4f}")
+        name = "" if selected["name"] == "network" else f" of the {selected['name']}"
+        log(f"saving epoch {selected['epoch']}{name}, validation accuracy {selected['accuracy']:.4f}")
 
     def state_dict(self) -> dict:
         return {
@@ -185,14 +184,14 @@ class Run:
 
 
 def make_schedule(optimizer, settings: Training, steps: int):
-    """The learning rate of each of ``steps`` steps: cosine to zero, or a linear rise and fall (one cycle)."""
+    """Return the schedule over ``steps`` steps: cosine to zero, or a linear rise and fall (one cycle)."""
     if settings.schedule == "cosine":
         return CosineAnnealingLR(optimizer, T_max=steps)
     return OneCycleLR(
         optimizer,
         max_lr=settings.learning_rate,
         total_steps=steps + 1,  # the schedule is stepped once after the last step too
-        # where the rise ends at the very first step, torch divides by its length, zero
+        # if the rise ended at the very first step, torch would divide by its length, zero
         pct_start=0.0 if settings.rise * (steps + 1) == 1 else settings.rise,
         anneal_strategy="linear",
         cycle_momentum=False,
@@ -212,20 +211,16 @@ def check_finite(names, terms: list[Tensor], epoch: int, steps_before: int) -> N
 
 
 def column_of(name: str) -> str:
-    """The history's column with the validation accuracy of the task's network ``name``."""
+    """Return the history's column for the validation accuracy of the task's network ``name``."""
     return "validation_accuracy" if name == "network" else f"{name}_validation_accuracy"
 
 
 def describe(row: dict, epochs: int) -> str:
-    """A row of the history as one line of the log."""
+    """Return a row of the history as one line for the log."""
     losses = "  ".join(f"{name.removeprefix('loss_')} {row[name]:.4f}" for name in row if name.startswith("loss_"))
-    validation = "  ".join(
-        f"{name.removesuffix('_accuracy').replace('_', ' ')} {row[name]:.2%}"
-        for name in row
-        if name.endswith("validation_accuracy")
-    )
+    names = [name for name in row if name.endswith("validation_accuracy")]
+    validation = "  ".join(f"{name.removesuffix('_accuracy').replace('_', ' ')} {row[name]:.2%}" for name in names)
     return (
         f"epoch {row['epoch']:>3}/{epochs}  learning rate {row['learning_rate']:.5f}  {losses}  "
-        f"training {row['training_accuracy']:.2%}  {validation}  "
-        f"{row['images_per_second']:,.0f} images/s"
+        f"training {row['training_accuracy']:.2%}  {validation}  {row['images_per_second']:,.0f} images/s"
     )

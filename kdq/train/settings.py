@@ -35,7 +35,7 @@ class Training(Base):
     """How a network is trained; the same keys for every stage that trains."""
 
     epochs: Annotated[PositiveInt, Field(description="passes over the training part")] = 100
-    batch_size: Annotated[PositiveInt, Field(description="images a step")] = 128
+    batch_size: Annotated[PositiveInt, Field(description="images per step")] = 128
     learning_rate: Annotated[Positive, Field(description="highest learning rate of the schedule")] = 0.1
     momentum: Annotated[Fraction, Field(description="Nesterov momentum; 0 is plain SGD")] = 0.9
     weight_decay: Annotated[NonNegative, Field(description="L2 penalty on all parameters")] = 5e-4
@@ -45,14 +45,14 @@ class Training(Base):
     ] = "cosine"
     rise: Annotated[Fraction, Field(description="share of the steps in which `onecycle` rises")] = 0.2
     averaging: Annotated[
-        Fraction, Field(description="decay a step of the exponential moving average of the weights; 0 is none")
+        Fraction, Field(description="decay per step of the exponential moving average of the weights; 0 is none")
     ] = 0.0
     crop: Annotated[NonNegativeInt, Field(description="pixels of padding before the random crop; 0 is no crop")] = 4
     flip: Annotated[bool, Field(description="mirror images at random")] = True
     cutout: Annotated[NonNegativeInt, Field(description="side in pixels of the square that is cut out; 0 is none")] = 0
     precision: Annotated[
         Literal["auto", "bfloat16", "float32"],
-        Field(description="`auto` is bfloat16 autocast where the device computes in it"),
+        Field(description="`auto` is bfloat16 autocast if the device computes in it"),
     ] = "auto"
     select: Annotated[
         Literal["best", "last"],

@@ -14,13 +14,9 @@ from kdq.train.settings import Network, Training
 from kdq.train.task import Classification, Task
 
 
-def train_root(prepared: Prepared, keys: dict, *, seed: int, threads: int, checkpoint, identity: str, log) -> Model:
-    """Return a network trained on labels. ``keys`` are the resolved keys of a root stage."""
-
-    def task(network, device) -> Task:
-        return Classification(network, keys["label_smoothing"])
-
-    return train(prepared, keys, task, seed=seed, threads=threads, checkpoint=checkpoint, identity=identity, log=log)
+def train_root(prepared: Prepared, keys: dict, **options) -> Model:
+    """Return a network trained on labels. ``keys`` are a root's resolved keys, ``options`` those of :func:`train`."""
+    return train(prepared, keys, lambda network, _: Classification(network, keys["label_smoothing"]), **options)
 
 
 def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int, **places) -> Model:

@@ -35,7 +35,7 @@ class Task(nn.Module):
         return {"network": self.network}
 
     def before_validation(self, networks: dict[str, nn.Module]) -> None:
-        """Called after each epoch with the networks that are evaluated next, and of which one may be saved."""
+        """Prepare ``networks`` after an epoch: they are evaluated next, and one may be saved."""
 
     def forward(self, batch: Batch) -> Step:
         raise NotImplementedError

@@ -85,8 +85,8 @@ class Tiny:
     def assert_is(self, raw):
         """Pixels and labels of both parts equal ours, in the original order."""
         for names, images, labels in (
-            (TRAIN_BATCHES, raw.train_images, raw.train_labels),
-            (["test_batch"], raw.test_images, raw.test_labels),
+            (TRAIN_BATCHES, raw.train.images, raw.train.labels),
+            (["test_batch"], raw.test.images, raw.test.labels),
         ):
             assert np.array_equal(images.numpy(), np.concatenate([self.images[name] for name in names]))
             assert np.array_equal(labels.numpy(), np.concatenate([self.labels[name] for name in names]))

@@ -81,7 +81,7 @@ def test_truncated_batch(tiny, tmp_path):
     tiny.extract(tmp_path)
     path = tmp_path / "cifar-10-batches-py/test_batch"
     path.write_bytes(path.read_bytes()[:1000])
-    refused(tmp_path, "test_batch has MD5 [0-9a-f]{32} and 1000 bytes, expected MD5 .*truncated or changed")
+    refused(tmp_path, "test_batch: MD5 [0-9a-f]{32} and 1000 bytes, expected MD5 .*truncated or changed")
 
 
 def test_truncated_archive(tiny, tmp_path):
@@ -120,10 +120,10 @@ def test_genuine_files_equal_torchvisions(dataset):
     torchvision = pytest.importorskip("torchvision")
     loader = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[dataset]
     raw = cifar.load(dataset, {"folder": GENUINE})
-    assert raw.train_images.shape == (50_000, 3, 32, 32) and raw.test_images.shape == (10_000, 3, 32, 32)
+    assert raw.train.images.shape == (50_000, 3, 32, 32) and raw.test.images.shape == (10_000, 3, 32, 32)
     for train, images, labels in (
-        (True, raw.train_images, raw.train_labels),
-        (False, raw.test_images, raw.test_labels),
+        (True, raw.train.images, raw.train.labels),
+        (False, raw.test.images, raw.test.labels),
     ):
         theirs = loader(GENUINE, train=train)
         assert np.array_equal(images.numpy(), theirs.data.transpose(0, 3, 1, 2))

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from kdq.data import cifar, download
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 
 TRAIN = "plain_text/train-00000-of-00001.parquet"
 TEST = "plain_text/test-00000-of-00001.parquet"
@@ -132,10 +132,10 @@ def test_an_archive_with_another_checksum(server, tiny, tmp_path):
 
 
 def test_an_unreachable_host(server, tmp_path, monkeypatch):
-    def unreachable(*arguments):
+    def unreachable(*arguments, **options):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(download, "hub_files", unreachable)
+    monkeypatch.setattr(download, "hub_file", unreachable)
     server.shutdown()
     server.server_close()
     refused(tmp_path, "no network", "Connection refused")
@@ -159,6 +159,6 @@ def test_what_never_ends_is_broken_off(server, tiny, tmp_path, monkeypatch):
 
 
 def test_reason_is_one_short_line():
-    assert download.reason(OSError("a\nb")) == "a b"
-    assert download.reason(OSError()) == "OSError"
-    assert len(download.reason(OSError("x" * 1000))) == 200
+    assert reason(OSError("a\nb")) == "a b"
+    assert reason(OSError()) == "OSError"
+    assert len(reason(OSError("x" * 1000))) == 200

@@ -44,10 +44,10 @@ def refused(root, message, **others):
 def test_train_and_test_parts(both):
     raw = load(settings(both))
     assert raw.classes == ["cat", "dog"]
-    assert raw.train_images.shape == (12, 3, 8, 8) and raw.train_images.dtype == torch.uint8
-    assert raw.train_images[:, 0, 0, 0].tolist() == [*range(6), *range(6)], "sorted by class and name"
-    assert torch.equal(raw.train_images[:, 1, 0, 0].long(), raw.train_labels)
-    assert raw.test_images[:, 0, 0, 0].tolist() == [100, 100] and raw.test_labels.tolist() == [0, 1]
+    assert raw.train.images.shape == (12, 3, 8, 8) and raw.train.images.dtype == torch.uint8
+    assert raw.train.images[:, 0, 0, 0].tolist() == [*range(6), *range(6)], "sorted by class and name"
+    assert torch.equal(raw.train.images[:, 1, 0, 0].long(), raw.train.labels)
+    assert raw.test.images[:, 0, 0, 0].tolist() == [100, 100] and raw.test.labels.tolist() == [0, 1]
 
 
 def test_same_images_whatever_the_order_on_disk(both, tmp_path_factory):
@@ -66,10 +66,10 @@ def test_without_a_test_part_a_fixed_one_is_split_off(both):
                 path.rmdir() if path.is_dir() else path.unlink()
             (both / "test").rmdir()
         raw = load(settings(folder))
-        assert len(raw.train_labels) == 9 and len(raw.test_labels) == 3
+        assert len(raw.train.labels) == 9 and len(raw.test.labels) == 3
         tests = [prepare("folder", settings(folder), 0.3, seed).test.images for seed in (0, 1)]
         assert torch.equal(*tests), "the seed of the validation split leaves the test part alone"
-        assert torch.equal(tests[0], raw.test_images)
+        assert torch.equal(tests[0], raw.test.images)
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -86,7 +86,7 @@ def test_middle_square_of_the_shorter_side(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "test/cat/wide.png")
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
     raw = load(settings(tmp_path, image_size=4))
-    assert np.array_equal(raw.test_images[0].numpy(), pixels[:, 3:7].transpose(2, 0, 1))
+    assert np.array_equal(raw.test.images[0].numpy(), pixels[:, 3:7].transpose(2, 0, 1))
 
 
 def test_scaled_bicubically(tmp_path):
@@ -95,7 +95,7 @@ def test_scaled_bicubically(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "test/cat/large.png")
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
     expected = np.asarray(Image.fromarray(pixels).resize((8, 8), Image.Resampling.BICUBIC))
-    assert np.array_equal(load(settings(tmp_path)).test_images[0].numpy(), expected.transpose(2, 0, 1))
+    assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), expected.transpose(2, 0, 1))
 
 
 def test_turned_as_exif_says(tmp_path):
@@ -105,7 +105,7 @@ def test_turned_as_exif_says(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "test/cat/turned.png", exif=exif)
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
-    assert np.array_equal(load(settings(tmp_path)).test_images[0].numpy(), upright.transpose(2, 0, 1))
+    assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), upright.transpose(2, 0, 1))
 
 
 def test_grey_and_palette_become_rgb(tmp_path):
@@ -114,13 +114,13 @@ def test_grey_and_palette_become_rgb(tmp_path):
     Image.new("L", (8, 8), 77).save(tmp_path / "test/cat/grey.png")
     Image.new("RGB", (8, 8), (9, 8, 7)).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "test/cat/p.png")
     raw = load(settings(tmp_path))
-    assert raw.test_images[:, :, 0, 0].tolist() == [[77, 77, 77], [9, 8, 7]]
+    assert raw.test.images[:, :, 0, 0].tolist() == [[77, 77, 77], [9, 8, 7]]
 
 
 def test_hidden_files_do_not_count(both):
     (both / "train/cat/.DS_Store").write_bytes(b"?")
     (both / ".cache").mkdir()
-    assert len(load(settings(both)).train_labels) == 12
+    assert len(load(settings(both)).train.labels) == 12
 
 
 def test_unreadable_images_are_named(both):
@@ -147,7 +147,7 @@ def test_a_program_that_calls_itself_an_image_is_not_run(both):
 
 def test_sixteen_bits_are_refused(both):
     Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(both / "test/cat/deep.png")
-    refused(both, "test/cat/deep.png: pixels of mode 'I;16', expected 8 bits a channel")
+    refused(both, "test/cat/deep.png: pixels of mode 'I;16', expected 8 bits per channel")
 
 
 def test_wrong_folders_are_refused(both, tmp_path_factory):
@@ -186,7 +186,7 @@ def test_digest_notices_what_happens_to_a_file(both):
 
 def test_counts_are_those_of_the_images_that_are_read(both):
     raw = load(settings(both))
-    images = len(raw.train_labels) + len(raw.test_labels)
+    images = len(raw.train.labels) + len(raw.test.labels)
     assert counts(settings(both)) == (images, len(raw.classes))
     with pytest.raises(UserError, match="image_folder: missing"):
         counts(settings(""))

@@ -12,10 +12,10 @@ def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
     raw = load("digits", {"test_fraction": 0.2})
-    assert raw.train_images.shape[1:] == (1, 8, 8) and raw.train_images.dtype == torch.uint8
+    assert raw.train.images.shape[1:] == (1, 8, 8) and raw.train.images.dtype == torch.uint8
     assert raw.classes == list("0123456789")
-    both = torch.cat([raw.train_images, raw.test_images])
-    assert len(both) == 1797 and len(raw.test_labels) == round(0.2 * 1797)
+    both = torch.cat([raw.train.images, raw.test.images])
+    assert len(both) == 1797 and len(raw.test.labels) == round(0.2 * 1797)
     levels = torch.bincount(torch.from_numpy(load_digits().images).flatten().long())
     assert torch.equal(torch.bincount(both.flatten().long())[both.unique().long()], levels), "17 levels, none merged"
     assert both.max() == 255 and both.min() == 0
@@ -49,7 +49,7 @@ def test_cifar_from_every_form_gives_the_same_parts(tiny, tmp_path):
     with pytest.raises(UserError, match="each part needs at least 1"):
         prepare("cifar10", {"folder": tmp_path / "archive"}, 0.01, 0)
     raws = [load("cifar10", {"folder": str(tmp_path / name)}) for name in ("archive", "extracted")]
-    assert torch.equal(raws[0].train_images, raws[1].train_images)
+    assert torch.equal(raws[0].train.images, raws[1].train.images)
     assert raws[0].source["sha256"] == raws[1].source["sha256"]
 
 

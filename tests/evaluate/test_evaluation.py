@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdq import models
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import cross_entropy, top_k_accuracy
@@ -56,7 +57,7 @@ class TestMetrics:
     def test_are_those_of_the_networks_logits(self, write, few):
         path = write()
         metrics, predictions = measure(path, few)
-        network = model_file.load(path)
+        network = models.load(path)
         for part in ("validation", "test"):
             split = getattr(few, part)
             with torch.no_grad():
@@ -118,13 +119,13 @@ class TestSizes:
             and metrics["entropy_bytes"] is None
             and metrics["layers"] == []
         )
-        assert metrics["parameters"] == sum(p.numel() for p in model_file.load(path).parameters())
+        assert metrics["parameters"] == sum(p.numel() for p in models.load(path).parameters())
 
     @pytest.mark.parametrize("bits", [2, 3, 8])
     def test_of_a_quantized_one(self, write, few, bits):
         path = write(bits)
         metrics = measure(path, few)[0]
-        layers = [m for m in model_file.load(path).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        layers = [m for m in models.load(path).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         assert metrics["quantized_weights"] == sum(layer.weight.numel() for layer in layers)
         assert metrics["nominal_bits"] == bits
         archive.pack(path, path.with_name("archive"))
@@ -140,7 +141,7 @@ class TestSizes:
 
     def test_layers_are_in_the_order_of_the_network(self, write, few):
         path = write(bits=3)
-        names = [n for n, m in model_file.load(path).named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        names = [n for n, m in models.load(path).named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         assert [layer["name"] for layer in measure(path, few)[0]["layers"]] == names
 
 

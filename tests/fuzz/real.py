@@ -12,8 +12,8 @@ from kdq.data.prepared import Split
 from kdq.distill import cached_logits
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.stage import evaluate
+from kdq.models import archive, resnet
 from kdq.models import file as model_file
-from kdq.models import resnet
 from kdq.models.codes import QuantizedWeight
 from kdq.provenance.files import write_json, write_tensors
 from kdq.report import metrics as metrics_file
@@ -53,6 +53,12 @@ class Real:
         header = {"dataset": "digits", "seed": 0, "recipe": "hard/rtn,bits=3" if quantized else "hard"}
         header |= {"keys": {"bits": 3}, "provenance": {"code": "0", "inputs": {"data": "0" * 64}}}
         model_file.save(path, self.network, ARCHITECTURE, self.codes() if quantized else {}, **header)
+        return path
+
+    @property
+    def archive(self) -> Path:
+        path = self.folder / "model.archive.safetensors"
+        archive.pack(self.model(True), path)
         return path
 
     def codes(self) -> dict[str, QuantizedWeight]:

@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from kdq import models
 from kdq.data import cifar, prepared
 from kdq.data.folder import read_image
 from kdq.distill import cached_logits
@@ -208,22 +209,22 @@ def changed_json(path: Path, random: Random) -> bytes:
 def of_files(real: Real) -> dict[str, Subject]:
     """Return the files of a study, as if copied from elsewhere."""
     metrics, predictions = real.evaluation
-    models, data, tables = [real.model(True), real.model(False)], real.data, real.tables
+    files, data, tables = [real.model(True), real.model(False)], real.data, real.tables
 
     def tensors(path):
         return lambda random: changed_tensors(path, random)
 
     def as_bytes(*paths):
-        return lambda random: mutated_bytes(random.choice(paths).read_bytes(), random, [models[0].read_bytes()])
+        return lambda random: mutated_bytes(random.choice(paths).read_bytes(), random, [files[0].read_bytes()])
 
     def read_model(path):
         return evaluate(model_file.read(path), path, real.prepared, None, CPU)
 
     def read_data(path):
-        return evaluate(model_file.read(models[0]), models[0], prepared.read(path), None, CPU)
+        return evaluate(model_file.read(files[0]), files[0], prepared.read(path), None, CPU)
 
     def read_predictions(path):
-        evaluate(model_file.read(models[0]), models[0], real.prepared, path, CPU)
+        evaluate(model_file.read(files[0]), files[0], real.prepared, path, CPU)
 
     def compare(path):
         rows = table.SCHEMA.read(tables["table"])
@@ -239,7 +240,8 @@ def of_files(real: Real) -> dict[str, Subject]:
         cached_logits.read(path, real.prepared, **VIEWS).sum()
 
     return {
-        "model": Subject(lambda random: changed_tensors(random.choice(models), random), read_model),
+        "archive": Subject(tensors(real.archive), models.load),
+        "model": Subject(lambda random: changed_tensors(random.choice(files), random), read_model),
         "data": Subject(tensors(data), read_data),
         "metrics": Subject(lambda random: changed_json(metrics, random), read_metrics, f"{CELL}/metrics.json"),
         "predictions": Subject(tensors(predictions), read_predictions),

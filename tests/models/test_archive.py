@@ -173,7 +173,8 @@ class TestBroken:
         self.refused(packed, "cannot be decoded")
 
     @pytest.mark.parametrize(
-        ("key", "value"), [("shape", [3, 3]), ("shape", "x"), ("high", -4), ("high", 90000), ("storage_bits", 1)]
+        ("key", "value"),
+        [("shape", [3, 3]), ("shape", [2**44]), ("shape", "x"), ("high", -4), ("high", 90000), ("storage_bits", 1)],
     )
     def test_another_layer(self, packed, key, value):
         self.rewrite(packed, change_header=lambda header: header["layers"]["fc"].update({key: value}))

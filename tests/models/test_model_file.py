@@ -211,7 +211,7 @@ class TestBroken:
 
     def test_steps_that_fit_no_row(self, quantized):
         rewrite(quantized[1], lambda tensors: tensors.update({"fc.weight.step": torch.ones(7)}))
-        refused(quantized[1], r"layer fc: steps \(7,\), expected one or one a row")
+        refused(quantized[1], r"layer fc: steps \(7,\), expected one or one per row")
 
     def test_a_code_outside_its_alphabet(self, quantized):
         def narrow(header):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdq import models
 from kdq.distill.stage import distill
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
@@ -62,7 +63,7 @@ class TestPublished:
         network = registry.build(name, classes=10, channels=3, stem="cifar", width=0.25, **PIXELS).eval()
         images = torch.rand(3, 3, 16, 16)
         with torch.no_grad():
-            x = network.conv1(network.normalise(images))
+            x = network.conv1((images - network.mean) / network.std)
             norm = network.bn1
             for block in network.blocks:
                 first = (block.bn0 if isinstance(norm, nn.Identity) else norm)(x).relu()
@@ -172,7 +173,7 @@ def test_a_network_is_trained_quantized_evaluated_and_loaded(few, training_keys,
     root = train_root(few, keys, **places)
     path, images = tmp_path / "model.safetensors", few.test.images[:8].float() / 255
     save(path, tmp_path / "history.csv", root, **HEADER)
-    network = model_file.load(path)
+    network = models.load(path)
     with torch.no_grad():
         torch.testing.assert_close(network(images), root.network.eval()(images))
     quantizer = quantizer_of(f"kdq.quantize.methods.{method}", {"bits": 4, "images": 32}, 0)
@@ -181,7 +182,7 @@ def test_a_network_is_trained_quantized_evaluated_and_loaded(few, training_keys,
     model_file.save(path, network, root.architecture, codes, **HEADER)
     metrics, _ = evaluate(model_file.read(path), path, few, None, CPU)
     with torch.no_grad():
-        torch.testing.assert_close(model_file.load(path)(images), network.eval()(images))
+        torch.testing.assert_close(models.load(path)(images), network.eval()(images))
     assert metrics["nominal_bits"] <= 4 and metrics["parameters"] == sum(p.numel() for p in network.parameters())
 
 

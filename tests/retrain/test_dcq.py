@@ -7,8 +7,8 @@ from functools import reduce
 import pytest
 import torch
 
+from kdq import models
 from kdq.errors import UserError
-from kdq.models import file as model_file
 from kdq.models import registry
 from kdq.models.model import Model
 from kdq.retrain.methods import dcq
@@ -177,7 +177,7 @@ class TestTraining:
         trained = run("dcq", epochs=6, learning_rate=0.05, inputs=inputs)
         first, last = trained.history[0], trained.history[-1]
         assert all(last[f"loss_section_{number}"] < 0.9 * first[f"loss_section_{number}"] for number in (1, 2, 3))
-        of_teacher, of_parent = (accuracy(model_file.load(files[name]), few.validation) for name in ("float", "rtn"))
+        of_teacher, of_parent = (accuracy(models.load(files[name]), few.validation) for name in ("float", "rtn"))
         assert max(row["validation_accuracy"] for row in trained.history) > max(of_teacher - 0.1, of_parent + 0.3)
 
     @pytest.mark.parametrize("step", [8, 19])

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdq import models
 from kdq.models import file as model_file
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.retrain.lsq import attach, detach, lsq
@@ -125,5 +126,5 @@ class TestEnd:
         assert any(not torch.equal(codes[name].codes, parent.codes[name].codes) for name in codes)
         path = tmp_path / "model.safetensors"
         model_file.save(path, network, parent.architecture, codes, **HEADER)
-        assert torch.equal(model_file.load(path)(images), expected)
+        assert torch.equal(models.load(path)(images), expected)
         assert network.state_dict().keys() == trained_like.state_dict().keys()

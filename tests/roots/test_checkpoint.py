@@ -234,4 +234,4 @@ class TestStatistics:
         refused(colours, keys(files / NAME, **known), "std: 0 values for 3 channels")
 
     def test_of_another_number_of_channels(self, files, keys, colours):
-        refused(colours, keys(files / NAME, mean=[0.5]), "mean: 1 values for 3 channels, expected one a channel")
+        refused(colours, keys(files / NAME, mean=[0.5]), "mean: 1 values for 3 channels, expected one per channel")

@@ -221,7 +221,7 @@ class TestClasses:
     )
     def test_other_names_are_believed_only_when_told_to(self, photos, folder, names):
         vit(folder, **labels(names))
-        refused(photos, local(folder), "other classes: class ", "labels=order believes the order")
+        refused(photos, local(folder), "other classes: class ", "labels=order accepts the order")
         assert load(photos, local(folder, labels="order"))[1]["config"]["id2label"]["0"] == names[0]
 
     def test_other_channels(self, photos, folder):
@@ -374,7 +374,7 @@ class TestDownstream:
         assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
     def test_features_are_refused(self, model, photos):
-        with pytest.raises(UserError, match="gives no features .layer3, embedding., logits alone; expected a ResNet"):
+        with pytest.raises(UserError, match="gives no features .layer3, embedding., logits alone; expected a network"):
             model[1](to_float(photos.test.images), taps=("layer3", "embedding"))
 
     @pytest.mark.parametrize("change", [{"model_type": "vitt"}, {"hidden_size": "wide"}, {"image_size": None}])

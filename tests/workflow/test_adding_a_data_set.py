@@ -7,7 +7,7 @@ FILE = '''
 
 import torch
 
-from kdq.data.prepared import Raw
+from kdq.data.prepared import Raw, Split
 
 
 def load(settings):
@@ -19,7 +19,7 @@ def load(settings):
         images[torch.arange(count), :, labels] = 250
         return images, labels
 
-    return Raw(*part(240), *part(60), ["first", "second", "third"], {"kind": "stripes"})
+    return Raw(Split(*part(240)), Split(*part(60)), ["first", "second", "third"], {"kind": "stripes"})
 '''
 LOADER = """
 def _stripes(settings):

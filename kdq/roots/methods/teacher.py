@@ -1,4 +1,4 @@
-"""The teacher: a large network at the root of what is distilled from it, trained on labels or brought from outside."""
+"""The teacher: a large network at the root of what is distilled from it, trained on labels or imported."""
 
 from kdq.recipe.vocabulary import Annotated, Field, Fraction
 from kdq.roots.keys import Source
@@ -9,7 +9,7 @@ class Parameters(Source):
 
 
 def importer(source: str):
-    """The function that brings a network from ``source``: ``load(prepared, keys, log)``."""
+    """Return the function that imports a network from ``source``: ``load(prepared, keys, log)``."""
     # lazily: no other root needs them
     if source == "hub":
         from kdq.roots.sources.hub import load

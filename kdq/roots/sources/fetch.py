@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from kdq.data import download
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.provenance.files import sha256
 from kdq.roots.keys import files, local_files
 
 
 def fetch(keys: dict) -> list[Path]:
-    """The paths of the network's files, that of its weights first.
+    """Return the paths of the network's files, that of its weights first.
 
-    Raises UserError where one is not there or can't be fetched, and where the SHA-256 of the weights is not the key's.
+    Raise UserError if one is missing or can't be fetched, or if the SHA-256 of the weights is not the key's.
     """
     paths = [Path(path) for path in local_files(keys)] or [from_hub(keys, name) for name in files(keys)]
     weights, expected = paths[0], keys["sha256"]
@@ -24,10 +24,10 @@ def fetch(keys: dict) -> list[Path]:
 
 
 def from_hub(keys: dict, name: str) -> Path:
-    """The path of a file of the repository at its commit, downloaded unless the client's cache has it."""
+    """Return the path of a file of the repository at its commit; download it if it is not cached."""
     repository, revision = keys["repository"], keys["revision"]
     try:
         return download.hub_file(repository, revision, name)
-    except Exception as error:  # the client raises many kinds; to the user all of them say that the file is not there
+    except Exception as error:  # of many kinds, all of which mean that the file can't be had
         where = f"{repository}, commit {revision[:12]}, file {name}"
-        raise UserError(f"{where}: not to be downloaded ({download.reason(error)})") from None
+        raise UserError(f"{where}: not to be downloaded ({reason(error)})") from None

@@ -1,7 +1,6 @@
 """A teacher from a checkpoint: the state dict of one of our architectures, loaded strictly.
 
-ResNets and MobileNetV2 have torchvision's parameter names (timm's ResNets too). Nothing but tensors is taken from the
-repository.
+ResNets and MobileNetV2 have torchvision's parameter names (timm's ResNets too). Only tensors are read.
 """
 
 from pathlib import Path
@@ -9,16 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdq.data import download
 from kdq.data.prepared import Prepared
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.models import registry
 from kdq.roots.sources.fetch import fetch
 from kdq.train.settings import Network
 from kdq.workflow.signals import defer_sigterm
 
-# What the networks edadaltocg/*_<data set> were trained with, as the package detectors, which they were published with,
-# has it: not the deviations of the pixels, which are larger.
+# The normalisation in the training of edadaltocg/*_<data set>, from the package detectors, published with them; the
+# deviations of the pixels are larger.
 KNOWN = {
     "cifar10": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]},
     "cifar100": {"mean": [0.5071, 0.4867, 0.4408], "std": [0.2675, 0.2565, 0.2761]},
@@ -26,7 +24,7 @@ KNOWN = {
 
 
 def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
-    """``(network, architecture, path of the weights)``; raises UserError where the checkpoint is not what keys say."""
+    """Return ``(network, architecture, path of the weights)``; raise UserError if checkpoint and keys do not fit."""
     channels = prepared.train.images.shape[1]
     architecture = {
         **{key: keys[key] for key in Network.model_fields},
@@ -44,7 +42,7 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
 
 
 def statistics(keys: dict, channels: int) -> dict[str, list[float]]:
-    """Mean and deviation of each channel that the network was trained with, of the keys or of a known repository."""
+    """Return mean and deviation per channel of the network's training, from the keys or a known repository."""
     given = {key: keys[key] for key in ("mean", "std")}
     owner, _, name = keys.get("repository", "").partition("/")
     if owner == "edadaltocg" and not any(given.values()):
@@ -52,14 +50,14 @@ def statistics(keys: dict, channels: int) -> dict[str, list[float]]:
     for key, values in given.items():
         if len(values) != channels:
             raise UserError(
-                f"{key}: {len(values)} values for {channels} channels, expected one a channel: "
+                f"{key}: {len(values)} values for {channels} channels, expected one per channel: "
                 f"the {key} that the network was trained with"
             )
     return given
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, or of a file that torch wrote, of which nothing but tensors is loaded."""
+    """Return the tensors of a ``.safetensors`` file, or of a file of torch, from which only tensors are loaded."""
     from safetensors.torch import load_file
 
     try:
@@ -67,8 +65,8 @@ def read(path: Path) -> dict[str, Tensor]:
             if path.suffix == ".safetensors":
                 return load_file(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, whatever the bytes of a damaged file happen to mean
-        raise UserError(f"{path}: not readable as weights ({download.reason(error)})") from None
+    except Exception as error:  # of many kinds, whatever a damaged file means to torch
+        raise UserError(f"{path}: not readable as weights ({reason(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: no state dict, expected tensors by name")
     return state

@@ -1,6 +1,6 @@
 """A teacher from the library transformers: any model for image classification, its weights loaded strictly.
 
-Classes, channels and what its image processor does are checked against the data set: what does not fit is refused.
+Classes, channels and image processor are checked against the data set: what does not fit is refused.
 """
 
 import json
@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kdq.data import download
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.models.huggingface import Pretrained, check_kernels
 from kdq.roots.keys import WEIGHTS
 from kdq.roots.sources.fetch import fetch
@@ -25,7 +24,7 @@ LEVELS = 2  # grey levels that two rounded resamplings may be apart
 
 
 def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
-    """``(network, architecture, path of the weights)``; raises UserError where the model does not fit the data set."""
+    """Return ``(network, architecture, path of the weights)``; raise UserError if model and data set do not fit."""
     if keys["file"] not in ("", *WEIGHTS.values()):
         raise UserError(f"file: found {keys['file']!r}, expected one of {', '.join(sorted(WEIGHTS.values()))}")
     weights = fetch(keys)[0]
@@ -45,7 +44,7 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
 
 
 def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) -> tuple[Pretrained, dict]:
-    """The model behind what its image processor does, and that; raises UserError where ``images`` do not pass both."""
+    """Return the model behind its preprocessing, and that; raise UserError if ``images`` do not pass both."""
     try:
         preprocessing = read_preprocessing(processor, images)
         network = Pretrained(model, **preprocessing).eval()
@@ -53,31 +52,28 @@ def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) ->
         with torch.no_grad():
             network(to_float(images))
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = download.reason(error)
-        raise UserError(f"{folder}: model and image processor do not fit together ({reason})") from None
+        raise UserError(f"{folder}: model and image processor do not fit together ({reason(error)})") from None
     return network, preprocessing
 
 
 def read_description(folder: Path):
-    """The configuration of the model in ``folder`` and its image processor."""
+    """Return the configuration of the model in ``folder`` and its image processor."""
     from transformers import AutoConfig, AutoImageProcessor
 
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         check_kernels(json.loads((folder / "config.json").read_text()))
         return AutoConfig.from_pretrained(folder, **local), AutoImageProcessor.from_pretrained(folder, **local)
-    except Exception as error:  # of many kinds, and all say that the files are not such descriptions
-        raise UserError(
-            f"{folder}: config.json or preprocessor_config.json can't be read ({download.reason(error)})"
-        ) from None
+    except Exception as error:  # of many kinds, whatever makes these no descriptions
+        raise UserError(f"{folder}: config.json or preprocessor_config.json can't be read ({reason(error)})") from None
 
 
 def read_weights(path: Path, config) -> nn.Module:
-    """The model of ``config`` with the weights in ``path``, in float32: every tensor, no other, each of its shape."""
+    """Return the model of ``config`` with the weights in ``path``, in float32, loaded strictly."""
     from transformers import AutoModelForImageClassification
 
     try:
-        network, found = AutoModelForImageClassification.from_pretrained(
+        network, report = AutoModelForImageClassification.from_pretrained(
             path.parent,
             config=config,
             dtype=torch.float32,
@@ -88,10 +84,10 @@ def read_weights(path: Path, config) -> nn.Module:
         )
     except Exception as error:  # likewise
         # the message on sizes gives advice that would leave tensors random
-        reason = "of other shapes" if "ignore_mismatched_sizes" in str(error) else download.reason(error)
-        raise UserError(f"{path}: its tensors do not fit config.json ({reason}); the log lists them") from None
+        cause = "of other shapes" if "ignore_mismatched_sizes" in str(error) else reason(error)
+        raise UserError(f"{path}: its tensors do not fit config.json ({cause}); the log lists them") from None
     for kind in ("missing", "unexpected", "mismatched"):
-        if names := sorted(map(str, found[f"{kind}_keys"])):
+        if names := sorted(map(str, report[f"{kind}_keys"])):
             raise UserError(
                 f"{path}: the tensor {names[0]} is {kind} ({len(names)} in all are), of {config.model_type}"
             )
@@ -99,16 +95,16 @@ def read_weights(path: Path, config) -> nn.Module:
 
 
 def check_own_tensors(path: Path, network: nn.Module) -> None:
-    """Raise UserError where two of a network's tensors are one in memory (tied), which no model file here can say."""
+    """Raise UserError if two of a network's tensors are one in memory (tied), which no model file here can hold."""
     owners: dict[int, str] = {}
     for name, tensor in network.state_dict().items():
-        other = owners.setdefault(tensor.data_ptr(), name)
-        if other != name and tensor.numel():
-            raise UserError(f"{path}: the tensors {other} and {name} are one (tied), expected a model without such")
+        owner = owners.setdefault(tensor.data_ptr(), name)
+        if owner != name and tensor.numel():
+            raise UserError(f"{path}: the tensors {owner} and {name} are one (tied), expected a model without such")
 
 
 def check_classes(folder: Path, config, classes: list[str], labels: str, log) -> None:
-    """Raise UserError where the model has not the data set's classes in the data set's order."""
+    """Raise UserError unless the model has the data set's classes in the data set's order."""
     if config.num_labels != len(classes):
         raise UserError(f"{folder}: a model of {config.num_labels} classes, the data set has {len(classes)}")
     named = [str(config.id2label[index]) for index in range(len(classes))]
@@ -120,44 +116,44 @@ def check_classes(folder: Path, config, classes: list[str], labels: str, log) ->
     if sorted(plain) == sorted(wanted):
         raise UserError(f"{folder}: the same classes in another order: {differ}")
     if labels == "names":
-        raise UserError(f"{folder}: other classes: {differ}; if only the names differ, labels=order believes the order")
-    log(f"{folder}: {differ}; the order is believed, as labels=order says")
+        raise UserError(f"{folder}: other classes: {differ}; if only the names differ, labels=order accepts the order")
+    log(f"{folder}: {differ}; the order is accepted because of labels=order")
 
 
 def read_preprocessing(processor, images: torch.Tensor) -> dict:
-    """What an image processor does to ``images`` (M, C, H, W), as arguments of Pretrained.
+    """Return the steps of an image processor for ``images`` (M, C, H, W), as arguments of Pretrained.
 
-    The normalisation is of images in [0, 1], whatever the processor scales them to first.
+    The normalisation is that of images in [0, 1], whatever the processor scales them to first.
     """
-    says = processor.to_dict()
+    config = processor.to_dict()
     name, (rows, columns) = type(processor).__name__, images.shape[2:]
     size, crop, resample = [rows, columns], None, 2
-    if says.get("do_resize"):
-        size, crop = _resized(says, rows, columns)
-        resample = int(says.get("resample", 2))
-    if says.get("do_center_crop"):
-        crop = [says["crop_size"]["height"], says["crop_size"]["width"]]
+    if config.get("do_resize"):
+        size, crop = _resized(config, rows, columns)
+        resample = int(config.get("resample", 2))
+    if config.get("do_center_crop"):
+        crop = [config["crop_size"]["height"], config["crop_size"]["width"]]
     if max(size or [0]) > MOST_PIXELS:
         raise UserError(f"{name}: resizes images to {size}, expected at most {MOST_PIXELS} pixels a side")
     if size is None or resample not in FILTERS:
-        raise UserError(f"{name}: size {says.get('size')}, resample {resample}: not a way to resize that is known here")
-    scale = 255 * (says.get("rescale_factor", 1 / 255) if says.get("do_rescale") else 1.0)
+        raise UserError(f"{name}: size {config.get('size')}, resample {resample}: no known way to resize")
+    scale = 255 * (config.get("rescale_factor", 1 / 255) if config.get("do_rescale") else 1.0)
     statistics = {}
     for key, neutral in (("mean", 0.0), ("std", 1.0)):
-        values = says[f"image_{key}"] if says.get("do_normalize") else neutral
+        values = config[f"image_{key}"] if config.get("do_normalize") else neutral
         values = list(values) if isinstance(values, list | tuple) else [values] * images.shape[1]
         if len(values) != images.shape[1]:
-            raise UserError(f"{name}: image_{key} has {len(values)} values, expected {images.shape[1]}, one a channel")
+            raise UserError(f"{name}: image_{key}: {len(values)} values, expected {images.shape[1]}, one per channel")
         statistics[key] = [float(value) / scale for value in values]
     return {"size": size, "resample": FILTERS[resample], "crop": crop or size, **statistics}
 
 
-def _resized(says: dict, rows: int, columns: int) -> tuple[list[int] | None, list[int] | None]:
-    """Rows and columns after resizing, and what is then cut out of them, None for all; (None, None) if not known."""
-    size = says["size"]
+def _resized(config: dict, rows: int, columns: int) -> tuple[list[int] | None, list[int] | None]:
+    """Return the size after resizing and that of the crop, None for all of it; (None, None) if the way is unknown."""
+    size = config["size"]
     if size.get("height") and size.get("width"):
         return [size["height"], size["width"]], None
-    edge, share = size.get("shortest_edge"), says.get("crop_pct")
+    edge, share = size.get("shortest_edge"), config.get("crop_pct")
     if not edge or size.get("longest_edge"):
         return None, None
     if share and edge >= 384:  # of ConvNeXT's processor, which several models share: large images are not cropped
@@ -168,13 +164,13 @@ def _resized(says: dict, rows: int, columns: int) -> tuple[list[int] | None, lis
 
 
 def check_preprocessing(network: Pretrained, processor, images: torch.Tensor) -> None:
-    """Raise UserError where the network would see something else than its own image processor makes of ``images``."""
+    """Raise UserError if our preprocessing of ``images`` differs from that of the model's image processor."""
     name = type(processor).__name__
     ours = network.pixels(to_float(images))
     try:
         theirs = processor(list(images), return_tensors="pt")["pixel_values"]
-    except Exception as error:  # a processor that refuses such images says so in its own way
-        raise UserError(f"{name}: does not take the data set's images ({download.reason(error)})") from None
+    except Exception as error:  # of many kinds: a processor may refuse such images
+        raise UserError(f"{name}: does not take the data set's images ({reason(error)})") from None
     apart = torch.inf
     if ours.shape == theirs.shape:
         apart = float(((ours - theirs) * network.std).abs().max() * 255)

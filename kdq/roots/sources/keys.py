@@ -1,4 +1,4 @@
-"""Keys that name a file of weights from outside, of a root or of a student that begins with them."""
+"""Keys that name a file of imported weights, of a root or of a student that starts from them."""
 
 import re
 from pathlib import PurePosixPath
@@ -9,7 +9,7 @@ from kdq.recipe.vocabulary import Annotated, Base, Field
 
 
 def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
-    """Nothing, or so many hexadecimal digits."""
+    """Admit the empty text or that many hexadecimal digits."""
 
     def check(text: str) -> str:
         if text and not re.fullmatch(f"[0-9a-f]{{{digits}}}", text):
@@ -20,7 +20,7 @@ def _hexadecimal(digits: int, meaning: str) -> AfterValidator:
 
 
 def _name_of_file(text: str) -> str:
-    """Nothing, or the relative path of a file that lies nowhere above."""
+    """Admit the empty text or a relative path without `..`."""
     path = PurePosixPath(text)
     if not text.isprintable() or path.is_absolute() or ".." in path.parts or str(path) != (text or "."):
         raise ValueError("the name of a file in the repository or folder")
@@ -40,7 +40,7 @@ def _path(text: str) -> str:
 
 
 class Fetched(Base):
-    """Where files of a network from outside are: in a hub's repository at a commit, or in a local folder."""
+    """The place of an imported network's files: a hub's repository at a commit, or a local folder."""
 
     repository: Annotated[
         str, AfterValidator(_repository), Field(description="a repository of the hub, `owner/name`")
