@@ -31,7 +31,7 @@ rule quantize:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        sensitivity=PLAN.sensitivity_table,
+        sensitivity=PLAN.input("sensitivity"),
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
     log:

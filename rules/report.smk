@@ -1,6 +1,3 @@
-from kdq.report.figures import FIGURES
-
-
 # seconds each: on a cluster they run where snakemake runs
 localrules:
     table,
@@ -12,7 +9,7 @@ localrules:
 
 rule table:
     input:
-        metrics=files_of_cells("table"),
+        metrics=PLAN.files_of_cells("table"),
     output:
         table=report(
             "results/table.csv",
@@ -38,18 +35,18 @@ rule table:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("table"),
+        job=PLAN.table_job("table"),
     message:
         "Collecting the metrics of all cells"
-    script:
-        "../scripts/table.py"
+    shell:
+        PLAN.command("scripts/table.py", lists="metrics", output="table summary layers record")
 
 
 rule compare:
     input:
         table="results/table.csv",
-        data=data_files,
-        predictions=files_of_cells("compare"),
+        data=lambda wildcards: PLAN.report.data_files(),
+        predictions=PLAN.files_of_cells("compare"),
     output:
         comparisons=report(
             "results/comparisons.csv",
@@ -63,18 +60,18 @@ rule compare:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("compare"),
+        job=PLAN.table_job("compare"),
     message:
         "Comparing recipes over seeds and over test images"
-    script:
-        "../scripts/compare.py"
+    shell:
+        PLAN.command("scripts/compare.py", input="table", lists="data predictions", output="comparisons record")
 
 
 rule sequences:
     input:
         table="results/table.csv",
-        data=data_files,
-        predictions=files_of_cells("sequences"),
+        data=lambda wildcards: PLAN.report.data_files(),
+        predictions=PLAN.files_of_cells("sequences"),
     output:
         sequences=report(
             "results/sequences.csv",
@@ -88,16 +85,16 @@ rule sequences:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("sequences"),
+        job=PLAN.table_job("sequences"),
     message:
         "Comparing sequences of stages at each number of bits"
-    script:
-        "../scripts/sequences.py"
+    shell:
+        PLAN.command("scripts/sequences.py", input="table", lists="data predictions", output="sequences record")
 
 
 rule sensitivities:
     input:
-        sensitivities=files_of_cells("sensitivities"),
+        sensitivities=PLAN.files_of_cells("sensitivities"),
     output:
         table=report(
             "results/sensitivity.csv",
@@ -111,16 +108,16 @@ rule sensitivities:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("sensitivities"),
+        job=PLAN.table_job("sensitivities"),
     message:
         "Collecting the sensitivities of all measured networks' layers"
-    script:
-        "../scripts/sensitivities.py"
+    shell:
+        PLAN.command("scripts/sensitivities.py", lists="sensitivities", output="table record")
 
 
 rule plot:
     input:
-        lambda wildcards: REPORT.figure_inputs(wildcards.figure, wildcards.dataset),
+        files=lambda wildcards: PLAN.report.figure_inputs(wildcards.figure, wildcards.dataset),
     output:
         png=report(
             "results/{dataset}/figures/{figure}.png",
@@ -138,9 +135,9 @@ rule plot:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=lambda wildcards: or_stop(REPORT.figure_job, wildcards.figure),
+        job=lambda wildcards: or_stop(PLAN.report.figure_job, wildcards.figure),
         caption=lambda wildcards: FIGURES[wildcards.figure].caption,
     message:
         "Drawing {wildcards.dataset}: {wildcards.figure}"
-    script:
-        "../scripts/plot.py"
+    shell:
+        PLAN.command("scripts/plot.py", lists="files", output="png svg record", wildcards="dataset figure")

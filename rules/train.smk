@@ -81,7 +81,7 @@ rule distill:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        views=PLAN.teacher_views,
+        views=PLAN.input("views"),
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
@@ -115,7 +115,7 @@ rule retrain:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        teacher=PLAN.teacher_model,
+        teacher=PLAN.input("teacher"),
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",

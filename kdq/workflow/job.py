@@ -145,8 +145,8 @@ class Files(SimpleNamespace):
 def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, SimpleNamespace]:
     """Return the script and its object ``snakemake``, from the arguments that ``Plan.command`` writes.
 
-    With ``--lists`` each of ``lines``, of standard input, is the name of an input and its files: a command line does
-    not hold the files of a large grid.
+    Without ``--job`` the job is the first of ``lines``, of standard input, and each further one is the name of an input
+    and its files.
 
     >>> script, snakemake = request(["a.py", "--input", "data=d", "--threads", "2", "--log", "l", "--job", '{"k": 1}'])
     >>> script, snakemake.input.data, snakemake.threads, snakemake.log, snakemake.params.job
@@ -156,22 +156,23 @@ def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, Simpl
     parser.add_argument("script")
     for name in ("input", "output", "wildcards"):
         parser.add_argument(f"--{name}", nargs="*", type=_pair, default=[], metavar="NAME=VALUE")
-    parser.add_argument("--lists", action="store_true", help="standard input names further inputs, lists of files")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--log", required=True)
-    parser.add_argument("--job", type=json.loads, required=True, help="what the job was planned with, JSON")
+    parser.add_argument("--job", type=json.loads, help="what the job was planned with, JSON; without: standard input")
     parser.add_argument("--unrecorded", action="append", type=_pair, default=[], help="further params, NAME=JSON")
     given = parser.parse_args(arguments)
-    inputs = Files(**dict(given.input))
-    for name, *paths in map(shlex.split, lines if given.lists else ()):
-        setattr(inputs, name, paths)
-    params = SimpleNamespace(job=given.job, **{name: json.loads(text) for name, text in given.unrecorded})
-    named = {
-        "input": inputs,
-        "output": Files(**dict(given.output)),
-        "wildcards": SimpleNamespace(**dict(given.wildcards)),
-    }
-    return given.script, SimpleNamespace(**named, params=params, threads=given.threads, log=[given.log])
+    lists = {}
+    if given.job is None:
+        lists = {name: words for name, *words in map(shlex.split, lines)}
+        given.job = json.loads(*lists.pop("job"))
+    return given.script, SimpleNamespace(
+        input=Files(**dict(given.input), **lists),
+        output=Files(**dict(given.output)),
+        wildcards=SimpleNamespace(**dict(given.wildcards)),
+        params=SimpleNamespace(job=given.job, **{name: json.loads(text) for name, text in given.unrecorded}),
+        threads=given.threads,
+        log=[given.log],
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,14 +3,23 @@
 import contextlib
 import errno
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kdq.errors import UserError
+from kdq.workflow.lock import remove_stale_lock
 
 RECORDS_BYTES = 2**18  # that a run needs at least for Snakemake's lock, log and records
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def enter(folder: Path) -> None:
+    """Remove the lock of a run that was killed from ``folder``, ``.snakemake``; raise UserError if it is full."""
+    if remove_stale_lock(folder):
+        sys.stderr.write("The lock of a run that was killed is removed.\n")
+    require_free_space(folder)
 
 
 def prepare(*folders: Path) -> list[str]:
@@ -24,7 +33,7 @@ def prepare(*folders: Path) -> list[str]:
             raise UserError(f"{folder}: can't be written to; see to its owner, its mode and the file system it is on")
     now = time.time()
     return [
-        f"{folder}: reset the modification time of {count} files that lay in the future (was the clock set back?)"
+        f"{folder}: reset the modification time of {count} files that lay in the future (was the clock set back?)\n"
         for folder in existing
         if (count := sum(_reset_time(path, now) for path in _files(folder)))
     ]
