@@ -3,7 +3,7 @@ from snakemake.utils import update_config
 from kdq.report.figures import FIGURES
 from kdq.study.config import DATASETS, read_study
 from kdq.provenance.fingerprint import KEPT, Fingerprints
-from kdq.workflow.estimates import Estimates
+from kdq.workflow.resources import Estimates
 from kdq.workflow.planning import Plan
 
 update_config(config, SETTINGS.overrides)

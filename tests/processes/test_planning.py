@@ -11,9 +11,9 @@ from snakemake.shell import shell
 
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.study.config import read_study
-from kdq.workflow.estimates import Estimates
 from kdq.workflow.job import Job
 from kdq.workflow.planning import Plan
+from kdq.workflow.resources import Estimates
 from kdq.workflow.settings import Settings
 
 STUDENTS = ["teacher/{kd,at}", "teacher/kd/gpfq,bits=4", "teacher/kd/gpfq,bits=4/qat"]
