@@ -1,7 +1,8 @@
 from snakemake.utils import update_config
 
+from kdq.data.catalog import CATALOG
 from kdq.report.figures import FIGURES
-from kdq.study.config import DATASETS, read_study
+from kdq.study.config import read_study
 from kdq.provenance.fingerprint import KEPT, Fingerprints
 from kdq.workflow.resources import Estimates
 from kdq.workflow.planning import Plan
@@ -20,7 +21,7 @@ STAGE = f"({'|'.join(STUDY.grammar.types)})(,[^/]+)?"
 
 
 wildcard_constraints:
-    dataset="|".join(DATASETS),
+    dataset="|".join(CATALOG),
     seed="[0-9]+",
     split_seed="[0-9]+",
     parent=f"{STAGE}(/{STAGE})*",

@@ -24,7 +24,7 @@ rule sensitivity:
     message:
         "Measuring {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}, each layer alone by {wildcards.stage}"
     shell:
-        PLAN.command("scripts/sensitivity.py", input="data parent", output="sensitivity", wildcards="seed")
+        PLAN.command("scripts/sensitivity.py", input="data parent", output="sensitivity")
 
 
 rule quantize:

@@ -1,3 +1,8 @@
+from functools import partial
+
+shown = partial(report, category="Tables")
+
+
 # seconds each: on a cluster they run where snakemake runs
 localrules:
     table,
@@ -11,23 +16,10 @@ rule table:
     input:
         metrics=PLAN.files_of_cells("table"),
     output:
-        table=report(
-            "results/table.csv",
-            caption="../docs/report/table.rst",
-            category="Tables",
-            labels={"table": "every cell"},
-        ),
-        summary=report(
-            "results/summary.csv",
-            caption="../docs/report/summary.rst",
-            category="Tables",
-            labels={"table": "over seeds"},
-        ),
-        layers=report(
-            "results/layers.csv",
-            caption="../docs/report/layers.rst",
-            category="Tables",
-            labels={"table": "every quantized layer"},
+        table=shown("results/table.csv", caption="../docs/report/table.rst", labels={"table": "every cell"}),
+        summary=shown("results/summary.csv", caption="../docs/report/summary.rst", labels={"table": "over seeds"}),
+        layers=shown(
+            "results/layers.csv", caption="../docs/report/layers.rst", labels={"table": "every quantized layer"}
         ),
         record="results/table.json",
     log:
@@ -48,11 +40,8 @@ rule compare:
         data=lambda wildcards: PLAN.report.data_files(),
         predictions=PLAN.files_of_cells("compare"),
     output:
-        comparisons=report(
-            "results/comparisons.csv",
-            caption="../docs/report/comparisons_table.rst",
-            category="Tables",
-            labels={"table": "differences"},
+        comparisons=shown(
+            "results/comparisons.csv", caption="../docs/report/comparisons_table.rst", labels={"table": "differences"}
         ),
         record="results/comparisons.json",
     log:
@@ -73,10 +62,9 @@ rule sequences:
         data=lambda wildcards: PLAN.report.data_files(),
         predictions=PLAN.files_of_cells("sequences"),
     output:
-        sequences=report(
+        sequences=shown(
             "results/sequences.csv",
             caption="../docs/report/sequences_table.rst",
-            category="Tables",
             labels={"table": "sequences of stages"},
         ),
         record="results/sequences.json",
@@ -96,10 +84,9 @@ rule sensitivities:
     input:
         sensitivities=PLAN.files_of_cells("sensitivities"),
     output:
-        table=report(
+        table=shown(
             "results/sensitivity.csv",
             caption="../docs/report/sensitivities.rst",
-            category="Tables",
             labels={"table": "layers quantized alone"},
         ),
         record="results/sensitivity.json",

@@ -26,7 +26,7 @@ rule root:
     message:
         "Making the root of {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
-        PLAN.command("scripts/train_root.py", input="data", output="model history", wildcards="dataset seed stage")
+        PLAN.command("scripts/train_root.py", input="data", output="model history")
 
 
 # The root of one seed under every seed: a copy, because Snakemake touches outputs and, through a hard link, the original.
@@ -106,7 +106,7 @@ rule distill:
             "scripts/distill.py",
             input="data parent views",
             output="model history",
-            wildcards="dataset seed parent stage",
+            wildcards="stage",
             unrecorded="beside",
         )
 
@@ -135,9 +135,4 @@ rule retrain:
     message:
         "Retraining {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        PLAN.command(
-            "scripts/retrain.py",
-            input="data parent teacher",
-            output="model history",
-            wildcards="dataset seed parent stage",
-        )
+        PLAN.command("scripts/retrain.py", input="data parent teacher", output="model history")

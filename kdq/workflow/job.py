@@ -25,7 +25,6 @@ from kdq.errors import Stopped, UserError
 from kdq.provenance import ledger
 from kdq.provenance.files import refusal
 from kdq.provenance.fingerprint import KEPT, Fingerprints, combined
-from kdq.recipe import path
 from kdq.workflow.signals import defer_sigterm, raise_on_sigterm
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -111,16 +110,6 @@ def is_planned(job: dict, script: str) -> bool:
 def _digests(*files) -> dict[str, str]:
     with defer_sigterm():  # the scan for imports panics if a signal handler raises
         return Fingerprints(HOME, KEPT).digests(*files)
-
-
-def cell(wildcards) -> dict:
-    """Return the cell that a job's ``wildcards`` name, as the header of its model holds it; a root has no parent.
-
-    >>> cell(SimpleNamespace(dataset="digits", seed="0", parent="teacher", stage="kd"))
-    {'recipe': 'teacher/kd', 'dataset': 'digits', 'seed': 0}
-    """
-    recipe = path.join(getattr(wildcards, "parent", ""), wildcards.stage)
-    return {"recipe": recipe, "dataset": wildcards.dataset, "seed": int(wildcards.seed)}
 
 
 class Job(dict):

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from functools import cache
 
+from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import folder_digest
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe import path
@@ -16,7 +17,7 @@ from kdq.recipe.path import Cell
 from kdq.report.jobs import ReportJobs
 from kdq.roots.keys import local_files
 from kdq.study import products
-from kdq.study.config import DATASETS, Study
+from kdq.study.config import Study
 from kdq.workflow import targets
 from kdq.workflow.job import Job
 from kdq.workflow.settings import Settings, or_stop
@@ -145,7 +146,7 @@ class Plan:
     def check_targets(self) -> None:
         """Refuse a mistyped file or recipe of the command line: Snakemake reports only that no rule makes it."""
         for word in self.settings.words():
-            or_stop(targets.check, word, self.study.grammar, DATASETS)
+            or_stop(targets.check, word, self.study.grammar, CATALOG)
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}

@@ -95,7 +95,7 @@ def preparing(images: Images) -> Needs:
 
 
 def training(images: Images, keys: dict, student: Network, teacher: Network | None, gpu: bool, threads: int) -> Needs:
-    """Return the needs of training ``student`` for the epochs of ``keys``, with forward passes of a teacher if given."""
+    """Return the needs of training ``student`` for the epochs of ``keys``, with a teacher's forward passes if given."""
     beside = teacher or Network(0, 0, 0)
     gmacs = student.gmacs * (1 + BACKWARD) + beside.gmacs
     activations = max(

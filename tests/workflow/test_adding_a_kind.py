@@ -37,12 +37,13 @@ def prune(weight, share):
 
 import importlib
 
-from kdq.workflow.job import cell, check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.models import file as model_file
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_place
+    from kdq.recipe.path import Cell
 
     job, path = snakemake.params.job, snakemake.input.parent
     module = importlib.import_module(job["module"])
@@ -54,7 +55,7 @@ with running(snakemake.log[0]) as log:
         if parameter.dim() > 1:
             parameter.data = module.prune(parameter.data, job["keys"]["share"])
     made_by = provenance.describe(job["code"], {"parent": path}, threads=snakemake.threads, device="cpu")
-    header = {**cell(snakemake.wildcards), "keys": job["keys"], "provenance": made_by}
+    header = {**Cell.of(snakemake.output.model).identity, "keys": job["keys"], "provenance": made_by}
     model_file.save(snakemake.output.model, network, parent.header["architecture"], {}, **header)
 ''',
 }
