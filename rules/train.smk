@@ -102,13 +102,7 @@ rule distill:
     message:
         "Distilling {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        PLAN.command(
-            "scripts/distill.py",
-            input="data parent views",
-            output="model history",
-            wildcards="stage",
-            unrecorded="beside",
-        )
+        PLAN.command("scripts/distill.py", input="data parent views", output="model history", unrecorded="beside")
 
 
 rule retrain:
