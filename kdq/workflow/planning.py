@@ -1,4 +1,4 @@
-"""What the rules of the workflow ask while Snakemake plans: commands, inputs and the facts that a job depends on."""
+"""Commands, inputs and params of the rules: what Snakemake needs to plan a study."""
 
 import gc
 import json
@@ -27,7 +27,7 @@ LISTS_END = "LISTS"  # ends the here-document of a job with lists of files; a pa
 
 
 class Plan:
-    """The answers for one study, code and run.
+    """The plan of one study with the code on disk, for one run of Snakemake.
 
     Methods that take ``wildcards`` are input or params functions. A UserError ends Snakemake with one line.
     """
@@ -43,7 +43,7 @@ class Plan:
     def prepare_process(self) -> None:
         """Set this process up for planning: jobs import the package beside the Snakefile, garbage collection is rare.
 
-        Planning makes millions of objects that live to its end; looking through them again is a quarter of its time.
+        Planning makes millions of objects that live to its end; collecting garbage among them takes a quarter of its time.
         """
         home = str(self.settings.home)
         others = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != home]
@@ -55,9 +55,9 @@ class Plan:
         """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.
 
         ``named`` gives the names of single values by group: input, output, wildcards. ``lists`` names inputs that are
-        lists of files: these and the job, which may hold something of each cell too, come by standard input, because a
-        command line does not hold those of a large grid. ``unrecorded`` names params, JSON, of which Snakemake keeps no
-        record because a function of the output makes them.
+        lists of files: they, and the job, are passed on standard input, since a command line can't hold those of a
+        large grid. ``unrecorded`` names params, JSON, that Snakemake does not record since they are functions of the
+        output.
         """
         # exec: the command's parent is Snakemake itself, so that it notices when Snakemake is killed
         words = ["exec", *map(_literal, self._start), _literal(str(self.settings.home / script))]
@@ -88,13 +88,8 @@ class Plan:
         """Return what a stage's result depends on besides its inputs: code and keys."""
         parsed = self.stage(stage)
         file = str(parsed.type.file.relative_to(self.settings.home))
-        return Job(
-            code=or_stop(self.code.of, script, file),
-            file=file,
-            keys=self.keys(stage),
-            module=parsed.type.module,
-            name=parsed.name,
-        )
+        code = or_stop(self.code.of, script, file)
+        return Job(code=code, file=file, keys=self.keys(stage), module=parsed.type.module, name=parsed.name)
 
     def measurement_job(self, stage: str) -> Job:
         """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""
@@ -134,7 +129,7 @@ class Plan:
         return input_of
 
     def files_of_cells(self, rule: str) -> Callable:
-        """Return the input function of a table: the files of all cells that it shows."""
+        """Return the input function of a table's rule: the files of all cells in the table."""
         return lambda wildcards: self.report.inputs(rule)
 
     def table_job(self, rule: str) -> Job:
@@ -152,7 +147,7 @@ class Plan:
         return missing_students(self.study) if self.settings.makes_whole_study else {}
 
     def students_beside(self, wildcards, output) -> str:
-        """Return as JSON the students that a job may train beside its own, and how many in all; null if none."""
+        """Return as JSON the further students that a job may train, and how many it trains in all; null if none."""
         recipe = self.recipe(path.join(wildcards.parent, wildcards.stage))
         group = self._students().get(group_of(self.study, wildcards.dataset, int(wildcards.seed), recipe), [])
         jobs_at_once = max(1, self.settings.cores // self.study.config.threads)
