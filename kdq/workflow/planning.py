@@ -43,7 +43,7 @@ class Plan:
     def prepare_process(self) -> None:
         """Set this process up for planning: jobs import the package beside the Snakefile, garbage collection is rare.
 
-        Planning makes millions of objects that live to its end; collecting garbage among them takes a quarter of its time.
+        Planning makes millions of objects that live to its end; to search them for garbage takes a quarter of its time.
         """
         home = str(self.settings.home)
         others = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != home]

@@ -35,9 +35,7 @@ def prepare(*folders: Path) -> list[str]:
     for folder in existing:
         files = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
         if count := sum(_reset_time(path, now) for path in files):
-            lines.append(
-                f"{folder}: reset {count} modification times that lay in the future (was the clock set back?)\n"
-            )
+            lines.append(f"{folder}: reset {count} modification times in the future (was the clock set back?)\n")
     return lines
 
 
