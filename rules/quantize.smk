@@ -1,4 +1,4 @@
-# seconds: on a cluster it runs where snakemake runs
+# takes seconds: on a cluster it runs on Snakemake's machine
 localrules:
     archive,
 

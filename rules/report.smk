@@ -3,7 +3,7 @@ from functools import partial
 shown = partial(report, category="Tables")
 
 
-# seconds each: on a cluster they run where snakemake runs
+# take seconds: on a cluster they run on Snakemake's machine
 localrules:
     table,
     compare,

@@ -1,4 +1,4 @@
-# seconds: on a cluster it runs where snakemake runs
+# takes seconds: on a cluster it runs on Snakemake's machine
 localrules:
     share_root,
 
@@ -29,7 +29,7 @@ rule root:
         PLAN.command("scripts/train_root.py", input="data", output="model history")
 
 
-# The root of one seed under every seed: a copy, because Snakemake touches outputs and, through a hard link, the original.
+# A root that all seeds share, under each of them: a copy, because Snakemake touches outputs and, through a hard link, the original.
 rule share_root:
     input:
         "results/{dataset}/seed={shared}/{root}{rest}/{file}",

@@ -75,7 +75,7 @@ def adopt(rows: list[Row], configfiles: list[str]) -> list[str]:
         lines.append(f"{len(again):,} files are not fresh and were moved to {aside}/; the next run makes them again")
     if fresh:
         touch(fresh, configfiles)
-    lines.append(f"{len(fresh):,} files are fresh; snakemake -n says what is left to do")
+    lines.append(f"{len(fresh):,} files are fresh; snakemake -n lists what is left to do")
     return lines
 
 

@@ -1,8 +1,8 @@
-"""What every job does around its work: open the log, report a user's error in one line, check the planned code.
+"""The frame of every job: its log, a user's error in one line, the check of the planned code.
 
-Run as a module it is one job: ``python -m kdq.workflow.job SCRIPT --input data=FILE ...`` runs the script with an
-object ``snakemake`` made from the arguments. Snakemake's own ``script:`` reads the script again for every job that it
-plans, and every such job imports Snakemake; a grid has thousands of jobs.
+``python -m kdq.workflow.job SCRIPT --input data=FILE ...`` runs a script with an object ``snakemake`` made from the
+arguments. Snakemake's ``script:`` would read the script again for every job that it plans, and every job would import
+Snakemake; a grid has thousands of jobs.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def running(log_file):
     """Send all output of the block to ``log_file``; yield ``log``, which writes a line there with the time.
 
     A UserError or SIGTERM ends the job with one line in the log and on the terminal; a bug leaves its traceback in the
-    log. The log is locked meanwhile, so that no other process makes the same files at the same time.
+    log. The log is locked meanwhile, so that no two processes make the same files.
     """
     terminal = sys.stderr
     raise_on_sigterm()
@@ -134,8 +134,7 @@ class Files(SimpleNamespace):
 def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, SimpleNamespace]:
     """Return the script and its object ``snakemake``, from the arguments that ``Plan.command`` writes.
 
-    Without ``--job`` the job is the first of ``lines``, of standard input, and each further one is the name of an input
-    and its files.
+    Without ``--job`` the lines of standard input, ``lines``, are the job, and the name of an input with its files.
 
     >>> script, snakemake = request(["a.py", "--input", "data=d", "--threads", "2", "--log", "l", "--job", '{"k": 1}'])
     >>> script, snakemake.input.data, snakemake.threads, snakemake.log, snakemake.params.job

@@ -35,7 +35,7 @@ class Plan:
     def __init__(self, study: Study, code: Fingerprints, settings: Settings):
         self.study, self.code, self.settings, self.report = study, code, settings, ReportJobs(study, code)
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
-        # a local job is forked from a warm process; one on a node of a cluster has that node to itself
+        # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
         for name in ("stage_job", "measurement_job", "script_job", "data_job", "_students"):
             setattr(self, name, cache(getattr(self, name)))
@@ -108,7 +108,7 @@ class Plan:
         return job
 
     def data_places(self, wildcards, output) -> Job:
-        """Return where images are found: not recorded, so that moving them reruns nothing."""
+        """Return the places of images: not recorded, so that moving them reruns nothing."""
         return Job(self.study.config.data.model_dump())
 
     def job_of_stage(self, script: str) -> Callable:
