@@ -85,7 +85,7 @@ class Cluster:
         key.chmod(0o400)
 
     def _shims(self) -> str:
-        """Return a PATH whose srun uses this cluster even if its caller dropped SLURM's variables from the environment."""
+        """Return a PATH whose srun uses this cluster even without SLURM's variables in the environment."""
         shim = self.folder / "bin/srun"
         shim.parent.mkdir()
         shim.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
