@@ -13,7 +13,6 @@ report: "docs/report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/targets.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/quantize.smk"
@@ -22,12 +21,12 @@ include: "rules/report.smk"
 
 
 onstart:
-    prepare_folder()
+    sys.stderr.writelines(or_stop(working_folder.prepare, Path("results"), Path("logs")))
 
 
 rule all:
     default_target: True
     input:
-        all_targets(),
+        PLAN.all_targets(),
     message:
         "All of the study is there"

@@ -1,9 +1,10 @@
-"""Faults at random moments of a tiny real study: what was lost, and what every stop said.
+"""Count losses from faults at random moments of a tiny real study, and the errors that were reported.
 
     python -m benchmarks.faults [--trials 20] [--kinds "training" "disk full"] [--first-seed 0]
 
-Trials are of every kind whose name contains one of ``--kinds``, killed trainings five times as many. A fault, the
-documented command again, and all results compared byte for byte with those of an undisturbed run.
+Kinds of faults are those whose names contain a word of ``--kinds``; killed trainings are tried five times as often. In
+a trial the fault is followed by the documented command, and all results are compared byte for byte with those of an
+undisturbed run.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))  # and no cluster is left running
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))  # so that no cluster is left running
     folder = Path(tempfile.mkdtemp(prefix="kdq-faults-"))
     lost = 0
     try:
@@ -45,7 +46,7 @@ def trials(kind: str, each: int) -> int:
 
 
 def many(study: Study, kind: str, seeds: range) -> int:
-    """Trials of one kind, a line of the table for them, and below it what was wrong and what was said."""
+    """Run the trials of a kind; print their line of the table, losses and errors. Return the number of losses."""
     if reason := unavailable(kind, study.folder.parent / "mount"):
         print(f"{kind:28} skipped: {reason}")
         return 0

@@ -1,9 +1,9 @@
-"""Seconds and memory of `snakemake -n` for grids of many cells, and of one short job.
+"""Measure seconds and memory of `snakemake -n` for grids of many cells, and of a short job.
 
     python -m benchmarks.planning [--cells 1000 10000]
 
-The grids are made of recipes of the default study's data set; nothing is run. Where `results/` holds the finished
-default study, its plan with nothing to do and one `evaluate` job are timed too.
+The grids are made of recipes of the default study's data set; nothing is run. If `results/` holds the finished default
+study, its plan with nothing to do and a single `evaluate` job are timed too.
 """
 
 import argparse
@@ -20,7 +20,7 @@ KEPT = HOME / "results/digits/seed=0/hard/rtn,bits=4/metrics.json"
 
 
 def grid(cells: int) -> str:
-    """A config of about ``cells`` cells: students by temperature, each at seven bit-widths by two quantizers."""
+    """Return a config of about ``cells`` cells: students by temperature, each at seven bit-widths by two quantizers."""
     students = max(1, round((cells - 1) / 15))
     return "\n".join(
         [
@@ -35,7 +35,7 @@ def grid(cells: int) -> str:
 
 
 def timed(*arguments) -> tuple[float, float]:
-    """Seconds of one snakemake command, and the largest memory of any command so far in MiB."""
+    """Return the seconds of a snakemake command, and the largest memory of any command so far in MiB."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments], cwd=HOME, capture_output=True, text=True, check=False

@@ -1,11 +1,11 @@
-"""How planning grows with the grid: a table (CSV) and a figure (PNG, SVG).
+"""Measure how planning grows with the grid: a table (CSV) and a figure (PNG, SVG).
 
     python -m benchmarks.planning_growth [--cells 100 1000 10000 100000] [--finished 100 1000 10000]
         [--table benchmarks/results/planning_growth.csv] [--figure benchmarks/results/planning_growth]
 
-``new``: `snakemake -n` where nothing has been made. ``finished``: the same where every cell has, and only comparisons
-and figures are left; the results are made up (see benchmarks.finished) and taken over by `make adopt`, which is timed
-on its own, as is `make verify`.
+``new``: `snakemake -n` before anything is made. ``finished``: the same with every cell made, and only comparisons and
+figures left; the results are made up (see benchmarks.finished) and adopted by `make adopt`, which is timed separately,
+as is `make verify`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LABELS = {
 
 
 def planned(cells: int) -> dict:
-    """A row of the table: the plan of a grid of which nothing has been made."""
+    """Return a row of the table: the plan of a grid before anything is made."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "study.yaml")
         config.write_text(grid(cells))
@@ -41,7 +41,7 @@ def row(what: str, cells: int, seconds: float, memory: float) -> dict:
 
 
 def draw(rows: list[dict]):
-    """Seconds and memory over cells, both axes logarithmic."""
+    """Draw seconds and memory over cells, both axes logarithmic."""
     with style.styled():
         figure = style.new_figure(style.WIDTH_INCHES, 2.9)
         panels = figure.subplots(1, 2)

@@ -1,26 +1,3 @@
-rule evaluate_root:
-    input:
-        data=DATA_FILE,
-        model="results/{dataset}/seed={seed}/{stage}/model.safetensors",
-    output:
-        metrics="results/{dataset}/seed={seed}/{stage}/metrics.json",
-        predictions="results/{dataset}/seed={seed}/{stage}/predictions.safetensors",
-    log:
-        "logs/evaluate/{dataset}/seed={seed}/{stage}.log",
-    conda:
-        "../envs/kdq.yaml"
-    threads: STUDY.config.threads
-    resources:
-        mem_mb=ESTIMATES.memory("evaluate"),
-        runtime=ESTIMATES.minutes("evaluate"),
-    params:
-        job=PLAN.script_job("scripts/evaluate.py"),
-    message:
-        "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
-    shell:
-        PLAN.command("scripts/evaluate.py", input="data model", output="metrics predictions", wildcards="seed stage")
-
-
 rule evaluate:
     input:
         data=DATA_FILE,
@@ -43,3 +20,17 @@ rule evaluate:
         "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
         PLAN.command("scripts/evaluate.py", input="data model parent", output="metrics predictions")
+
+
+use rule evaluate as evaluate_root with:
+    input:
+        data=DATA_FILE,
+        model="results/{dataset}/seed={seed}/{stage}/model.safetensors",
+        parent=[],
+    output:
+        metrics="results/{dataset}/seed={seed}/{stage}/metrics.json",
+        predictions="results/{dataset}/seed={seed}/{stage}/predictions.safetensors",
+    log:
+        "logs/evaluate/{dataset}/seed={seed}/{stage}.log",
+    message:
+        "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"

@@ -1,4 +1,4 @@
-# seconds: on a cluster it runs where snakemake runs
+# takes seconds: on a cluster it runs on Snakemake's machine
 localrules:
     archive,
 
@@ -24,14 +24,14 @@ rule sensitivity:
     message:
         "Measuring {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}, each layer alone by {wildcards.stage}"
     shell:
-        PLAN.command("scripts/sensitivity.py", input="data parent", output="sensitivity", wildcards="seed")
+        PLAN.command("scripts/sensitivity.py", input="data parent", output="sensitivity")
 
 
 rule quantize:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        sensitivity=PLAN.sensitivity_table,
+        sensitivity=PLAN.input("sensitivity"),
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
     log:

@@ -1,7 +1,9 @@
-from kdq.report.figures import FIGURES
+from functools import partial
+
+shown = partial(report, category="Tables")
 
 
-# seconds each: on a cluster they run where snakemake runs
+# take seconds: on a cluster they run on Snakemake's machine
 localrules:
     table,
     compare,
@@ -12,25 +14,12 @@ localrules:
 
 rule table:
     input:
-        metrics=files_of_cells("table"),
+        metrics=PLAN.files_of_cells("table"),
     output:
-        table=report(
-            "results/table.csv",
-            caption="../docs/report/table.rst",
-            category="Tables",
-            labels={"table": "every cell"},
-        ),
-        summary=report(
-            "results/summary.csv",
-            caption="../docs/report/summary.rst",
-            category="Tables",
-            labels={"table": "over seeds"},
-        ),
-        layers=report(
-            "results/layers.csv",
-            caption="../docs/report/layers.rst",
-            category="Tables",
-            labels={"table": "every quantized layer"},
+        table=shown("results/table.csv", caption="../docs/report/table.rst", labels={"table": "every cell"}),
+        summary=shown("results/summary.csv", caption="../docs/report/summary.rst", labels={"table": "over seeds"}),
+        layers=shown(
+            "results/layers.csv", caption="../docs/report/layers.rst", labels={"table": "every quantized layer"}
         ),
         record="results/table.json",
     log:
@@ -38,24 +27,21 @@ rule table:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("table"),
+        job=PLAN.table_job("table"),
     message:
         "Collecting the metrics of all cells"
-    script:
-        "../scripts/table.py"
+    shell:
+        PLAN.command("scripts/table.py", lists="metrics", output="table summary layers record")
 
 
 rule compare:
     input:
         table="results/table.csv",
-        data=data_files,
-        predictions=files_of_cells("compare"),
+        data=lambda wildcards: PLAN.report.data_files(),
+        predictions=PLAN.files_of_cells("compare"),
     output:
-        comparisons=report(
-            "results/comparisons.csv",
-            caption="../docs/report/comparisons_table.rst",
-            category="Tables",
-            labels={"table": "differences"},
+        comparisons=shown(
+            "results/comparisons.csv", caption="../docs/report/comparisons_table.rst", labels={"table": "differences"}
         ),
         record="results/comparisons.json",
     log:
@@ -63,23 +49,22 @@ rule compare:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("compare"),
+        job=PLAN.table_job("compare"),
     message:
         "Comparing recipes over seeds and over test images"
-    script:
-        "../scripts/compare.py"
+    shell:
+        PLAN.command("scripts/compare.py", input="table", lists="data predictions", output="comparisons record")
 
 
 rule sequences:
     input:
         table="results/table.csv",
-        data=data_files,
-        predictions=files_of_cells("sequences"),
+        data=lambda wildcards: PLAN.report.data_files(),
+        predictions=PLAN.files_of_cells("sequences"),
     output:
-        sequences=report(
+        sequences=shown(
             "results/sequences.csv",
             caption="../docs/report/sequences_table.rst",
-            category="Tables",
             labels={"table": "sequences of stages"},
         ),
         record="results/sequences.json",
@@ -88,21 +73,20 @@ rule sequences:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("sequences"),
+        job=PLAN.table_job("sequences"),
     message:
         "Comparing sequences of stages at each number of bits"
-    script:
-        "../scripts/sequences.py"
+    shell:
+        PLAN.command("scripts/sequences.py", input="table", lists="data predictions", output="sequences record")
 
 
 rule sensitivities:
     input:
-        sensitivities=files_of_cells("sensitivities"),
+        sensitivities=PLAN.files_of_cells("sensitivities"),
     output:
-        table=report(
+        table=shown(
             "results/sensitivity.csv",
             caption="../docs/report/sensitivities.rst",
-            category="Tables",
             labels={"table": "layers quantized alone"},
         ),
         record="results/sensitivity.json",
@@ -111,16 +95,16 @@ rule sensitivities:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_report("sensitivities"),
+        job=PLAN.table_job("sensitivities"),
     message:
         "Collecting the sensitivities of all measured networks' layers"
-    script:
-        "../scripts/sensitivities.py"
+    shell:
+        PLAN.command("scripts/sensitivities.py", lists="sensitivities", output="table record")
 
 
 rule plot:
     input:
-        lambda wildcards: REPORT.figure_inputs(wildcards.figure, wildcards.dataset),
+        files=lambda wildcards: PLAN.report.figure_inputs(wildcards.figure, wildcards.dataset),
     output:
         png=report(
             "results/{dataset}/figures/{figure}.png",
@@ -138,9 +122,9 @@ rule plot:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=lambda wildcards: or_stop(REPORT.figure_job, wildcards.figure),
+        job=lambda wildcards: or_stop(PLAN.report.figure_job, wildcards.figure),
         caption=lambda wildcards: FIGURES[wildcards.figure].caption,
     message:
         "Drawing {wildcards.dataset}: {wildcards.figure}"
-    script:
-        "../scripts/plot.py"
+    shell:
+        PLAN.command("scripts/plot.py", lists="files", output="png svg record", wildcards="dataset figure")

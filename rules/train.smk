@@ -1,4 +1,4 @@
-# seconds: on a cluster it runs where snakemake runs
+# takes seconds: on a cluster it runs on Snakemake's machine
 localrules:
     share_root,
 
@@ -26,10 +26,10 @@ rule root:
     message:
         "Making the root of {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
-        PLAN.command("scripts/train_root.py", input="data", output="model history", wildcards="dataset seed stage")
+        PLAN.command("scripts/train_root.py", input="data", output="model history")
 
 
-# The root of one seed under every seed: a copy, because Snakemake touches outputs and, through a hard link, the original.
+# A root that all seeds share, under each of them: a copy, because Snakemake touches outputs and, through a hard link, the original.
 rule share_root:
     input:
         "results/{dataset}/seed={shared}/{root}{rest}/{file}",
@@ -81,7 +81,7 @@ rule distill:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        views=PLAN.teacher_views,
+        views=PLAN.input("views"),
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
@@ -102,20 +102,14 @@ rule distill:
     message:
         "Distilling {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        PLAN.command(
-            "scripts/distill.py",
-            input="data parent views",
-            output="model history",
-            wildcards="dataset seed parent stage",
-            unrecorded="beside",
-        )
+        PLAN.command("scripts/distill.py", input="data parent views", output="model history", unrecorded="beside")
 
 
 rule retrain:
     input:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
-        teacher=PLAN.teacher_model,
+        teacher=PLAN.input("teacher"),
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
@@ -135,9 +129,4 @@ rule retrain:
     message:
         "Retraining {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        PLAN.command(
-            "scripts/retrain.py",
-            input="data parent teacher",
-            output="model history",
-            wildcards="dataset seed parent stage",
-        )
+        PLAN.command("scripts/retrain.py", input="data parent teacher", output="model history")

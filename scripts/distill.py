@@ -4,20 +4,20 @@ import importlib
 from functools import partial
 from pathlib import Path
 
-from kdq.workflow.job import cell, check_code, is_planned, running
+from kdq.recipe.path import Cell
+from kdq.workflow.job import check_code, is_planned, running
 
 SCRIPT = "scripts/distill.py"
 
 with running(snakemake.log[0]) as log:
-    job, wildcards = snakemake.params.job | {"stage": snakemake.wildcards.stage}, snakemake.wildcards
+    model = Path(snakemake.output.model)
+    job, cell = snakemake.params.job | {"stage": model.parent.name}, Cell.of(model)
     importlib.import_module(job["module"])  # before the check: the code that runs is then the code that was checked
     from kdq.distill.side_by_side import Students
     from kdq.train.stage import save
 
     check_code(job["code"], SCRIPT, job["file"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
-    folder = Path(snakemake.output.model).parent.parent
-    students = Students(inputs, folder, job["code"], seed=int(wildcards.seed), threads=snakemake.threads)
+    students = Students(inputs, model.parent.parent, job["code"], seed=cell.seed, threads=snakemake.threads)
     with students.trained(job, snakemake.params.beside, partial(is_planned, script=SCRIPT), log) as trained:
-        outputs = snakemake.output.model, snakemake.output.history
-        save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=students.made_by)
+        save(model, snakemake.output.history, trained, **cell.identity, keys=job["keys"], provenance=students.made_by)

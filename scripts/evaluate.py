@@ -8,6 +8,7 @@ with running(snakemake.log[0]) as log:
     from kdq.evaluate.stage import describe, evaluate
     from kdq.models.file import read as read_model
     from kdq.provenance.files import sha256, write_json, write_tensors
+    from kdq.recipe.path import Cell
     from kdq.train.device import prepare
 
     job = snakemake.params.job
@@ -16,9 +17,8 @@ with running(snakemake.log[0]) as log:
     digests = {role: sha256(path) for role, path in inputs.items()}
     model, data = inputs["model"], read_data(inputs["data"])
     metrics, predictions = evaluate(read_model(model), model, data, inputs.get("parent"), prepare(snakemake.threads))
-    if hasattr(snakemake.wildcards, "stage"):  # a root that several seeds share names the one that it is a copy of
-        metrics |= {"seed": int(snakemake.wildcards.seed), "recipe": snakemake.wildcards.stage}
-    cell = {key: metrics[key] for key in ("dataset", "seed", "recipe")}
+    cell = Cell.of(snakemake.output.metrics).identity
+    metrics |= cell  # the model of a root that several seeds share names the one that it is a copy of
     write_tensors(snakemake.output.predictions, predictions, {"format": predictions_file.FORMAT, **cell})
     digest = sha256(snakemake.output.predictions)
     metrics["evaluation"] = {"code": job["code"], "inputs": digests, "predictions": digest}

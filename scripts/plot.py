@@ -13,6 +13,6 @@ with running(snakemake.log[0]) as log:
     module = importlib.import_module(declared.module)
     check_code(job["code"], *declared.code)
     parameters = {name: job[name] for name in declared.parameters}
-    figure = module.draw(module.read(*snakemake.input), dataset, **parameters)
+    figure = module.draw(module.read(*snakemake.input.files), dataset, **parameters)
     style.save(figure, snakemake.output.png, snakemake.output.svg)
     record.write(snakemake.output.record, job, snakemake.input, snakemake.output)

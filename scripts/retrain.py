@@ -3,10 +3,11 @@
 import importlib
 from pathlib import Path
 
-from kdq.workflow.job import cell, check_code, running
+from kdq.recipe.path import Cell
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
-    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
+    job, cell, threads = snakemake.params.job, Cell.of(snakemake.output.model), snakemake.threads
     importlib.import_module(job["module"])  # before the check: the code that runs is then the code that was checked
     from kdq.data.prepared import read
     from kdq.provenance import describe as provenance
@@ -19,10 +20,10 @@ with running(snakemake.log[0]) as log:
     device = device_name(prepare(threads))
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
-    identity = provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by)
-    settings = {"seed": int(wildcards.seed), "threads": threads, "checkpoint": checkpoint, "identity": identity}
+    identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
+    settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
     models = inputs["parent"], inputs["teacher"]
     trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
     outputs = snakemake.output.model, snakemake.output.history
-    save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=made_by)
+    save(*outputs, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

@@ -3,7 +3,8 @@
 import importlib
 from pathlib import Path
 
-from kdq.workflow.job import cell, check_code, running
+from kdq.recipe.path import Cell
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read
@@ -12,7 +13,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import save, train_root
 
-    job, wildcards, threads = snakemake.params.job, snakemake.wildcards, snakemake.threads
+    job, cell, threads = snakemake.params.job, Cell.of(snakemake.output.model), snakemake.threads
     source = job["keys"].get("source", "train")
     load = None if source == "train" else importlib.import_module(job["module"]).importer(source)
     check_code(job["code"], "scripts/train_root.py", job["file"])
@@ -27,12 +28,12 @@ with running(snakemake.log[0]) as log:
     trained = trained or train_root(
         prepared,
         job["keys"],
-        seed=int(wildcards.seed),
+        seed=cell.seed,
         threads=threads,
         checkpoint=checkpoint,
-        identity=provenance.identity(keys=job["keys"], seed=wildcards.seed, made_by=made_by),
+        identity=provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by),
         log=log,
     )
     outputs = snakemake.output.model, snakemake.output.history
-    save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=made_by)
+    save(*outputs, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink(missing_ok=True)

@@ -66,21 +66,17 @@ def touch(paths: list[str], configfiles: list[str]) -> None:
 
 def adopt(rows: list[Row], configfiles: list[str]) -> list[str]:
     """Move aside what has to be made again and touch what is fresh; return a report in lines."""
-    again = [row for row in rows if row.made and row.verdict.state != "fresh"]
-    fresh = [row.path for row in rows if row.made and row.verdict.state == "fresh" and not _is_note(row.path)]
+    made, notes = [row for row in rows if row.made], f"{ledger.FOLDER}/"  # notes on code are no outputs of a rule
+    again = [row for row in made if row.verdict.state != "fresh"]
+    fresh = [row.path for row in made if row.verdict.state == "fresh" and not row.path.startswith(notes)]
     lines = [f"{row.path}  is {row.verdict.state}  ({row.verdict.reason})" for row in again]
     if again:
         aside = move_aside([row.path for row in again])
         lines.append(f"{len(again):,} files are not fresh and were moved to {aside}/; the next run makes them again")
     if fresh:
         touch(fresh, configfiles)
-    lines.append(f"{len(fresh):,} files are fresh; snakemake -n says what is left to do")
+    lines.append(f"{len(fresh):,} files are fresh; snakemake -n lists what is left to do")
     return lines
-
-
-def _is_note(path: str) -> bool:
-    """Return whether the file is a note on code: written by jobs, but no output of a rule."""
-    return path.startswith(f"{ledger.FOLDER}/")
 
 
 def main(arguments: list[str]) -> int:
@@ -88,8 +84,7 @@ def main(arguments: list[str]) -> int:
     study.add_argument(parser)
     given = parser.parse_args(arguments)
     try:
-        products = study.products(given.configfile)
-        rows = verify(products, FOLDER)
+        rows = verify(study.products(given.configfile), FOLDER)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,8 +1,8 @@
-"""What every job does around its work: open the log, report a user's error in one line, check the planned code.
+"""The frame of every job: its log, a user's error in one line, the check of the planned code.
 
-Run as a module it is one job: ``python -m kdq.workflow.job SCRIPT --input data=FILE ...`` runs the script with an
-object ``snakemake`` made from the arguments. Snakemake's own ``script:`` reads the script again for every job that it
-plans, and every such job imports Snakemake; a grid has thousands of jobs.
+``python -m kdq.workflow.job SCRIPT --input data=FILE ...`` runs a script with an object ``snakemake`` made from the
+arguments. Snakemake's ``script:`` would read the script again for every job that it plans, and every job would import
+Snakemake; a grid has thousands of jobs.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from kdq.errors import Stopped, UserError
 from kdq.provenance import ledger
 from kdq.provenance.files import refusal
 from kdq.provenance.fingerprint import KEPT, Fingerprints, combined
-from kdq.recipe import path
 from kdq.workflow.signals import defer_sigterm, raise_on_sigterm
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -36,7 +35,7 @@ def running(log_file):
     """Send all output of the block to ``log_file``; yield ``log``, which writes a line there with the time.
 
     A UserError or SIGTERM ends the job with one line in the log and on the terminal; a bug leaves its traceback in the
-    log. The log is locked meanwhile, so that no other process makes the same files at the same time.
+    log. The log is locked meanwhile, so that no two processes make the same files.
     """
     terminal = sys.stderr
     raise_on_sigterm()
@@ -113,16 +112,6 @@ def _digests(*files) -> dict[str, str]:
         return Fingerprints(HOME, KEPT).digests(*files)
 
 
-def cell(wildcards) -> dict:
-    """Return the cell that a job's ``wildcards`` name, as the header of its model holds it; a root has no parent.
-
-    >>> cell(SimpleNamespace(dataset="digits", seed="0", parent="teacher", stage="kd"))
-    {'recipe': 'teacher/kd', 'dataset': 'digits', 'seed': 0}
-    """
-    recipe = path.join(getattr(wildcards, "parent", ""), wildcards.stage)
-    return {"recipe": recipe, "dataset": wildcards.dataset, "seed": int(wildcards.seed)}
-
-
 class Job(dict):
     """What a job depends on besides its input files, plain values; its text, in the job's command, is JSON."""
 
@@ -145,8 +134,7 @@ class Files(SimpleNamespace):
 def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, SimpleNamespace]:
     """Return the script and its object ``snakemake``, from the arguments that ``Plan.command`` writes.
 
-    With ``--lists`` each of ``lines``, of standard input, is the name of an input and its files: a command line does
-    not hold the files of a large grid.
+    Without ``--job`` the lines of standard input, ``lines``, are the job, and the name of an input with its files.
 
     >>> script, snakemake = request(["a.py", "--input", "data=d", "--threads", "2", "--log", "l", "--job", '{"k": 1}'])
     >>> script, snakemake.input.data, snakemake.threads, snakemake.log, snakemake.params.job
@@ -156,22 +144,23 @@ def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, Simpl
     parser.add_argument("script")
     for name in ("input", "output", "wildcards"):
         parser.add_argument(f"--{name}", nargs="*", type=_pair, default=[], metavar="NAME=VALUE")
-    parser.add_argument("--lists", action="store_true", help="standard input names further inputs, lists of files")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--log", required=True)
-    parser.add_argument("--job", type=json.loads, required=True, help="what the job was planned with, JSON")
+    parser.add_argument("--job", type=json.loads, help="what the job was planned with, JSON; without: standard input")
     parser.add_argument("--unrecorded", action="append", type=_pair, default=[], help="further params, NAME=JSON")
     given = parser.parse_args(arguments)
-    inputs = Files(**dict(given.input))
-    for name, *paths in map(shlex.split, lines if given.lists else ()):
-        setattr(inputs, name, paths)
-    params = SimpleNamespace(job=given.job, **{name: json.loads(text) for name, text in given.unrecorded})
-    named = {
-        "input": inputs,
-        "output": Files(**dict(given.output)),
-        "wildcards": SimpleNamespace(**dict(given.wildcards)),
-    }
-    return given.script, SimpleNamespace(**named, params=params, threads=given.threads, log=[given.log])
+    lists = {}
+    if given.job is None:
+        lists = {name: words for name, *words in map(shlex.split, lines)}
+        given.job = json.loads(*lists.pop("job"))
+    return given.script, SimpleNamespace(
+        input=Files(**dict(given.input), **lists),
+        output=Files(**dict(given.output)),
+        wildcards=SimpleNamespace(**dict(given.wildcards)),
+        params=SimpleNamespace(job=given.job, **{name: json.loads(text) for name, text in given.unrecorded}),
+        threads=given.threads,
+        log=[given.log],
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -1,13 +1,13 @@
-"""Start a job of a cell at once: a process that has torch imported already forks it.
+"""Start a job without importing torch: fork it from a process that already has.
 
     python -I -S kdq/workflow/launch.py SCRIPT --input data=FILE ...
 
-A job of a second needs another second to import torch. So the first job of a run starts a launcher, which imports what
-is not ours and waits at a socket; every job then is a fork of it that imports this package anew, as it is on the disk.
-The launcher ends when nothing has asked for half a minute. A job is what it would be by itself: environment, folder,
-output, priority and signals are those of this command, and when this command or Snakemake is killed, so is the job.
+The import takes a second, as long as many jobs. So the first job of a run starts a launcher, which imports the
+libraries and listens at a socket; each job is a fork of it that imports this package anew, as it is on disk. The
+launcher ends after half a minute without a job. A job behaves as if it ran by itself: it has the environment, folder,
+output, priority and signals of this command, and is killed with this command or Snakemake.
 
-Where there can be no launcher (not Linux, or KDQ_LAUNCHER=off) the job runs by itself, ``python -m kdq.workflow.job``.
+Without a launcher (not on Linux, or KDQ_LAUNCHER=off) the job runs by itself, as ``python -m kdq.workflow.job``.
 This file is run, not imported, and needs the standard library alone.
 """
 
@@ -29,22 +29,22 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parents[2]
 IDLE_SECONDS = 30
 STARTED = b"1"
-START_SECONDS = 120  # a cold disk takes its time to read 2 GB of libraries
+START_SECONDS = 120  # for 2 GB of libraries on a cold disk
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 PRELOADED = ("torch", "torch._dynamo", "numpy", "safetensors.torch", "tqdm", "pydantic", "grimp", "constriction")
-# read when the libraries are loaded: jobs that differ in them can't share a launcher
+# prefixes of variables that libraries read when they are loaded: jobs share a launcher if these are equal
 LIBRARY_VARIABLES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "GOMP_", "CUDA_", "TORCH_", "PYTORCH_", "LD_", "PYTHON")
 
 
 def main(arguments: list[str]) -> int:
     """Run the job by the launcher and return its exit code; without one, become ``python -m kdq.workflow.job``."""
     connection = connect()
-    if connection is None or not asked(connection, arguments):
+    if connection is None or not is_started(connection, arguments):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
         os.execv(sys.executable, [sys.executable, "-m", "kdq.workflow.job", *arguments])
     for number in FORWARDED:
         signal.signal(number, lambda number, frame: connection.sendall(bytes([number])))
-    answer = answered(connection)
+    answer = receive_code(connection)
     if len(answer) < 4:
         sys.stderr.write("error: the launcher of the jobs ended before this one; start snakemake again\n")
         return 1
@@ -52,11 +52,11 @@ def main(arguments: list[str]) -> int:
     if code < 0:
         name = signal.Signals(-code).name
         sys.stderr.write(f"error: the job was killed, by {name} (too little memory?); start snakemake again\n")
-    return code if code >= 0 else 128 - code  # as a shell tells of a signal
+    return code if code >= 0 else 128 - code  # as in a shell
 
 
-def answered(connection: socket.socket) -> bytes:
-    """What the launcher says at the end of the job; nothing where Snakemake was killed, whose job then ends too."""
+def receive_code(connection: socket.socket) -> bytes:
+    """Return the job's exit code as the launcher sends it, or b"" if Snakemake was killed, whose job then ends too."""
     parent = os.getppid()
     connection.settimeout(1)
     while os.getppid() == parent:
@@ -65,8 +65,8 @@ def answered(connection: socket.socket) -> bytes:
     return b""
 
 
-def asked(connection: socket.socket, arguments: list[str]) -> bool:
-    """Hand the job to the launcher; whether it started: one that was just ending did not."""
+def is_started(connection: socket.socket, arguments: list[str]) -> bool:
+    """Send the job to the launcher and return whether it started: not if the launcher was about to end."""
     request = json.dumps(
         {
             "arguments": arguments,
@@ -85,34 +85,33 @@ def asked(connection: socket.socket, arguments: list[str]) -> bool:
 
 
 def connect() -> socket.socket | None:
-    """A connection to the launcher, which is started where there is none; None where there can be none."""
+    """Return a connection to the launcher, started if necessary; None if there can't be one."""
     if not hasattr(os, "pidfd_open") or os.environ.get("KDQ_LAUNCHER") == "off":
         return None
     try:
         path = socket_path()
-        connection = connected(path)
-        if connection is None:
-            with open(path.with_suffix(".lock"), "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                connection = connected(path) or started(path)
+        if connection := connect_to(path):
+            return connection
+        with open(path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return connect_to(path) or start(path)
     except OSError:
         return None
-    return connection
 
 
 def socket_path() -> Path:
-    """Where the launcher for this package, Python and environment listens, in a folder of the user's own."""
+    """Return the socket of the launcher for this package, Python and environment, in a folder of the user alone."""
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"kdq-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder}: others may write there")
     variables = sorted(pair for pair in os.environ.items() if pair[0].startswith(LIBRARY_VARIABLES))
     facts = json.dumps([str(HOME), sys.executable, variables])
     return folder / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.socket"
 
 
-def connected(path: Path) -> socket.socket | None:
+def connect_to(path: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(str(path))
@@ -122,19 +121,19 @@ def connected(path: Path) -> socket.socket | None:
     return connection
 
 
-def started(path: Path) -> socket.socket | None:
-    """Start a launcher and wait until it listens; None where it ends before that."""
+def start(path: Path) -> socket.socket | None:
+    """Start a launcher and return a connection once it listens; None if it ends before that."""
     launcher = subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve()), "--serve", str(path)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what interrupts this command must not interrupt the jobs of others
+        start_new_session=True,  # an interrupt of this command must not reach jobs of others
         cwd="/",
     )
     latest = time.monotonic() + START_SECONDS
     while launcher.poll() is None and time.monotonic() < latest:
-        if connection := connected(path):
+        if connection := connect_to(path):
             return connection
         time.sleep(0.02)
     launcher.kill()
@@ -142,12 +141,12 @@ def started(path: Path) -> socket.socket | None:
 
 
 class Launcher:
-    """Listens at a socket and forks a job for every connection; one connection is one job."""
+    """A server that forks a job for every connection to its socket."""
 
     def __init__(self, path: Path):
         for name in PRELOADED:
             __import__(name)
-        sys.modules["pydantic"].create_model("Any")  # it imports what it needs at the first model
+        sys.modules["pydantic"].create_model("Any")  # its imports happen at the first model
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}  # by the job's pidfd
         self.processes: dict[socket.socket, int] = {}
@@ -155,15 +154,15 @@ class Launcher:
         aside = path.with_suffix(f".{os.getpid()}")
         self.listener.bind(str(aside))
         self.listener.listen(128)
-        os.replace(aside, path)  # who sees the name can connect
+        os.replace(aside, path)  # the name appears once connections are accepted
         self.path = path
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
 
     def run(self) -> None:
-        """Serve until nothing has asked, and no job has run, for ``IDLE_SECONDS``."""
+        """Serve until there was no request and no job for ``IDLE_SECONDS``."""
         while events := self.selector.select(None if self.jobs else IDLE_SECONDS):
             for key, _ in events:
-                if key.fd in self.selector.get_map():  # one event may have ended the other
+                if key.fd in self.selector.get_map():  # an earlier event may have closed this one
                     key.data(key.fileobj)
         self.path.unlink(missing_ok=True)
 
@@ -178,8 +177,8 @@ class Launcher:
         process = os.fork()
         if process == 0:
             self.selector.close()
-            for other in (listener, connection, *self.processes):
-                other.close()
+            for inherited in (listener, connection, *self.processes):
+                inherited.close()
             become_job(request, descriptors)
         with contextlib.suppress(OSError):
             connection.sendall(STARTED)
@@ -191,7 +190,7 @@ class Launcher:
         self.selector.register(connection, selectors.EVENT_READ, self.signal)
 
     def signal(self, connection) -> None:
-        """Pass on a signal that the command got; a command that is gone takes its job with it."""
+        """Pass a signal of the command on to its job; kill the job of a command that is gone."""
         with contextlib.suppress(OSError):
             received = connection.recv(1)
             os.kill(self.processes[connection], received[0] if received else signal.SIGKILL)
@@ -212,26 +211,19 @@ class Launcher:
 
 
 def read_request(connection: socket.socket) -> tuple[dict, list[int]]:
-    """What the command wants, and its standard input, output and error."""
+    """Return the request of a command, and its standard input, output and error."""
     head, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
-    left = struct.unpack("!I", head)[0]
-    parts = []
-    while left:
-        part = connection.recv(min(left, 65536))
-        if not part:
-            raise ValueError("the command ended while it asked")
-        parts.append(part)
-        left -= len(part)
-    return json.loads(b"".join(parts)), descriptors
+    with connection.makefile("rb") as file:
+        return json.loads(file.read(*struct.unpack("!I", head))), descriptors
 
 
 def become_job(request: dict, descriptors: list[int]):
-    """Turn this fork into the job that ``python -m kdq.workflow.job`` would be, run it, and end."""
+    """Turn this fork into the job as ``python -m kdq.workflow.job`` would run it, and end with it."""
     import ctypes
     import runpy
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody waits for a job whose launcher is gone
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the launcher
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -261,7 +253,7 @@ def become_job(request: dict, descriptors: list[int]):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         sys.path[:] = [entry for entry in sys.path if Path(entry) != Path(__file__).resolve().parent]
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # where all processes get it, the jobs are to say where they stop
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # if all processes get it, the jobs report where they stop
         Launcher(Path(sys.argv[2])).run()
     else:
         sys.exit(main(sys.argv[1:]))

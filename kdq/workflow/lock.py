@@ -1,8 +1,8 @@
-"""Removal of a stale lock of Snakemake's from a working folder.
+"""Removal of a stale lock of Snakemake's.
 
-Snakemake locks by files, which a kill -9 or a power cut leaves behind; the next run then stops and asks for --unlock,
-which while another run is alive lets two runs make the same files. Here every run also holds a lock of the kernel,
-which ends with its process: a run that gets it exclusively knows that Snakemake's lock is stale.
+Snakemake's locks are files, which a kill -9 or a power cut leaves behind; the next run then stops and asks for
+--unlock, with which two living runs could make the same files. So every run also holds a lock of the kernel, which
+ends with its process: if a run gets it exclusively, Snakemake's lock is stale.
 """
 
 import fcntl
@@ -16,8 +16,8 @@ _held = []  # open for as long as this process lives
 def remove_stale_lock(folder: Path) -> bool:
     """Remove Snakemake's stale lock from ``folder``, ``.snakemake``. Return True if there was one.
 
-    Until this process ends no other run takes its lock for stale. A lock of another machine stays, because not every
-    shared file system passes kernel locks on. Without kernel locks nothing is removed.
+    The lock of this process is not stale for other runs until it ends. A lock of another machine stays, because not
+    every shared file system passes kernel locks on. Without kernel locks nothing is removed.
     """
     try:
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the rules of the workflow ask while Snakemake plans: commands, inputs and the facts that a job depends on."""
+"""Commands, inputs and params of the rules: what Snakemake needs to plan a study."""
 
 import gc
 import json
@@ -7,33 +7,35 @@ import shlex
 from collections.abc import Callable
 from functools import cache
 
+from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import folder_digest
 from kdq.provenance.fingerprint import Fingerprints
-from kdq.recipe import measurement as measured
 from kdq.recipe import path
-from kdq.recipe.grammar import Recipe, Stage, spell
+from kdq.recipe.grammar import Recipe, Stage
 from kdq.recipe.kinds import KINDS
 from kdq.recipe.path import Cell
+from kdq.report.jobs import ReportJobs
 from kdq.roots.keys import local_files
+from kdq.study import products
 from kdq.study.config import Study
+from kdq.workflow import targets
 from kdq.workflow.job import Job
 from kdq.workflow.settings import Settings, or_stop
 from kdq.workflow.student_groups import group_of, missing_students, students_beside
 
-MODEL = "model.safetensors"
-LISTS_END = "LISTS"  # ends the here-document with a job's lists of files; a path has a slash
+LISTS_END = "LISTS"  # ends the here-document of a job with lists of files; a path has a slash
 
 
 class Plan:
-    """The answers for one study, code and run.
+    """The plan of one study with the code on disk, for one run of Snakemake.
 
     Methods that take ``wildcards`` are input or params functions. A UserError ends Snakemake with one line.
     """
 
     def __init__(self, study: Study, code: Fingerprints, settings: Settings):
-        self.study, self.code, self.settings = study, code, settings
+        self.study, self.code, self.settings, self.report = study, code, settings, ReportJobs(study, code)
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
-        # a local job is forked from a warm process; one on a node of a cluster has that node to itself
+        # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
         for name in ("stage_job", "measurement_job", "script_job", "data_job", "_students"):
             setattr(self, name, cache(getattr(self, name)))
@@ -41,7 +43,7 @@ class Plan:
     def prepare_process(self) -> None:
         """Set this process up for planning: jobs import the package beside the Snakefile, garbage collection is rare.
 
-        Planning makes millions of objects that live to its end; looking through them again is a quarter of its time.
+        Planning makes millions of objects that live to its end; to search them for garbage takes a quarter of its time.
         """
         home = str(self.settings.home)
         others = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != home]
@@ -53,19 +55,20 @@ class Plan:
         """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.
 
         ``named`` gives the names of single values by group: input, output, wildcards. ``lists`` names inputs that are
-        lists of files, however long: they reach the job by its standard input. ``unrecorded`` names params, JSON, of
-        which Snakemake keeps no record because a function of the output makes them.
+        lists of files: they, and the job, are passed on standard input, since a command line can't hold those of a
+        large grid. ``unrecorded`` names params, JSON, that Snakemake does not record since they are functions of the
+        output.
         """
         # exec: the command's parent is Snakemake itself, so that it notices when Snakemake is killed
         words = ["exec", *map(_literal, self._start), _literal(str(self.settings.home / script))]
         for group, names in named.items():
             words += [f"--{group}", *(f"{name}={{{group}.{name}:q}}" for name in names.split())]
-        words += ["--threads {threads} --log {log[0]:q} --job {params.job:q}"]
+        words += ["--threads {threads} --log {log[0]:q}"]
         words += [f"--unrecorded {name}={{params.{name}:q}}" for name in unrecorded.split()]
         if lists:
-            lines = [f"{name} {{input.{name}:q}}" for name in lists.split()]
-            words += ["\n".join([f"--lists <<'{LISTS_END}'", *lines, f"{LISTS_END}\n"])]
-        return " ".join(words)
+            lines = ["job {params.job:q}", *(f"{name} {{input.{name}:q}}" for name in lists.split())]
+            return " ".join(words) + "\n".join([f" <<'{LISTS_END}'", *lines, f"{LISTS_END}\n"])
+        return " ".join([*words, "--job {params.job:q}"])
 
     def stage(self, text: str) -> Stage:
         return or_stop(self.study.grammar.parse_stage, text)
@@ -81,21 +84,12 @@ class Plan:
         """Return a wildcard constraint: a stage of this kind, with its keys."""
         return f"({'|'.join(self.study.grammar.names(KINDS[kind])) or 'none'})(,[^/]+)?"
 
-    def cells(self, name: str) -> list[str]:
-        """Return the file ``name`` of every cell of the grid."""
-        return [Cell(dataset, seed, recipe.path).path(name) for dataset, seed, recipe in self.study.cells()]
-
     def stage_job(self, stage: str, script: str) -> Job:
         """Return what a stage's result depends on besides its inputs: code and keys."""
         parsed = self.stage(stage)
         file = str(parsed.type.file.relative_to(self.settings.home))
-        return Job(
-            code=or_stop(self.code.of, script, file),
-            file=file,
-            keys=self.keys(stage),
-            module=parsed.type.module,
-            name=parsed.name,
-        )
+        code = or_stop(self.code.of, script, file)
+        return Job(code=code, file=file, keys=self.keys(stage), module=parsed.type.module, name=parsed.name)
 
     def measurement_job(self, stage: str) -> Job:
         """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""
@@ -114,7 +108,7 @@ class Plan:
         return job
 
     def data_places(self, wildcards, output) -> Job:
-        """Return where images are found: not recorded, so that moving them reruns nothing."""
+        """Return the places of images: not recorded, so that moving them reruns nothing."""
         return Job(self.study.config.data.model_dump())
 
     def job_of_stage(self, script: str) -> Callable:
@@ -124,32 +118,36 @@ class Plan:
         """Return the files of a local folder that a root is imported from: a changed one is imported again."""
         return or_stop(local_files, self.keys(wildcards.stage))
 
-    def teacher_model(self, wildcards) -> str:
-        """Return the model that a retraining learns from: its float ancestor, or the root."""
-        teacher = or_stop(self.study.grammar.teacher, self.recipe(wildcards.parent), self.stage(wildcards.stage))
-        return Cell(wildcards.dataset, wildcards.seed, teacher.path).path(MODEL)
+    def input(self, role: str) -> Callable:
+        """Return the input function of a stage's role, see kdq/study/products.py; [] if a stage has no such input."""
 
-    def teacher_views(self, wildcards) -> str | list:
-        """Return the file of the teacher's cached logits, or [] for a stage that does not use it."""
-        keys = self.keys(wildcards.stage)
-        if not keys["teacher_cache"]:
-            return []
-        views = spell("views", {key: keys[key] for key in ("crop", "flip", "precision")})
-        return Cell(wildcards.dataset, wildcards.seed, wildcards.parent).path(f"{views}.safetensors")
+        def input_of(wildcards) -> str | list:
+            recipe = self.recipe(path.join(wildcards.parent, wildcards.stage))
+            cell = Cell(wildcards.dataset, wildcards.seed, recipe.path)
+            return or_stop(products.INPUTS[role], products.Place(self.study, cell, recipe)) or []
 
-    def sensitivity_table(self, wildcards) -> str | list:
-        """Return the file of the layers' sensitivities, or [] for a stage that does not use it."""
-        stage = self.stage(wildcards.stage)
-        if not stage.type.keys.needs_measurement(self.keys(wildcards.stage)):
-            return []
-        recipe = path.join(wildcards.parent, measured.measured_stage(stage))
-        return Cell(wildcards.dataset, wildcards.seed, recipe).path(measured.FILE)
+        return input_of
+
+    def files_of_cells(self, rule: str) -> Callable:
+        """Return the input function of a table's rule: the files of all cells in the table."""
+        return lambda wildcards: self.report.inputs(rule)
+
+    def table_job(self, rule: str) -> Job:
+        return or_stop(self.report.job, rule)
+
+    def all_targets(self) -> list[str]:
+        return list(products.all_targets(self.study, self.report.contents))
+
+    def check_targets(self) -> None:
+        """Refuse a mistyped file or recipe of the command line: Snakemake reports only that no rule makes it."""
+        for word in self.settings.words():
+            or_stop(targets.check, word, self.study.grammar, CATALOG)
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}
 
     def students_beside(self, wildcards, output) -> str:
-        """Return as JSON the students that a job may train beside its own, and how many in all; null if none."""
+        """Return as JSON the further students that a job may train, and how many it trains in all; null if none."""
         recipe = self.recipe(path.join(wildcards.parent, wildcards.stage))
         group = self._students().get(group_of(self.study, wildcards.dataset, int(wildcards.seed), recipe), [])
         jobs_at_once = max(1, self.settings.cores // self.study.config.threads)

@@ -1,31 +1,34 @@
-"""What a job asks of a cluster: memory and time, from few measured figures, scaled by images, network and width.
+"""Memory, minutes and GPUs that a job requests of a cluster, from few measured figures, scaled by images and network.
 
 Measured with ``python -m benchmarks.resources`` on two cores of an AMD EPYC, PyTorch 2.14 (figures: that file). A job
-that asked for too little is killed, and asks for as much again for every further ``attempt``; one that trains goes on
+that asked for too little is killed, and asks for as much again for every further ``attempt``; a training continues
 from its last epoch meanwhile. Planning reads this module for every job: it imports no torch.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from kdq.data.catalog import CATALOG, Images
+from kdq.data.folder_digest import counts
 from kdq.models.registry import cost_terms
+from kdq.recipe.path import join
+from kdq.workflow.planning import Plan
+from kdq.workflow.settings import or_stop
 
 PYTHON_MB = 1500  # Python with torch, and the two Snakemakes that SLURM's jobs run below
 CUDA_MB = 4000  # host memory beside that of a process that uses a GPU; not measured here
 START_MINUTES = 10  # a cold disk, a busy file system, the first look at the data
-THREAD_GMACS = 25  # giga multiply-adds a second of one thread; small networks and images are the slowest
-GPU_GMACS = 1000  # of a GPU of 2018 or later; not measured here, and forty threads is little for one
-GPFQ_THREAD_GMACS = 0.8  # of the network on one calibration image, for a second of one thread; rtn needs no less
+THREAD_GMACS = 25  # giga multiply-adds per second of one thread; small networks and images are the slowest
+GPU_GMACS = 1000  # of a GPU of 2018 or later; not measured here, and forty threads is little for a GPU
+GPFQ_THREAD_GMACS = 0.8  # of the network on one calibration image, per second of one thread; rtn needs no less
 BACKWARD = 2  # a backward pass costs two forward passes
 COPIES_OF_WEIGHTS = 8  # weight, gradient, momentum, average, selected epoch, and a checkpoint on its way to the disk
-LIVE_SHARE = 0.25  # of the activations of a forward pass without gradient that are there at a time
+LIVE_SHARE = 0.25  # of a forward pass's activations, those that exist at a time without gradient
 ALONE = 7 * 54  # forward passes to measure every layer alone: bit-widths times layers of a ResNet-50
 EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
-CALIBRATED_AT_ONCE = 128  # images whose activations a quantizer holds at a time
-
 
 IMAGES = {name: entry.images for name, entry in CATALOG.items() if entry.images}
 
@@ -44,7 +47,7 @@ FROM_TRANSFORMERS = Network(17.6, 40, 86)  # a ViT-B/16 on 224 x 224 pixels, wha
 
 @dataclass(frozen=True)
 class Needs:
-    """What a job asks for at its first attempt."""
+    """What a job requests at its first attempt."""
 
     memory_mb: int
     minutes: int
@@ -82,17 +85,17 @@ def _costs() -> dict:
 
 
 def speed(gpu: bool, threads: int) -> float:
-    """Giga multiply-adds a second."""
+    """Return giga multiply-adds per second."""
     return GPU_GMACS if gpu else THREAD_GMACS * threads
 
 
 def preparing(images: Images) -> Needs:
-    """To write the data file: a Python list of images, the arrays, the parts."""
+    """Return the needs of writing the data file: a Python list of images, the arrays, the parts."""
     return Needs.of(6 * images.megabytes, 0)
 
 
 def training(images: Images, keys: dict, student: Network, teacher: Network | None, gpu: bool, threads: int) -> Needs:
-    """To train ``student`` for the epochs of ``keys``, beside a teacher that only computes, if there is one."""
+    """Return the needs of training ``student`` for the epochs of ``keys``, with a teacher's forward passes if given."""
     beside = teacher or Network(0, 0, 0)
     gmacs = student.gmacs * (1 + BACKWARD) + beside.gmacs
     activations = max(
@@ -106,35 +109,109 @@ def training(images: Images, keys: dict, student: Network, teacher: Network | No
 
 
 def importing(model: Network) -> Needs:
-    """To bring a network from outside: its file, its tensors, the network."""
+    """Return the needs of importing a network: its file, its tensors, the network."""
     return Needs.of(3 * 4 * model.parameters, 0)
 
 
 def caching(images: Images, crop: int, flip: bool, teacher: Network, gpu: bool, threads: int) -> Needs:
-    """To compute a teacher's logits, float16, of all crops and flips of all images, and to write them."""
+    """Return the needs of a teacher's logits, float16, for all crops and flips of all images: computed and written."""
     views = (2 * crop + 1) ** 2 * (1 + flip)
     megabytes = 2 * 2 * views * images.count * images.classes / 1e6 + _inference(images, teacher)
     return Needs.of(megabytes + gpu * CUDA_MB, views * images.count * teacher.gmacs / speed(gpu, threads))
 
 
 def quantizing(images: Images, calibrated: int, parent: Network, threads: int) -> Needs:
-    """To quantize ``parent``, calibrated on so many images."""
+    """Return the needs of quantizing ``parent``, calibrated on so many images."""
     megabytes = 4 * 2 * calibrated * LIVE_SHARE * parent.activations + 8 * 4 * parent.parameters
     return Needs.of(megabytes + 2 * images.megabytes, calibrated * parent.gmacs / (GPFQ_THREAD_GMACS * threads))
 
 
 def measuring(images: Images, calibrated: int, parent: Network, threads: int) -> Needs:
-    """To quantize each layer of ``parent`` alone, at all bit-widths, and to evaluate it each time."""
+    """Return the needs of quantizing each layer of ``parent`` alone, at all bit-widths, each time evaluated."""
     quantized = quantizing(images, calibrated, parent, threads)
     seconds = calibrated * parent.gmacs * (7 / (GPFQ_THREAD_GMACS * threads) + ALONE / speed(False, threads))
     return Needs(quantized.memory_mb, START_MINUTES + round(seconds / 60))
 
 
 def evaluating(images: Images, model: Network, threads: int) -> Needs:
-    """To evaluate ``model`` on the validation and the test part."""
+    """Return the needs of evaluating ``model`` on the validation and the test part."""
     return Needs.of(_inference(images, model), images.count * model.gmacs / speed(False, threads))
 
 
 def _inference(images: Images, model: Network) -> float:
-    """Megabytes of a forward pass over a data set."""
+    """Return the megabytes of a forward pass over a data set."""
     return 4 * (EVALUATED_AT_ONCE * LIVE_SHARE * model.activations + 2 * model.parameters) + 2 * images.megabytes
+
+
+class Estimates:
+    """Requests of a plan's jobs: ``memory`` and ``minutes`` return functions for the rules' ``resources``.
+
+    Both take the name of a method below, and give as much again for every further attempt.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan, self.threads = plan, plan.study.config.threads
+        self.images, self.network = cache(self.images), cache(self.network)
+
+    def memory(self, job: str) -> Callable:
+        return lambda wildcards, attempt: attempt * getattr(self, job)(wildcards).memory_mb
+
+    def minutes(self, job: str) -> Callable:
+        return lambda wildcards, attempt: attempt * getattr(self, job)(wildcards).minutes
+
+    def gpus(self, rule: str) -> int:
+        """Return the GPUs of a training: 0 on a cluster without any, and the time limits follow."""
+        return 0 if self.plan.settings.has_no_gpu(rule) else 1
+
+    def images(self, dataset: str) -> Images:
+        if dataset != "folder":
+            return IMAGES[dataset]
+        data = self.plan.study.config.data
+        images, classes = or_stop(counts, {"image_folder": data.image_folder})
+        return Images(images, data.image_size, 3, classes)
+
+    def network(self, dataset: str, recipe: str) -> Network:
+        """Return the cost of the network that a recipe ends with."""
+        return network(self.plan.keys(self.plan.recipe(recipe).network.last.text), self.images(dataset))
+
+    def data(self, wildcards) -> Needs:
+        return preparing(self.images(wildcards.dataset))
+
+    def root(self, wildcards) -> Needs:
+        keys, model = self.plan.keys(wildcards.stage), self.network(wildcards.dataset, wildcards.stage)
+        if keys.get("source", "train") != "train":
+            return importing(model)
+        return training(self.images(wildcards.dataset), keys, model, None, bool(self.gpus("root")), self.threads)
+
+    def distill(self, wildcards) -> Needs:
+        return self._training("distill", wildcards, wildcards.parent)
+
+    def retrain(self, wildcards) -> Needs:
+        grammar, stage = self.plan.study.grammar, self.plan.stage(wildcards.stage)
+        return self._training(
+            "retrain", wildcards, or_stop(grammar.teacher, self.plan.recipe(wildcards.parent), stage).path
+        )
+
+    def _training(self, rule: str, wildcards, teacher: str) -> Needs:
+        dataset, keys = wildcards.dataset, self.plan.keys(wildcards.stage)
+        networks = [self.network(dataset, recipe) for recipe in (join(wildcards.parent, wildcards.stage), teacher)]
+        return training(self.images(dataset), keys, *networks, bool(self.gpus(rule)), self.threads)
+
+    def teacher_cache(self, wildcards) -> Needs:
+        dataset, gpu = wildcards.dataset, bool(self.gpus("teacher_cache"))
+        teacher, crop, flip = self.network(dataset, wildcards.parent), int(wildcards.crop), wildcards.flip == "true"
+        return caching(self.images(dataset), crop, flip, teacher, gpu, self.threads)
+
+    def quantize(self, wildcards) -> Needs:
+        return quantizing(*self._calibrated(wildcards))
+
+    def sensitivity(self, wildcards) -> Needs:
+        return measuring(*self._calibrated(wildcards))
+
+    def _calibrated(self, wildcards) -> tuple:
+        dataset, calibrated = wildcards.dataset, self.plan.keys(wildcards.stage)["images"]
+        return self.images(dataset), calibrated, self.network(dataset, wildcards.parent), self.threads
+
+    def evaluate(self, wildcards) -> Needs:
+        recipe = join(getattr(wildcards, "parent", ""), wildcards.stage)
+        return evaluating(self.images(wildcards.dataset), self.network(wildcards.dataset, recipe), self.threads)

@@ -1,4 +1,4 @@
-"""What planning reads of Snakemake's settings: the one place that looks into its object ``workflow``."""
+"""Snakemake's settings, read from its object ``workflow`` here alone."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from kdq.study.config import typed
 
 
 def or_stop(function: Callable, *arguments):
-    """Return the function's result; on a UserError print its one line and end Snakemake before it plans."""
+    """Return the function's result; on a UserError print its line and end Snakemake before it plans."""
     try:
         return function(*arguments)
     except UserError as error:
@@ -24,7 +24,7 @@ class Settings:
         self._workflow = workflow
         self.home = Path(workflow.basedir)
         self.is_main = workflow.is_main_process
-        self.is_local = not workflow.remote_exec  # else on a node of a cluster, which has one job to run
+        self.is_local = not workflow.remote_exec  # else on a node of a cluster, for a single job
 
     @property
     def config_files(self) -> list:
@@ -40,7 +40,7 @@ class Settings:
 
     @property
     def python(self) -> str:
-        """The jobs' Python: that of a conda environment, else the one that runs Snakemake."""
+        """The jobs' Python: that of a conda environment, else Snakemake's."""
         methods = self._workflow.deployment_settings.deployment_method
         return "python" if any(method.name == "CONDA" for method in methods) else sys.executable
 
@@ -62,7 +62,7 @@ class Settings:
 
     @staticmethod
     def words() -> list[str]:
-        """The words of the command line: Snakemake parses its targets before the Snakefile, but passes them on after.
+        """The words of the command line, its targets among them: ``workflow`` has those only after the Snakefile.
 
         >>> sys.argv[1:], argv = ["--until=results/a,b=1", "results/c"], sys.argv[1:]
         >>> Settings.words()

@@ -1,6 +1,5 @@
 """Students of one teacher that one job can train side by side, sharing the teacher's forward pass."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from kdq.recipe.grammar import Recipe
@@ -18,10 +17,15 @@ def missing_students(study: Study) -> dict[tuple, list[str]]:
     Students that read their teacher's logits from a file are left out: they need no forward pass of it.
     """
     groups: dict[tuple, list[str]] = {}
-    for dataset, seed, recipe in _networks(study):
+    networks = {
+        (dataset, seed, recipe.path): recipe
+        for dataset, seed, cell in study.cells()
+        for recipe in (*cell.ancestors, cell)
+    }
+    for (dataset, seed, path), recipe in networks.items():
         if recipe.last.kind.learns_from != "parent" or study.grammar.resolve(recipe.last)["teacher_cache"]:
             continue
-        if not Path(Cell(dataset, seed, recipe.path).path("model.safetensors")).exists():
+        if not Path(Cell(dataset, seed, path).path("model.safetensors")).exists():
             groups.setdefault(group_of(study, dataset, seed, recipe), []).append(recipe.last.text)
     return groups
 
@@ -47,13 +51,3 @@ def students_beside(stages: list[str], stage: str, jobs_at_once: int) -> tuple[i
         return 1, []
     place = stages.index(stage)
     return students, (stages[place + 1 :] + stages[:place])[: 2 * students]
-
-
-def _networks(study: Study) -> Iterator[tuple[str, int, Recipe]]:
-    """Every network that a study makes, once: its cells and their ancestors."""
-    seen = set()
-    for dataset, seed, cell in study.cells():
-        for recipe in (*cell.ancestors, cell):
-            if (network := (dataset, seed, recipe.path)) not in seen:
-                seen.add(network)
-                yield dataset, seed, recipe

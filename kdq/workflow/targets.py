@@ -1,4 +1,4 @@
-"""The check of the files that a user asks for: does the workflow make them?"""
+"""The check of requested files: whether the workflow makes them."""
 
 from kdq.errors import UserError, nearest
 from kdq.recipe.grammar import Grammar

@@ -3,14 +3,22 @@
 import contextlib
 import errno
 import os
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from kdq.errors import UserError
+from kdq.workflow.lock import remove_stale_lock
 
 RECORDS_BYTES = 2**18  # that a run needs at least for Snakemake's lock, log and records
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def enter(folder: Path) -> None:
+    """Remove the lock of a run that was killed from ``folder``, ``.snakemake``; raise UserError if it is full."""
+    if remove_stale_lock(folder):
+        sys.stderr.write("The lock of a run that was killed is removed.\n")
+    require_free_space(folder)
 
 
 def prepare(*folders: Path) -> list[str]:
@@ -23,11 +31,12 @@ def prepare(*folders: Path) -> list[str]:
         if not os.access(folder, os.W_OK):
             raise UserError(f"{folder}: can't be written to; see to its owner, its mode and the file system it is on")
     now = time.time()
-    return [
-        f"{folder}: reset the modification time of {count} files that lay in the future (was the clock set back?)"
-        for folder in existing
-        if (count := sum(_reset_time(path, now) for path in _files(folder)))
-    ]
+    lines = []
+    for folder in existing:
+        files = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+        if count := sum(_reset_time(path, now) for path in files):
+            lines.append(f"{folder}: reset {count} modification times in the future (was the clock set back?)\n")
+    return lines
 
 
 def require_free_space(folder: Path, size_bytes: int = RECORDS_BYTES) -> None:
@@ -48,12 +57,6 @@ def require_free_space(folder: Path, size_bytes: int = RECORDS_BYTES) -> None:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
-
-
-def _files(folder: Path) -> Iterator[str]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            yield os.path.join(place, name)
 
 
 def _reset_time(path: str, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""A tiny real study that can be disturbed, started again, and compared with its undisturbed run byte for byte."""
+"""A tiny real study to disturb, start again, and compare with its undisturbed run byte for byte."""
 
 import base64
 import contextlib
@@ -59,24 +59,24 @@ class Study:
         self.undisturbed = self.digests()
 
     def seconds_of(self, output: str) -> float:
-        """How long the job that made a file of the finished study took, as Snakemake recorded it."""
+        """Return the seconds of the job that made a file of the finished study, as Snakemake recorded them."""
         record = json.loads((self.kept / ".snakemake/metadata" / record_name(output)).read_text())
         return record["endtime"] - record["starttime"]
 
     def mark_incomplete(self, output: str) -> None:
-        """Snakemake's mark of a file whose job has begun on a cluster."""
+        """Mark a file as Snakemake does when its job has begun on a cluster."""
         folder = self.folder / ".snakemake/incomplete"
         folder.mkdir(exist_ok=True)
         (folder / record_name(output)).write_text('{"external_jobid": "1"}')
 
     def adopt(self) -> str:
-        """`make adopt`, as its Makefile runs it."""
+        """Run `make adopt` and return its output."""
         words = [sys.executable, "-m", "kdq.workflow.adopt", "--configfile", str(self.workflow.overlay)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.run(words, cwd=self.folder, env=self.workflow.environment, **pipes).stdout
 
     def restore(self, *lost: str) -> None:
-        """The finished study again, but for the files and folders ``lost``."""
+        """Restore the finished study, without the files and folders ``lost``."""
         for name in KEPT:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(self.kept / name, self.folder / name)
@@ -98,37 +98,37 @@ class Study:
         return subprocess.Popen(words, cwd=self.folder, env=environment, **pipes)
 
     def run(self) -> subprocess.CompletedProcess:
-        """The documented command, to its end."""
+        """Run the documented command to its end."""
         return self.workflow.run("--cores", "2", *self.targets)
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of every file of the results by its path, of a history without its times.
+        """Return the SHA-256 of every file of the results by its path, of a history without its times.
 
-        Left out is ``code/``, where every code that ever made a result is noted.
+        ``code/`` is left out: it has notes on every code that ever made a result.
         """
         results = self.folder / "results"
         files = {path.relative_to(results): path for path in sorted(results.rglob("*")) if path.is_file()}
         return {str(name): digest(path) for name, path in files.items() if name.parts[0] != "code"}
 
     def differences(self) -> list[str]:
-        """Files of the results that are not those of the undisturbed run: missing, other, or too many."""
+        """Return the files that are missing, changed or added, compared with the undisturbed run."""
         now = self.digests()
         paths = now.keys() | self.undisturbed.keys()
         return sorted(path for path in paths if now.get(path) != self.undisturbed.get(path))
 
     def job(self, cell: str, rule: str, run: subprocess.Popen) -> int | None:
-        """The process of a cell's job, waited for; None where ``run`` ended before there was one."""
+        """Wait for the process of a cell's job and return it; None if ``run`` ended before."""
         log = self.folder / "logs" / rule / f"{cell.removeprefix('results/')}.log"
         log.unlink(missing_ok=True)  # of the finished study
         while run.poll() is None:
-            if log.is_file() and (found := processes_with(log)):
-                return found[0]
+            if log.is_file() and (processes := processes_with(log)):
+                return processes[0]
             time.sleep(0.01)
         return None
 
 
 def record_name(output: str) -> str:
-    """The name of Snakemake's records on a file, if it is not too long."""
+    """Return the name of Snakemake's record of a file, if it is not too long."""
     return base64.urlsafe_b64encode(output.encode()).decode()
 
 
@@ -141,31 +141,31 @@ def digest(path: Path) -> str:
 
 
 def processes_with(path: Path) -> list[int]:
-    """The processes that have a file open."""
-    found = []
+    """Return the processes that have a file open."""
+    processes = []
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if os.readlink(descriptor) == str(path):
-                found.append(int(descriptor.parts[2]))
+                processes.append(int(descriptor.parts[2]))
         except OSError:
             continue  # it ended meanwhile
-    return found
+    return processes
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Snakemake, the launcher and the jobs of a study: all whose command line names its folder."""
-    found = []
+    """Return Snakemake, the launcher and the jobs of a study: all whose command line names its folder."""
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if str(folder).encode() in path.read_bytes():
-                found.append(int(path.parts[2]))
+                processes.append(int(path.parts[2]))
         except OSError:
             continue
-    return found
+    return processes
 
 
 def end(run: subprocess.Popen) -> str:
-    """What a run said until its end."""
+    """Return the output of a run until its end."""
     return run.communicate(timeout=SECONDS)[0]
 
 

@@ -1,4 +1,4 @@
-"""A few faults of the many of benchmarks/faults.py: nothing is lost, and nothing wrong is believed."""
+"""A few of the faults in benchmarks/faults.py: nothing is lost, and no damaged file is used."""
 
 import pytest
 

@@ -15,7 +15,7 @@ from tests.slurm import cluster
 
 @dataclass
 class Trial:
-    """What came of a fault: what the disturbed run said of it, what is wrong afterwards, and how long it took."""
+    """The outcome of a fault: errors of the disturbed run, problems afterwards, and the time."""
 
     kind: str
     seed: int
@@ -26,35 +26,35 @@ class Trial:
 
 
 def run(study: Study, kind: str, seed: int) -> Trial:
-    """Disturb, start again, compare; the same kind and seed disturb alike, as far as the machine does."""
+    """Disturb, start again, compare; equal kinds and seeds disturb alike, as far as the machine permits."""
     trial, started = Trial(kind, seed), time.monotonic()
-    with KINDS[kind](study, Random(f"{kind} {seed}")) as said:
+    with KINDS[kind](study, Random(f"{kind} {seed}")) as output:
         done = study.run()
         log = study.folder / "logs/distill"
         trial.resumed = any("going on after" in path.read_text() for path in log.rglob("*.log"))
         trial.problems += [f"differs: {path}" for path in study.differences()]
-    trial.errors = errors_of(said)
+    trial.errors = errors_of(output)
     if done.returncode:
         again = done.stdout + done.stderr
-        trial.problems.append(f"the run after it fails: {errors_of(again)} {said_last(again)}")
-    trial.problems += [f"a traceback: {said_last(text)}" for text in (said, done.stderr) if "Traceback" in text]
-    trial.problems += re.findall(r"^lost: .*", said, re.MULTILINE)
+        trial.problems.append(f"the run after it fails: {errors_of(again)} {last_output(again)}")
+    trial.problems += [f"a traceback: {last_output(text)}" for text in (output, done.stderr) if "Traceback" in text]
+    trial.problems += re.findall(r"^lost: .*", output, re.MULTILINE)
     trial.seconds = time.monotonic() - started
     return trial
 
 
 def errors_of(text: str) -> list[str]:
-    """The one-line errors of jobs, each once."""
+    """Return the one-line errors of jobs, each once."""
     return sorted(set(re.findall(r"^error: .*", text, re.MULTILINE)))
 
 
-def said_last(text: str) -> str:
-    """The end of what a run said, in one line."""
+def last_output(text: str) -> str:
+    """Return the end of a run's output, in one line."""
     return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-600:]
 
 
 def unavailable(kind: str, folder: Path) -> str:
-    """Why a fault can't be brought about on this machine; empty where it can."""
+    """Return why a fault can't be caused on this machine; empty if it can."""
     if kind.startswith("SLURM"):
         return cluster.unavailable()
     if not kind.startswith(("disk full", "read-only")):

@@ -121,10 +121,12 @@ def test_where_no_log_can_be_written_the_error_is_still_one_line(error, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_lists_of_files_reach_the_script_whatever_their_names_and_number():
-    arguments = ["a.py", "--input", "table=t.csv", "--lists", "--threads", "1", "--log", "l", "--job", "{}"]
+def test_the_job_and_lists_of_files_reach_the_script_by_standard_input():
+    arguments = ["a.py", "--input", "table=t.csv", "--threads", "1", "--log", "l"]
     many = [f"results/{number}.json" for number in range(10_000)]
-    _, snakemake = request(arguments, [f"metrics {' '.join(many)}\n", "data 'a file' b\n", "none\n"])
+    lines = ["job '{\"k\": 1}'\n", f"metrics {' '.join(many)}\n", "data 'a file' b\n", "none\n"]
+    _, snakemake = request(arguments, lines)
+    assert snakemake.params.job == {"k": 1}
     assert snakemake.input.metrics == many
     assert (snakemake.input.data, snakemake.input.none) == (["a file", "b"], [])
     assert list(snakemake.input) == ["t.csv", *many, "a file", "b"]

@@ -1,17 +1,19 @@
 """What the rules are given while Snakemake plans, without Snakemake."""
 
+import ast
 import json
-import shlex
-import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.shell import shell
 
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.study.config import read_study
-from kdq.workflow.estimates import Estimates
+from kdq.workflow.job import Job
 from kdq.workflow.planning import Plan
+from kdq.workflow.resources import Estimates
 from kdq.workflow.settings import Settings
 
 STUDENTS = ["teacher/{kd,at}", "teacher/kd/gpfq,bits=4", "teacher/kd/gpfq,bits=4/qat"]
@@ -46,15 +48,15 @@ def test_a_measurement_does_not_depend_on_the_bits(plan):
 
 def test_a_retraining_learns_from_its_float_ancestor(plan):
     stage = wildcards(parent="teacher/kd/gpfq,bits=4", stage="qat")
-    assert plan.teacher_model(stage) == "results/digits/seed=0/teacher/kd/model.safetensors"
+    assert plan.input("teacher")(stage) == "results/digits/seed=0/teacher/kd/model.safetensors"
 
 
 def test_inputs_that_a_stage_does_not_ask_for_are_none(plan):
     stage = wildcards(parent="teacher", stage="kd")
-    assert plan.teacher_views(stage) == []
-    assert plan.sensitivity_table(wildcards(parent="teacher", stage="gpfq,bits=4")) == []
+    assert plan.input("views")(stage) == []
+    assert plan.input("sensitivity")(wildcards(parent="teacher", stage="gpfq,bits=4")) == []
     cached = wildcards(parent="teacher", stage="kd,teacher_cache=true")
-    assert plan.teacher_views(cached).startswith("results/digits/seed=0/teacher/views,crop=")
+    assert plan.input("views")(cached).startswith("results/digits/seed=0/teacher/views,crop=")
 
 
 def test_students_are_trained_beside_each_other_if_all_are_asked_for(plan):
@@ -68,24 +70,29 @@ def test_students_are_trained_beside_each_other_if_all_are_asked_for(plan):
 
 def test_a_mistyped_stage_is_one_line(plan, capsys):
     with pytest.raises(SystemExit):
-        plan.teacher_views(wildcards(parent="teacher", stage="kdd"))
+        plan.input("views")(wildcards(parent="teacher", stage="kdd"))
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_command_gives_each_value_and_each_list_to_the_job(plan, tmp_path):
-    """The shell's own words, with files that mean something to it."""
-    plan._start = ["python", "-c", "import sys; print(sys.argv[2:], sys.stdin.read())"]
-    pattern = plan.command("scripts/a.py", lists="files", input="data", unrecorded="places")
-    files = " ".join(shlex.quote(f"it's $(a) {number}") for number in range(10_000))
-    script = tmp_path / "command.sh"
-    values = {"input.data:q": "d", "threads": "1", "log[0]:q": "l", "params.job:q": "'{}'", "params.places:q": "'{}'"}
-    for name, value in {**values, "input.files:q": files}.items():
-        pattern = pattern.replace(f"{{{name}}}", value)
-    script.write_text(pattern.replace("{{", "{").replace("}}", "}"))
-    said = subprocess.run(["bash", script], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("['--input', 'data=d', '--threads', '1', '--log', 'l', '--job', '{}', '--unrecorded'")
-    name, *found = shlex.split(said.partition("]")[2])
-    assert name == "files" and found == [f"it's $(a) {number}" for number in range(10_000)]
+PRINTS = """
+import sys
+from kdq.workflow.job import request
+snakemake = request(sys.argv[1:], sys.stdin)[1]
+print(repr((snakemake.input.data, list(snakemake.input), snakemake.params.job, snakemake.params.places)))
+"""
+
+
+@pytest.mark.parametrize("lists", [{}, {"files": [f"results/it's $(a) {number:060}" for number in range(10_000)]}])
+def test_a_command_gives_the_job_its_values_and_lists(plan, lists, home, monkeypatch):
+    """Through the shell that Snakemake uses, with more than a command line holds."""
+    monkeypatch.setenv("PYTHONPATH", str(home))
+    plan._start = [sys.executable, "-c", PRINTS]
+    command = plan.command("scripts/a.py", lists=" ".join(lists), input="data", unrecorded="places")
+    job = {"epochs": dict.fromkeys(lists.get("files", []), 1)}
+    values = {"log": ["l"], "threads": 1, "params": SimpleNamespace(job=Job(job), places=Job(a="{'b'}"))}
+    printed = shell(command, read=True, input=SimpleNamespace(data="d", **lists), **values)
+    expected = ("d", ["d", *lists.get("files", [])], job, {"a": "{'b'}"})
+    assert ast.literal_eval(printed) == expected
 
 
 def test_a_job_asks_for_more_at_every_attempt_and_for_no_gpu_where_there_is_none(plan):

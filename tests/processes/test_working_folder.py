@@ -18,7 +18,7 @@ def test_files_of_a_time_to_come_are_of_now_and_others_stay_as_they_are(tmp_path
         (tmp_path / "below" / name).write_text("")
         os.utime(tmp_path / "below" / name, (moment, moment))
     lines = working_folder.prepare(tmp_path, tmp_path / "missing")
-    assert len(lines) == 1 and "1 files" in lines[0]
+    assert len(lines) == 1 and "reset 1 modification" in lines[0]
     assert (tmp_path / "below/past").stat().st_mtime == pytest.approx(now - 1000)
     assert now <= (tmp_path / "below/future").stat().st_mtime <= time.time()
     assert working_folder.prepare(tmp_path) == []

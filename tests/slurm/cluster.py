@@ -59,7 +59,7 @@ PartitionName=urgent Nodes=ALL PriorityTier=2 PreemptMode=OFF MaxTime=INFINITE S
 
 
 def unavailable() -> str:
-    """Why there can be no cluster on this machine, in a few words; empty where there can."""
+    """Return why there can be no cluster on this machine, in a few words; empty if there can."""
     if os.geteuid():
         return "SLURM's daemons are started as root"
     missing = [program for program in PROGRAMS if not shutil.which(program)]
@@ -85,7 +85,7 @@ class Cluster:
         key.chmod(0o400)
 
     def _shims(self) -> str:
-        """A PATH whose srun finds this cluster also where its caller took SLURM's variables from the environment."""
+        """Return a PATH whose srun uses this cluster even without SLURM's variables in the environment."""
         shim = self.folder / "bin/srun"
         shim.parent.mkdir()
         shim.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
@@ -107,7 +107,7 @@ class Cluster:
         self.wait_for(lambda: self.run("sinfo", "--noheader", "--format=%T").strip() in ("idle", "mixed", "allocated"))
 
     def stop(self) -> None:
-        """End all jobs and daemons; nothing of them is left."""
+        """End all jobs and daemons."""
         with contextlib.suppress(subprocess.SubprocessError):
             self.run("scancel", "--user=root", timeout=20)
             self.wait_for(lambda: not self.run("squeue", "--noheader"), seconds=20)
@@ -123,7 +123,7 @@ class Cluster:
                 time.sleep(0.1)
 
     def run(self, *command: str, timeout: float = 60) -> str:
-        """The output of a command; raises CalledProcessError with its error."""
+        """Return the output of a command; raise CalledProcessError with its error."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout)
         if done.returncode:
             raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
@@ -171,22 +171,22 @@ class Cluster:
         self.start_controller()
 
     def state(self) -> str:
-        """Nodes and jobs, in a line, and the end of the daemons' logs."""
-        found = ""
-        with contextlib.suppress(subprocess.SubprocessError):  # the controller may be what does not answer
-            found += self.run("sinfo", "--noheader", "--format=node %T (%E)")
-            found += self.run("squeue", "--noheader", "--states=all", "--format=job %i %T (%r), begins %S")
-        found += "\n".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("slurm*.log")))
-        return " | ".join(found.splitlines())
+        """Return nodes and jobs in a line, and the end of the daemons' logs."""
+        lines = ""
+        with contextlib.suppress(subprocess.SubprocessError):  # if the controller does not answer
+            lines += self.run("sinfo", "--noheader", "--format=node %T (%E)")
+            lines += self.run("squeue", "--noheader", "--states=all", "--format=job %i %T (%r), begins %S")
+        lines += "\n".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("slurm*.log")))
+        return " | ".join(lines.splitlines())
 
     def jobs(self, state: str = "RUNNING") -> dict[str, str]:
-        """Jobs in a state: comment (rule and wildcards) by job number."""
+        """Return the jobs in a state: comment (rule and wildcards) by job number."""
         lines = self.run("squeue", "--noheader", f"--states={state}", "--format=%i|%k").splitlines()
         return dict(line.split("|", 1) for line in lines)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens at now."""
+    """Return ports that are free now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -196,12 +196,12 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def cluster():
-    """A started cluster, stopped and removed at the end."""
+    """Start a cluster; stop and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="kdq-slurm-"))
-    found = Cluster(folder)
+    started = Cluster(folder)
     try:
-        found.start()
-        yield found
+        started.start()
+        yield started
     finally:
-        found.stop()
+        started.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The tests of a real SLURM run where they are asked for: `make slurm-test`, or `pytest tests/slurm --slurm small`."""
+"""Tests on a real SLURM, run on request: `make slurm-test`, or `pytest tests/slurm --slurm small`."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "minutes: left out where the small study is asked for")
+    config.addinivalue_line("markers", "minutes: skipped with the small study")
 
 
 def pytest_collection_modifyitems(config, items):
     study = config.getoption("--slurm", None)
     here = Path(__file__).parent
-    for item in (item for item in items if here in item.path.parents):  # pytest hands over all items that there are
+    for item in (item for item in items if here in item.path.parents):  # pytest passes the items of all folders
         if not study:
             item.add_marker(pytest.mark.skip(reason="make slurm-test starts a cluster of one node for it"))
         elif study == "small" and item.get_closest_marker("minutes"):
@@ -37,7 +37,7 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def overlay(request) -> dict:
-    """What the study changes of config.yaml; nothing for the default study."""
+    """The changes of the study to config.yaml; none for the default study."""
     return SMALL if request.config.getoption("--slurm") == "small" else {}
 
 

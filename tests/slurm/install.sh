@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian's packages of SLURM, where they are missing and can be installed; where they can't the tests skip and say so.
+# Install Debian's packages of SLURM if they are missing; if that fails the tests are skipped with the reason.
 set -euo pipefail
 
 if command -v slurmctld slurmd munged >/dev/null; then

@@ -1,4 +1,4 @@
-"""The real workflow, run on the cluster by the profile that users get."""
+"""The real workflow, run on the cluster with the users' profile."""
 
 import subprocess
 import time
@@ -11,7 +11,7 @@ from tests.workflow.study import Workflow
 
 SMALL = {"recipes": ["hard,epochs=2", "hard,epochs=2/{rtn,gpfq},bits=3", "hard,epochs=2/kd,epochs=2"]}
 SECONDS = 1800
-# as the profile is, but a job's state is asked after a second: the jobs of these tests are short
+# as the profile, but with status checks after a second: the jobs of these tests are short
 SOON = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
 
 
@@ -25,7 +25,7 @@ class Submitted(Workflow):
         self.environment.pop("PYTHONPATH", None)
 
     def configure(self, changes: dict) -> None:
-        """The config of the study, without the shorter trainings of the other tests."""
+        """Write the config of the study, without the shorter trainings of the workflow's tests."""
         self.overlay.write_text(yaml.safe_dump(changes))
 
     def start(self, *arguments) -> subprocess.Popen:
@@ -34,7 +34,7 @@ class Submitted(Workflow):
         return subprocess.Popen(words, cwd=self.folder, env=self.environment, **pipes)
 
     def running(self, rule: str, run: subprocess.Popen) -> str:
-        """The number of the SLURM job of a rule that computes, waited for: its log has a line."""
+        """Wait until a job of the rule computes, so that its log has a line; return its number."""
         latest = time.monotonic() + SECONDS
         logs = self.folder / "logs" / rule
         while time.monotonic() < latest and run.poll() is None:
@@ -50,5 +50,5 @@ class Submitted(Workflow):
 
 
 def end(run: subprocess.Popen) -> str:
-    """What a run said until its end."""
+    """Return the output of a run until its end."""
     return run.communicate(timeout=SECONDS)[0]

@@ -1,4 +1,4 @@
-"""A study on SLURM gives the bytes that it gives here."""
+"""A study on SLURM gives the same bytes as here."""
 
 import re
 
@@ -13,8 +13,8 @@ ALIKE = ("model.safetensors", "predictions.safetensors", "metrics.json")
 def test_every_model_is_the_locally_built_one_byte_for_byte(submitted, overlay, tmp_path_factory):
     submitted.configure(overlay)
     run = submitted.start()
-    said = end(run)
-    assert run.returncode == 0, said
+    output = end(run)
+    assert run.returncode == 0, output
     here = Workflow(tmp_path_factory.mktemp("here"))
     here.overlay.write_text(submitted.overlay.read_text())
     done = here.run("--cores", "2")

@@ -37,12 +37,13 @@ def prune(weight, share):
 
 import importlib
 
-from kdq.workflow.job import cell, check_code, running
+from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.models import file as model_file
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_place
+    from kdq.recipe.path import Cell
 
     job, path = snakemake.params.job, snakemake.input.parent
     module = importlib.import_module(job["module"])
@@ -54,7 +55,7 @@ with running(snakemake.log[0]) as log:
         if parameter.dim() > 1:
             parameter.data = module.prune(parameter.data, job["keys"]["share"])
     made_by = provenance.describe(job["code"], {"parent": path}, threads=snakemake.threads, device="cpu")
-    header = {**cell(snakemake.wildcards), "keys": job["keys"], "provenance": made_by}
+    header = {**Cell.of(snakemake.output.model).identity, "keys": job["keys"], "provenance": made_by}
     model_file.save(snakemake.output.model, network, parent.header["architecture"], {}, **header)
 ''',
 }
@@ -68,15 +69,15 @@ rule prune:
     log:
         "logs/prune/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
-        stage=stages_of("prune"),
+        stage=PLAN.stages_of("prune"),
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_stage("scripts/prune.py"),
+        job=PLAN.job_of_stage("scripts/prune.py"),
     message:
         "Pruning {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command("scripts/prune.py", input="parent", output="model", wildcards="dataset seed parent stage")
+        PLAN.command("scripts/prune.py", input="parent", output="model", wildcards="dataset seed parent stage")
 """
 PRUNED = "hard/magnitude,share=0.5"
 RECIPE = f"{PRUNED}/rtn,bits=4"

@@ -1,9 +1,9 @@
 """The SLURM executor (plugin 2) waits forever for a job that SLURM no longer knows.
 
-A controller that is killed before it has written a new job down comes back without it, and one that was asked too late
-has forgotten how a job ended (``MinJobAge``). The plugin expects that a job without a state will have one soon. Here a
-job that had no state three times in a row, and that the controller, asked by number, does not know, has ended:
-successfully if its outputs exist, which are written atomically, else with an error.
+A controller that is killed before it has saved a new job restarts without it, and some time after a job's end it drops
+the job's state (``MinJobAge``). The plugin expects that a job without a state will have one soon. Here a job has ended
+if it had no state three times in a row and the controller does not know its number: successfully if its outputs exist,
+which are written atomically, else with an error.
 """
 
 import os

@@ -6,7 +6,7 @@ import importlib
 def part(module: str, name: str = ""):
     """Return a module, or its attribute ``name``; None if there is none."""
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     except ImportError:
         return None
-    return getattr(found, name, None) if name else found
+    return getattr(imported, name, None) if name else imported

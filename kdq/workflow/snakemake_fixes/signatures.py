@@ -15,17 +15,15 @@ def cache_signatures(*modules) -> None:
 
 
 def _cached(inspect):
-    functions, methods = weakref.WeakKeyDictionary(), weakref.WeakKeyDictionary()
+    plain, bound = weakref.WeakKeyDictionary(), weakref.WeakKeyDictionary()  # those of a method are without self
 
     def parameters(function):
-        if isinstance(function, types.FunctionType):
-            known, key = functions, function
-        elif isinstance(function, types.MethodType) and isinstance(function.__func__, types.FunctionType):
-            known, key = methods, function.__func__
-        else:
+        definition = getattr(function, "__func__", function)
+        if not isinstance(definition, types.FunctionType):
             return inspect(function)
-        if key not in known:
-            known[key] = inspect(function)
-        return known[key]
+        known = plain if definition is function else bound
+        if definition not in known:
+            known[definition] = inspect(function)
+        return known[definition]
 
     return parameters
