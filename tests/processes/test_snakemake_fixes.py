@@ -13,7 +13,7 @@ from snakemake.target_jobs import parse_target_jobs_cli_args
 from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 
 from kdq.workflow import snakemake_fixes
-from kdq.workflow.snakemake_fixes import target_jobs
+from kdq.workflow.snakemake_fixes import outputs, target_jobs
 from kdq.workflow.snakemake_fixes.forgotten_jobs import TIMES
 from kdq.workflow.snakemake_fixes.parts import part
 from kdq.workflow.snakemake_fixes.signatures import cache_signatures
@@ -40,6 +40,38 @@ def test_signatures_are_inspected_once(monkeypatch):
     cache_signatures(module, None)
     assert [module.get_function_params(test_signatures_are_inspected_once) for _ in range(3)] == [["wildcards"]] * 3
     assert len(inspected) == 1
+
+
+def test_producers_of_a_file_are_matched_once():
+    class Index:
+        matched = 0
+
+        def match_producers(self, file):
+            self.matched += 1
+            return {file}
+
+    outputs.cache_producers(Index)
+    first, second = Index(), Index()
+    first.match_producers("a").clear()  # what a caller changes is its own
+    assert first.match_producers("a") == {"a"} and first.match_producers("b") == {"b"}
+    assert second.match_producers("a") == {"a"} and (first.matched, second.matched) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "checked"), [(("r/a/x", "r/a/y", "r/b"), 0), (("r/a", "r/a/b/x"), 1), (("r/a", "r/ab/x"), 0)]
+)
+def test_outputs_are_checked_if_one_lies_within_another(files, checked):
+    class Plan:
+        jobs = [SimpleNamespace(output=[file]) for file in files]
+        checks = 0
+
+        def check_directory_outputs(self):
+            self.checks += 1
+
+    outputs.skip_disjoint_directories(Plan)
+    plan = Plan()
+    plan.check_directory_outputs()
+    assert plan.checks == checked
 
 
 def test_the_jobs_of_a_node_are_read_again_before_it_plans(monkeypatch):

@@ -4,7 +4,7 @@ Each replaces a private part of theirs and does nothing if that part is missing:
 but must not end a run. A strict xfail test for each defect fails on the day the defect is gone.
 """
 
-from kdq.workflow.snakemake_fixes import forgotten_jobs, scheduler, signatures, target_jobs
+from kdq.workflow.snakemake_fixes import forgotten_jobs, outputs, scheduler, signatures, target_jobs
 from kdq.workflow.snakemake_fixes.parts import part
 
 
@@ -14,6 +14,8 @@ def apply(workflow) -> None:
     scheduler.merge_reevaluations(job_scheduler)
     scheduler.stop_in_a_thread(job_scheduler)
     signatures.cache_signatures(part("snakemake.common"), part("snakemake.rules"))
+    outputs.cache_producers(part("snakemake.output_index", "OutputIndex"))
+    outputs.skip_disjoint_directories(part("snakemake.dag", "DAG"))
     forgotten_jobs.patch_executor(part("snakemake_executor_plugin_slurm"))
     if not workflow.is_main_process:
         target_jobs.reread_target_jobs(workflow)
