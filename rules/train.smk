@@ -32,23 +32,22 @@ rule root:
 # A root that all seeds share, under each of them: a copy, because Snakemake touches outputs and, through a hard link, the original.
 rule share_root:
     input:
-        model="results/{dataset}/seed={shared}/{root}{rest}/model.safetensors",
-        history="results/{dataset}/seed={shared}/{root}{rest}/history.csv",
+        "results/{dataset}/seed={shared}/{root}{rest}/{file}",
     output:
-        model="results/{dataset}/seed={seed}/{root},seed={shared}{rest}/model.safetensors",
-        history="results/{dataset}/seed={seed}/{root},seed={shared}{rest}/history.csv",
+        "results/{dataset}/seed={seed}/{root},seed={shared}{rest}/{file}",
     log:
-        "logs/share_root/{dataset}/seed={seed}/{root},seed={shared}{rest}.log",
+        "logs/share_root/{dataset}/seed={seed}/{root},seed={shared}{rest}/{file}.log",
     wildcard_constraints:
         root=PLAN.stages_of("root"),
         shared=r"\d+",
         rest="(,[^/]+)?",
+        file=r"model\.safetensors|history\.csv",
     conda:
         "../envs/kdq.yaml"
     message:
         "Sharing {wildcards.dataset} seed {wildcards.shared}: {wildcards.root}{wildcards.rest} with seed {wildcards.seed}"
     shell:
-        "{{ cp {input.model:q} {output.model:q} && cp {input.history:q} {output.history:q}; }} 2> {log:q}"
+        "cp {input:q} {output:q} 2> {log:q}"
 
 
 rule teacher_cache:
