@@ -33,7 +33,15 @@ def test_named_modules_exist(page):
             pkgutil.resolve_name(name)
 
 
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files(page):
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (HOME / page).read_text())
-    assert [link for link in links if not (HOME / page).parent.joinpath(link).exists()] == []
+def test_links_lead_to_files_and_headings(page):
+    for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", (HOME / page).read_text()):
+        target = (HOME / page).parent / link if link else HOME / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
