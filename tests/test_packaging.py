@@ -1,6 +1,7 @@
 """Pins, environments, the wheel, and what jobs and the planner import."""
 
 import importlib.util
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import bracex
 import pytest
 
 HOME = Path(__file__).resolve().parents[1]
@@ -105,6 +107,36 @@ def test_the_wheel_is_importable_without_the_checkout(wheel, tmp_path):
     program = "import kdq.models, kdq.quantize.gpfq; print(kdq.models.load.__name__, kdq.__file__)"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["load", str(tmp_path / "kdq/__init__.py")]
+
+
+def moves() -> list[tuple[str, str]]:
+    """Return the old and the new names of the changelog's table, spelled out."""
+    pairs = []
+    for old, new in re.findall(r"^\| (`kdq.*`) \| `(kdq.*)` \|$", (HOME / "CHANGELOG.md").read_text(), re.MULTILINE):
+        olds = [name for pattern in re.findall("`(.*?)`", old) for name in bracex.expand(pattern)]
+        news = bracex.expand(new)
+        news = news if len(news) == len(olds) else news * len(olds)
+        pairs += [(a, b.replace("*", a.rpartition(".")[2])) for a, b in zip(olds, news, strict=True)]
+    return pairs
+
+
+def test_every_new_name_of_the_changelog_exists():
+    pairs = moves()
+    assert len(pairs) > 100
+    for _, new in pairs:
+        pkgutil.resolve_name(new)
+
+
+def test_the_public_import_paths_of_the_first_version_work():
+    from kdq.distill import losses
+    from kdq.distill.methods import dkd, kd
+    from kdq.models import load
+    from kdq.quantize.gpfq import gpfq
+    from kdq.quantize.methods import gpfq as method
+
+    public = "attention_transfer cka dkd dml hcl hint kd kd_soft_labels nce pkt rkd sp standardize tangent_kernel"
+    assert all(callable(getattr(losses, name)) for name in public.split())
+    assert (losses.kd, losses.dkd, gpfq) == (kd.kd, dkd.dkd, method.gpfq) and callable(load)
 
 
 def test_private_parts_of_snakemake_are_replaced_below_the_next_major_version_only():

@@ -1,25 +1,11 @@
-"""A figure is one file: the plan draws it, nothing else runs again, and the report shows its caption."""
+"""The figure of docs/extending.md: the plan draws it, nothing else runs again, and the report shows its caption."""
 
-FIGURE = '''"""Sizes of files.
+import re
+from pathlib import Path
 
-The size of each model's file, a bar per recipe.
-"""
-
-from kdq.report.figures import Figure, style
-from kdq.report.tables.summary import SCHEMA
-
-FIGURE = Figure(shows="recipes", table="summary")
-read = SCHEMA.read
-
-
-def draw(summary, dataset):
-    """Draw one data set's rows of the summary."""
-    rows = summary[summary.dataset == dataset]
-    with style.styled():
-        figure = style.new_figure(style.WIDTH_INCHES, 3)
-        figure.subplots().bar(range(len(rows)), rows.file_bytes_mean)
-    return figure
-'''
+EXTENDING = Path(__file__).resolve().parents[2] / "docs/extending.md"
+SECTION = EXTENDING.read_text().split("## A figure")[1].split("\n## ")[0]
+FIGURE = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL).group(1)
 PLACE = "results/digits/figures/sizes"
 MADE = {f"{PLACE}.{form}" for form in ("png", "svg", "json")}
 
@@ -38,7 +24,7 @@ def test_one_file_makes_a_figure(finished):
         done = finished.run("--report", "report.html")
         assert done.returncode == 0, done.stderr
         page = (finished.folder / "report.html").read_text()
-        assert "Sizes of files" in page and "a bar per recipe" in page and "Accuracy against bits" in page
+        assert "Sizes of files" in page and "one bar per recipe" in page and "Accuracy against bits" in page
     finally:
         for path in (file, finished.folder / "report.html", *(finished.folder / made for made in MADE)):
             path.unlink(missing_ok=True)

@@ -35,27 +35,27 @@ def cells(paths) -> set[str]:
 
 
 def test_all_budgets_read_one_measurement(study):
-    found = [str(path.relative_to(study.folder)) for path in study.folder.glob("results/**/sensitivity.csv")]
-    assert sorted(found) == sorted([MEASURED, "results/sensitivity.csv"])
+    tables = [str(path.relative_to(study.folder)) for path in study.folder.glob("results/**/sensitivity.csv")]
+    assert sorted(tables) == sorted([MEASURED, "results/sensitivity.csv"])
     inputs = [metrics(study, recipe)["provenance"]["inputs"] for recipe in RECIPES]
-    assert ["sensitivity" in given for given in inputs] == [False, True, True]
+    assert ["sensitivity" in files for files in inputs] == [False, True, True]
     assert inputs[1] == inputs[2]
 
 
 @pytest.mark.parametrize(("recipe", "budget"), list(zip(BUDGETS, (2.5, 3), strict=True)))
 def test_the_bits_keep_the_budget(study, recipe, budget):
-    found = metrics(study, recipe)
-    weights = [layer["weights"] for layer in found["layers"]]
-    bits = [layer["bits"] for layer in found["layers"]]
+    quantized = metrics(study, recipe)
+    weights = [layer["weights"] for layer in quantized["layers"]]
+    bits = [layer["bits"] for layer in quantized["layers"]]
     spent = sum(w * b for w, b in zip(weights, bits, strict=True))
     assert budget - 0.05 < spent / sum(weights) <= budget and len(set(bits)) > 2
-    assert found["nominal_bits"] == pytest.approx(spent / sum(weights))
+    assert quantized["nominal_bits"] == pytest.approx(spent / sum(weights))
     plain = metrics(study, "hard/gpfq,bits=3")
     names = 2000  # bytes: headers differ in their keys and in each layer's bits
-    assert found["file_bytes"] < plain["file_bytes"] - sum(weights) * (3 - budget) / 8 + names
+    assert quantized["file_bytes"] < plain["file_bytes"] - sum(weights) * (3 - budget) / 8 + names
 
 
-def test_the_tables_say_so(study):
+def test_the_tables_show_the_bits(study):
     with open(study.folder / "results/table.csv") as file:
         rows = {row["recipe"]: row for row in csv.DictReader(file)}
     for recipe in BUDGETS:
@@ -79,7 +79,7 @@ def test_what_reruns(study):
     study.configure({"recipes": RECIPES, "stages": {"gpfq": {"images": 64}}})
 
 
-def test_an_archive_can_be_asked_for(study):
+def test_an_archive_on_request(study):
     folder = study.folder / CELLS / BUDGETS[0]
     done = study.run("--cores", "1", f"{CELLS}/{BUDGETS[0]}/model.archive.safetensors")
     assert done.returncode == 0, done.stderr

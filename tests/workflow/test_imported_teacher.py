@@ -93,14 +93,16 @@ def test_a_vision_transformer_is_evaluated_distilled_from_and_quantized(fresh):
     theirs = transformers.AutoModelForImageClassification.from_pretrained(published).eval()
     with torch.no_grad():
         expected = theirs(processor(list(images), return_tensors="pt")["pixel_values"]).logits.argmax(1)
-        found, quantized = (
+        predicted, quantized = (
             models.load(file)(images.float() / 255).argmax(1)
             for file in (place / "model.safetensors", place / "rtn,bits=4/model.safetensors")
         )
-    assert (found == expected).double().mean() > 0.98
+    assert (predicted == expected).double().mean() > 0.98
     metrics, child = (json.loads((folder / "metrics.json").read_text()) for folder in (place, place / "rtn,bits=4"))
     assert metrics["provenance"]["inputs"]["weights"] == sha256(published / "model.safetensors")
-    assert child["test"]["agreement_parent"] == pytest.approx((found == quantized).double().mean().item(), abs=0.005)
+    assert child["test"]["agreement_parent"] == pytest.approx(
+        (predicted == quantized).double().mean().item(), abs=0.005
+    )
     assert child["file_bytes"] < metrics["file_bytes"] and child["nominal_bits"] == 4
     loss = (place / "kd/history.csv").read_text().splitlines()[0].split(",").index("loss_distillation")
     assert float((place / "kd/history.csv").read_text().splitlines()[1].split(",")[loss]) > 0

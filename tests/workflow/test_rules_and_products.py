@@ -66,9 +66,8 @@ def test_inputs_and_their_roles_are_those_of_the_rule(planned):
     for job in planned["jobs"]:
         product = planned["products"].of(job["output"][0])
         inputs = set(product.inputs.values())
-        is_figure = job["rule"].startswith("plot")  # whose inputs may be a table, always the same
-        assert inputs == set(job["input"]) or is_figure and inputs <= set(job["input"]), job["output"]
-        if not product.is_copy and not is_figure and all(role != path for role, path in product.inputs.items()):
+        assert inputs == set(job["input"]), job["output"]
+        if not product.is_copy and all(role != path for role, path in product.inputs.items()):
             by_role = {role: [path] for role, path in product.inputs.items()}
             assert {role: files for role, files in job["roles"].items() if files} == by_role, job["output"]
 
@@ -80,5 +79,4 @@ def test_code_and_keys_are_those_of_the_job(planned):
             continue
         assert job["job"]["code"] == planned["products"].code.of(*product.code), job["output"]
         told = job["job"].get("keys", {key: value for key, value in job["job"].items() if key != "code"})
-        if job["rule"] != "quantize":  # whose bits are read from the output
-            assert told == json.loads(json.dumps(product.keys)), job["output"]
+        assert told == json.loads(json.dumps(product.keys)), job["output"]

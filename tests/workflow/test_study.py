@@ -11,7 +11,7 @@ from tests.workflow.test_reruns import ALL_FIGURES, TABLES, TRAINED, files, made
 
 
 @pytest.mark.smoke
-def test_every_artifact_is_there(finished):
+def test_every_artifact_exists(finished):
     expected = made(TRAINED, quantized()) | TABLES | ALL_FIGURES
     missing = [path for path in expected if not (finished.folder / path).stat().st_size]
     assert missing == []
@@ -27,7 +27,7 @@ def test_the_table_has_a_row_for_every_cell(finished):
     assert len(rows) == len(TRAINED) + len(quantized())
 
 
-def test_the_comparisons_say_what_the_table_says(finished):
+def test_the_comparisons_match_the_table(finished):
     with open(finished.folder / "results/table.csv") as file:
         top1 = {row["recipe"]: float(row["test_top1"]) for row in csv.DictReader(file)}
     with open(finished.folder / "results/comparisons.csv") as file:
@@ -40,7 +40,7 @@ def test_the_comparisons_say_what_the_table_says(finished):
 
 
 @pytest.mark.smoke
-def test_a_row_says_what_the_metrics_say(finished):
+def test_a_row_of_the_table_matches_the_metrics(finished):
     with open(finished.folder / "results/table.csv") as file:
         rows = {row["recipe"]: row for row in csv.DictReader(file)}
     recipe = "teacher/kd/gpfq,bits=3"
@@ -50,7 +50,7 @@ def test_a_row_says_what_the_metrics_say(finished):
 
 
 @pytest.mark.smoke
-def test_a_quantized_model_says_how_it_was_made(finished):
+def test_the_metrics_describe_a_quantized_model(finished):
     path = finished.folder / "results/digits/seed=0/teacher/kd/gpfq,bits=3"
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics["recipe"] == "teacher/kd/gpfq,bits=3"
@@ -79,7 +79,7 @@ def test_a_folder_whose_name_means_something_to_a_shell(tmp_path):
     assert not [path for path in (*tmp_path.rglob("*here*"), *HOME.glob("*here")) if path != workflow.folder]
 
 
-def test_the_other_order_can_be_asked_for(finished):
+def test_quantizing_before_and_after_distilling(finished):
     recipe = "teacher/gpfq,bits=4/kd/rtn,bits=3"
     done = finished.run("--cores", "2", f"results/digits/seed=0/{recipe}/metrics.json")
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_the_other_order_can_be_asked_for(finished):
     assert finished.plan() == set()
 
 
-def test_the_report_holds_the_figures(finished):
+def test_the_report_contains_the_figures(finished):
     done = finished.run("--report", "report.zip")
     assert done.returncode == 0, done.stderr
     listing = subprocess.run(
