@@ -18,7 +18,7 @@ rule evaluate_root:
     message:
         "Evaluating {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
-        PLAN.command("scripts/evaluate.py", input="data model", output="metrics predictions", wildcards="seed stage")
+        PLAN.command("scripts/evaluate.py", input="data model", output="metrics predictions")
 
 
 rule evaluate:

@@ -8,17 +8,19 @@ with running(snakemake.log[0]) as log:
     from kdq.evaluate.stage import describe, evaluate
     from kdq.models.file import read as read_model
     from kdq.provenance.files import sha256, write_json, write_tensors
+    from kdq.provenance.place import check_places
+    from kdq.recipe.path import Cell
     from kdq.train.device import prepare
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/evaluate.py")
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
+    check_places(inputs)
     digests = {role: sha256(path) for role, path in inputs.items()}
     model, data = inputs["model"], read_data(inputs["data"])
     metrics, predictions = evaluate(read_model(model), model, data, inputs.get("parent"), prepare(snakemake.threads))
-    if hasattr(snakemake.wildcards, "stage"):  # a root that several seeds share names the one that it is a copy of
-        metrics |= {"seed": int(snakemake.wildcards.seed), "recipe": snakemake.wildcards.stage}
-    cell = {key: metrics[key] for key in ("dataset", "seed", "recipe")}
+    cell = Cell.of(snakemake.output.metrics).identity
+    metrics |= cell  # the model of a root that several seeds share names the one that it is a copy of
     write_tensors(snakemake.output.predictions, predictions, {"format": predictions_file.FORMAT, **cell})
     digest = sha256(snakemake.output.predictions)
     metrics["evaluation"] = {"code": job["code"], "inputs": digests, "predictions": digest}

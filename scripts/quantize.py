@@ -6,6 +6,7 @@ with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read as read_data
     from kdq.models import file as model_file
     from kdq.provenance import describe as provenance
+    from kdq.provenance.place import check_places
     from kdq.quantize.quantizer import quantizer_of
     from kdq.quantize.stage import quantize_stage
     from kdq.recipe.path import Cell
@@ -14,6 +15,7 @@ with running(snakemake.log[0]) as log:
     job, cell = snakemake.params.job, Cell.of(snakemake.output.model)
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}  # no sensitivity unless keys need it
     check_code(job["code"], "scripts/quantize.py", job["file"])
+    check_places(inputs)
     device = prepare(snakemake.threads)
     parent = model_file.read(inputs["parent"])
     network = model_file.to_network(parent, inputs["parent"])

@@ -10,12 +10,14 @@ with running(snakemake.log[0]) as log:
     importlib.import_module(job["module"])  # before the check: the code that runs is then the code that was checked
     from kdq.data.prepared import read
     from kdq.provenance import describe as provenance
+    from kdq.provenance.place import check_places
     from kdq.retrain.stage import retrain
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import save
 
     check_code(job["code"], "scripts/retrain.py", job["file"])
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent", "teacher")}
+    check_places(inputs)
     device = device_name(prepare(threads))
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")

@@ -281,7 +281,8 @@ class Products:
             return Product("share_root", ("share_root",), {cell.path(name): COPIED[name]}, inputs=inputs, is_copy=True)
         if entry.pattern:
             outputs = {cell.path(name): next(iter(entry.files.values()))}
-            identity = {cell.path(name): entry.identity(re.fullmatch(entry.pattern, name).groupdict())}
+            spelled = re.fullmatch(entry.pattern, name).groupdict()
+            identity = {cell.path(name): cell.identity | entry.identity(spelled)}
         else:
             files = {file: form for file, form in entry.files.items() if not entry.refusal(place.recipe, file)}
             outputs = {cell.path(file): form for file, form in files.items()}

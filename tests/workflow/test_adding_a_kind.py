@@ -68,15 +68,15 @@ rule prune:
     log:
         "logs/prune/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
-        stage=stages_of("prune"),
+        stage=PLAN.stages_of("prune"),
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_stage("scripts/prune.py"),
+        job=PLAN.job_of_stage("scripts/prune.py"),
     message:
         "Pruning {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        command("scripts/prune.py", input="parent", output="model", wildcards="dataset seed parent stage")
+        PLAN.command("scripts/prune.py", input="parent", output="model", wildcards="dataset seed parent stage")
 """
 PRUNED = "hard/magnitude,share=0.5"
 RECIPE = f"{PRUNED}/rtn,bits=4"

@@ -39,11 +39,11 @@ rule layers:
     conda:
         "../envs/kdq.yaml"
     params:
-        job=job_of_script("scripts/layers.py"),
+        job=PLAN.script_job("scripts/layers.py"),
     message:
         "Listing the layers of {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}"
     shell:
-        command("scripts/layers.py", input="model", output="layers")
+        PLAN.command("scripts/layers.py", input="model", output="layers")
 """
 ENTRY = """    Entry(
         rules=("layers",),
