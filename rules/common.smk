@@ -1,6 +1,7 @@
 from snakemake.utils import update_config
 
-from kdq.study.config import DATASETS, read_study
+from kdq.data.catalog import CATALOG
+from kdq.study.config import read_study
 from kdq.provenance.fingerprint import KEPT, Fingerprints
 from kdq.workflow.estimates import Estimates
 from kdq.workflow.planning import Plan
@@ -19,7 +20,7 @@ STAGE = f"({'|'.join(STUDY.grammar.types)})(,[^/]+)?"
 
 
 wildcard_constraints:
-    dataset="|".join(DATASETS),
+    dataset="|".join(CATALOG),
     seed="[0-9]+",
     split_seed="[0-9]+",
     parent=f"{STAGE}(/{STAGE})*",
@@ -28,4 +29,4 @@ wildcard_constraints:
 
 # A mistyped file or recipe is refused in one line, before Snakemake reports only that no rule makes it.
 for WORD in SETTINGS.words():
-    or_stop(check_target, WORD, STUDY.grammar, DATASETS)
+    or_stop(check_target, WORD, STUDY.grammar, CATALOG)

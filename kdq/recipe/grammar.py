@@ -6,7 +6,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import bracex
 
@@ -78,6 +77,13 @@ class Recipe:
     def is_quantized(self) -> bool:
         """Whether a stage after the float network quantizes it."""
         return any(stage.kind.quantizes for stage in self.stages_of_network)
+
+    @property
+    def measured(self) -> str:
+        """The recipe whose folder has the sensitivities: ``hard/gpfq,images=64`` for ``hard/gpfq,bits=3,images=64``."""
+        after = self.last.type.keys.after_measurement
+        keys = {key: value for key, value in self.last.keys.items() if key not in after}
+        return path.join(self.parent.path, spell(self.last.name, keys))
 
     @property
     def ancestors(self) -> list["Recipe"]:
@@ -232,8 +238,3 @@ def expand(patterns: list[str]) -> list[str]:
         if len(recipes) > MOST_RECIPES:
             raise UserError(f"recipes: the patterns up to {pattern!r} give more than {MOST_RECIPES:,} recipes")
     return list(recipes)
-
-
-def folder(dataset: str, seed: int, recipe: str) -> Path:
-    """Return the folder of a cell's files."""
-    return Path(path.Cell(dataset, seed, recipe).folder)

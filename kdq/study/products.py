@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from kdq.data.catalog import CATALOG
 from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Recipe, spell
-from kdq.recipe.measurement import measured_recipe
 from kdq.recipe.path import SEED, Cell, data_file, figure_file, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import ReportJobs
-from kdq.study.config import DATASETS, Study
+from kdq.study.config import Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
 SENSITIVITY = "sensitivity.csv"
@@ -55,7 +55,7 @@ def _views(place: Place) -> str:
 
 def _sensitivity(place: Place) -> str:
     measured = place.recipe.last.type.keys.needs_measurement(place.keys)
-    return place.cell.with_recipe(measured_recipe(place.recipe)).path(SENSITIVITY) if measured else ""
+    return place.cell.with_recipe(place.recipe.measured).path(SENSITIVITY) if measured else ""
 
 
 # The path of each role in `Kind.inputs`, empty if a model has no such input.
@@ -116,7 +116,7 @@ def _no_archive(recipe: Recipe, name: str) -> str:
 def _no_sensitivity(recipe: Recipe, name: str) -> str:
     if not recipe.last.kind.quantizes:
         return f"the stage {recipe.last.text!r} does not quantize and has no {name}"
-    if (expected := measured_recipe(recipe)) != recipe.path:
+    if (expected := recipe.measured) != recipe.path:
         return f"the file is the same for all bits, orders and budgets, expected {expected}/{name}"
     return ""
 
@@ -251,8 +251,8 @@ class Products:
                 return self._table(table)
             case [_, "code", name] if re.fullmatch(r"[0-9a-f]{16}\.json", name):
                 return Product("code", (), {path: formats.CODE})
-            case [_, dataset, _, *_] if dataset not in DATASETS:
-                raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(DATASETS)}")
+            case [_, dataset, _, *_] if dataset not in CATALOG:
+                raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(CATALOG)}")
             case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
                 return self._data_set(path, dataset, int(split[1]))
             case [_, dataset, "figures", name] if name.partition(".")[2] in FIGURE_FORMS:

@@ -9,18 +9,17 @@ from functools import cache
 
 from kdq.data.folder_digest import folder_digest
 from kdq.provenance.fingerprint import Fingerprints
-from kdq.recipe import measurement as measured
 from kdq.recipe import path
-from kdq.recipe.grammar import Recipe, Stage, spell
+from kdq.recipe.grammar import Recipe, Stage
 from kdq.recipe.kinds import KINDS
 from kdq.recipe.path import Cell
 from kdq.roots.keys import local_files
 from kdq.study.config import Study
+from kdq.study.products import INPUTS, Place
 from kdq.workflow.job import Job
 from kdq.workflow.settings import Settings, or_stop
 from kdq.workflow.student_groups import group_of, missing_students, students_beside
 
-MODEL = "model.safetensors"
 LISTS_END = "LISTS"  # ends the here-document with a job's lists of files; a path has a slash
 
 
@@ -81,10 +80,6 @@ class Plan:
         """Return a wildcard constraint: a stage of this kind, with its keys."""
         return f"({'|'.join(self.study.grammar.names(KINDS[kind])) or 'none'})(,[^/]+)?"
 
-    def cells(self, name: str) -> list[str]:
-        """Return the file ``name`` of every cell of the grid."""
-        return [Cell(dataset, seed, recipe.path).path(name) for dataset, seed, recipe in self.study.cells()]
-
     def stage_job(self, stage: str, script: str) -> Job:
         """Return what a stage's result depends on besides its inputs: code and keys."""
         parsed = self.stage(stage)
@@ -126,24 +121,19 @@ class Plan:
 
     def teacher_model(self, wildcards) -> str:
         """Return the model that a retraining learns from: its float ancestor, or the root."""
-        teacher = or_stop(self.study.grammar.teacher, self.recipe(wildcards.parent), self.stage(wildcards.stage))
-        return Cell(wildcards.dataset, wildcards.seed, teacher.path).path(MODEL)
+        return self._input("teacher", wildcards)
 
     def teacher_views(self, wildcards) -> str | list:
         """Return the file of the teacher's cached logits, or [] for a stage that does not use it."""
-        keys = self.keys(wildcards.stage)
-        if not keys["teacher_cache"]:
-            return []
-        views = spell("views", {key: keys[key] for key in ("crop", "flip", "precision")})
-        return Cell(wildcards.dataset, wildcards.seed, wildcards.parent).path(f"{views}.safetensors")
+        return self._input("views", wildcards) or []
 
     def sensitivity_table(self, wildcards) -> str | list:
         """Return the file of the layers' sensitivities, or [] for a stage that does not use it."""
-        stage = self.stage(wildcards.stage)
-        if not stage.type.keys.needs_measurement(self.keys(wildcards.stage)):
-            return []
-        recipe = path.join(wildcards.parent, measured.measured_stage(stage))
-        return Cell(wildcards.dataset, wildcards.seed, recipe).path(measured.FILE)
+        return self._input("sensitivity", wildcards) or []
+
+    def _input(self, role: str, wildcards) -> str:
+        cell = Cell(wildcards.dataset, wildcards.seed, path.join(wildcards.parent, wildcards.stage))
+        return or_stop(INPUTS[role], Place(self.study, cell, self.recipe(cell.recipe)))
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}
