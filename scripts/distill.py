@@ -21,5 +21,4 @@ with running(snakemake.log[0]) as log:
     folder = Path(snakemake.output.model).parent.parent
     students = Students(inputs, folder, job["code"], seed=int(wildcards.seed), threads=snakemake.threads)
     with students.trained(job, snakemake.params.beside, partial(is_planned, script=SCRIPT), log) as trained:
-        outputs = snakemake.output.model, snakemake.output.history
-        save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=students.made_by)
+        save(*snakemake.output, trained, **cell(wildcards), keys=job["keys"], provenance=students.made_by)

@@ -25,6 +25,5 @@ with running(snakemake.log[0]) as log:
     settings = {"seed": int(wildcards.seed), "threads": threads, "checkpoint": checkpoint, "identity": identity}
     models = inputs["parent"], inputs["teacher"]
     trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
-    outputs = snakemake.output.model, snakemake.output.history
-    save(*outputs, trained, **cell(wildcards), keys=job["keys"], provenance=made_by)
+    save(*snakemake.output, trained, **cell(wildcards), keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

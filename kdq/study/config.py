@@ -4,6 +4,7 @@ Every key is described here and nowhere else: ``kdq/study/docs.py`` writes the s
 ``docs/config.md`` from it.
 """
 
+import contextlib
 import itertools
 from pathlib import Path
 
@@ -123,26 +124,30 @@ def merged(files) -> dict:
     """
     values: dict = {}
     for file in files:
-        try:
-            content = yaml.safe_load(Path(file).read_text()) or {}
-        except FileNotFoundError:
-            raise UserError(f"{file}: no such file, expected a config") from None
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{file}: found {shown(content)}, expected keys with values")
-        _merge(values, content)
+        _merge(values, _content(file))
     return values
 
 
-def _merge(values: dict, over: dict) -> None:
+def _content(file) -> dict:
+    try:
+        content = yaml.safe_load(Path(file).read_text()) or {}
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file, expected a config") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: found {shown(content)}, expected keys with values")
+    return content
+
+
+def _merge(values: dict, over: dict) -> dict:
     for key, value in over.items():
         if isinstance(value, dict):
             below = values.get(key)
-            values[key] = dict(below) if isinstance(below, dict) else {}
-            _merge(values[key], value)
+            values[key] = _merge(dict(below) if isinstance(below, dict) else {}, value)
         else:
             values[key] = value
+    return values
 
 
 def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origin") -> None:
@@ -190,23 +195,18 @@ class Origin:
     def __init__(self, files):
         self.contents = []
         for file in files:
-            if isinstance(file, tuple):
-                self.contents.append(file)
-                continue
-            try:
-                self.contents.append((str(file), yaml.safe_load(Path(file).read_text()) or {}))
-            except (OSError, ValueError, RecursionError, yaml.YAMLError):
-                continue  # Snakemake itself reports a config file that can't be read
+            with contextlib.suppress(UserError):  # Snakemake itself reports a config file that can't be read
+                self.contents.append(file if isinstance(file, tuple) else (str(file), _content(file)))
 
     def of(self, path) -> str:
+        """Return the name of the source of the key that ``path``, the keys above it and its own, leads to."""
         for name, content in reversed(self.contents):
             for key in path:
-                if isinstance(content, dict) and key in content:
-                    content = content[key]
-                else:
-                    break
-                if not isinstance(content, dict):
+                if not isinstance(content, dict):  # a value in the place of the keys
                     return name
+                if key not in content:
+                    break
+                content = content[key]
             else:
                 return name
         return self.contents[-1][0] if self.contents else "config"

@@ -80,17 +80,17 @@ def _predictions_of_parent(place: Place) -> str:
 class Entry:
     """A product of a model.
 
-    ``rules`` make it by ``script``; if empty, the rule and the script of the last stage's kind. ``files`` holds the
-    format of each file by its name; the header of the first holds code, keys and inputs. ``inputs`` gives the path of
-    each role. ``refusal`` returns the reason why a recipe has no file of a name, else "". A name that spells out keys
-    matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those of the job
-    besides code and inputs. The rule ``all`` asks for the files ``in_all``.
+    ``files`` holds the format of each file by its name; the header of the first holds code, keys and inputs. ``rules``
+    make it by ``script``; ``inputs`` gives the path of each role; if these are empty, rule, script and inputs are those
+    of the last stage's kind. ``refusal`` returns the reason why a recipe has no file of a name, else "". A name that
+    spells out keys matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those
+    of the job besides code and inputs. The rule ``all`` asks for the files ``in_all``.
     """
 
-    rules: tuple[str, ...]
-    script: str
     files: dict[str, str]
-    inputs: dict[str, Callable[[Place], str]]
+    rules: tuple[str, ...] = ()
+    script: str = ""
+    inputs: dict[str, Callable[[Place], str]] = field(default_factory=dict)
     refusal: Callable[[Recipe, str], str] = lambda recipe, name: ""
     pattern: str = ""
     identity: Callable[[dict], dict] | None = None
@@ -108,9 +108,8 @@ def _no_history(recipe: Recipe, name: str) -> str:
 
 
 def _no_archive(recipe: Recipe, name: str) -> str:
-    if recipe.last.kind.gives_codes:
-        return ""
-    return f"the stage {recipe.last.text!r} gives a float model, which has no archive"
+    float_model = f"the stage {recipe.last.text!r} gives a float model, which has no archive"
+    return "" if recipe.last.kind.gives_codes else float_model
 
 
 def _no_sensitivity(recipe: Recipe, name: str) -> str:
@@ -128,10 +127,7 @@ def _keys_of_measurement(place: Place) -> dict:
 
 OF_CELLS = (
     Entry(
-        rules=(),
-        script="",
         files={MODEL: formats.MODEL, "history.csv": formats.HISTORY},
-        inputs={},
         refusal=_no_history,
         keys=lambda place: place.keys,
         of_stage=True,
@@ -184,8 +180,8 @@ class Table:
 
     @property
     def files(self) -> dict[str, str]:
-        tables = {table_file(name): formats.PLAIN for name in self.names}
-        return {table_file(self.names[0], "json"): formats.RECORD, **tables}
+        plain = dict.fromkeys(map(table_file, self.names), formats.PLAIN)
+        return {table_file(self.names[0], "json"): formats.RECORD} | plain
 
 
 TABLES = (
@@ -279,14 +275,11 @@ class Products:
         if name in COPIED and cell.original != cell:
             inputs = {"original": cell.original.path(name)}
             return Product("share_root", ("share_root",), {cell.path(name): COPIED[name]}, inputs=inputs, is_copy=True)
-        if entry.pattern:
-            outputs = {cell.path(name): next(iter(entry.files.values()))}
-            spelled = re.fullmatch(entry.pattern, name).groupdict()
-            identity = {cell.path(name): cell.identity | entry.identity(spelled)}
-        else:
-            files = {file: form for file, form in entry.files.items() if not entry.refusal(place.recipe, file)}
-            outputs = {cell.path(file): form for file, form in files.items()}
-            identity = {path: cell.identity for path, form in outputs.items() if form != formats.HISTORY}
+        spelled = re.fullmatch(entry.pattern, name)
+        files = dict(zip([name], entry.files.values(), strict=True)) if spelled else entry.files
+        outputs = {cell.path(file): form for file, form in files.items() if not entry.refusal(place.recipe, file)}
+        named = cell.identity | (entry.identity(spelled.groupdict()) if spelled else {})
+        identity = {path: named for path, form in outputs.items() if form != formats.HISTORY}
         rules, script = entry.rules or (stage.kind.name,), entry.script or stage.kind.script
         roles = entry.inputs or {role: INPUTS[role] for role in stage.kind.inputs}
         return Product(
@@ -305,16 +298,14 @@ class Products:
         return Product("data", ("prepare_data",), {path: formats.DATA}, script, keys, identity={path: identity})
 
     def _table(self, table: Table) -> Product:
-        inputs = [*map(table_file, table.tables), *(self.report.data_files() if table.data else ())]
-        inputs += self.report.inputs(table.rule)
-        return self._of_report(
-            table.rule, table.files, (f"scripts/{table.rule}.py",), inputs, self.report.job(table.rule)
-        )
+        data, rule = self.report.data_files() if table.data else (), table.rule
+        inputs = [*map(table_file, table.tables), *data, *self.report.inputs(rule)]
+        return self._of_report(rule, table.files, (f"scripts/{rule}.py",), inputs, self.report.job(rule))
 
     def _figure(self, dataset: str, name: str) -> Product:
         if name not in FIGURES:
             raise Foreign(f"there is no figure {name!r}")
-        files = {figure_file(dataset, name, form): FIGURE_FORMS[form] for form in FIGURE_FORMS}
+        files = {figure_file(dataset, name, suffix): form for suffix, form in FIGURE_FORMS.items()}
         inputs = self.report.figure_inputs(name, dataset)
         return self._of_report("plot", files, FIGURES[name].code, inputs, self.report.figure_job(name))
 
