@@ -6,12 +6,10 @@ with running(snakemake.log[0]) as log:
     from pathlib import Path
 
     from kdq.models import archive
-    from kdq.provenance.files import read_header
-    from kdq.provenance.formats import MODEL
-    from kdq.provenance.place import check_place
+    from kdq.provenance.place import check_places
 
     code, model, packed = snakemake.params.job["code"], snakemake.input.model, snakemake.output.archive
     check_code(code, "scripts/archive.py")
-    check_place(model, read_header(model, MODEL))
+    check_places({"model": model})
     archive.pack(model, packed, code)
     log(f"{Path(model).stat().st_size:,} bytes become {Path(packed).stat().st_size:,}")

@@ -14,10 +14,12 @@ with running(snakemake.log[0]) as log:
     job, cell = snakemake.params.job | {"stage": model.parent.name}, Cell.of(model)
     importlib.import_module(job["module"])  # before the check: the code that runs is then the code that was checked
     from kdq.distill.side_by_side import Students
+    from kdq.provenance.place import check_places
     from kdq.train.stage import save
 
     check_code(job["code"], SCRIPT, job["file"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
+    check_places(inputs)
     students = Students(inputs, model.parent.parent, job["code"], seed=cell.seed, threads=snakemake.threads)
     with students.trained(job, snakemake.params.beside, partial(is_planned, script=SCRIPT), log) as trained:
-        save(model, snakemake.output.history, trained, **cell.identity, keys=job["keys"], provenance=students.made_by)
+        save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=students.made_by)

@@ -8,12 +8,14 @@ with running(snakemake.log[0]) as log:
     from kdq.evaluate.stage import describe, evaluate
     from kdq.models.file import read as read_model
     from kdq.provenance.files import sha256, write_json, write_tensors
+    from kdq.provenance.place import check_places
     from kdq.recipe.path import Cell
     from kdq.train.device import prepare
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/evaluate.py")
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
+    check_places(inputs)
     digests = {role: sha256(path) for role, path in inputs.items()}
     model, data = inputs["model"], read_data(inputs["data"])
     metrics, predictions = evaluate(read_model(model), model, data, inputs.get("parent"), prepare(snakemake.threads))

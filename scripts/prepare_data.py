@@ -8,12 +8,9 @@ with running(snakemake.log[0]) as log:
 
     job = snakemake.params.job
     check_code(job["code"], "scripts/prepare_data.py")
-    prepared = prepare(
-        snakemake.wildcards.dataset,
-        snakemake.params.places | job["keys"],
-        job["keys"]["validation_fraction"],
-        int(snakemake.wildcards.split_seed),
-    )
+    dataset, split_seed = snakemake.wildcards.dataset, int(snakemake.wildcards.split_seed)
+    keys = snakemake.params.places | job["keys"]
+    prepared = prepare(dataset, keys, keys["validation_fraction"], split_seed)
     write(snakemake.output.data, prepared, {"code": job["code"], "keys": job["keys"]})
     for part in ("train", "validation", "test"):
         log(f"{part}: {len(getattr(prepared, part).labels):,} images")

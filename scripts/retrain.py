@@ -11,12 +11,14 @@ with running(snakemake.log[0]) as log:
     importlib.import_module(job["module"])  # before the check: the code that runs is then the code that was checked
     from kdq.data.prepared import read
     from kdq.provenance import describe as provenance
+    from kdq.provenance.place import check_places
     from kdq.retrain.stage import retrain
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import save
 
     check_code(job["code"], "scripts/retrain.py", job["file"])
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent", "teacher")}
+    check_places(inputs)
     device = device_name(prepare(threads))
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
@@ -24,6 +26,5 @@ with running(snakemake.log[0]) as log:
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
     models = inputs["parent"], inputs["teacher"]
     trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
-    outputs = snakemake.output.model, snakemake.output.history
-    save(*outputs, trained, **cell.identity, keys=job["keys"], provenance=made_by)
+    save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

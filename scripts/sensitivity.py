@@ -6,7 +6,7 @@ with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read as read_data
     from kdq.models import file as model_file
     from kdq.provenance import describe as provenance
-    from kdq.provenance.place import check_place
+    from kdq.provenance.place import check_places
     from kdq.quantize.bits.sensitivity import measure
     from kdq.quantize.bits.sensitivity_table import write
     from kdq.quantize.gram.calibration_images import calibration_images
@@ -16,12 +16,11 @@ with running(snakemake.log[0]) as log:
 
     job, threads, table = snakemake.params.job, snakemake.threads, snakemake.output.sensitivity
     check_code(job["code"], "scripts/sensitivity.py", job["file"])
-    device, cell = prepare(threads), Cell.of(table)
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent")}
+    check_places(inputs)
+    device, cell = prepare(threads), Cell.of(table)
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device_name(device))
-    parent, quantizer = model_file.read(inputs["parent"]), quantizer_of(job["module"], job["keys"], cell.seed)
-    check_place(inputs["parent"], parent.header)
-    network = model_file.to_network(parent, inputs["parent"])
+    network, quantizer = model_file.load(inputs["parent"]), quantizer_of(job["module"], job["keys"], cell.seed)
     part = calibration_images(read_data(inputs["data"]), quantizer.keys.images, cell.seed)
     measured = measure(network, part, quantizer, seed=cell.seed, device=device, log=log)
     write(table, measured, cell, keys=job["keys"], provenance=made_by)

@@ -19,21 +19,13 @@ with running(snakemake.log[0]) as log:
     check_code(job["code"], "scripts/train_root.py", job["file"])
     prepared, device = read(snakemake.input.data), device_name(prepare(threads))
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
-    inputs = {"data": snakemake.input.data}
-    trained = None
+    inputs, trained = {"data": snakemake.input.data}, None
     if load:
         network, architecture, inputs["weights"] = load(prepared, job["keys"], log)
         trained = Model(network, architecture)
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
-    trained = trained or train_root(
-        prepared,
-        job["keys"],
-        seed=cell.seed,
-        threads=threads,
-        checkpoint=checkpoint,
-        identity=provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by),
-        log=log,
-    )
-    outputs = snakemake.output.model, snakemake.output.history
-    save(*outputs, trained, **cell.identity, keys=job["keys"], provenance=made_by)
+    identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
+    settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
+    trained = trained or train_root(prepared, job["keys"], log=log, **settings)
+    save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ class TestClosure:
         assert {"scripts/quantize.py", "kdq/quantize/execution/network.py", "kdq/models/file.py"} <= found
 
     def test_what_layers_cost_does_not_depend_on_what_is_chosen_by_it(self, fingerprints, home):
-        chosen = {"bits/budget", "bits/allocation", "execution/greedy", "stage"}
+        chosen = {"bits/budget", "bits/allocation", "execution/network", "execution/bias", "stage"}
         chosen = {f"kdq/quantize/{name}.py" for name in chosen}
         measured = names(home, fingerprints.closure("scripts/sensitivity.py", "kdq/quantize/methods/gpfq.py"))
         quantized = names(home, fingerprints.closure("scripts/quantize.py", "kdq/quantize/methods/gpfq.py"))
@@ -192,9 +192,9 @@ class TestClosure:
             not {"kdq/quantize/methods/rtn.py", "kdq/quantize/methods/gpfq.py", "kdq/quantize/execution/network.py"}
             & found
         )
+        shared = {"__init__", "divergence"} | ({"teacher", "outputs"} if name in ("qat", "dcq") else set())
         assert {path for path in found if path.startswith("kdq/distill")} == {
-            "kdq/distill/__init__.py",
-            "kdq/distill/divergence.py",
+            f"kdq/distill/{module}.py" for module in shared
         }
         assert not any(path.startswith(("kdq/evaluate", "kdq/report", "kdq/root")) for path in found)
         assert not {"kdq/study/config.py", "kdq/recipe/grammar.py", "kdq/recipe/stages.py"} & found
@@ -248,7 +248,9 @@ class TestEdits:
             ("kdq/quantize/methods/sparse.py", {"sparse"}),
             ("kdq/quantize/solver/hessian.py", {"gptq", "qronos"}),
             ("kdq/quantize/solver/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn"}),
-            ("kdq/quantize/execution/bias.py", {*QUANTIZERS, "sensitivity"}),
+            ("kdq/quantize/execution/bias.py", set(QUANTIZERS)),
+            ("kdq/quantize/execution/layer.py", {*QUANTIZERS, "sensitivity"}),
+            ("kdq/distill/teacher.py", {"kd", "dkd", "mixup", "qat", "dcq"}),
             ("kdq/quantize/bits/sensitivity.py", {"sensitivity"}),
             ("kdq/quantize/bits/allocation.py", set(QUANTIZERS)),
             ("kdq/models/entropy.py", {"evaluate"}),

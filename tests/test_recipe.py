@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.recipe.grammar import Grammar, expand, folder, spell
+from kdq.recipe.grammar import Grammar, expand, spell
 from kdq.recipe.stages import find_stages
 from kdq.study.products import names_of_cells
 from kdq.workflow.targets import check as check_target
@@ -352,10 +352,6 @@ class TestTargets:
             check_target(f"results/digits/{seed}/{rest}", grammar, DATASETS)
         except UserError as error:
             assert "\n" not in str(error).replace(seed, "").replace(rest, "")
-
-
-def test_folder():
-    assert str(folder("digits", 3, "teacher/kd")) == "results/digits/seed=3/teacher/kd"
 
 
 class TestDiscovery:

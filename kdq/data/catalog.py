@@ -64,7 +64,6 @@ CATALOG = {
     "cifar100": Dataset(partial(_cifar, "cifar100"), Images(60000, 32, 3, 100)),
     "folder": Dataset(_folder, None, ("validation_fraction", "test_fraction", "image_size")),
 }
-DATASETS = tuple(CATALOG)
 
 
 def load(dataset: str, settings: dict) -> Raw:
@@ -75,7 +74,7 @@ def load(dataset: str, settings: dict) -> Raw:
     for an unknown data set and for missing or changed files.
     """
     if dataset not in CATALOG:
-        expected = f"{', '.join(DATASETS)}{nearest(dataset, DATASETS)}"
+        expected = f"{', '.join(CATALOG)}{nearest(dataset, CATALOG)}"
         raise UserError(f"dataset: unknown {dataset!r}, expected one of {expected}")
     return CATALOG[dataset].load(settings)
 

@@ -152,10 +152,9 @@ def read_table(path, form: str) -> tuple[dict, str]:
         first, _, text = Path(path).read_text().partition("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as a table ({error})") from None
-    try:
+    header = None
+    with contextlib.suppress(ValueError, RecursionError):
         header = json.loads(first.removeprefix(COMMENT)) if first.startswith(COMMENT) else None
-    except (ValueError, RecursionError):
-        header = None
     if not isinstance(header, dict):
         raise UserError(f"{path}: has no header, expected a first line {COMMENT}{{...}}; remove the file and run again")
     return _checked_header(path, header, (form,), sealed=True), text

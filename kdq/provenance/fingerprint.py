@@ -74,38 +74,22 @@ class Fingerprints:
 
     def closure(self, *files) -> list[Path]:
         """Return the files and every file of the package that they import, directly or not, sorted."""
-        paths, modules = set(), set()
-        for file in files:
-            path = (self.home / file).resolve()
-            paths.add(path)
-            if path.is_relative_to((self.home / PACKAGE).resolve()):
-                modules |= self._with_packages(self._module(path))
-            else:
-                modules |= self._imports_of_script(path)
-        paths |= {self._path(module) for module in self._upstream(frozenset(modules))}
-        return sorted(paths)
-
-    def _upstream(self, modules: frozenset[str]) -> set[str]:
-        """Return the modules, all that they import, and the packages above any of these."""
-        reached, waiting = set(), set(modules)
-        while waiting:
-            module = waiting.pop()
-            reached.add(module)
-            imported = set()
-            for name in {module, *self.graph.find_modules_directly_imported_by(module)}:
-                imported |= self._with_packages(name)
-            waiting |= imported - reached
-        return reached
+        package = (self.home / PACKAGE).resolve()
+        paths = {(self.home / file).resolve() for file in files}
+        modules = set()
+        for path in paths:
+            modules |= {self._module(path)} if path.is_relative_to(package) else self._imports_of_script(path)
+        upstream = set().union(*(self.graph.find_upstream_modules(module) for module in modules))
+        return sorted(paths | {self._path(module) for module in modules | upstream})
 
     @property
     def graph(self):
+        """The graph of imports; a module also imports the package that it lies in, as Python does."""
         if self._graph is None:
             self._graph = grimp.build_graph(PACKAGE, cache_dir=None)
+            for module in self._graph.modules - {PACKAGE}:
+                self._graph.add_import(importer=module, imported=module.rpartition(".")[0])
         return self._graph
-
-    def _with_packages(self, module: str) -> set[str]:
-        parts = module.split(".")
-        return {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
 
     def _module(self, path: Path) -> str:
         parts = list(path.relative_to(self.home.resolve()).with_suffix("").parts)
@@ -124,7 +108,7 @@ class Fingerprints:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module)
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        return set().union(*(self._with_packages(name) for name in names if name in self.graph.modules))
+        return names & self.graph.modules
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:

@@ -30,4 +30,4 @@ def read(path) -> dict[str, str]:
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Return the files whose digests differ or that only one of the two has, sorted."""
-    return sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))
+    return sorted({file for file, _ in before.items() ^ now.items()})

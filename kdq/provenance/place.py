@@ -1,7 +1,18 @@
-"""Whether a file of a cell lies where it belongs: its header names the cell of its folder."""
+"""A check that a file of a cell lies where it belongs: its header names the cell of its folder."""
 
 from kdq.errors import UserError
+from kdq.provenance.files import read_header
+from kdq.provenance.formats import MODEL, PREDICTIONS, VIEWS
 from kdq.recipe.path import Cell
+
+ROLES = ("model", "parent", "teacher", "views")  # of inputs that name their cell; a table names its own to its reader
+
+
+def check_places(inputs: dict[str, str]) -> None:
+    """Check the place of each model, predictions and views among a job's input files, by role."""
+    for role, path in inputs.items():
+        if role in ROLES:
+            check_place(path, read_header(path, MODEL, PREDICTIONS, VIEWS))
 
 
 def check_place(path, header: dict) -> None:

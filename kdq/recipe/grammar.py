@@ -4,9 +4,9 @@
 ``name`` or ``name,key=value,...``, keys sorted, numbers in their shortest form, so that one recipe has one path.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import bracex
 
@@ -80,6 +80,13 @@ class Recipe:
         return any(stage.kind.quantizes for stage in self.stages_of_network)
 
     @property
+    def measured(self) -> str:
+        """The recipe whose folder has the sensitivities: ``hard/gpfq,images=64`` for ``hard/gpfq,bits=3,images=64``."""
+        after = self.last.type.keys.after_measurement
+        keys = {key: value for key, value in self.last.keys.items() if key not in after}
+        return path.join(self.parent.path, spell(self.last.name, keys))
+
+    @property
     def ancestors(self) -> list["Recipe"]:
         """All recipes that this one is built on, the root first, without itself."""
         return [Recipe(self.stages[:count]) for count in range(1, len(self.stages))]
@@ -102,7 +109,7 @@ class Grammar:
 
     def parse(self, text: str) -> Recipe:
         """Return the recipe that ``text`` spells; raise UserError with the nearest right spelling."""
-        stages = tuple(self._stage(stage, text) for stage in path.stages(text))
+        stages = tuple(self.parse_stage(stage, text) for stage in path.stages(text))
         first = stages[0]
         roots = [name for name, stage in self.types.items() if not stage.kind.has_parent]
         if first.kind.has_parent:
@@ -110,9 +117,8 @@ class Grammar:
                 f"recipe {text!r}: begins with {first.text!r} of kind {first.kind.name}, expected a root "
                 f"({', '.join(roots)}); did you mean '{roots[-1]}/{text}'?"
             )
-        for stage in stages[1:]:
-            if not stage.kind.has_parent:
-                raise UserError(f"recipe {text!r}: the root {stage.text!r} can only come first")
+        if later := [stage.text for stage in stages[1:] if not stage.kind.has_parent]:
+            raise UserError(f"recipe {text!r}: the root {later[0]!r} can only come first")
         recipe = Recipe(stages)
         self._check_parents(recipe)
         return recipe
@@ -120,19 +126,19 @@ class Grammar:
     def _check_parents(self, recipe: Recipe) -> None:
         """Raise UserError for a stage that needs a quantized parent and has a float one."""
         for index, stage in enumerate(recipe.stages):
-            if not stage.kind.needs_codes or stage.type.keys.float_parent:
-                continue
             parent = Recipe(recipe.stages[:index])
-            if not parent.is_quantized:
+            if stage.kind.needs_codes and not stage.type.keys.float_parent and not parent.is_quantized:
                 rest = Recipe(recipe.stages[index:]).path
                 raise UserError(
                     f"recipe {recipe.path!r}: {stage.name} retrains a quantized model, but its parent {parent.path!r} "
                     f"is float; did you mean '{parent.path}/{EXAMPLE}/{rest}'?"
                 )
 
-    def parse_stage(self, text: str) -> Stage:
-        """Return a single stage; raise UserError as :meth:`parse` does."""
-        return self._stage(text, text)
+    def parse_stage(self, text: str, recipe: str = "") -> Stage:
+        """Return a stage, of ``recipe`` if that is given; raise UserError as :meth:`parse` does."""
+        if text not in self._parsed:
+            self._parsed[text] = self._parse_stage(text, f"recipe {recipe or text!r}")
+        return self._parsed[text]
 
     def resolve(self, stage: Stage) -> dict:
         """Return all keys that a stage reads, plain values: the defaults of its file, the config's, those spelled out.
@@ -160,11 +166,6 @@ class Grammar:
         not_inherited = {*Network.model_fields, *OWN_DEFAULTS}
         inherited = {key: value for key, value in self.roles["student"].items() if key not in not_inherited}
         return inherited | self.roles["retrain"]
-
-    def _stage(self, text: str, recipe: str) -> Stage:
-        if text not in self._parsed:
-            self._parsed[text] = self._parse_stage(text, f"recipe {recipe!r}")
-        return self._parsed[text]
 
     def _parse_stage(self, text: str, where: str) -> Stage:
         if len(text.encode(errors="replace")) > LONGEST_NAME:
@@ -209,10 +210,8 @@ def _read_value(text: str):
     if text in ("true", "false"):
         return text == "true"
     for read in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return read(text)
-        except ValueError:
-            continue
     return text
 
 
@@ -232,8 +231,3 @@ def expand(patterns: list[str]) -> list[str]:
         if len(recipes) > MOST_RECIPES:
             raise UserError(f"recipes: the patterns up to {pattern!r} give more than {MOST_RECIPES:,} recipes")
     return list(recipes)
-
-
-def folder(dataset: str, seed: int, recipe: str) -> Path:
-    """Return the folder of a cell's files."""
-    return Path(path.Cell(dataset, seed, recipe).folder)

@@ -36,43 +36,15 @@ class Kind:
         return f"{self.package.replace('.', '/')}/methods"
 
 
-ROOT = Kind(
-    "root",
-    "kdq.roots",
-    "scripts/train_root.py",
-    inputs=("data",),
-    makes_network=True,
-    trains=True,
-    learns_from="labels",
-    role="network",
-)
+NETWORK = {"makes_network": True, "trains": True, "role": "network"}
+ROOT = Kind("root", "kdq.roots", "scripts/train_root.py", ("data",), learns_from="labels", **NETWORK)
 DISTILL = Kind(
-    "distill",
-    "kdq.distill",
-    "scripts/distill.py",
-    inputs=("data", "parent", "views"),
-    makes_network=True,
-    trains=True,
-    learns_from="parent",
-    role="network",
+    "distill", "kdq.distill", "scripts/distill.py", ("data", "parent", "views"), learns_from="parent", **NETWORK
 )
-QUANTIZE = Kind(
-    "quantize",
-    "kdq.quantize",
-    "scripts/quantize.py",
-    inputs=("data", "parent", "sensitivity"),
-    quantizes=True,
-    gives_codes=True,
-)
+QUANTIZED = {"quantizes": True, "gives_codes": True}
+QUANTIZE = Kind("quantize", "kdq.quantize", "scripts/quantize.py", ("data", "parent", "sensitivity"), **QUANTIZED)
+RETRAINED = {"trains": True, "gives_codes": True, "needs_codes": True, "role": "retrain"}
 RETRAIN = Kind(
-    "retrain",
-    "kdq.retrain",
-    "scripts/retrain.py",
-    inputs=("data", "parent", "teacher"),
-    trains=True,
-    gives_codes=True,
-    needs_codes=True,
-    learns_from="ancestor",
-    role="retrain",
+    "retrain", "kdq.retrain", "scripts/retrain.py", ("data", "parent", "teacher"), learns_from="ancestor", **RETRAINED
 )
 KINDS = {kind.name: kind for kind in (ROOT, DISTILL, QUANTIZE, RETRAIN)}

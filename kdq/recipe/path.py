@@ -64,14 +64,9 @@ class Cell:
             raise UserError(f"{path}: expected the file of a cell, {RESULTS}/DATASET/seed=NUMBER/RECIPE/NAME")
         return cls(below[0], int(seed[1]), join(*below[2:]))
 
-    @property
-    def folder(self) -> str:
-        """The folder of the cell's files."""
-        return f"{RESULTS}/{self.dataset}/seed={self.seed}/{self.recipe}"
-
     def path(self, name: str) -> str:
         """Return the path of the cell's file ``name``."""
-        return f"{self.folder}/{name}"
+        return f"{RESULTS}/{self.dataset}/seed={self.seed}/{self.recipe}/{name}"
 
     def with_recipe(self, recipe: str) -> "Cell":
         """Return the cell of another recipe under the same data set and seed."""

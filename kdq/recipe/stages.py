@@ -7,6 +7,7 @@ without importing torch.
 
 import ast
 import importlib
+import inspect
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,12 +53,11 @@ def _signature(file: Path) -> tuple[int, ...]:
 def _read_stages(files: tuple[tuple[Kind, Path, tuple], ...]) -> dict[str, StageType]:
     stages: dict[str, StageType] = {}
     for kind, file, _ in files:
-        own = read_parameters(file, kind)
-        if own is None:
+        if (declared := read_parameters(file, kind)) is None:
             continue
         if file.stem in stages:
             raise UserError(f"{file}: the stage name {file.stem!r} is taken by {stages[file.stem].file}")
-        stages[file.stem] = StageType(file.stem, kind, file, _all_keys(own, kind, file))
+        stages[file.stem] = StageType(file.stem, kind, file, _all_keys(declared, kind, file))
     return stages
 
 
@@ -71,8 +71,8 @@ def read_parameters(file: Path, kind: Kind) -> type[Base] | None:
     if not classes:
         return None
     vocabulary = {name: getattr(kdq.recipe.vocabulary, name) for name in kdq.recipe.vocabulary.__all__}
-    shared = importlib.import_module(f"{kind.package}.keys")
-    vocabulary |= {name: value for name, value in vars(shared).items() if _declares_keys(value)}
+    shared = inspect.getmembers(importlib.import_module(f"{kind.package}.keys"), inspect.isclass)
+    vocabulary |= {name: value for name, value in shared if issubclass(value, Base)}
     namespace = {"__name__": f"{kind.package}.methods.{file.stem}", **vocabulary}
     try:
         exec(compile(ast.Module(classes, type_ignores=[]), str(file), "exec"), namespace)
@@ -81,25 +81,19 @@ def read_parameters(file: Path, kind: Kind) -> type[Base] | None:
     return namespace["Parameters"]
 
 
-def _declares_keys(value) -> bool:
-    return isinstance(value, type) and issubclass(value, Base)
-
-
-def _all_keys(own: type[Base], kind: Kind, file: Path) -> type[Base]:
-    """Return the class of a stage's own keys and those that every stage of its kind has."""
+def _all_keys(declared: type[Base], kind: Kind, file: Path) -> type[Base]:
+    """Return the class of a stage's declared keys and of those that every stage of its kind has."""
     shared = importlib.import_module(f"{kind.package}.keys").SHARED_KEYS
-    for other in shared:
-        twice = own.model_fields.keys() & other.model_fields.keys()
-        if twice:
-            raise UserError(
-                f"{file}: the key {min(twice)!r} is one of every stage of kind {kind.name}; choose another name"
-            )
+    for base in shared:
+        if twice := declared.model_fields.keys() & base.model_fields.keys():
+            key = min(twice)
+            raise UserError(f"{file}: the key {key!r} is one of every stage of kind {kind.name}; choose another name")
     if not shared:
-        return own
+        return declared
     further = {}
-    if kind.learns_from == "parent" and not own.logits_only and "teacher_cache" not in own.refuses:
+    if kind.learns_from == "parent" and not declared.logits_only and "teacher_cache" not in declared.refuses:
         further = {"teacher_cache": "the method needs more of the teacher than its logits of crops and flips"}
-    return type("Parameters", (own, *shared), {"__module__": __name__, "refuses": further})
+    return type("Parameters", (declared, *shared), {"__module__": __name__, "refuses": further})
 
 
 def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) -> dict:
@@ -120,11 +114,10 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
     for key, reason in _of_all_bases(keys, "refuses").items():
         if key in changed:
             raise UserError(f"{where}: {key}: found {shown(changed[key])}: {reason}")
-    for (key, other), reason in _of_all_bases(keys, "conflicts").items():
-        if {key, other} <= changed.keys():
-            raise UserError(
-                f"{where}: {key}: found {shown(changed[key])} beside {other}={shown(changed[other])}: {reason}"
-            )
+    for (key, second), reason in _of_all_bases(keys, "conflicts").items():
+        if {key, second} <= changed.keys():
+            pair = f"{shown(changed[key])} beside {second}={shown(changed[second])}"
+            raise UserError(f"{where}: {key}: found {pair}: {reason}")
     if not partial and (wrong := checked.inconsistency()):  # needs the values of all keys
         raise UserError(f"{where}: {wrong}")
     return checked.model_dump(include=set(values) if partial else None)
@@ -138,19 +131,19 @@ def _of_all_bases(keys: type[Base], name: str) -> dict:
     return merged
 
 
-def settle(keys: type[Base], role: dict, own: dict, where: str) -> dict:
-    """Return all keys that a stage reads: its ``own``, then those of its ``role``, then defaults.
+def settle(keys: type[Base], role: dict, given: dict, where: str) -> dict:
+    """Return all keys that a stage reads: those ``given``, then those of its ``role``, then defaults.
 
     Keys of the role that the stage does not read are dropped. Raise UserError as :func:`check` does, and for such a key
-    among its own.
+    among those given.
     """
-    unread = keys.unread(own)
-    for key in own:
+    unread = keys.unread(given)
+    for key in given:
         if key in unread:
-            raise UserError(f"{where}: {key}: found {shown(own[key])}: {unread[key]}")
-    values = {**role, **own}
+            raise UserError(f"{where}: {key}: found {shown(given[key])}: {unread[key]}")
+    values = {**role, **given}
     checked = check(keys, {key: value for key, value in values.items() if key not in unread}, where)
-    for key, expected in keys.required(own).items():
+    for key, expected in keys.required(given).items():
         if not checked[key]:
             raise UserError(f"{where}: {key}: missing, expected {expected}")
     return {key: value for key, value in sorted(checked.items()) if key not in unread}
@@ -161,7 +154,7 @@ def explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = _key_of(first)
     # a key of several types (a word or a number) has an error per type
-    expected = " or ".join(dict.fromkeys(_expected(other) for other in error.errors() if _key_of(other) == key))
+    expected = " or ".join(dict.fromkeys(_expected(each) for each in error.errors() if _key_of(each) == key))
     message = f"{key}: found {shown(first['input'])}, expected {expected}"
     if isinstance(first["input"], str) and "number" in expected and _is_number(first["input"]):
         message += f"; it is text to YAML, write {float(first['input'])}"

@@ -3,7 +3,6 @@
 from functools import cached_property
 
 from kdq.recipe.grammar import Recipe, Stage
-from kdq.recipe.measurement import measured_recipe
 from kdq.report import pairs
 from kdq.report.figures import FIGURES
 
@@ -36,7 +35,7 @@ class Contents:
     @cached_property
     def measured(self) -> list[str]:
         """Return the recipes whose folders hold a table of sensitivities, for the stages that need one."""
-        return sorted({measured_recipe(recipe) for recipe in self.shown if self._needs_measurement(recipe.last)})
+        return sorted({recipe.measured for recipe in self.shown if self._needs_measurement(recipe.last)})
 
     def _needs_measurement(self, stage: Stage) -> bool:
         return stage.kind.quantizes and stage.type.keys.needs_measurement(self.grammar.resolve(stage))

@@ -4,12 +4,14 @@ Every key is described here and nowhere else: ``kdq/study/docs.py`` writes the s
 ``docs/config.md`` from it.
 """
 
+import contextlib
+import itertools
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
-from kdq.data.catalog import CATALOG, DATASETS
+from kdq.data.catalog import CATALOG
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.grammar import Grammar, Recipe, expand
 from kdq.recipe.stages import StageType, check, explain, find_stages
@@ -28,46 +30,31 @@ class Role(Network, Training):
 class Data(Base):
     """Where the images come from and how they are split."""
 
-    folder: Annotated[str, Field(description="folder with the files of the CIFAR data sets")] = "data"
-    download: Annotated[bool, Field(description="download missing files of a CIFAR data set")] = True
-    validation_fraction: Annotated[Share, Field(description="share of the training images held out for validation")] = (
-        0.1
-    )
-    split_seed: Annotated[
-        NonNegativeInt, Field(description="seed of that split; the same for all seeds of the grid")
-    ] = 0
-    test_fraction: Annotated[
-        Share, Field(description="share of the images held out for test, if a source has no test part")
-    ] = 0.2
-    image_folder: Annotated[str, Field(description="for the data set `folder`: images in one sub-folder per class")] = (
-        ""
-    )
-    image_size: Annotated[
-        Annotated[int, Field(ge=8, le=512)],
-        Field(description="for the data set `folder`: side in pixels after resizing"),
-    ] = 32
+    folder: str = Field("data", description="folder with the files of the CIFAR data sets")
+    download: bool = Field(True, description="download missing files of a CIFAR data set")
+    validation_fraction: Share = Field(0.1, description="share of the training images held out for validation")
+    split_seed: NonNegativeInt = Field(0, description="seed of that split; the same for all seeds of the grid")
+    test_fraction: Share = Field(0.2, description="share of the images held out for test, if a source has no test part")
+    image_folder: str = Field("", description="for the data set `folder`: images in one sub-folder per class")
+    image_size: int = Field(32, ge=8, le=512, description="for the data set `folder`: side in pixels after resizing")
 
 
 class Config(Base):
     """A study."""
 
-    datasets: Annotated[
-        list[Literal[DATASETS]], Field(min_length=1, description="data sets of the grid: " + ", ".join(DATASETS))
-    ]
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1, description="seeds of the grid")]
-    recipes: Annotated[
-        list[str], Field(min_length=1, description="recipes of the grid, brace patterns: `teacher/kd/gpfq,bits={2..8}`")
-    ]
-    data: Annotated[Data, Field(description="images and splits")] = Data()
-    teacher: Annotated[Role, Field(description="network and training of the stage `teacher`")] = Role()
-    student: Annotated[Role, Field(description="network and training of every other stage that trains")] = Role()
-    retrain: Annotated[Continued, Field(description="training of stages that retrain a quantized model")] = Continued()
-    stages: Annotated[
-        dict[str, dict], Field(description="for a stage by its name: values for keys that recipes leave out")
-    ] = {}
-    threads: Annotated[
-        PositiveInt, Field(description="threads of a job that trains; the result's last bits depend on it")
-    ] = 1
+    datasets: list[Literal[tuple(CATALOG)]] = Field(
+        min_length=1, description=f"data sets of the grid: {', '.join(CATALOG)}"
+    )
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1, description="seeds of the grid")
+    recipes: list[str] = Field(
+        min_length=1, description="recipes of the grid, brace patterns: `teacher/kd/gpfq,bits={2..8}`"
+    )
+    data: Data = Field(Data(), description="images and splits")
+    teacher: Role = Field(Role(), description="network and training of the stage `teacher`")
+    student: Role = Field(Role(), description="network and training of every other stage that trains")
+    retrain: Continued = Field(Continued(), description="training of stages that retrain a quantized model")
+    stages: dict[str, dict] = Field({}, description="for a stage by its name: values for keys that recipes leave out")
+    threads: PositiveInt = Field(1, description="threads of a job that trains; the result's last bits depend on it")
 
 
 class Study:
@@ -77,13 +64,8 @@ class Study:
         self.config, self.grammar, self.recipes = config, grammar, recipes
 
     def cells(self) -> list[tuple[str, int, Recipe]]:
-        """Every cell of the grid: data set, seed, recipe."""
-        return [
-            (dataset, seed, recipe)
-            for dataset in self.config.datasets
-            for seed in self.config.seeds
-            for recipe in self.recipes
-        ]
+        """Return data set, seed and recipe of every cell of the grid."""
+        return list(itertools.product(self.config.datasets, self.config.seeds, self.recipes))
 
     def data_keys(self, dataset: str) -> dict:
         """Return the keys of the config that a data file depends on, which the location of the images is not."""
@@ -142,26 +124,30 @@ def merged(files) -> dict:
     """
     values: dict = {}
     for file in files:
-        try:
-            content = yaml.safe_load(Path(file).read_text()) or {}
-        except FileNotFoundError:
-            raise UserError(f"{file}: no such file, expected a config") from None
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{file}: found {shown(content)}, expected keys with values")
-        _merge(values, content)
+        _merge(values, _content(file))
     return values
 
 
-def _merge(values: dict, over: dict) -> None:
+def _content(file) -> dict:
+    try:
+        content = yaml.safe_load(Path(file).read_text()) or {}
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file, expected a config") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: found {shown(content)}, expected keys with values")
+    return content
+
+
+def _merge(values: dict, over: dict) -> dict:
     for key, value in over.items():
         if isinstance(value, dict):
             below = values.get(key)
-            values[key] = dict(below) if isinstance(below, dict) else {}
-            _merge(values[key], value)
+            values[key] = _merge(dict(below) if isinstance(below, dict) else {}, value)
         else:
             values[key] = value
+    return values
 
 
 def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origin") -> None:
@@ -209,23 +195,18 @@ class Origin:
     def __init__(self, files):
         self.contents = []
         for file in files:
-            if isinstance(file, tuple):
-                self.contents.append(file)
-                continue
-            try:
-                self.contents.append((str(file), yaml.safe_load(Path(file).read_text()) or {}))
-            except (OSError, ValueError, RecursionError, yaml.YAMLError):
-                continue  # Snakemake itself reports a config file that can't be read
+            with contextlib.suppress(UserError):  # Snakemake itself reports a config file that can't be read
+                self.contents.append(file if isinstance(file, tuple) else (str(file), _content(file)))
 
     def of(self, path) -> str:
+        """Return the name of the source of the key that ``path``, the keys above it and its own, leads to."""
         for name, content in reversed(self.contents):
             for key in path:
-                if isinstance(content, dict) and key in content:
-                    content = content[key]
-                else:
-                    break
-                if not isinstance(content, dict):
+                if not isinstance(content, dict):  # a value in the place of the keys
                     return name
+                if key not in content:
+                    break
+                content = content[key]
             else:
                 return name
         return self.contents[-1][0] if self.contents else "config"

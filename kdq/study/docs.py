@@ -53,25 +53,21 @@ def documentation(package: Path) -> str:
 
 
 def _key_table(model: type[Base], leave_out=()) -> list[str]:
-    properties = model.model_json_schema()
-    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    rows += _key_rows(model, properties, "", leave_out)
-    return rows
+    return ["| key | type | default | meaning |", "|---|---|---|---|", *_key_rows(model, "", leave_out)]
 
 
-def _key_rows(model: type[Base], document: dict, prefix: str, leave_out) -> list[str]:
-    rows = []
+def _key_rows(model: type[Base], prefix: str, leave_out=()) -> list[str]:
+    rows, document = [], model.model_json_schema()
     for key, field in model.model_fields.items():
         inner = field.annotation
         if key in leave_out:
             continue
         if isinstance(inner, type) and issubclass(inner, Base):
-            rows += _key_rows(inner, inner.model_json_schema(), f"{key}.", ())
+            rows += _key_rows(inner, f"{key}.")
             continue
         default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
-        rows.append(
-            f"| `{prefix}{key}` | {_type_name(document['properties'][key])} | {default} | {field.description} |"
-        )
+        kind = _type_name(document["properties"][key])
+        rows.append(f"| `{prefix}{key}` | {kind} | {default} | {field.description} |")
     return rows
 
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from kdq.data.catalog import CATALOG
 from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Recipe, spell
-from kdq.recipe.measurement import measured_recipe
 from kdq.recipe.path import SEED, Cell, data_file, figure_file, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES, ReportJobs, Table
-from kdq.study.config import DATASETS, Study
+from kdq.study.config import Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
 SENSITIVITY = "sensitivity.csv"
@@ -55,7 +55,7 @@ def _views(place: Place) -> str:
 
 def _sensitivity(place: Place) -> str:
     measured = place.recipe.last.type.keys.needs_measurement(place.keys)
-    return place.cell.with_recipe(measured_recipe(place.recipe)).path(SENSITIVITY) if measured else ""
+    return place.cell.with_recipe(place.recipe.measured).path(SENSITIVITY) if measured else ""
 
 
 # The path of each role in `Kind.inputs`, empty if a model has no such input.
@@ -80,17 +80,17 @@ def _predictions_of_parent(place: Place) -> str:
 class Entry:
     """A product of a model.
 
-    ``rules`` make it by ``script``; if empty, the rule and the script of the last stage's kind. ``files`` holds the
-    format of each file by its name; the header of the first holds code, keys and inputs. ``inputs`` gives the path of
-    each role. ``refusal`` returns the reason why a recipe has no file of a name, else "". A name that spells out keys
-    matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those of the job
-    besides code and inputs. The rule ``all`` asks for the files ``in_all``.
+    ``files`` holds the format of each file by its name; the header of the first holds code, keys and inputs. ``rules``
+    make it by ``script``; ``inputs`` gives the path of each role; if these are empty, rule, script and inputs are those
+    of the last stage's kind. ``refusal`` returns the reason why a recipe has no file of a name, else "". A name that
+    spells out keys matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those
+    of the job besides code and inputs. The rule ``all`` asks for the files ``in_all``.
     """
 
-    rules: tuple[str, ...]
-    script: str
     files: dict[str, str]
-    inputs: dict[str, Callable[[Place], str]]
+    rules: tuple[str, ...] = ()
+    script: str = ""
+    inputs: dict[str, Callable[[Place], str]] = field(default_factory=dict)
     refusal: Callable[[Recipe, str], str] = lambda recipe, name: ""
     pattern: str = ""
     identity: Callable[[dict], dict] | None = None
@@ -108,15 +108,14 @@ def _no_history(recipe: Recipe, name: str) -> str:
 
 
 def _no_archive(recipe: Recipe, name: str) -> str:
-    if recipe.last.kind.gives_codes:
-        return ""
-    return f"the stage {recipe.last.text!r} gives a float model, which has no archive"
+    float_model = f"the stage {recipe.last.text!r} gives a float model, which has no archive"
+    return "" if recipe.last.kind.gives_codes else float_model
 
 
 def _no_sensitivity(recipe: Recipe, name: str) -> str:
     if not recipe.last.kind.quantizes:
         return f"the stage {recipe.last.text!r} does not quantize and has no {name}"
-    if (expected := measured_recipe(recipe)) != recipe.path:
+    if (expected := recipe.measured) != recipe.path:
         return f"the file is the same for all bits, orders and budgets, expected {expected}/{name}"
     return ""
 
@@ -128,10 +127,7 @@ def _keys_of_measurement(place: Place) -> dict:
 
 OF_CELLS = (
     Entry(
-        rules=(),
-        script="",
         files={MODEL: formats.MODEL, "history.csv": formats.HISTORY},
-        inputs={},
         refusal=_no_history,
         keys=lambda place: place.keys,
         of_stage=True,
@@ -227,8 +223,8 @@ class Products:
                 return self._table(rule, TABLES[rule])
             case [_, "code", name] if re.fullmatch(r"[0-9a-f]{16}\.json", name):
                 return Product("code", (), {path: formats.CODE})
-            case [_, dataset, _, *_] if dataset not in DATASETS:
-                raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(DATASETS)}")
+            case [_, dataset, _, *_] if dataset not in CATALOG:
+                raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(CATALOG)}")
             case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
                 return self._data_set(path, dataset, int(split[1]))
             case [_, dataset, "figures", name] if name.partition(".")[2] in FIGURE_FORMS:
@@ -255,13 +251,11 @@ class Products:
         if name in COPIED and cell.original != cell:
             inputs = {"original": cell.original.path(name)}
             return Product("share_root", ("share_root",), {cell.path(name): COPIED[name]}, inputs=inputs, is_copy=True)
-        if entry.pattern:
-            outputs = {cell.path(name): next(iter(entry.files.values()))}
-            identity = {cell.path(name): entry.identity(re.fullmatch(entry.pattern, name).groupdict())}
-        else:
-            files = {file: form for file, form in entry.files.items() if not entry.refusal(place.recipe, file)}
-            outputs = {cell.path(file): form for file, form in files.items()}
-            identity = {path: cell.identity for path, form in outputs.items() if form != formats.HISTORY}
+        spelled = re.fullmatch(entry.pattern, name)
+        files = dict(zip([name], entry.files.values(), strict=True)) if spelled else entry.files
+        outputs = {cell.path(file): form for file, form in files.items() if not entry.refusal(place.recipe, file)}
+        named = cell.identity | (entry.identity(spelled.groupdict()) if spelled else {})
+        identity = {path: named for path, form in outputs.items() if form != formats.HISTORY}
         rules, script = entry.rules or (stage.kind.name,), entry.script or stage.kind.script
         roles = entry.inputs or {role: INPUTS[role] for role in stage.kind.inputs}
         return Product(
@@ -287,7 +281,7 @@ class Products:
     def _figure(self, dataset: str, name: str) -> Product:
         if name not in FIGURES:
             raise Foreign(f"there is no figure {name!r}")
-        files = {figure_file(dataset, name, form): FIGURE_FORMS[form] for form in FIGURE_FORMS}
+        files = {figure_file(dataset, name, suffix): form for suffix, form in FIGURE_FORMS.items()}
         inputs = self.report.figure_inputs(name, dataset)
         return self._of_report("plot", files, FIGURES[name].code, inputs, self.report.figure_job(name))
 

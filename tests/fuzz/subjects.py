@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from kdq import models
 from kdq.data import cifar, prepared
+from kdq.data.catalog import CATALOG
 from kdq.data.folder import read_image
 from kdq.distill import cached_logits
 from kdq.errors import UserError
@@ -35,7 +36,7 @@ from kdq.report.figures import curves
 from kdq.report.tables import cells as table
 from kdq.report.tables import comparisons, layers, summary
 from kdq.roots.sources import hub as hub_checkpoint
-from kdq.study.config import DATASETS, merged, read_study
+from kdq.study.config import merged, read_study
 from kdq.train import checkpoint
 from kdq.workflow.targets import check as check_target
 from tests.data.conftest import Tiny
@@ -71,7 +72,7 @@ def of_texts() -> dict[str, Subject]:
     def read_recipe(path: Path) -> None:
         text = path.read_text(errors="replace")
         for attempt in (
-            lambda: check_target(f"results/digits/seed=0/{text}/metrics.json", grammar, DATASETS),
+            lambda: check_target(f"results/digits/seed=0/{text}/metrics.json", grammar, CATALOG),
             lambda: [grammar.resolve(stage) for stage in grammar.parse(text).stages],
         ):
             try:

@@ -97,7 +97,8 @@ class Results:
         """The cache of a teacher's logits."""
         path = f"{folder}/views,crop=0,flip=true,precision=float32.safetensors"
         made_by = self.made_by(path)
-        header = {"format": formats.VIEWS, "crop": 0, "flip": True, **made_by.pop("inputs")}
+        cell = Cell.of(path).identity
+        header = {"format": formats.VIEWS, **cell, "crop": 0, "flip": True, **made_by.pop("inputs")}
         inputs = {key: header[key] for key in ("data", "teacher")}
         self.write(path, {"logits": torch.zeros(2)}, {**header, "provenance": {**made_by, "inputs": inputs}})
         return path

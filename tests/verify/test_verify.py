@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import runpy
 import shutil
 from itertools import groupby
 from pathlib import Path
@@ -11,15 +12,18 @@ from unittest.mock import ANY
 import pytest
 import yaml
 
+from kdq.errors import UserError
 from kdq.provenance import ledger
 from kdq.provenance.files import read_json, sha256, write_json
 from kdq.provenance.fingerprint import Fingerprints
+from kdq.provenance.place import check_places
 from kdq.provenance.verify import study
 from kdq.provenance.verify.__main__ import main
 from kdq.provenance.verify.results import summary, verify
 from kdq.recipe.path import Cell
 from kdq.study.config import merged, read_study
 from kdq.study.products import Products
+from kdq.workflow.job import request
 from tests.verify.made_up import Results
 
 RECIPES = ["teacher", "teacher/kd", "teacher/kd/rtn,bits={2,3}", "hard"]
@@ -321,6 +325,75 @@ class TestForeign:
     def test_a_link_to_a_folder_is_not_followed(self, copy):
         os.symlink("/", copy.folder / "results/digits/seed=9")
         assert copy().keys() == {"results/digits/seed=9"}
+
+
+class TestPlaces:
+    """Every job that reads a cell's file refuses one that was copied from another cell."""
+
+    HARD = f"{SEED}/hard/model.safetensors"
+    TEACHER, PREDICTIONS = (f"{SEED}/teacher/{name}.safetensors" for name in ("model", "predictions"))
+    FLOAT, QUANTIZED = f"{KD}/model.safetensors", f"{KD}/rtn,bits=2/model.safetensors"
+
+    @pytest.fixture
+    def run(self, copy, capsys, monkeypatch):
+        """Run a script in the folder of the results with some inputs; return what it prints."""
+        monkeypatch.chdir(copy.folder)
+        monkeypatch.setattr("kdq.workflow.job.raise_on_sigterm", lambda: None)
+
+        def run(script: str, stage: str, output: str, **inputs: str) -> str:
+            file = [f"kdq/{stage.replace('.', '/')}.py"] if stage else []
+            code = CODE.of(script, *file)
+            job = {"code": code, "file": "".join(file), "module": f"kdq.{stage}", "keys": {}}
+            wildcards = ["seed=1", "stage=x", "crop=0", "flip=true", "precision=float32"]
+            pairs = [f"{role}={path}" for role, path in {"data": DATA, **inputs}.items()]
+            arguments = [script, "--input", *pairs, "--output", output, "--wildcards", *wildcards]
+            _, snakemake = request([*arguments, "--threads", "1", "--log", "log", "--job", json.dumps(job)])
+            with pytest.raises(SystemExit):
+                runpy.run_path(str(study.HOME / script), {"snakemake": snakemake})
+            return capsys.readouterr().err
+
+        return run
+
+    @pytest.mark.parametrize(
+        ("script", "stage", "output", "inputs", "wrong"),
+        [
+            ("evaluate", "", f"metrics={KD}/metrics.json", {"model": FLOAT, "parent": PREDICTIONS}, FLOAT),
+            ("archive", "", f"archive={KD}/rtn,bits=2/model.archive.safetensors", {"model": QUANTIZED}, QUANTIZED),
+            ("teacher_cache", "", f"views={VIEWS}", {"teacher": TEACHER}, TEACHER),
+            ("distill", "distill.methods.kd", f"model={FLOAT}", {"parent": TEACHER}, TEACHER),
+            ("quantize", "quantize.methods.rtn", f"model={QUANTIZED}", {"parent": FLOAT}, FLOAT),
+            ("sensitivity", "quantize.methods.rtn", f"sensitivity={KD}/rtn/x", {"parent": FLOAT}, FLOAT),
+            ("retrain", "retrain.methods.qat", f"model={KD}/x/y", {"parent": QUANTIZED, "teacher": FLOAT}, FLOAT),
+            ("retrain", "retrain.methods.qat", f"model={KD}/x/y", {"parent": QUANTIZED, "teacher": FLOAT}, QUANTIZED),
+        ],
+    )
+    def test_a_model_of_another_cell(self, copy, run, script, stage, output, inputs, wrong):
+        shutil.copy(copy.folder / self.HARD, copy.folder / wrong)
+        recipe = Cell.of(wrong).recipe
+        error = f"{wrong}: recipe: found 'hard', expected {recipe!r}: a file of another cell; remove it and run again"
+        assert run(f"scripts/{script}.py", stage, output, **inputs) == f"error: {error}\n"
+
+    def test_predictions_of_another_cell(self, copy, run):
+        shutil.copy(copy.folder / f"{SEED}/hard/predictions.safetensors", copy.folder / self.PREDICTIONS)
+        inputs = {"model": self.FLOAT, "parent": self.PREDICTIONS}
+        error = run("scripts/evaluate.py", "", f"metrics={KD}/metrics.json", **inputs)
+        assert error.startswith(f"error: {self.PREDICTIONS}: recipe: found 'hard', expected 'teacher'")
+
+    def test_views_of_another_cell(self, copy, run):
+        other = VIEWS.replace("seed=1", "seed=0")
+        shutil.copy(copy.folder / VIEWS, copy.folder / other)
+        assert copy()[other][0] == "foreign"
+        inputs = {"parent": self.TEACHER.replace("seed=1", "seed=0"), "views": other}
+        error = run("scripts/distill.py", "distill.methods.kd", f"model={self.FLOAT}", **inputs)
+        assert error.startswith(f"error: {other}: seed: found 1, expected 0: a file of another cell")
+
+    def test_a_root_that_seeds_share_names_its_original(self, copy, monkeypatch):
+        monkeypatch.chdir(copy.folder)
+        shared = f"{SEED}/teacher,seed=0/model.safetensors"
+        check_places({"parent": shared})
+        shutil.copy(self.TEACHER, shared)
+        with pytest.raises(UserError, match="recipe: found 'teacher', expected 'teacher,seed=0'"):
+            check_places({"parent": shared})
 
 
 class TestCommand:

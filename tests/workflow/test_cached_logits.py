@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from kdq.provenance.files import read_header, sha256
+from kdq.recipe.path import Cell
 from tests.workflow.study import Workflow
 from tests.workflow.test_reruns import appended
 
@@ -26,6 +27,7 @@ def workflow(tmp_path_factory) -> Workflow:
 def test_the_file_says_what_it_is_of_and_the_model_what_it_is_made_with(workflow):
     header = read_header(workflow.folder / VIEWS, "kdq-teacher-views/1")
     assert (header["crop"], header["flip"]) == (1, False)
+    assert {key: header[key] for key in ("dataset", "seed", "recipe")} == Cell.of(VIEWS).identity
     assert header["teacher"] == sha256(workflow.folder / f"{TEACHER}/model.safetensors")
     inputs = read_header(workflow.folder / CACHED, "kdq-model/1")["provenance"]["inputs"]
     assert inputs["views"] == sha256(workflow.folder / VIEWS) and inputs["data"] == header["data"]

@@ -29,17 +29,17 @@ class Content:
         return self.header.get("digest", self.sha256)
 
 
-def read_all(root: Path, files: dict[str, str], processes: int | None = None) -> dict[str, Content]:
+def read_all(root: Path, files: dict[str, str]) -> dict[str, Content]:
     """Return the contents of files by their paths, ``results/...``; ``root`` is where that folder lies.
 
     ``files`` holds the format of each. As many processes read them as there are cores.
     """
-    processes = processes or len(os.sched_getaffinity(0))
-    paths, forms = list(files), list(files.values())
-    if processes == 1 or len(paths) <= AT_A_TIME:
-        return dict(zip(paths, map(partial(read, root), paths, forms), strict=True))
+    processes = len(os.sched_getaffinity(0))
+    if processes == 1 or len(files) <= AT_A_TIME:
+        return {path: read(root, path, form) for path, form in files.items()}
     with ProcessPoolExecutor(processes) as pool:
-        return dict(zip(paths, pool.map(partial(read, root), paths, forms, chunksize=AT_A_TIME), strict=True))
+        contents = pool.map(partial(read, root), files.keys(), files.values(), chunksize=AT_A_TIME)
+        return dict(zip(files, contents, strict=True))
 
 
 def read(root: Path, path: str, form: str) -> Content:

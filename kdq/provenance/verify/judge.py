@@ -44,17 +44,17 @@ class Judge:
         return self._verdicts[path]
 
     def _judge(self, product: Product) -> dict[str, Verdict]:
-        """Return the verdict on each existing file of a product; a defect in one also marks the others."""
+        """Return the verdict on each existing file of a product; a defect in one marks all."""
         there = [path for path in product.outputs if path in self.contents]
         defects = self._defects(product, there)
         if defects:
             first, verdict = next(iter(defects.items()))
-            others = Verdict("stale", f"made together with {first}, which is {verdict.state}")
+            rest = Verdict("stale", f"made together with {first}, which is {verdict.state}")
         elif missing := [path for path in product.outputs if path not in self.contents]:
-            others = Verdict("incomplete", f"made together with {missing[0]}, which is missing")
+            rest = Verdict("incomplete", f"made together with {missing[0]}, which is missing")
         else:
-            others = self._staleness(product, claim_of(product, self.contents))
-        return {path: defects.get(path, others) for path in there}
+            rest = self._staleness(product, claim_of(product, self.contents))
+        return {path: defects.get(path, rest) for path in there}
 
     def _defects(self, product: Product, there: list[str]) -> dict[str, Verdict]:
         """Return the files that are not as their job wrote them, with the verdict on each."""
@@ -65,7 +65,8 @@ class Judge:
             if content.wrong:
                 defects[path] = Verdict("corrupt", content.wrong)
             elif named != product.identity.get(path, {}):
-                defects[path] = Verdict("foreign", f"is of {_spelled(named)}, which does not belong here")
+                cell = ", ".join(f"{key} {shown(value)}" for key, value in named.items())
+                defects[path] = Verdict("foreign", f"is of {cell}, which does not belong here")
         if defects or len(there) < len(product.outputs):
             return defects
         try:
@@ -142,7 +143,3 @@ def _keys(product: Product, claim: Claim) -> list[str]:
 
 def _value(keys: dict, key: str) -> str:
     return shown(keys[key]) if key in keys else "nothing"
-
-
-def _spelled(named: dict) -> str:
-    return ", ".join(f"{key} {shown(value)}" for key, value in named.items())
