@@ -23,9 +23,8 @@ def test_a_method_is_imported_before_its_code_is_checked(script, home, tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(job, "check_code", check_code)
     plan = {"module": "made_up_method", "code": "planned", "file": "made_up_method.py", "keys": {}}
-    snakemake = SimpleNamespace(
-        log=[tmp_path / "log"], threads=1, params=SimpleNamespace(job=plan), wildcards=SimpleNamespace(stage="made_up")
-    )
+    output = SimpleNamespace(model="results/digits/seed=0/teacher/made_up/model.safetensors")
+    snakemake = SimpleNamespace(log=[tmp_path / "log"], threads=1, params=SimpleNamespace(job=plan), output=output)
     with pytest.raises(SystemExit):
         runpy.run_path(str(home / f"scripts/{script}.py"), {"snakemake": snakemake})
     sys.modules.pop("made_up_method")
