@@ -7,6 +7,7 @@
 import contextlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import bracex
 
@@ -47,7 +48,7 @@ class Recipe:
 
     stages: tuple[Stage, ...]
 
-    @property
+    @cached_property
     def path(self) -> str:
         return path.join(*(stage.text for stage in self.stages))
 
@@ -102,6 +103,7 @@ class Grammar:
     def __init__(self, types: dict[str, StageType], roles: dict[str, dict], defaults: dict[str, dict]):
         self.types, self.roles, self.defaults = types, roles, defaults
         self._parsed: dict[str, Stage] = {}
+        self._recipes: dict[str, Recipe] = {}
         self._resolved: dict[str, dict] = {}
 
     def names(self, kind: Kind) -> list[str]:
@@ -109,10 +111,15 @@ class Grammar:
 
     def parse(self, text: str) -> Recipe:
         """Return the recipe that ``text`` spells; raise UserError with the nearest right spelling."""
+        if text not in self._recipes:
+            self._recipes[text] = self._parse(text)
+        return self._recipes[text]
+
+    def _parse(self, text: str) -> Recipe:
         stages = tuple(self.parse_stage(stage, text) for stage in path.stages(text))
         first = stages[0]
-        roots = [name for name, stage in self.types.items() if not stage.kind.has_parent]
         if first.kind.has_parent:
+            roots = [name for name, stage in self.types.items() if not stage.kind.has_parent]
             raise UserError(
                 f"recipe {text!r}: begins with {first.text!r} of kind {first.kind.name}, expected a root "
                 f"({', '.join(roots)}); did you mean '{roots[-1]}/{text}'?"
