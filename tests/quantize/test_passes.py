@@ -1,5 +1,8 @@
 """Two networks as the halves of one batch: what each layer gets, what a survey finds, and hooks that are gone after."""
 
+import resource
+import tempfile
+
 import pytest
 import torch
 from torch import nn
@@ -71,10 +74,11 @@ def test_each_half_is_what_its_network_computes_alone(model):
 
 
 @torch.no_grad()
-def test_partial_passes_find_the_same_inputs_and_stop_there(model, tmp_path):
+def test_partial_passes_find_the_same_inputs_and_stop_there(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     layers = quantizable_layers(model)
     halves, analog = Halves(model, layers, {"first": model.first.weight * 0.9}), inputs_of(model)
-    in_memory, mapped = (halves.inputs("third", IMAGES.split(4), as_they_are, folder) for folder in (None, tmp_path))
+    in_memory, mapped = (halves.inputs("third", IMAGES.split(4), as_they_are, here) for here in (True, False))
     assert [len(chunk) for chunk in in_memory[0]] == [4, 2]
     assert torch.allclose(torch.cat(in_memory[0]), analog["third"], atol=1e-6)
     for kind, same in zip(in_memory, mapped, strict=True):
@@ -82,6 +86,20 @@ def test_partial_passes_find_the_same_inputs_and_stop_there(model, tmp_path):
     assert not list(tmp_path.iterdir())  # the maps alone keep the content
     model.fc = None
     assert layer_input(model, model.third, floats(IMAGES)).shape == (6, 3, 16, 16)
+
+
+@torch.no_grad()
+def test_a_temporary_folder_without_room_is_refused_in_one_line(model, tmp_path, monkeypatch):
+    """The process may write files of 1,000 bytes: the system refuses as on a full disk."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match=f"memory: {tmp_path} can't hold") as caught:
+            Halves(model, quantizable_layers(model)).inputs("third", [IMAGES], as_they_are, in_memory=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 @torch.no_grad()

@@ -153,8 +153,8 @@ def _by_gram(weight, calibration, quantizer, step, low, high):
     """Return codes (K, g, N, d) for steps (K, g, N), and their errors up to a constant; zeros for a single scale."""
     cross, gram = calibration.gram_matrices()
     codes, errors = [], []
-    for rows in _row_blocks(weight, len(step)):
-        part, steps = weight[:, rows], step[:, :, rows]
+    rows = max(1, CELLS // (weight[:, 0].numel() * len(step)))
+    for part, steps in zip(weight.split(rows, 1), step.split(rows, 2), strict=True):
         arguments = part, cross, gram, steps, low, high
         if len(step) > 1:
             block, error = quantizer.codes_with_errors(*arguments)
@@ -164,9 +164,3 @@ def _by_gram(weight, calibration, quantizer, step, low, high):
         check_codes(block, part, steps, low, high)
         codes.append(block)
     return torch.cat(codes, 2), torch.cat(errors, 2) if errors else torch.zeros_like(step)
-
-
-def _row_blocks(weight, scales):
-    groups, rows, inputs = weight.shape
-    size = max(1, CELLS // (groups * inputs * scales))
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -6,6 +6,8 @@ a convolution of a ResNet, is corrected in the BatchNorm behind it: (y + b - mea
 mean less b.
 """
 
+import contextlib
+
 import torch
 from torch import nn
 
@@ -59,26 +61,22 @@ def store(holders, shifts) -> None:
 
 def _norms_behind(model, layers, images) -> dict[str, nn.modules.batchnorm._BatchNorm]:
     """Return the BatchNorms whose input is the very output of one of the layers, by the layer's name."""
-    outputs, norms, hooks = {}, {}, []
+    outputs, norms, names = {}, {}, {layer: name for name, layer in layers.items()}
 
-    def leave(name, output):
-        outputs[name] = output, output._version
+    def leave(layer, inputs, output):
+        outputs[names[layer]] = output, output._version
 
-    def arrive(norm, given):
+    def arrive(norm, inputs):
         for name, (output, version) in outputs.items():
             # An activation in place gives the same tensor, with a later version.
-            if given is output and given._version == version and norm.track_running_stats:
+            if inputs[0] is output and output._version == version and norm.track_running_stats:
                 norms[name] = norm
 
-    for name, layer in layers.items():
-        hooks.append(layer.register_forward_hook(lambda layer, given, output, name=name: leave(name, output)))
-    for norm in model.modules():
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            hooks.append(norm.register_forward_pre_hook(lambda norm, given: arrive(norm, given[0])))
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        for layer in layers.values():
+            hooks.enter_context(layer.register_forward_hook(leave))
+        for norm in model.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                hooks.enter_context(norm.register_forward_pre_hook(arrive))
+        model(images)
     return norms

@@ -9,7 +9,7 @@ from kdq.errors import UserError
 from kdq.models.codes import QuantizedWeight
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.scale import choose
-from kdq.quantize.gram.calibration import Calibration, RelativeError, rows, weight_matrix
+from kdq.quantize.gram.calibration import Calibration, rows, weight_matrix
 from kdq.quantize.quantizer import Quantizer
 
 
@@ -46,21 +46,27 @@ def quantize_layer(name: str, calibration: Calibration, quantizer: Quantizer, al
 
 
 def relative_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Return ||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B)."""
-    error = RelativeError()
+    """Return ||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B); 0 if A is 0."""
+    error = energy = 0.0
     for analog, quantized in pairs:
-        error.add(analog, quantized)
-    return float(error)
+        error += _squared_norm(analog - quantized)
+        energy += _squared_norm(analog)
+    return (error / energy) ** 0.5 if energy > 0 else 0.0
+
+
+def _squared_norm(chunk: Tensor) -> float:
+    """Return ||chunk||^2, summed in float64 over the first dimension, in the chunk's precision over the others."""
+    return float(chunk.flatten(1).norm(dim=1).double().square().sum())
 
 
 def forward(module: nn.Module, inputs: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return a layer's output, computed with ``weight`` in place of its own; hooks are not called."""
-    own = module.weight.data
-    module.weight.data = own if weight is None else weight
+    before = module.weight.data
+    module.weight.data = before if weight is None else weight
     try:
         return type(module).forward(module, inputs)
     finally:
-        module.weight.data = own
+        module.weight.data = before
 
 
 def without_bias(module: nn.Module, outputs: Tensor) -> Tensor:

@@ -5,10 +5,8 @@ another order, or if the activations of all images need more memory than allowed
 its own, some images at a time. The codes are the same.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -133,8 +131,7 @@ class _Network:
         """Quantize the layers in ``order``, each after partial passes; inputs wait on disk unless ``in_memory``."""
         chunks = self.images.split(self.chunk)
         for name in order:
-            with tempfile.TemporaryDirectory(prefix="kdq-") as folder:
-                inputs = self.halves.inputs(name, chunks, self._shifted, None if in_memory else Path(folder))
+            inputs = self.halves.inputs(name, chunks, self._shifted, in_memory)
             self._quantize(name, *inputs)
             weights, layer = (None, self.halves.weights[name]), self.layers[name]
 

@@ -5,12 +5,13 @@ of every batch is the float network's, the second the quantized one's. A hook be
 itself gives the float half's output, and a hook behind it appends the other half's, by the quantized weight.
 """
 
+import collections
 import contextlib
+import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,16 @@ def input_of(arguments: tuple, keywords: dict) -> Tensor:
     return arguments[0] if arguments else keywords["input"]
 
 
+@contextlib.contextmanager
+def before_calls(layers: dict[str, nn.Module], action: Callable) -> Iterator[None]:
+    """In the block call ``action(name, inputs)`` before every call of a layer; its result is the hook's."""
+    with contextlib.ExitStack() as hooks:
+        for name, layer in layers.items():
+            hook = lambda layer, given, keywords, name=name: action(name, input_of(given, keywords))  # noqa: E731
+            hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+
+
 @dataclass
 class Halves:
     """A model whose batches hold the float network's half and the quantized network's, within :meth:`hooked`.
@@ -58,8 +69,7 @@ class Halves:
         """
         waiting = {}
 
-        def before(name, arguments, keywords):
-            inputs = input_of(arguments, keywords)
+        def before(name, inputs):
             if inputs.dim() < 2 or not len(inputs) or len(inputs) % (2 * samples):
                 shape = len(inputs) // 2, *inputs.shape[1:]
                 raise UserError(f"{name}: input of shape {shape}, expected the {samples} samples in dimension 0")
@@ -71,11 +81,9 @@ class Halves:
             quantized = forward(module, waiting.pop(name), self.weights.get(name))
             return torch.cat([analog, leave(name, analog, quantized)])
 
-        with contextlib.ExitStack() as hooks:
+        with before_calls(self.layers, before), contextlib.ExitStack() as hooks:
             for name, layer in self.layers.items():
-                split = lambda layer, given, keywords, name=name: before(name, given, keywords)  # noqa: E731
                 join = lambda layer, given, output, name=name: behind(name, layer, output)  # noqa: E731
-                hooks.enter_context(layer.register_forward_pre_hook(split, with_kwargs=True))
                 hooks.enter_context(layer.register_forward_hook(join))
             yield
 
@@ -84,19 +92,17 @@ class Halves:
         with self.hooked(len(images), arrive, leave):
             self.model(doubled(images))
 
-    def inputs(
-        self, name: str, chunks: Sequence[Tensor], leave: Callable, folder: Path | None = None
-    ) -> list[list[Tensor]]:
+    def inputs(self, name: str, chunks: Sequence[Tensor], leave: Callable, in_memory: bool) -> list[tuple[Tensor, ...]]:
         """Return what reaches the first call of a layer in both networks, per chunk of uint8 images.
 
-        With ``folder`` the inputs lie in files there, mapped to memory.
+        Unless ``in_memory``, the inputs lie in mapped files in the temporary folder.
         """
         caught = []
         for chunk in chunks:
             with self.hooked(len(chunk), lambda *inputs: None, leave):
                 both = layer_input(self.model, self.layers[name], doubled(chunk))
-            caught.append((both if folder is None else _mapped(both, folder)).chunk(2))
-        return [list(kind) for kind in zip(*caught, strict=True)]
+            caught.append((both if in_memory else _mapped(both)).chunk(2))
+        return list(zip(*caught, strict=True))
 
 
 def doubled(images: Tensor) -> Tensor:
@@ -117,10 +123,17 @@ def layer_input(model: nn.Module, layer: nn.Module, batch: Tensor) -> Tensor:
     return caught[0]
 
 
-def _mapped(tensor: Tensor, folder: Path) -> Tensor:
+def _mapped(tensor: Tensor) -> Tensor:
     """Return the tensor as a mapped file, which the system can take out of memory and read again."""
-    with tempfile.NamedTemporaryFile(dir=folder) as file:  # removed at once: the map alone keeps the content
-        mapped = torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    try:
+        with tempfile.NamedTemporaryFile(prefix="kdq-") as file:  # removed at once: the map alone keeps the content
+            os.posix_fallocate(file.fileno(), 0, tensor.nbytes)  # a write to a map on a full disk ends the process
+            mapped = torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    except OSError as error:
+        raise UserError(
+            f"memory: {tempfile.tempdir or 'temporary folder'} can't hold a layer's inputs ({error.strerror}), "
+            "expected room there, another TMPDIR or more GiB of memory"
+        ) from None
     return mapped.view(tensor.shape).copy_(tensor)
 
 
@@ -164,22 +177,16 @@ def later_inputs(model: nn.Module, layers: dict[str, nn.Module], order: list[str
     ``images`` uint8 (M, C, H, W); one forward pass more, and only for networks with such a layer.
     """
     later = {name: [] for name in layers if order.count(name) > 1}
-    calls: dict[str, int] = {}
+    calls = collections.Counter()
 
     def arrive(name, inputs):
         calls[name] += 1
         if calls[name] > 1:
             later[name].append(inputs.clone())  # an activation in place may come
 
-    with contextlib.ExitStack() as hooks:
-        for name in later:
-            hooks.enter_context(
-                layers[name].register_forward_pre_hook(
-                    lambda layer, given, keywords, name=name: arrive(name, input_of(given, keywords)), with_kwargs=True
-                )
-            )
+    with before_calls({name: layers[name] for name in later}, arrive):
         for chunk in images.split(AT_ONCE) if later else ():
-            calls.update(dict.fromkeys(later, 0))
+            calls.clear()
             model(floats(chunk))
     return later
 
@@ -200,13 +207,10 @@ def _first_inputs(model: nn.Module, layers: dict[str, nn.Module], batch: Tensor)
     """Return the input of every layer's first call, by name."""
     first: dict[str, Tensor] = {}
 
-    def keep(name, arguments, keywords):
+    def keep(name, inputs):
         if name not in first:
-            first[name] = input_of(arguments, keywords).clone()  # an activation in place may come
+            first[name] = inputs.clone()  # an activation in place may come
 
-    with contextlib.ExitStack() as hooks:
-        for name, layer in layers.items():
-            hook = lambda layer, given, keywords, name=name: keep(name, given, keywords)  # noqa: E731
-            hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+    with before_calls(layers, keep):
         model(batch)
     return first

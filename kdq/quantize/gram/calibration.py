@@ -158,27 +158,6 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
         yield from together.split(max(1, size // taps) * taps, 2)
 
 
-class RelativeError:
-    """||A - B|| / ||A|| (Frobenius) over pairs of chunks (A, B), float; 0 if A is 0."""
-
-    def __init__(self):
-        self._error = self._energy = 0.0
-
-    def add(self, analog, quantized) -> "RelativeError":
-        """Add one more pair."""
-        self._error += _squared_norm(analog - quantized)
-        self._energy += _squared_norm(analog)
-        return self
-
-    def __float__(self):
-        return (self._error / self._energy) ** 0.5 if self._energy > 0 else 0.0
-
-
-def _squared_norm(chunk) -> float:
-    """Return ||chunk||^2, summed in float64 over the first dimension, in the chunk's own precision over the others."""
-    return float(chunk.flatten(1).norm(dim=1).double().square().sum())
-
-
 def _same(analog: Inputs, quantized: Inputs) -> bool:
     return all(torch.equal(x, xq) for x, xq in zip(analog, quantized, strict=True))
 

@@ -46,22 +46,17 @@ def _columns(z, codes, lower, reciprocal, low, high, start):
             lowest, highest = low[group, 0][first:stop], high[group, 0][first:stop]
             for t in range(inputs):
                 here, code = z[group, start + t][first:stop], codes[group, start + t][first:stop]
-                s = 0
+                row, s = lower[group, t], 0
                 # Four codes at a time: a fourth of the reads and writes of z.
                 while s + 4 <= t:
-                    a, b, c, d = (
-                        lower[group, t, s],
-                        lower[group, t, s + 1],
-                        lower[group, t, s + 2],
-                        lower[group, t, s + 3],
-                    )
+                    a, b, c, d = row[s], row[s + 1], row[s + 2], row[s + 3]
                     code_a, code_b = codes[group, start + s][first:stop], codes[group, start + s + 1][first:stop]
                     code_c, code_d = codes[group, start + s + 2][first:stop], codes[group, start + s + 3][first:stop]
                     for i in range(stop - first):
                         here[i] -= a * code_a[i] + b * code_b[i] + c * code_c[i] + d * code_d[i]
                     s += 4
                 while s < t:
-                    a, code_a = lower[group, t, s], codes[group, start + s][first:stop]
+                    a, code_a = row[s], codes[group, start + s][first:stop]
                     for i in range(stop - first):
                         here[i] -= a * code_a[i]
                     s += 1
