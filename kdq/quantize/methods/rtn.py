@@ -25,5 +25,4 @@ def rtn(weight, cross, gram, step, low, high) -> torch.Tensor:
 class RTN(Quantizer):
     """:func:`rtn` as a stage."""
 
-    def codes(self, weight, cross, gram, step, low, high):
-        return rtn(weight, cross, gram, step, low, high)
+    codes = staticmethod(rtn)
