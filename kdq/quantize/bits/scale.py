@@ -1,4 +1,4 @@
-"""The step of an alphabet: radius of the weights times a scale, given or found by the layer's error."""
+"""The step of an alphabet: radius of the weights times a scale, given or chosen by the layer's error."""
 
 from dataclasses import dataclass
 
@@ -140,8 +140,7 @@ def choose(weight, calibration: Calibration, quantizer: Quantizer, alphabet) -> 
     def of_best(values):
         return values.gather(0, best[None])[0]
 
-    several = len(scales) > 1
-    kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0] if several else codes[0]
+    kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0]
     relative_error = None
     if energies is not None:
         energy = float(energies.sum())

@@ -22,7 +22,7 @@ from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
-AT_ONCE = 250  # images of a partial pass: besides the inputs that are asked for, little has to be in memory
+AT_ONCE = 250  # images of a partial pass: little but the layer's inputs has to be in memory
 
 
 class SharedInputs(Calibration):
@@ -47,14 +47,12 @@ class Reference:
         """Return the columns kl, loss and accuracy of other predictions (M, K) for the same images."""
         analog, quantized = self.log_probabilities, log_probabilities
         rows = torch.arange(len(analog))
+        right, right_quantized = ((of.argmax(1) == self.labels).sum() for of in (analog, quantized))
         return {
             "kl": float(F.kl_div(quantized, analog, log_target=True, reduction="batchmean")),
             "loss": float((analog - quantized)[rows, self.labels].mean()),
-            "accuracy": float(self._right(analog) - self._right(quantized)) / len(analog),
+            "accuracy": float(right - right_quantized) / len(analog),
         }
-
-    def _right(self, log_probabilities: Tensor) -> Tensor:
-        return (log_probabilities.argmax(1) == self.labels).sum()
 
 
 @torch.no_grad()

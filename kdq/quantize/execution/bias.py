@@ -46,9 +46,9 @@ def mean_difference(module, pairs) -> torch.Tensor:
     return total / samples
 
 
-def shifted(module, outputs, shift) -> torch.Tensor:
-    """Return a layer's outputs with ``shift`` (outputs,) added to all samples and positions."""
-    return outputs + (shift[:, None, None] if isinstance(module, nn.Conv2d) else shift)
+def add_shift(module, outputs, shift) -> None:
+    """Add ``shift`` (outputs,) to all samples and positions of a layer's outputs, in place."""
+    outputs += shift[:, None, None] if isinstance(module, nn.Conv2d) else shift
 
 
 def store(holders, shifts) -> None:

@@ -60,11 +60,14 @@ def _squared_norm(chunk: Tensor) -> float:
 
 
 def forward(module: nn.Module, inputs: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return a layer's output, computed with ``weight`` in place of its own; hooks are not called."""
+    """Return a layer's output, computed with another ``weight`` if there is one; hooks are not called.
+
+    ``inputs`` may lie on another device, as mapped files do.
+    """
     before = module.weight.data
     module.weight.data = before if weight is None else weight
     try:
-        return type(module).forward(module, inputs)
+        return type(module).forward(module, inputs.to(module.weight.device))
     finally:
         module.weight.data = before
 
@@ -74,12 +77,6 @@ def without_bias(module: nn.Module, outputs: Tensor) -> Tensor:
     if module.bias is None:
         return outputs
     return outputs - module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
-
-
-def describe(name: str, weight: QuantizedWeight) -> str:
-    """Return a quantized layer as one line of a log."""
-    facts = weight.facts
-    return f"{name}: {facts['bits']} bits, scale {facts['scale']:.3f}, relative error {facts['relative_error']:.4f}"
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:

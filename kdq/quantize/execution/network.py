@@ -16,14 +16,7 @@ from kdq.models.codes import QuantizedWeight
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.batchnorm import reestimate
-from kdq.quantize.execution.layer import (
-    describe,
-    forward,
-    quantizable_layers,
-    quantize_layer,
-    relative_error,
-    without_bias,
-)
+from kdq.quantize.execution.layer import forward, quantizable_layers, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import Halves, floats, later_inputs, require_samples_first, survey
 from kdq.quantize.gram.calibration import Calibration, whole_shape
 from kdq.quantize.quantizer import Quantizer
@@ -104,9 +97,8 @@ class _Network:
     shifts: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.halves = Halves(self.model, self.layers)
+        self.halves = Halves(self.model, self.layers, chunk=max(CHUNK, -(-len(self.images) // CHUNKS)))
         self.later = later_inputs(self.model, self.layers, self.calls, self.images)
-        self.chunk = max(CHUNK, -(-len(self.images) // CHUNKS))
 
     def quantize_in_one_pass(self) -> None:
         """Quantize every layer at its first call in one forward pass of all images."""
@@ -122,16 +114,16 @@ class _Network:
             if name not in finished:
                 finished.add(name)
                 self._finish(name, lambda: zip(*map(self._split, outputs), strict=True))
-            return self._shifted(name, *outputs)
+            self._shift(name, *outputs)
 
         finished: set[str] = set()
         self.halves.run(self.images, arrive, leave)
 
     def quantize_one_by_one(self, order: Sequence[str], in_memory: bool) -> None:
         """Quantize the layers in ``order``, each after partial passes; inputs wait on disk unless ``in_memory``."""
-        chunks = self.images.split(self.chunk)
+        chunks = self.images.split(self.halves.chunk)
         for name in order:
-            inputs = self.halves.inputs(name, chunks, self._shifted, in_memory)
+            inputs = self.halves.inputs(name, chunks, self._shift, in_memory)
             self._quantize(name, *inputs)
             weights, layer = (None, self.halves.weights[name]), self.layers[name]
 
@@ -142,8 +134,8 @@ class _Network:
             self._finish(name, outputs)
 
     def _split(self, whole: Tensor) -> Sequence[Tensor]:
-        """A layer's inputs or outputs in chunks of samples; a sample may be several rows."""
-        return whole.split(self.chunk * (len(whole) // len(self.images)))
+        """Return a layer's inputs or outputs in chunks of samples; a sample may be several rows."""
+        return whole.split(self.halves.chunk * (len(whole) // len(self.images)))
 
     def _quantize(self, name: str, analog: Sequence[Tensor], quantized: Sequence[Tensor]) -> None:
         """Quantize a layer on the inputs of its first call, in chunks, and those of its later calls."""
@@ -167,8 +159,10 @@ class _Network:
         if error is None:
             error = relative_error(tuple(without_bias(layer, part) for part in pair) for pair in outputs())
         self.done[name] = replace(weight, facts=weight.facts | {"relative_error": round(error, 9)})
-        self.log(describe(name, self.done[name]))
+        bits, scale = weight.facts["bits"], weight.facts["scale"]
+        self.log(f"{name}: {bits} bits, scale {scale:.3f}, relative error {error:.4f}")
 
-    def _shifted(self, name: str, analog: Tensor, quantized: Tensor) -> Tensor:
-        """The quantized layer's outputs with its bias correction."""
-        return bias.shifted(self.layers[name], quantized, self.shifts[name]) if name in self.shifts else quantized
+    def _shift(self, name: str, analog: Tensor, quantized: Tensor) -> None:
+        """Add the layer's bias correction to its outputs in the quantized network."""
+        if name in self.shifts:
+            bias.add_shift(self.layers[name], quantized, self.shifts[name])

@@ -1,12 +1,13 @@
 """Forward passes of a float and of its partly quantized network, as the halves of one batch.
 
 The two networks differ in the weights of their quantized layers alone, so that one model computes both: the first half
-of every batch is the float network's, the second the quantized one's. A hook before a layer splits its input, the layer
-itself gives the float half's output, and a hook behind it appends the other half's, by the quantized weight.
+of every batch is the float network's, the second the quantized one's. Only the layers tell the halves apart: each takes
+its float weight to the first half of its input and its quantized weight to the second.
 """
 
 import collections
 import contextlib
+import functools
 import os
 import tempfile
 import weakref
@@ -52,44 +53,56 @@ def before_calls(layers: dict[str, nn.Module], action: Callable) -> Iterator[Non
 
 @dataclass
 class Halves:
-    """A model whose batches hold the float network's half and the quantized network's, within :meth:`hooked`.
+    """A model whose batches hold the float network's half and the quantized network's, within :meth:`joined`.
 
-    ``layers`` by name; ``weights`` those that are quantized by now, decoded.
+    ``layers`` by name; a layer takes ``chunk`` images at a time, so that the same numbers come out of batches of any
+    size; ``weights`` those that are quantized by now, decoded.
     """
 
     model: nn.Module
     layers: dict[str, nn.Module]
+    chunk: int
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def hooked(self, samples: int, arrive: Callable, leave: Callable) -> Iterator[None]:
+    def joined(self, samples: int, arrive: Callable, leave: Callable) -> Iterator[None]:
         """In the block call ``arrive(name, inputs, quantized inputs)`` before every call of a layer.
 
-        Behind it ``leave(name, outputs, quantized outputs)`` returns the quantized outputs to go on with.
+        Behind it ``leave(name, outputs, quantized outputs)`` may change the quantized outputs in place.
         """
-        waiting = {}
 
-        def before(name, inputs):
-            if inputs.dim() < 2 or not len(inputs) or len(inputs) % (2 * samples):
-                shape = len(inputs) // 2, *inputs.shape[1:]
+        def call(name, input):  # named as in nn.Conv2d.forward and nn.Linear.forward
+            if input.dim() < 2 or not len(input) or len(input) % (2 * samples):
+                shape = len(input) // 2, *input.shape[1:]
                 raise UserError(f"{name}: input of shape {shape}, expected the {samples} samples in dimension 0")
-            analog, waiting[name] = inputs.chunk(2)
-            arrive(name, analog, waiting[name])
-            return (analog,), {}
+            arrive(name, *input.chunk(2))
+            outputs = self._outputs(name, input, self.chunk * (len(input) // (2 * samples)))
+            leave(name, *outputs.chunk(2))
+            return outputs
 
-        def behind(name, module, analog):
-            quantized = forward(module, waiting.pop(name), self.weights.get(name))
-            return torch.cat([analog, leave(name, analog, quantized)])
-
-        with before_calls(self.layers, before), contextlib.ExitStack() as hooks:
+        try:
             for name, layer in self.layers.items():
-                join = lambda layer, given, output, name=name: behind(name, layer, output)  # noqa: E731
-                hooks.enter_context(layer.register_forward_hook(join))
+                layer.forward = functools.partial(call, name)
             yield
+        finally:
+            for layer in self.layers.values():
+                vars(layer).pop("forward", None)
+
+    def _outputs(self, name: str, inputs: Tensor, rows: int) -> Tensor:
+        """Return a layer's outputs in both networks, computed from so many ``rows`` at a time."""
+        outputs, start = None, 0
+        for half, weight in zip(inputs.chunk(2), (None, self.weights.get(name)), strict=True):
+            for part in half.split(rows):
+                of_part = forward(self.layers[name], part, weight)
+                if outputs is None:
+                    outputs = of_part.new_empty(len(inputs), *of_part.shape[1:])
+                outputs[start : start + len(part)] = of_part
+                start += len(part)
+        return outputs
 
     def run(self, images: Tensor, arrive: Callable, leave: Callable) -> None:
-        """Pass uint8 ``images`` (M, C, H, W) through both networks, see :meth:`hooked`."""
-        with self.hooked(len(images), arrive, leave):
+        """Pass uint8 ``images`` (M, C, H, W) through both networks, see :meth:`joined`."""
+        with self.joined(len(images), arrive, leave):
             self.model(doubled(images))
 
     def inputs(self, name: str, chunks: Sequence[Tensor], leave: Callable, in_memory: bool) -> list[tuple[Tensor, ...]]:
@@ -99,7 +112,7 @@ class Halves:
         """
         caught = []
         for chunk in chunks:
-            with self.hooked(len(chunk), lambda *inputs: None, leave):
+            with self.joined(len(chunk), lambda *inputs: None, leave):
                 both = layer_input(self.model, self.layers[name], doubled(chunk))
             caught.append((both if in_memory else _mapped(both)).chunk(2))
         return list(zip(*caught, strict=True))

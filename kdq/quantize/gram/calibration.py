@@ -57,32 +57,32 @@ class Calibration:
 
     @property
     def of_outputs(self) -> bool:
-        """Whether X W' are exactly the outputs of one call of the layer."""
+        """Return whether X W' are exactly the outputs of one call of the layer."""
         return self.sampling == "all" and self.one_call
 
     @property
     def inputs(self) -> tuple:
-        """The arguments of the functions of this module."""
+        """Return the arguments of the functions of this module."""
         return self.module, self.analog, self.quantized, self.sampling, self.seed
 
     def gram_matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(cross, gram), each (groups, d, d); computed at every call, since they take most of the memory."""
+        """Return (cross, gram), each (groups, d, d); computed at every call, since they take most of the memory."""
         return gram_matrices(*self.inputs)
 
     @cached_property
     def patches(self) -> int:
-        """Number of rows of X."""
+        """Return the number of rows of X."""
         shape, _, chosen = _selection(self.module, chunks(self.analog), self.sampling, self.seed)
         return math.prod(shape) if chosen is None else len(chosen)
 
     @property
     def by_shifts(self) -> bool:
-        """Whether Gram matrices come from products of shifted images."""
-        return _by_shifts(self.module, self.sampling)
+        """Return whether Gram matrices come from products of shifted images."""
+        return self.sampling == "all" and shifts.apply_to(self.module)
 
     @property
     def gram_multiplications(self) -> float:
-        """Multiplications of one group's two Gram matrices."""
+        """Return the multiplications of one group's two Gram matrices."""
         if self.by_shifts:
             images, _, *size = whole_shape(self.analog)
             return images * shifts.multiplications(self.module, size)
@@ -96,16 +96,15 @@ class Calibration:
 
 
 def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
-    """(cross, gram) = (X~'X, X~'X~) of an nn.Conv2d or nn.Linear, each (groups, d, d) in float64.
+    """Return (cross, gram) = (X~'X, X~'X~) of an nn.Conv2d or nn.Linear, each (groups, d, d) in float64.
 
-    ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
-    or (M, ..., features), or chunks of them. ``sampling`` selects the patches that make the rows of X and
-    X~: ``all`` of the layer; an integer, at most that many, drawn without replacement; ``paper``, those of the
-    published code. If the inputs are equal, both results are one tensor.
+    ``sampling`` selects the patches that make the rows of X and X~: ``all`` of the layer; an integer, at most that
+    many, drawn without replacement; ``paper``, those of the published code. If the inputs are equal, both results are
+    one tensor.
     """
     analog, quantized = chunks(analog), chunks(quantized)
     same = _same(analog, quantized)
-    if _by_shifts(module, sampling):
+    if sampling == "all" and shifts.apply_to(module):
         return shifts.gram_matrices(module, zip(analog, quantized, strict=True), same, chunk_bytes)
     count, width = groups(module), module.weight[0].numel()
     gram = torch.empty(count, width, width, dtype=torch.float64, device=module.weight.device)
@@ -118,10 +117,6 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
     return cross, gram
 
 
-def _by_shifts(module, sampling) -> bool:
-    return sampling == "all" and shifts.apply_to(module)
-
-
 def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES, dtype=torch.float64):
     """Yield pairs (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
     analog, quantized = chunks(analog), chunks(quantized)
@@ -130,14 +125,14 @@ def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BY
     size = max(1, chunk_bytes // (dtype.itemsize * count * width))
     for x, xq, taken in zip(analog, quantized, _by_chunk(chosen, shape, analog), strict=True):
         views = patches(module, x, stride), patches(module, xq, stride)
-        for part in _parts(views[0].shape[:3], taken, size, x.device):
+        for part in _parts(views[0].shape[:3], taken, size, views[0].device):
             yield tuple(_rows(view, part, count, dtype) for view in views)
 
 
 def columns(module, analog, quantized, sampling="all", seed=0, size=36):
     """Yield (groups, 2, b, patches): b columns of X and the same of X~, whole channels in the order of a weight.
 
-    Together the blocks have all columns, in the inputs' own type; b is about ``size``, less if there are many patches.
+    Together the blocks have all columns, in the inputs' type; b is about ``size``, less if there are many patches.
     If the inputs are equal, a block is (groups, 1, b, patches).
     """
     analog, quantized = chunks(analog), chunks(quantized)
@@ -176,22 +171,18 @@ def _selection(module, inputs: Inputs, sampling, seed):
 
 
 def _by_chunk(chosen, shape, inputs: Inputs):
-    """Return per chunk of samples the flat indices of its own patches to take, None for all."""
+    """Return per chunk of samples the flat indices of its patches to take, None for all."""
     if chosen is None:
         return [None] * len(inputs)
-    of_sample, first, taken = math.prod(shape[1:]), 0, []
-    for samples in (len(chunk) for chunk in inputs):
-        flat = chosen - first * of_sample
-        taken.append(flat[(flat >= 0) & (flat < samples * of_sample)])
-        first += samples
-    return taken
+    ends = list(itertools.accumulate(len(chunk) * math.prod(shape[1:]) for chunk in inputs))
+    return [chosen[(chosen >= start) & (chosen < end)] - start for start, end in itertools.pairwise([0, *ends])]
 
 
 def _images(module, inputs) -> torch.Tensor:
     """Return a layer's input as contiguous (M, C, H, W); that of nn.Linear as images of one pixel."""
     if isinstance(module, nn.Linear):
         inputs = inputs.reshape(-1, inputs.shape[-1], 1, 1)
-    return inputs.contiguous()
+    return inputs.to(module.weight.device).contiguous()
 
 
 def _from_channel(images) -> torch.Tensor:
@@ -218,15 +209,15 @@ def _pixels(module, images, chosen, stride) -> tuple[torch.Tensor, torch.Tensor 
     sample_of = torch.arange(samples).repeat_interleave(of_sample) if chosen is None else chosen // of_sample
     places = places.flatten(1).long().mT - 1
     inside = None if places.min() >= 0 else (places >= 0).to(images)
-    where = places.clamp_(min=0) + images.stride(0) * sample_of
-    return where.contiguous().to(images.device), inside
+    places = places.clamp_(min=0) + images.stride(0) * sample_of
+    return places.contiguous().to(images.device), inside
 
 
-def _block(kinds, where, inside, channels) -> torch.Tensor:
-    """Return (groups, kinds, b, patches): the pixels ``where`` (taps, patches) of some channels."""
+def _block(kinds, places, inside, channels) -> torch.Tensor:
+    """Return (groups, kinds, b, patches): the pixels at ``places`` (taps, patches) of some channels."""
     parts = [numbers[:, channels] for numbers in kinds]
-    places = where.flatten().expand(*parts[0].shape[:2], -1)
-    block = torch.stack([part.gather(2, places) for part in parts], 1).unflatten(3, where.shape)
+    flat = places.flatten().expand(*parts[0].shape[:2], -1)
+    block = torch.stack([part.gather(2, flat) for part in parts], 1).unflatten(3, places.shape)
     return (block if inside is None else block.mul_(inside)).flatten(2, 3)
 
 

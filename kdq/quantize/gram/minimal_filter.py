@@ -18,7 +18,7 @@ MOST_PRODUCTS = len(POINTS) + 1
 
 @cache
 def minimal_filter(sums: int, terms: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(a, b, c) with y = c ((a g) * (b d)), for p = sums + terms - 1 products, at most ``MOST_PRODUCTS``.
+    """Return (a, b, c) with y = c ((a g) * (b d)), for p = sums + terms - 1 products, at most ``MOST_PRODUCTS``.
 
     a is (p, terms), b (p, p) and c (sums, p), float64: worked out in fractions and rounded once.
     """
@@ -30,23 +30,23 @@ def minimal_filter(sums: int, terms: int) -> tuple[torch.Tensor, torch.Tensor, t
 
 
 def _values(points, coefficients) -> list[list[Fraction]]:
-    """The matrix that takes a polynomial's coefficients to its values at so many points, the last of them infinity."""
+    """Return the matrix from a polynomial's coefficients to its values at so many points, the last of them infinity."""
     finite = [[point**power for power in range(coefficients)] for point in POINTS[: points - 1]]
     return [*finite, [Fraction(power == coefficients - 1) for power in range(coefficients)]]
 
 
 def _inverse(matrix) -> list[list[Fraction]]:
-    """The exact inverse, by elimination."""
+    """Return the exact inverse, by elimination."""
     size = len(matrix)
     rows = [[*row, *(Fraction(index == column) for column in range(size))] for index, row in enumerate(matrix)]
     for index in range(size):
         pivot = next(row for row in range(index, size) if rows[row][index])
         rows[index], rows[pivot] = rows[pivot], rows[index]
         rows[index] = [value / rows[index][index] for value in rows[index]]
-        for other in range(size):
-            if other != index and rows[other][index]:
-                factor = rows[other][index]
-                rows[other] = [value - factor * own for value, own in zip(rows[other], rows[index], strict=True)]
+        for row in range(size):
+            if row != index and rows[row][index]:
+                factor = rows[row][index]
+                rows[row] = [value - factor * pivot for value, pivot in zip(rows[row], rows[index], strict=True)]
     return [row[size:] for row in rows]
 
 

@@ -12,6 +12,7 @@ def patches(module, inputs, stride=None) -> torch.Tensor:
 
     For nn.Linear the kernel is 1 x 1, and (M, ..., features) gives (M, positions, 1, features, 1, 1).
     """
+    inputs = inputs.to(module.weight.device)
     if isinstance(module, nn.Linear):
         return inputs.reshape(inputs.shape[0], -1, 1, inputs.shape[-1], 1, 1)
     return windows(module, pad(module, inputs), stride)
@@ -62,17 +63,15 @@ def pad(module: nn.Conv2d, inputs) -> torch.Tensor:
 
 
 def sample(shape, sampling, seed) -> torch.Tensor | None:
-    """Return the (samples, height, width) patches to take, as ascending flat indices; None for all of them."""
+    """Return the (samples, height, width) patches to take, as flat indices, sample by sample; None for all of them.
+
+    ``paper`` is the sampling of the published code of GPFQ.
+    """
     samples, positions = shape[0], shape[1] * shape[2]
     generator = torch.Generator().manual_seed(seed)
-    if sampling == "paper":
-        return paper_sample(samples, positions, generator)
+    if sampling == "paper":  # per sample floor(0.25 L + 1) of its L patches, with replacement
+        drawn = torch.randint(positions, (samples, math.floor(0.25 * positions + 1)), generator=generator)
+        return (drawn + positions * torch.arange(samples)[:, None]).flatten()
     if sampling == "all" or sampling >= samples * positions:
         return None
     return torch.randperm(samples * positions, generator=generator)[:sampling].sort().values
-
-
-def paper_sample(samples, positions, generator) -> torch.Tensor:
-    """Draw per sample floor(0.25 L + 1) of its L patches, with replacement, as in the published code of GPFQ."""
-    drawn = torch.randint(positions, (samples, math.floor(0.25 * positions + 1)), generator=generator)
-    return (drawn + positions * torch.arange(samples)[:, None]).flatten()

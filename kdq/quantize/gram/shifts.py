@@ -32,7 +32,12 @@ STACK_BYTES, PRODUCT_ROWS = 2**24, 256
 
 def apply_to(module) -> bool:
     """Return whether a layer is a convolution for which this way is exact and saves anything."""
-    return isinstance(module, nn.Conv2d) and module.stride == (1, 1) and module.groups == 1 and _taps(module) > 1
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.stride == (1, 1)
+        and module.groups == 1
+        and module.kernel_size != (1, 1)
+    )
 
 
 def multiplications(module, size) -> int:
@@ -52,8 +57,8 @@ def gram_matrices(module, pairs, same, chunk_bytes):
         if gram is None:
             size = _padded(module, analog.shape[2:])
             tiles = _tiles(module, size)
-            gram = _Sums(module, _Plan(module, size, tiles, symmetric=True), analog.device)
-            cross = None if same else _Sums(module, _Plan(module, size, tiles, symmetric=False), analog.device)
+            gram = _Sums(module, _Plan(module, size, tiles, symmetric=True))
+            cross = None if same else _Sums(module, _Plan(module, size, tiles, symmetric=False))
             images = _images(size, tiles, analog.shape[1], chunk_bytes)
         for x, xq in zip(analog.split(images), quantized.split(images), strict=True):
             xq = _Stack(module, xq, tiles)
@@ -62,10 +67,6 @@ def gram_matrices(module, pairs, same, chunk_bytes):
                 cross.add(xq, _Stack(module, x, tiles))
     gram = gram.matrix()
     return (cross.matrix() if cross else gram), gram
-
-
-def _taps(module) -> int:
-    return module.kernel_size[0] * module.kernel_size[1]
 
 
 def _padded(module, size) -> tuple[int, int]:
@@ -132,22 +133,18 @@ class _Tiles:
 
     @property
     def reach(self) -> int:
-        """Pixels on either side of a tile that its own are multiplied with."""
+        """Return the number of pixels on either side of a tile that are factors of its products."""
         return self.taps - 1
 
     @property
     def points(self) -> int:
-        """Products of a tile for all differences."""
+        """Return the products of a tile for all differences."""
         return self.tile + 2 * self.reach
 
     @property
     def products(self) -> int:
-        """Products of a row."""
+        """Return the products of a row."""
         return self.count * self.points
-
-    @property
-    def cuts(self) -> tuple[int, int]:
-        return self.start, self.stop
 
     def hold(self, piece) -> bool:
         return self.start <= piece.start and piece.stop <= self.stop
@@ -158,7 +155,7 @@ class _Tiles:
 
     @property
     def pieces(self) -> list[_Piece]:
-        """The pieces that the tiles replace: for every difference, all their pixels."""
+        """Return the pieces that the tiles replace: for every difference, all their pixels."""
         ranges = {of: range(max(0, -of), self.taps - max(0, of)) for of in range(1 - self.taps, self.taps)}
         return [_Piece(of, of, self.start, self.stop, tuple(firsts)) for of, firsts in ranges.items()]
 
@@ -171,8 +168,8 @@ def _tiles(module, size) -> _Tiles | None:
     if module.dilation[1] > 1 or taps == 1 or largest < 1 or start >= stop:
         return None
     best = min((_Tiles(taps, start, stop, tile) for tile in range(1, largest + 1)), key=lambda tiles: tiles.products)
-    replaced = [piece for piece in _pieces(size[1], taps, 1, (before, behind), best.cuts) if best.hold(piece)]
-    return best if best.products < sum(piece.length for piece in replaced) else None
+    pieces = _pieces(size[1], taps, 1, (before, behind), (start, stop))
+    return best if best.products < sum(piece.length for piece in pieces if best.hold(piece)) else None
 
 
 def _zeros(module) -> list[tuple[int, int]]:
@@ -191,14 +188,15 @@ class _Plan:
         self.tiles, self.symmetric = tiles, symmetric
         zeros = _zeros(module)
         down = _pieces(size[0], module.kernel_size[0], module.dilation[0], zeros[0])
-        across = _pieces(size[1], module.kernel_size[1], module.dilation[1], zeros[1], tiles.cuts if tiles else ())
+        cuts = (tiles.start, tiles.stop) if tiles else ()
+        across = _pieces(size[1], module.kernel_size[1], module.dilation[1], zeros[1], cuts)
         pairs = itertools.product(down, [piece for piece in across if not (tiles and tiles.hold(piece))])
         self.direct = [pair for pair in pairs if not symmetric or _not_mirrored(*pair)]
         self.tiled = [piece for piece in down if tiles and (piece.difference >= 0 or not symmetric)]
 
     @property
     def products(self) -> int:
-        """Products of pixels, each of all channels with all channels, for an image."""
+        """Return the products of pixels, each of all channels with all channels, for an image."""
         direct = sum(down.length * across.length for down, across in self.direct)
         return direct + sum(down.length * self.tiles.products for down in self.tiled)
 
@@ -208,18 +206,18 @@ class _Stack:
 
     def __init__(self, module, inputs, tiles):
         # (H, W, M, C): a run of pixels in a row is one matrix. Converted and reordered in one pass.
-        images = pad(module, inputs).permute(2, 3, 0, 1)
+        images = pad(module, inputs.to(module.weight.device)).permute(2, 3, 0, 1)
         self.pixels = images.to(torch.float64, memory_format=torch.contiguous_format).contiguous()
         self.tiles = tiles
 
     @cached_property
     def once(self) -> torch.Tensor:
-        """The values of each tile's own pixels, the first factor of every product: (points, H, tiles, M, C)."""
+        """Return the values of each tile's pixels, the first factor of every product: (points, H, tiles, M, C)."""
         return self._values(0, 0)
 
     @cached_property
     def around(self) -> torch.Tensor:
-        """The values of each tile and the pixels beside it, the second factor: (points, H, tiles, M, C)."""
+        """Return the values of each tile and the pixels beside it, the second factor: (points, H, tiles, M, C)."""
         return self._values(1, self.tiles.reach)
 
     def _values(self, which, reach) -> torch.Tensor:
@@ -235,12 +233,12 @@ class _Stack:
 class _Sums:
     """The sums of a plan's products, (C, C) each."""
 
-    def __init__(self, module, plan, device):
+    def __init__(self, module, plan):
         self.module, self.plan = module, plan
-        shape = module.in_channels, module.in_channels
-        points = plan.tiles.points if plan.tiles else 0
-        self.direct = torch.zeros(len(plan.direct), *shape, dtype=torch.float64, device=device)
-        self.tiled = torch.zeros(len(plan.tiled), points, *shape, dtype=torch.float64, device=device)
+        shape, points = (module.in_channels, module.in_channels), plan.tiles.points if plan.tiles else 0
+        zeros = module.weight.new_zeros
+        self.direct = zeros(len(plan.direct), *shape, dtype=torch.float64)
+        self.tiled = zeros(len(plan.tiled), points, *shape, dtype=torch.float64)
 
     def add(self, left, right) -> None:
         """Add the products of two stacks of images."""
@@ -249,21 +247,14 @@ class _Sums:
             shifted = slice(across.start + across.shift, across.stop + across.shift)
             here = left.pixels[down.start : down.stop, columns]
             there = right.pixels[down.start + down.shift : down.stop + down.shift, shifted]
-            for first, second in self._matrices(here, there):
-                total.addmm_(first.mT, second)
+            if here.shape[1] * here.shape[2] < PRODUCT_ROWS:  # short rows all at once, others without a copy
+                here, there = here.flatten(0, 1)[None], there.flatten(0, 1)[None]
+            for first, second in zip(here, there, strict=True):
+                total.addmm_(first.flatten(0, 1).mT, second.flatten(0, 1))
         for total, down in zip(self.tiled, self.plan.tiled, strict=True):
             here = left.once[:, down.start : down.stop].flatten(1, 3)
             there = right.around[:, down.start + down.shift : down.stop + down.shift].flatten(1, 3)
             total.baddbmm_(here.mT, there)
-
-    @staticmethod
-    def _matrices(here, there):
-        """Yield both as matrices: row by row without a copy, or short rows all at once."""
-        if here.shape[1] * here.shape[2] < PRODUCT_ROWS:
-            yield here.flatten(0, 2), there.flatten(0, 2)
-        else:
-            for first, second in zip(here, there, strict=True):
-                yield first.flatten(0, 1), second.flatten(0, 1)
 
     def matrix(self):
         """Return the sums as (1, d, d), inputs in the order of a weight: channel, row, column."""

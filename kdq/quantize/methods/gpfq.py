@@ -90,15 +90,15 @@ def gpfq_by_residuals(weight, columns, step, low, high):
         else:
             target = target + (quantized @ residual.mT).view(groups, -1, alphabets, rows)
         z = (target / step).contiguous().flatten(2)
-        found = torch.empty_like(z)
-        solve(z, found, gram, Nearest(low, high), weight[0].numel())
+        codes_here = torch.empty_like(z)
+        solve(z, codes_here, gram, Nearest(low, high), weight[0].numel())
         # One product of both kinds of columns, X w - X~ q of the block, goes once through the largest tensor.
         change = z.new_zeros(groups, block.shape[1], stop - start, alphabets, rows)
         change[:, 0] = here[:, :, None]
-        change[:, -1].addcmul_(found.view(groups, -1, alphabets, rows), step, value=-1)
+        change[:, -1].addcmul_(codes_here.view(groups, -1, alphabets, rows), step, value=-1)
         residual.baddbmm_(change.flatten(3).flatten(1, 2).mT, kinds)
         outputs.baddbmm_(here.mT.to(outputs), columns_here[:, 0])
-        codes.append(found.to(torch.int16))
+        codes.append(codes_here.to(torch.int16))
         start = stop
     codes = torch.cat(codes, 1).view(groups, start, alphabets, rows).permute(2, 0, 3, 1)
     errors = residual.norm(dim=-1).square().view(groups, alphabets, rows).movedim(1, 0)
@@ -109,12 +109,6 @@ class GPFQ(Quantizer):
     """:func:`gpfq` as a stage, from Gram matrices or from residuals, whichever takes less time."""
 
     from_residuals = True
-
-    def codes(self, weight, cross, gram, step, low, high):
-        return gpfq(weight, cross, gram, step, low, high)
-
-    def codes_with_errors(self, weight, cross, gram, step, low, high):
-        return gpfq_with_errors(weight, cross, gram, step, low, high)
-
-    def codes_from_residuals(self, weight, columns, step, low, high):
-        return gpfq_by_residuals(weight, columns, step, low, high)
+    codes = staticmethod(gpfq)
+    codes_with_errors = staticmethod(gpfq_with_errors)
+    codes_from_residuals = staticmethod(gpfq_by_residuals)

@@ -60,11 +60,11 @@ def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
     # A dead input's row is zero: divided by 1 it gives weight 0.
     triangle.diagonal(dim1=-2, dim2=-1).add_(reciprocal_diagonal(gram) == 0)
     right = triangle_product(cross, weight.mT)
-    found = torch.linalg.solve_triangular(triangle, right, upper=False)
+    solution = torch.linalg.solve_triangular(triangle, right, upper=False)
     for _ in range(sweeps - 1):
-        right = cross @ weight.mT - triangle_product(gram, found, upper=True)
-        found = torch.linalg.solve_triangular(triangle, right, upper=False)
-    return found.mT
+        right = cross @ weight.mT - triangle_product(gram, solution, upper=True)
+        solution = torch.linalg.solve_triangular(triangle, right, upper=False)
+    return solution.mT
 
 
 class SPFQ(Quantizer):

@@ -18,7 +18,7 @@ def upper_factor(hessian) -> torch.Tensor:
     """Return the upper triangle R (g, d, d) with R R' = ``hessian``; raise UserError if it is not positive definite.
 
     For e = q - w, e'He = ||R'e||^2 = sum_t (R_tt e_t + sum_{j < t} R_jt e_j)^2: no later weight can compensate
-    term t. R is the inverse of the usual Cholesky factor of H^-1, found without an inverse.
+    term t. R is the inverse of the usual Cholesky factor of H^-1, computed without an inverse.
     """
     # A Cholesky factor is a lower triangle; with the inputs in reverse it is this upper one.
     factor, failed = torch.linalg.cholesky_ex(hessian.flip(-1, -2))
