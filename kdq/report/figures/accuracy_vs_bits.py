@@ -62,7 +62,7 @@ def draw(summary: pd.DataFrame, dataset: str):
             panels[len(networks)].legend(handles=keys, loc="center", handlelength=3.2)
         for panel in panels[len(networks) :]:
             panel.axis("off")
-        figure.suptitle(f"{dataset}: test accuracy against bits a weight ({style.seeds_text(rows)})")
+        figure.suptitle(f"{dataset}: test accuracy against bits per weight ({style.seeds_text(rows)})")
     return figure
 
 
@@ -106,7 +106,7 @@ def _set_axes(panels, count: int, columns: int, positions: dict) -> None:
         panel.set_xticks(list(positions.values()), words)
         panel.set_xlim(-0.4, len(positions) - 0.6)
         panel.tick_params(labelbottom=True)
-        panel.set_xlabel("bits a weight")
+        panel.set_xlabel("bits per weight")
         if index % columns == 0:
             panel.set_ylabel("test accuracy (%)")
 

@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame, dataset: str):
             title = f"{parent(recipe)}, each layer by {stages(recipe)[-1]}"
             panel.set_title(title.replace(",", ", ").replace(",  ", ", "))
         axes[-1].set_xlabel("layer that alone is quantized, in order of execution")
-        figure.colorbar(image, ax=axes, label="KL(float, quantized)\n(nats an image)", aspect=18 * len(panels))
+        figure.colorbar(image, ax=axes, label="KL(float, quantized)\n(nats per image)", aspect=18 * len(panels))
         figure.suptitle(f"{dataset}: what each layer costs alone at each bit-width ({style.seeds_text(table)})")
     return figure
 
@@ -60,7 +60,7 @@ def _draw_panel(panel, grid: pd.DataFrame, norm: LogNorm):
     panel.spines[:].set_visible(False)
     panel.set_xticks(range(len(layers)), layers, rotation=90, fontsize=6 if len(layers) < 40 else 4.5)
     panel.set_yticks(range(len(bits)), [str(width) for width in bits])
-    panel.set_ylabel("bits a weight")
+    panel.set_ylabel("bits per weight")
     panel.tick_params(length=0)
     # zeros would be masked by a logarithmic scale
     return panel.imshow(np.maximum(grid, norm.vmin), cmap="cividis", norm=norm, aspect="auto", origin="lower")
