@@ -8,6 +8,8 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from snakemake.common import get_function_params
+from snakemake.output_index import OutputIndex
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.target_jobs import parse_target_jobs_cli_args
 from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
@@ -117,6 +119,50 @@ def test_defect_sigterm_waits_for_the_lock():
 def test_defect_commas_in_target_jobs():
     jobs = [TargetSpec("root", {"dataset": "digits", "stage": "hard,epochs=1"})]
     assert parse_target_jobs_cli_args(encode_target_jobs_cli_args(jobs)) == jobs
+
+
+@pytest.mark.xfail(strict=True, reason="the signature of a function is inspected for every job")
+def test_defect_signatures_are_inspected_again(monkeypatch):
+    inspected = []
+    signature = lambda function: inspected.append(function) or SimpleNamespace(parameters={})  # noqa: E731
+    monkeypatch.setattr("snakemake.common.inspect.signature", signature)
+    for _ in range(2):
+        get_function_params(test_defect_signatures_are_inspected_again)
+    assert len(inspected) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="a file is matched against all rules for every job that reads it")
+def test_defect_producers_are_matched_again():
+    matched, product = [], SimpleNamespace(constant_prefix=lambda: "results/", constant_suffix=lambda: ".json")
+    rule = SimpleNamespace(products=lambda: [product], is_producer=matched.append)
+    index = OutputIndex([_Hashable(rule)])
+    for _ in range(2):
+        index.match_producers("results/a.json")
+    assert len(matched) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="all outputs are sorted as objects, even if none can lie within another")
+def test_defect_directories_are_compared_as_objects(monkeypatch):
+    compared = []
+    part("snakemake.workflow")  # snakemake.dag can't be imported first
+    monkeypatch.setattr(
+        "snakemake.dag.os", SimpleNamespace(path=SimpleNamespace(commonpath=lambda paths: compared.append(paths) or ""))
+    )
+    part("snakemake.dag", "DAG").check_directory_outputs(
+        SimpleNamespace(jobs=[_Hashable(SimpleNamespace(output=["r/a", "r/b"]))])
+    )
+    assert not compared
+
+
+class _Hashable(SimpleNamespace):
+    """A stand-in for a rule or a job, with the attributes of another namespace."""
+
+    def __init__(self, namespace):
+        super().__init__(**vars(namespace))
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __lt__ = lambda self, other: False  # noqa: E731
 
 
 @pytest.mark.xfail(strict=True, reason="a job that SLURM no longer knows is waited for")

@@ -4,6 +4,7 @@ from statistics import fmean
 
 import pandas as pd
 
+from kdq.recipe.kinds import KINDS
 from kdq.report.pairs import shares_root
 from kdq.report.tables.cells import SCHEMA as CELLS
 from kdq.report.tables.schema import Schema, count, number, text
@@ -48,7 +49,7 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     model = ["dataset", "recipe"]
     table = table.sort_values([*model, "seed"])
     counts = table.groupby(model).size()
-    shared = (table.kind == "root") & table.recipe.map(shares_root)
+    shared = ~table.kind.map(lambda name: KINDS[name].has_parent) & table.recipe.map(shares_root)
     rows = table[~(shared & table.duplicated(model))].astype(dict.fromkeys(MEASURES, "float64")).groupby(model)
     summary = rows[list(IDENTITY)].head(1).set_index(model, drop=False)
     summary["bits"] = rows.bits.agg(fmean)  # under a budget they differ from seed to seed
