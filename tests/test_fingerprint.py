@@ -163,6 +163,12 @@ class TestClosure:
             assert not coder & names(home, fingerprints.closure(f"scripts/{script}.py"))
         assert coder <= names(home, fingerprints.closure("scripts/evaluate.py"))
 
+    def test_every_job_that_reads_a_model_depends_on_its_file_and_network(self, fingerprints, home):
+        """A reader that is imported by name is no edge of the graph."""
+        for script in ("archive", "distill", "evaluate", "quantize", "retrain", "sensitivity", "teacher_cache"):
+            covered = names(home, fingerprints.closure(f"scripts/{script}.py"))
+            assert {"kdq/models/file.py", "kdq/models/registry.py", "kdq/models/resnet.py"} <= covered, script
+
     def test_an_evaluation_has_no_training_loop_and_no_method(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/evaluate.py"))
         assert {"kdq/evaluate/metrics.py", "kdq/evaluate/stage.py", "kdq/models/resnet.py"} <= found

@@ -125,7 +125,7 @@ def check_md5(what, found: str, size_bytes: int, expected: str) -> None:
     if found != expected:
         raise UserError(
             f"{what}: MD5 {found} and {size_bytes} bytes, expected MD5 {expected}: "
-            "truncated or changed; remove it and get it anew"
+            "truncated or changed; delete it and download it again"
         )
 
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from kdq import models
 from kdq.data.prepared import read
 from kdq.distill import cached_logits
 from kdq.distill.method import Method
 from kdq.distill.stage import distill
 from kdq.distill.teacher import CachedTeacher, SharedTeacher, Teacher
 from kdq.distill.turns import Turns
+from kdq.models import file as model_file
 from kdq.models.model import Model
 from kdq.provenance import describe as provenance
 from kdq.recipe.implementation import declared_class
@@ -79,7 +79,7 @@ class Students:
         self.inputs, self.folder, self.seed, self.threads = inputs, folder, seed, threads
         self.device = prepare(threads)
         self.made_by = provenance.describe(code, inputs, threads=threads, device=device_name(self.device))
-        self.prepared, self.parent = read(inputs["data"]), models.load(inputs["parent"])
+        self.prepared, self.parent = read(inputs["data"]), model_file.load(inputs["parent"])
 
     @contextlib.contextmanager
     def trained(self, job: dict, siblings: dict | None, is_planned: Callable[[dict], bool], log) -> Iterator[Model]:

@@ -84,3 +84,8 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return network.eval()
+
+
+def load(path) -> nn.Module:
+    """Return the network in a model file, float or quantized, in eval mode; raise UserError as :func:`read` does."""
+    return to_network(read(path), path)

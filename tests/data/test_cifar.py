@@ -143,4 +143,4 @@ def test_a_genuine_file_cut_short_is_refused(tmp_path):
         (folder / path.name).symlink_to(path.resolve())
     (folder / "data_batch_1").unlink()
     (folder / "data_batch_1").write_bytes(Path(GENUINE, "cifar-10-batches-py/data_batch_1").read_bytes()[:-1])
-    refused(tmp_path, "data_batch_1 has MD5 .* and 31035703 bytes, expected MD5 c99cafc152244af753f735de768cd75f")
+    refused(tmp_path, "data_batch_1: MD5 .* and 31035703 bytes, expected MD5 c99cafc152244af753f735de768cd75f")
