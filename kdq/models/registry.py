@@ -34,6 +34,9 @@ class Family:
         return name in self.names or self.parse(name) is not None
 
 
+# Import statements, not names of modules: fingerprints follow these, so that an edit of a network is noticed.
+
+
 def _resnet():
     from kdq.models import resnet
 
