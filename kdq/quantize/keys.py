@@ -87,6 +87,11 @@ class Quantizing(Base):
         return ""
 
     @classmethod
+    def measurement_keys(cls, values: dict) -> dict:
+        """Return those of ``values`` that a measurement of the layers depends on."""
+        return {key: value for key, value in values.items() if key not in cls.after_measurement}
+
+    @classmethod
     def needs_measurement(cls, values: dict) -> bool:
         """Return whether a stage with ``values`` needs the cost of each layer alone."""
         return bool(values.get("budget")) or values.get("order") == "greedy"

@@ -83,8 +83,7 @@ class Recipe:
     @property
     def measured(self) -> str:
         """The recipe whose folder has the sensitivities: ``hard/gpfq,images=64`` for ``hard/gpfq,bits=3,images=64``."""
-        after = self.last.type.keys.after_measurement
-        keys = {key: value for key, value in self.last.keys.items() if key not in after}
+        keys = self.last.type.keys.measurement_keys(self.last.keys)
         return path.join(self.parent.path, spell(self.last.name, keys))
 
     @property

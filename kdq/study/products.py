@@ -121,8 +121,7 @@ def _no_sensitivity(recipe: Recipe, name: str) -> str:
 
 
 def _keys_of_measurement(place: Place) -> dict:
-    chosen_by_it = place.recipe.last.type.keys.after_measurement
-    return {key: value for key, value in place.keys.items() if key not in chosen_by_it}
+    return place.recipe.last.type.keys.measurement_keys(place.keys)
 
 
 OF_CELLS = (

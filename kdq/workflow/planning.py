@@ -93,8 +93,8 @@ class Plan:
 
     def measurement_job(self, stage: str) -> Job:
         """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""
-        job, chosen = self.stage_job(stage, "scripts/sensitivity.py"), self.stage(stage).type.keys.after_measurement
-        return Job(job | {"keys": {key: value for key, value in job["keys"].items() if key not in chosen}})
+        job = self.stage_job(stage, "scripts/sensitivity.py")
+        return Job(job | {"keys": self.stage(stage).type.keys.measurement_keys(job["keys"])})
 
     def script_job(self, script: str) -> Job:
         """Return the job of a rule that depends on its inputs and its code alone."""
@@ -103,7 +103,7 @@ class Plan:
     def data_job(self, dataset: str) -> Job:
         """Return what a data set's file depends on: code, and the part of the config that matters to this data set."""
         job = Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=self.study.data_keys(dataset))
-        if dataset == "folder":
+        if CATALOG[dataset].images is None:  # only its files tell what is in it
             job["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder})
         return job
 

@@ -30,8 +30,6 @@ LIVE_SHARE = 0.25  # of a forward pass's activations, those that exist at a time
 ALONE = 7 * 54  # forward passes to measure every layer alone: bit-widths times layers of a ResNet-50
 EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
 
-IMAGES = {name: entry.images for name, entry in CATALOG.items() if entry.images}
-
 
 @dataclass(frozen=True)
 class Network:
@@ -164,8 +162,8 @@ class Estimates:
         return 0 if self.plan.settings.has_no_gpu(rule) else 1
 
     def images(self, dataset: str) -> Images:
-        if dataset != "folder":
-            return IMAGES[dataset]
+        if size := CATALOG[dataset].images:
+            return size
         data = self.plan.study.config.data
         images, classes = or_stop(counts, {"image_folder": data.image_folder})
         return Images(images, data.image_size, 3, classes)

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from kdq.data.batches import view_count
+from kdq.data.catalog import CATALOG
 from kdq.models import cost, registry
 from kdq.workflow import resources
-from kdq.workflow.resources import IMAGES
 
-CIFAR, DIGITS = IMAGES["cifar10"], IMAGES["digits"]
+CIFAR, DIGITS = CATALOG["cifar10"].images, CATALOG["digits"].images
 KEYS = {"architecture": "resnet18", "stem": "cifar", "width": 0.25, "epochs": 20, "batch_size": 128}
 
 
