@@ -7,6 +7,7 @@ Source: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 
 from torch import Tensor, nn
 
 from kdq.models.network import Network, assemble, classifier_outline, initialise
+from kdq.models.operations import Add
 
 # expansion, channels, blocks, stride of the first block (table 2 of the paper), by the stage that the blocks belong to
 SETTINGS = {
@@ -46,9 +47,10 @@ class InvertedResidual(nn.Module):
         layers += [_unit(hidden, hidden, 3, stride, hidden), nn.Conv2d(hidden, outputs, 1, bias=False)]
         self.conv = nn.Sequential(*layers, nn.BatchNorm2d(outputs))
         self.shortcut = stride == 1 and inputs == outputs
+        self.add = Add() if self.shortcut else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.shortcut else self.conv(x)
+        return self.add(x, self.conv(x)) if self.shortcut else self.conv(x)
 
     preactivation = forward  # linear bottlenecks: nothing follows
 
@@ -91,7 +93,7 @@ class MobileNetV2(Network):
         return x
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.features[-1](x).mean((2, 3))
+        return self.average(self.features[-1](x))
 
     def tail_prefixes(self) -> tuple[str, ...]:
         last = range(self.bounds[self.stages[-1]].start, len(self.features))

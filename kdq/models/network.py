@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.errors import UserError, nearest
+from kdq.models.operations import GlobalAverage
 from kdq.models.random_head import RandomHead
 
 STEMS = ("cifar", "imagenet")
@@ -28,6 +29,7 @@ class Network(nn.Module):
 
     def __init__(self, mean: list[float], std: list[float]):
         super().__init__()
+        self.average = GlobalAverage()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
@@ -68,7 +70,7 @@ class Network(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the embedding (B, D), the classifier's input, given the last feature map."""
-        return x.mean((2, 3))
+        return self.average(x)
 
     @property
     def last_layer(self) -> nn.Module:

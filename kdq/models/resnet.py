@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.models.network import Network, assemble, classifier_outline, initialise
+from kdq.models.operations import Add
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
@@ -53,11 +54,12 @@ class BasicBlock(nn.Module):
         self.conv2 = convolution(planes, planes, 3)
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = downsample
+        self.add = Add()
 
     def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return self.bn2(self.conv2(x)) + shortcut
+        return self.add(self.bn2(self.conv2(x)), shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.preactivation(x), inplace=True)
@@ -77,12 +79,13 @@ class Bottleneck(nn.Module):
         self.conv3 = convolution(planes, planes * self.expansion, 1)
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
         self.downsample = downsample
+        self.add = Add()
 
     def preactivation(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        return self.bn3(self.conv3(x)) + shortcut
+        return self.add(self.bn3(self.conv3(x)), shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.preactivation(x), inplace=True)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.models.network import Network, assemble, classifier_outline, initialise
+from kdq.models.operations import Add
 from kdq.models.registry import wide_shape
 from kdq.models.resnet import convolution, stem_layers
 
@@ -31,11 +32,12 @@ class Block(nn.Module):
         self.shortcut = convolution(inputs, outputs, 1, stride) if opens else nn.Identity()
         self.norm = nn.BatchNorm2d(outputs) if closes else nn.Identity()
         self.closes = closes
+        self.add = Add()
 
     def preactivation(self, x: Tensor) -> Tensor:
         branch = x if self.opens else F.relu(self.bn0(x), inplace=True)
         branch = self.conv2(F.relu(self.bn1(self.conv1(branch)), inplace=True))
-        return self.norm(branch + self.shortcut(x))
+        return self.norm(self.add(branch, self.shortcut(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.preactivation(x)

@@ -1,0 +1,1 @@
+"""Files and folders to give away: ONNX, measured speed, model folders."""

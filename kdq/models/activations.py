@@ -1,0 +1,133 @@
+"""Quantized activations: which tensors of a network are quantized, with which scale, and the network that computes so.
+
+A *point* is a tensor that a quantized layer, an addition, a pooling or a BatchNorm of its own reads. A tensor that
+several of them read is one point: it has one scale, as it has one in the exported file. Codes are unsigned, with a zero
+point, one scale per tensor: x ~ scale (code - zero_point), code = clip(round(x / scale) + zero_point, 0, 2^b - 1), ties
+to the even code, as ONNX's QuantizeLinear computes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdq.models.operations import Add, GlobalAverage
+
+SECOND = ":1"  # behind a module's name: its second input
+
+
+@dataclass(frozen=True)
+class Point:
+    """A quantized tensor: the inputs that read it, by name of the module, ``:1`` behind it for the second input."""
+
+    readers: tuple[str, ...]
+    bits: int
+    scale: Tensor  # float32 ()
+    zero_point: int
+
+    @property
+    def name(self) -> str:
+        return self.readers[0]
+
+
+def fake_quantized(x: Tensor, scale: Tensor, zero_point: Tensor | int, bits: int) -> Tensor:
+    """Return scale (code - zero_point) of the codes of ``x``, in its shape."""
+    codes = (torch.round(x / scale) + zero_point).clamp(0, 2**bits - 1)
+    return (codes - zero_point) * scale
+
+
+class FakeQuantizer(nn.Module):
+    """A point within a network: replaces what its readers read by its codes' values."""
+
+    def __init__(self, point: Point):
+        super().__init__()
+        self.bits, self.zero_point = point.bits, point.zero_point
+        self.register_buffer("scale", point.scale.clone(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fake_quantized(x, self.scale, self.zero_point, self.bits)
+
+
+def module_and_place(reader: str) -> tuple[str, int]:
+    """Return the module's name and the place of the input, 0 or 1."""
+    return (reader.removesuffix(SECOND), 1) if reader.endswith(SECOND) else (reader, 0)
+
+
+def readers(network: nn.Module, layers: Iterable[str], norms: Iterable[str] = ()) -> dict[str, nn.Module]:
+    """Return the modules whose inputs are points: quantized ``layers``, additions, poolings and ``norms``."""
+    names = {*layers, *norms}
+    kinds = (Add, GlobalAverage)
+    return {name: module for name, module in network.named_modules() if name in names or isinstance(module, kinds)}
+
+
+@torch.no_grad()
+def groups(network: nn.Module, modules: dict[str, nn.Module], images: Tensor) -> list[tuple[str, ...]]:
+    """Return for every point its readers, in the order of reading, from one pass of float ``images`` (one is enough).
+
+    Two inputs are one point if they are the very same tensor.
+    """
+    read: dict[tuple[int, int], list[str]] = {}
+    alive = []  # so that no later tensor takes the place of an earlier one
+
+    def note(name, inputs):
+        for place, tensor in enumerate(inputs):
+            alive.append(tensor)
+            at = read.setdefault((id(tensor), tensor._version), [])
+            reader = name + SECOND * place
+            if reader not in (entry for entries in read.values() for entry in entries):
+                at.append(reader)
+        return None
+
+    with hooked(modules, note):
+        network(images)
+    return [tuple(entries) for entries in read.values() if entries]
+
+
+class hooked:
+    """A context in which ``action(name, inputs)`` runs before every module; the tensors it returns replace the inputs."""
+
+    def __init__(self, modules: dict[str, nn.Module], action):
+        self.modules, self.action, self.handles = modules, action, []
+
+    def __enter__(self):
+        for name, module in self.modules.items():
+            hook = lambda module, inputs, keywords, name=name: self._call(name, inputs, keywords)  # noqa: E731
+            self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        return self
+
+    def _call(self, name, inputs, keywords):
+        tensors = (*inputs, *keywords.values())
+        replaced = self.action(name, tensors)
+        return None if replaced is None else (tuple(replaced), {})
+
+    def __exit__(self, *exception):
+        for handle in self.handles:
+            handle.remove()
+
+
+def attach(network: nn.Module, points: Iterable[Point]) -> nn.Module:
+    """Let a network compute with quantized activations, in place, and return it."""
+    quantizers = nn.ModuleList()
+    by_module: dict[str, dict[int, FakeQuantizer]] = {}
+    for point in points:
+        quantizers.append(FakeQuantizer(point))
+        for reader in point.readers:
+            name, place = module_and_place(reader)
+            by_module.setdefault(name, {})[place] = quantizers[-1]
+    network.add_module("activation_points", quantizers)  # moves with the network, adds nothing to its state dict
+    for name, at in by_module.items():
+        network.get_submodule(name).register_forward_pre_hook(_Replace(at), with_kwargs=True)
+    return network
+
+
+class _Replace:
+    """The hook of a reader: its inputs, quantized."""
+
+    def __init__(self, quantizers: dict[int, FakeQuantizer]):
+        self.quantizers = quantizers
+
+    def __call__(self, module, inputs, keywords):
+        tensors = (*inputs, *keywords.values())
+        replaced = (self.quantizers[k](x) if k in self.quantizers else x for k, x in enumerate(tensors))
+        return tuple(replaced), {}

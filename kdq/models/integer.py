@@ -1,0 +1,52 @@
+"""The network that computes as an integer runtime does: BatchNorm folded, quantized activations, integer biases."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from kdq.models.activations import Point, attach
+from kdq.models.codes import QuantizedWeight
+from kdq.models.folding import FoldedLayer, fold, integer_bias
+from kdq.models.tracing import norms_behind, trace
+
+
+def folded_layers(
+    network: nn.Module,
+    codes: Mapping[str, QuantizedWeight],
+    points: Sequence[Point],
+    norms: Mapping[str, str],
+) -> dict[str, tuple[FoldedLayer, torch.Tensor | None]]:
+    """Return every convolution and linear layer, its BatchNorm folded in, and its bias in int32 if its input is a point.
+
+    ``norms`` maps convolutions to the BatchNorm behind them.
+    """
+    scales = {reader: point.scale for point in points for reader in point.readers}
+    layers = {}
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        norm = network.get_submodule(norms[name]) if name in norms else None
+        folded, bias_codes = fold(module, norm, codes.get(name)), None
+        if name in codes and name in scales and folded.bias is not None:
+            folded, bias_codes = integer_bias(folded, scales[name], name)
+        layers[name] = folded, bias_codes
+    return layers
+
+
+@torch.no_grad()
+def to_integer(network: nn.Module, codes: Mapping[str, QuantizedWeight], points: Sequence[Point]) -> nn.Module:
+    """Let ``network``, in eval mode, compute as an integer runtime does, in place, and return it.
+
+    Its names stay; a folded BatchNorm becomes the identity.
+    """
+    norms = norms_behind(network, trace(network))
+    for name, (folded, _) in folded_layers(network, codes, points, norms).items():
+        layer = network.get_submodule(name)
+        layer.weight = nn.Parameter(folded.decoded().to(layer.weight), requires_grad=False)
+        if folded.bias is not None:
+            layer.bias = nn.Parameter(folded.bias.to(layer.weight), requires_grad=False)
+    for name in norms.values():
+        parent, _, attribute = name.rpartition(".")
+        setattr(network.get_submodule(parent), attribute, nn.Identity())
+    return attach(network, points)

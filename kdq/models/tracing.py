@@ -1,0 +1,46 @@
+"""The graph of a network: which layer reads what, and which BatchNorm belongs to which layer.
+
+A torch.fx trace whose nodes are the modules below and the few functions that networks call themselves. It needs no
+image, and no tensor is computed.
+"""
+
+import torch.fx
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kdq.errors import UserError, reason
+from kdq.models.operations import Add, GlobalAverage
+
+LEAVES = (nn.Conv2d, nn.Linear, _BatchNorm, nn.MaxPool2d, nn.ReLU, nn.ReLU6, nn.Identity, Add, GlobalAverage)
+
+
+class _Tracer(torch.fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, LEAVES)
+
+
+def trace(network: nn.Module) -> torch.fx.Graph:
+    """Return the graph of a network's forward pass; raise UserError if its path depends on its input."""
+    try:
+        arguments = {"taps": ()} if hasattr(network, "taps") else None
+        graph = _Tracer().trace(network, concrete_args=arguments)
+    except Exception as error:  # noqa: BLE001, a trace runs code of any kind
+        raise UserError(f"{type(network).__name__}: can't be traced ({reason(error, 200)})") from None
+    for node in list(graph.nodes):
+        if node.op == "call_module" and isinstance(network.get_submodule(node.target), nn.Identity):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return graph
+
+
+def norms_behind(network: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
+    """Return the BatchNorm behind each convolution by name: the only reader of its output, and read by it alone."""
+    norms = {}
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(network.get_submodule(node.target), nn.Conv2d):
+            continue
+        readers = list(node.users)
+        if len(readers) == 1 and readers[0].op == "call_module":
+            if isinstance(network.get_submodule(readers[0].target), _BatchNorm):
+                norms[node.target] = readers[0].target
+    return norms
