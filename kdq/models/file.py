@@ -2,9 +2,12 @@
 
 A safetensors file. A float parameter has its own name; a quantized weight NAME is ``NAME.codes``, uint8 with exactly
 the alphabet's storage bits per weight, and ``NAME.step``, float32, one per layer or one per row. The header holds the
-architecture, how the model was made, the quantized layers and the provenance.
+architecture, how the model was made, the quantized layers and the provenance. A model with quantized activations also
+holds ``activations.scale``, float32, and ``activations.zero_point``, uint8, one per point; its header names the inputs
+that read each point, and the bits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,26 +15,39 @@ from torch import Tensor, nn
 
 from kdq.errors import UserError, reason
 from kdq.models import registry
+from kdq.models.activations import Point
 from kdq.models.codes import QuantizedWeight
+from kdq.models.integer import to_integer
 from kdq.models.packing import pack, unpack
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.provenance.formats import MODEL as FORMAT
 
+SCALE, ZERO_POINT = "activations.scale", "activations.zero_point"
+
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The content of a model file: header, float tensors, codes by name of the quantized layer."""
+    """The content of a model file: header, float tensors, codes by name of the layer, quantized activations."""
 
     header: dict
     floats: dict[str, Tensor]
     codes: dict[str, QuantizedWeight]
+    points: tuple[Point, ...] = ()
 
 
-def save(path, network: nn.Module, architecture: dict, codes: dict[str, QuantizedWeight], **header) -> None:
+def save(
+    path,
+    network: nn.Module,
+    architecture: dict,
+    codes: dict[str, QuantizedWeight],
+    points: Sequence[Point] = (),
+    **header,
+) -> None:
     """Write a model file atomically.
 
     ``architecture`` holds the arguments of :func:`kdq.models.registry.build`; ``codes`` maps names of layers (modules
-    with a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values.
+    with a ``weight``) to their codes, empty for a float model; ``points`` are the quantized activations; ``header``
+    gives more keys of plain values.
     """
     quantized = {f"{layer}.weight" for layer in codes}
     tensors = {name: value for name, value in network.state_dict().items() if name not in quantized}
@@ -41,6 +57,10 @@ def save(path, network: nn.Module, architecture: dict, codes: dict[str, Quantize
         tensors[f"{layer}.weight.step"] = weight.step.float()
         bounds = {"low": weight.low, "high": weight.high, "storage_bits": weight.storage_bits}
         layers[layer] = {"shape": list(weight.codes.shape), **bounds, **weight.facts}
+    if points:
+        tensors[SCALE] = torch.stack([point.scale for point in points])
+        tensors[ZERO_POINT] = torch.tensor([point.zero_point for point in points], dtype=torch.uint8)
+        header["activations"] = [{"readers": list(point.readers), "bits": point.bits} for point in points]
     write_tensors(path, tensors, {"format": FORMAT, "architecture": architecture, "layers": layers, **header})
 
 
@@ -66,11 +86,31 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
             codes[layer] = QuantizedWeight(values, step, low, high, bits, facts)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
-    return ModelFile(header, tensors, codes)
+    return ModelFile(header, tensors, codes, _points(header, tensors, path))
 
 
-def to_network(file: ModelFile, path="model") -> nn.Module:
-    """Return the network of a model file, in eval mode, with the decoded weights."""
+def _points(header: dict, tensors: dict[str, Tensor], path) -> tuple[Point, ...]:
+    """Return the quantized activations, whose tensors are taken out of ``tensors``."""
+    try:
+        entries = header.get("activations", [])
+        scales, zero_points = (tensors.pop(name) for name in (SCALE, ZERO_POINT)) if entries else ((), ())
+        points = []
+        for entry, scale, zero_point in zip(entries, scales, zero_points, strict=True):
+            bits, readers = entry["bits"], tuple(entry["readers"])
+            if not (1 <= bits <= 8 and 0 <= int(zero_point) < 2**bits and 0 < float(scale) < torch.inf and readers):
+                raise ValueError(f"scale {float(scale):g}, zero point {int(zero_point)} at {bits} bits of {readers}")
+            points.append(Point(readers, bits, scale.float(), int(zero_point)))
+        return tuple(points)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: corrupted, its activations do not fit its header ({error})") from None
+
+
+def to_network(file: ModelFile, path="model", integer: bool = True) -> nn.Module:
+    """Return the network of a model file, in eval mode, with the decoded weights.
+
+    With quantized activations it computes as an integer runtime does, see :mod:`kdq.models.integer`, unless ``integer``
+    is false: then it is the network that was quantized, with its BatchNorm and float activations.
+    """
     state = dict(file.floats)
     try:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
@@ -83,7 +123,7 @@ def to_network(file: ModelFile, path="model") -> nn.Module:
         raise UserError(f"{path}: its tensors do not fit its architecture ({reason(error, 300)})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return network.eval()
+    return to_integer(network.eval(), file.codes, file.points) if integer and file.points else network.eval()
 
 
 def load(path) -> nn.Module:

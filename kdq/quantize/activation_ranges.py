@@ -1,0 +1,93 @@
+"""Scales of quantized activations, from the float network on the calibration images.
+
+``minmax`` covers all values. ``percentile`` leaves out the outermost 0.01%. ``mse`` shrinks the range as long as the
+mean squared rounding and clipping error falls. The last two read a histogram of the tensor's values.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from kdq.errors import UserError
+from kdq.models.activations import Point, groups, hooked, module_and_place
+
+BINS = 2048
+OUTSIDE = 1e-4  # share of the values outside a percentile's range
+SHRUNK = [1 - step / 100 for step in range(91)]  # factors of the range that `mse` compares
+
+
+@torch.no_grad()
+def measured_points(
+    network: nn.Module, modules: dict[str, nn.Module], images: Tensor, bits: int, method: str, chunk: int = 64
+) -> list[Point]:
+    """Return the points that ``modules`` read, with scales of ``bits`` bits by ``method``, from uint8 ``images``.
+
+    The network is left as it is. Raise UserError, naming the module, for values that are not finite.
+    """
+    tensors = groups(network, modules, images[:1].float() / 255)
+    ranges = [torch.zeros(2) for _ in tensors]
+    for values in _values(network, modules, tensors, images, chunk):
+        for index, tensor in values:
+            low, high = tensor.aminmax()
+            ranges[index] = torch.stack([low.cpu().min(ranges[index][0]), high.cpu().max(ranges[index][1])])
+    for reading, range_ in zip(tensors, ranges, strict=True):
+        if not range_.isfinite().all():
+            raise UserError(f"{reading[0]}: infinite or NaN inputs, expected finite numbers")
+    if method != "minmax":
+        ranges = _narrowed(ranges, _values(network, modules, tensors, images, chunk), bits, method)
+    return [_point(reading, range_, bits) for reading, range_ in zip(tensors, ranges, strict=True)]
+
+
+def _values(network, modules, tensors, images, chunk):
+    """Yield per chunk of images the pairs of a point's index and its tensor's values."""
+    first = {reading[0]: index for index, reading in enumerate(tensors)}
+    for batch in images.split(chunk):
+        caught = []
+
+        def note(name, inputs, caught=caught):
+            for place, tensor in enumerate(inputs):
+                index = next((first[r] for r in first if module_and_place(r) == (name, place)), None)
+                if index is not None:
+                    caught.append((index, tensor.float()))
+
+        with hooked({module_and_place(r)[0]: modules[module_and_place(r)[0]] for r in first}, note):
+            network(batch.float() / 255)
+        yield caught
+
+
+def _narrowed(ranges, values, bits: int, method: str) -> list[Tensor]:
+    """Return the ranges of ``method``, which reads a histogram of each tensor over its whole range."""
+    counts = [torch.zeros(BINS, dtype=torch.float64) for _ in ranges]
+    for caught in values:
+        for index, tensor in caught:
+            low, high = ranges[index].tolist()
+            if high > low:
+                counts[index] += torch.histc(tensor, BINS, low, high).double().cpu()
+    narrow = _percentile if method == "percentile" else _least_squares
+    return [narrow(range_, count, bits) if range_[1] > range_[0] else range_ for range_, count in zip(ranges, counts, strict=True)]
+
+
+def _percentile(range_: Tensor, counts: Tensor, bits: int) -> Tensor:
+    shares = counts.cumsum(0) / counts.sum()
+    outside = OUTSIDE / 2 if range_[0] < 0 < range_[1] else OUTSIDE
+    edges = torch.linspace(*range_.tolist(), BINS + 1)
+    low = edges[int((shares <= outside).sum())] if range_[0] < 0 else range_[0]
+    high = edges[min(BINS, int((shares < 1 - outside).sum()) + 1)] if range_[1] > 0 else range_[1]
+    return torch.stack([low.clamp(max=0), high.clamp(min=0)])
+
+
+def _least_squares(range_: Tensor, counts: Tensor, bits: int) -> Tensor:
+    edges = torch.linspace(*range_.tolist(), BINS + 1)
+    centers = (edges[1:] + edges[:-1]) / 2
+    candidates = range_ * torch.tensor(SHRUNK)[:, None]  # (K, 2)
+    scale = (candidates[:, 1:] - candidates[:, :1]) / (2**bits - 1)
+    zero_point = torch.round(-candidates[:, :1] / scale)
+    codes = (torch.round(centers / scale) + zero_point).clamp(0, 2**bits - 1)
+    errors = ((codes - zero_point) * scale - centers).double().square() @ counts
+    return candidates[errors.argmin()]
+
+
+def _point(readers: tuple[str, ...], range_: Tensor, bits: int) -> Point:
+    low, high = range_.tolist()
+    scale = torch.tensor((high - low) / (2**bits - 1) if high > low else 1.0, dtype=torch.float32)
+    zero_point = min(max(round(-low / float(scale)), 0), 2**bits - 1)
+    return Point(readers, bits, scale, zero_point)
