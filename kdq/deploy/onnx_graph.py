@@ -5,21 +5,25 @@ runtimes compute the codes once, when they load the file, and fold them to int8.
 one of QuantizeLinear and DequantizeLinear pairs, which runtimes turn into integer operators.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from kdq.deploy.code_tables import PLANES, planes, table
+from kdq.deploy.code_tables import planes, table
 from kdq.errors import UserError
 from kdq.models.activations import SECOND, Point
 from kdq.models.integer import folded_layers
+from kdq.models.network import Network
 from kdq.models.operations import Add, GlobalAverage
 from kdq.models.tracing import norms_behind, trace
 
-OPSET, IR = 17, 8
+OPSET, IR = 17, 8  # read by ONNX Runtime from 1.13 on
+FLOAT = TensorProto.FLOAT
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 INT8 = range(-128, 128)
 
@@ -66,6 +70,7 @@ class Writer:
         self.layers = folded_layers(network, codes, points, norms)
         self.folded = set(norms.values())
         self.points = {reader: point for point in points for reader in point.readers}
+        self.tensors: dict[str, tuple[str, str]] = {}  # codes and steps of each quantized layer
         self.names: dict[torch.fx.Node, str] = {}  # float tensors
         self.pairs: dict[tuple[str, str], str] = {}  # quantized and dequantized again, by tensor and point
         self.modules: dict[type, Callable] = {
@@ -202,10 +207,12 @@ class Writer:
         codes = self._codes(name, weight.codes.numpy(), weight.low, weight.storage_bits)
         step = weight.step.float().numpy()
         if name not in self.points:
-            shape = [-1, *[1] * (weight.codes.dim() - 1)]
-            return graph.add("Mul", graph.add("Cast", codes, to=TensorProto.FLOAT), graph.constant(step.reshape(shape))), bias
+            steps = graph.constant(step.reshape(-1, *[1] * (weight.codes.dim() - 1)))
+            self.tensors[name] = codes, steps
+            return graph.add("Mul", graph.add("Cast", codes, to=FLOAT), steps), bias
         rows = len(weight.codes)
         steps = graph.constant(np.broadcast_to(step, (rows,)) if len(step) == 1 else step)
+        self.tensors[name] = codes, steps
         zero = [graph.constant(np.zeros(rows, np.int8))] if gemm else []
         value = graph.add("DequantizeLinear", codes, steps, *zero, axis=0)
         if bias_codes is not None:
@@ -239,20 +246,20 @@ class Writer:
         return graph.add("Cast", total, to=TensorProto.INT8)
 
 
-def graph_of(network: nn.Module, codes: dict, points: list[Point], *, metadata: dict[str, str], size: tuple[int, int]):
-    """Return the onnx.ModelProto of ``network``, in eval mode and with plain float layers.
+def graph_of(network: Network, codes: dict, points: Sequence[Point], metadata: dict | None = None) -> onnx.ModelProto:
+    """Return the ONNX model of ``network``, in eval mode and with plain float layers.
 
     ``codes`` holds the quantized layers by name, ``points`` the quantized activations. Input ``images``, float32 (N, C,
-    H, W) in [0, 1] with N, H and W free; output ``logits`` (N, classes). ``size`` = (channels, classes).
+    H, W) in [0, 1] with N, H and W free; output ``logits`` (N, classes). ``metadata`` are plain values by key;
+    ``layers`` is added to them: the tensors of codes and steps of each quantized layer. Raise UserError, naming the
+    layer, for what has no ONNX form here.
     """
-    graph = Writer(network, codes, points).write("images", "logits")
-    channels, classes = size
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", channels, "H", "W"])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])
+    writer = Writer(network, codes, points)
+    graph, arguments = writer.write("images", "logits"), network.architecture
+    shapes = {"images": ["N", arguments["channels"], "H", "W"], "logits": ["N", arguments["classes"]]}
+    images, logits = (helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in shapes.items())
     body = helper.make_graph(graph.nodes, "kdq", [images], [logits], graph.initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="kdq")
-    helper.set_model_props(model, metadata)
+    texts = {key: json.dumps(value, sort_keys=True) for key, value in (metadata or {}).items()}
+    helper.set_model_props(model, texts | ({"layers": json.dumps(writer.tensors)} if writer.tensors else {}))
     return model
-
-
-assert set(PLANES) == set(range(1, 8))

@@ -6,15 +6,18 @@ point, one scale per tensor: x ~ scale (code - zero_point), code = clip(round(x 
 to the even code, as ONNX's QuantizeLinear computes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kdq.models.network import Network
 from kdq.models.operations import Add, GlobalAverage
+from kdq.models.tracing import lone_norms
 
 SECOND = ":1"  # behind a module's name: its second input
+QUANTIZERS = "activation_quantizers"  # the submodule that holds them
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,15 @@ def module_and_place(reader: str) -> tuple[str, int]:
     return (reader.removesuffix(SECOND), 1) if reader.endswith(SECOND) else (reader, 0)
 
 
-def readers(network: nn.Module, layers: Iterable[str], norms: Iterable[str] = ()) -> dict[str, nn.Module]:
-    """Return the modules whose inputs are points: quantized ``layers``, additions, poolings and ``norms``."""
-    names = {*layers, *norms}
-    kinds = (Add, GlobalAverage)
+def readers(network: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
+    """Return the modules whose inputs are points: quantized ``layers``, additions, poolings, lone BatchNorms.
+
+    A lone BatchNorm can't be folded into the convolution before it; a network that is not of this package is not looked
+    through for them.
+    """
+    names, kinds = set(layers), (Add, GlobalAverage)
+    if isinstance(network, Network):
+        names |= lone_norms(network)
     return {name: module for name, module in network.named_modules() if name in names or isinstance(module, kinds)}
 
 
@@ -85,7 +93,7 @@ def groups(network: nn.Module, modules: dict[str, nn.Module], images: Tensor) ->
 
 
 class hooked:
-    """A context in which ``action(name, inputs)`` runs before every module; the tensors it returns replace the inputs."""
+    """A context in which ``action(name, inputs)`` runs before every module; tensors it returns replace the inputs."""
 
     def __init__(self, modules: dict[str, nn.Module], action):
         self.modules, self.action, self.handles = modules, action, []
@@ -106,25 +114,40 @@ class hooked:
             handle.remove()
 
 
-def attach(network: nn.Module, points: Iterable[Point]) -> nn.Module:
+def attach(network: nn.Module, points: Sequence[Point]) -> nn.Module:
     """Let a network compute with quantized activations, in place, and return it."""
-    quantizers = nn.ModuleList()
-    by_module: dict[str, dict[int, FakeQuantizer]] = {}
-    for point in points:
-        quantizers.append(FakeQuantizer(point))
-        for reader in point.readers:
-            name, place = module_and_place(reader)
-            by_module.setdefault(name, {})[place] = quantizers[-1]
-    network.add_module("activation_points", quantizers)  # moves with the network, adds nothing to its state dict
+    return attach_quantizers(network, points, [FakeQuantizer(point) for point in points])
+
+
+def attach_quantizers(network: nn.Module, points: Sequence[Point], quantizers: Sequence[nn.Module]) -> nn.Module:
+    """Let the readers of each point read what its quantizer returns, in place, and return the network.
+
+    The quantizers become a submodule, so that they move, are copied and are trained with the network.
+    """
+    by_module: dict[str, dict[int, nn.Module]] = {}
+    for point, quantizer in zip(points, quantizers, strict=True):
+        for name, place in map(module_and_place, point.readers):
+            by_module.setdefault(name, {})[place] = quantizer
+    network.add_module(QUANTIZERS, nn.ModuleList(quantizers))
     for name, at in by_module.items():
         network.get_submodule(name).register_forward_pre_hook(_Replace(at), with_kwargs=True)
     return network
 
 
+def detach_quantizers(network: nn.Module) -> list[nn.Module]:
+    """Undo :func:`attach_quantizers` in place; return the quantizers."""
+    for module in network.modules():
+        for key in [key for key, hook in module._forward_pre_hooks.items() if isinstance(hook, _Replace)]:
+            del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
+    quantizers = list(network.get_submodule(QUANTIZERS))
+    delattr(network, QUANTIZERS)
+    return quantizers
+
+
 class _Replace:
     """The hook of a reader: its inputs, quantized."""
 
-    def __init__(self, quantizers: dict[int, FakeQuantizer]):
+    def __init__(self, quantizers: dict[int, nn.Module]):
         self.quantizers = quantizers
 
     def __call__(self, module, inputs, keywords):

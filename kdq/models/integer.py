@@ -17,7 +17,7 @@ def folded_layers(
     points: Sequence[Point],
     norms: Mapping[str, str],
 ) -> dict[str, tuple[FoldedLayer, torch.Tensor | None]]:
-    """Return every convolution and linear layer, its BatchNorm folded in, and its bias in int32 if its input is a point.
+    """Return every convolution and linear layer with its BatchNorm folded in, and its int32 bias if it reads a point.
 
     ``norms`` maps convolutions to the BatchNorm behind them.
     """

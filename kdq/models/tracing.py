@@ -40,7 +40,13 @@ def norms_behind(network: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
         if node.op != "call_module" or not isinstance(network.get_submodule(node.target), nn.Conv2d):
             continue
         readers = list(node.users)
-        if len(readers) == 1 and readers[0].op == "call_module":
-            if isinstance(network.get_submodule(readers[0].target), _BatchNorm):
-                norms[node.target] = readers[0].target
+        modules = [network.get_submodule(reader.target) for reader in readers if reader.op == "call_module"]
+        if len(readers) == len(modules) == 1 and isinstance(modules[0], _BatchNorm):
+            norms[node.target] = readers[0].target
     return norms
+
+
+def lone_norms(network: nn.Module) -> set[str]:
+    """Return the names of the BatchNorms that are behind no convolution of their own."""
+    norms = {name for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    return norms - set(norms_behind(network, trace(network)).values())

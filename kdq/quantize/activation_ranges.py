@@ -4,11 +4,13 @@
 mean squared rounding and clipping error falls. The last two read a histogram of the tensor's values.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models.activations import Point, groups, hooked, module_and_place
+from kdq.models.activations import Point, groups, hooked, module_and_place, readers
 
 BINS = 2048
 OUTSIDE = 1e-4  # share of the values outside a percentile's range
@@ -17,12 +19,14 @@ SHRUNK = [1 - step / 100 for step in range(91)]  # factors of the range that `ms
 
 @torch.no_grad()
 def measured_points(
-    network: nn.Module, modules: dict[str, nn.Module], images: Tensor, bits: int, method: str, chunk: int = 64
+    network: nn.Module, layers: Iterable[str], images: Tensor, bits: int, method: str, chunk: int = 64
 ) -> list[Point]:
-    """Return the points that ``modules`` read, with scales of ``bits`` bits by ``method``, from uint8 ``images``.
+    """Return the points of a network, in eval mode, whose quantized layers are named ``layers``.
 
-    The network is left as it is. Raise UserError, naming the module, for values that are not finite.
+    They have ``bits`` bits and the range that ``method`` gives on uint8 ``images``. Raise UserError, naming the module,
+    for values that are not finite.
     """
+    modules = readers(network, layers)
     tensors = groups(network, modules, images[:1].float() / 255)
     ranges = [torch.zeros(2) for _ in tensors]
     for values in _values(network, modules, tensors, images, chunk):
@@ -63,7 +67,10 @@ def _narrowed(ranges, values, bits: int, method: str) -> list[Tensor]:
             if high > low:
                 counts[index] += torch.histc(tensor, BINS, low, high).double().cpu()
     narrow = _percentile if method == "percentile" else _least_squares
-    return [narrow(range_, count, bits) if range_[1] > range_[0] else range_ for range_, count in zip(ranges, counts, strict=True)]
+    return [
+        narrow(range_, count, bits) if range_[1] > range_[0] else range_
+        for range_, count in zip(ranges, counts, strict=True)
+    ]
 
 
 def _percentile(range_: Tensor, counts: Tensor, bits: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, Positive, PositiveInt
 
+Ranges = Literal["minmax", "percentile", "mse"]
+
 
 class Quantizing(Base):
     """Keys of every quantizer: the alphabet, its scale and the calibration."""
@@ -65,6 +67,20 @@ class Quantizing(Base):
             "its inputs lie in files in the temporary folder"
         ),
     ] = 4
+    activations: Annotated[
+        Literal[0] | Annotated[int, Field(ge=4, le=8)],
+        Field(
+            description="bits per activation: inputs of quantized layers, of additions and of the pooling; weights are "
+            "quantized on inputs that are; 0: float"
+        ),
+    ] = 0
+    activation_range: Annotated[
+        Ranges,
+        Field(
+            description="range of an activation's codes: of all values on the calibration images, without the "
+            "outermost 0.01%, or of the least squared error"
+        ),
+    ] = "mse"
     batchnorm: Annotated[
         Literal["keep", "reestimate"],
         Field(
@@ -99,6 +115,8 @@ class Quantizing(Base):
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
         reasons = {"bits": "the budget gives each layer its own"} if values.get("budget") else {}
+        if not values.get("activations"):
+            reasons["activation_range"] = "activations are float"
         if not cls.needs_measurement(values):
             reasons["cost"] = "nothing is chosen by cost without a budget or order=greedy"
         return reasons

@@ -1,5 +1,6 @@
 """Keys that stages of retraining share: how training continues, and from which teacher."""
 
+from kdq.quantize.keys import Ranges
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, NonNegative, Positive, PositiveInt
 from kdq.train.settings import Training
 
@@ -13,6 +14,9 @@ class Continued(Training):
 
 # a config's role `student` sets these for networks that start from random weights
 OWN_DEFAULTS = ("epochs", "learning_rate")
+
+
+PARENTS = "parent"  # as the parent's
 
 
 class Taught(Base):
@@ -42,6 +46,15 @@ class Quantized(Base):
             "parent's"
         ),
     ] = "codes"
+    activations: Annotated[
+        Literal[PARENTS, 0] | Annotated[int, Field(ge=4, le=8)],
+        Field(
+            description="bits per activation, whose scales are learned too: the parent's, 0 for float ones, or 4 to 8"
+        ),
+    ] = PARENTS
+    activation_range: Annotated[
+        Ranges, Field(description="range of new activations' codes at the start, as in a quantizer")
+    ] = "mse"
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher's logits")] = (
         1.0

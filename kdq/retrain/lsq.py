@@ -1,13 +1,17 @@
 """Learned step size quantization (LSQ): weights on a grid of codes, trained together with the grid's steps.
 
 Source: Esser et al., Learned Step Size Quantization, ICLR 2020, arXiv:1902.08153. Each quantized layer keeps float
-weights; the network computes with them rounded to the grid, and gradients pass straight through the rounding.
+weights; the network computes with them rounded to the grid, and gradients pass straight through the rounding. So do
+those of quantized activations, whose scales are learned too; their zero points stay.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from kdq.models.activations import Point, attach_quantizers, detach_quantizers
 from kdq.models.codes import QuantizedWeight
 from kdq.models.model import Model
 
@@ -17,9 +21,9 @@ INSIDE = 0.49  # of a step: the largest distance of a float weight from its code
 
 class _Quantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int, gain: float) -> Tensor:
         ctx.save_for_backward(weight, step)
-        ctx.low, ctx.high = low, high
+        ctx.low, ctx.high, ctx.gain = low, high, gain
         return rounded(weight, step, low, high) * step
 
     @staticmethod
@@ -29,8 +33,7 @@ class _Quantize(torch.autograd.Function):
         inside = (ratio >= ctx.low) & (ratio <= ctx.high)
         codes = ratio.clamp(ctx.low, ctx.high).round()
         of_step = gradient * torch.where(inside, codes - ratio, codes)
-        scale = (step.numel() / (weight.numel() * ctx.high)) ** 0.5
-        return gradient * inside, scale * of_step.sum_to_size(step.shape), None, None
+        return gradient * inside, ctx.gain * of_step.sum_to_size(step.shape), None, None, None
 
 
 def rounded(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
@@ -45,7 +48,24 @@ def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     g if weight / step is within low .. high, else 0. That of a step is the sum over its weights of g (code - weight /
     step) if within, g code if outside, scaled by 1 / sqrt(number of its weights * high).
     """
-    return _Quantize.apply(weight, step, low, high)
+    return _Quantize.apply(weight, step, low, high, (step.numel() / (weight.numel() * high)) ** 0.5)
+
+
+class LearnedScale(nn.Module):
+    """The quantizer of a point: its scale is a parameter."""
+
+    def __init__(self, point: Point):
+        super().__init__()
+        self.scale = nn.Parameter(point.scale.clone())
+        self.low, self.high = -point.zero_point, 2**point.bits - 1 - point.zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the codes' values, in the shape of ``x`` (B, ...).
+
+        The gradient of the scale is that of a step, scaled by 1 / sqrt(numbers per sample * number of codes above 0).
+        """
+        gain = (x[0].numel() * (self.high - self.low)) ** -0.5
+        return _Quantize.apply(x.float(), self.scale, self.low, self.high, gain).to(x.dtype)
 
 
 class LearnedStep(nn.Module):
@@ -64,6 +84,8 @@ class LearnedStep(nn.Module):
 def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
     """Put LSQ on every quantized layer of the model's network, in place, and return it: the same function, bit by bit.
 
+    If the model has quantized activations, their scales are learned too.
+
     The float weights are the decoded ones. With ``floats`` they are those of its layers of the same name and shape,
     moved to within 0.49 steps of the code, except beyond the first and the last code.
     """
@@ -75,7 +97,8 @@ def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
         with torch.no_grad():
             module.weight.copy_(_start(module.weight, quantizer, getattr(float_modules.get(name), "weight", None)))
         parametrize.register_parametrization(module, "weight", quantizer)
-    return model.network
+    quantizers = [LearnedScale(point).to(next(model.network.parameters()).device) for point in model.points]
+    return attach_quantizers(model.network, model.points, quantizers)
 
 
 def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Tensor:
@@ -90,14 +113,14 @@ def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Te
     return torch.where(beyond, decoded.nextafter(torch.zeros_like(decoded)), decoded)
 
 
-def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> dict[str, QuantizedWeight]:
-    """Undo :func:`attach` in place, so that weights are the decoded ones again; return the new codes.
+def detach(network: nn.Module, before: Model) -> Model:
+    """Undo :func:`attach` in place, so that weights are the decoded ones again; return the model with its new codes.
 
-    Alphabet and bits are those of the codes ``before``; of their facts the bits and the alphabet's name are kept.
+    Alphabets and bits are those of the model ``before``; of its layers' facts bits and the alphabet's name are kept.
     """
     modules = dict(network.named_modules())
     after = {}
-    for name, codes in before.items():
+    for name, codes in before.codes.items():
         module = modules[name]
         quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original
         now = rounded(weight.detach(), quantizer.step.detach(), codes.low, codes.high).to(torch.int16)
@@ -105,4 +128,9 @@ def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> dict[str, 
         step = quantizer.step.detach().flatten().cpu()
         after[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
         parametrize.remove_parametrizations(module, "weight")
-    return after
+    quantizers = detach_quantizers(network)
+    points = [
+        replace(point, scale=quantizer.scale.detach().cpu())
+        for point, quantizer in zip(before.points, quantizers, strict=True)
+    ]
+    return Model(network, before.architecture, after, points)

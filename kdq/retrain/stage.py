@@ -8,10 +8,15 @@ import torch
 from kdq.data.prepared import Prepared
 from kdq.models import file as model_file
 from kdq.models.model import Model
+from kdq.quantize.activation_ranges import measured_points
+from kdq.quantize.gram.calibration_images import calibration_images
 from kdq.recipe.implementation import declared_class
+from kdq.retrain.keys import PARENTS
 from kdq.retrain.method import Retraining
 from kdq.train.device import prepare
 from kdq.train.stage import train_task
+
+CALIBRATION = 256  # training images that give the ranges of activations
 
 
 def retrain(
@@ -26,15 +31,30 @@ def retrain(
     kind = importlib.import_module(module).Parameters
     parameters = kind(**{key: value for key, value in keys.items() if key in kind.model_fields})
     method = declared_class(module, Retraining)(parameters, keys["epochs"], places["log"])
-    start = load(parent, device)
+    start = with_activations(load(parent, device), parameters, prepared, seed)
     torch.manual_seed(seed)  # a method's random numbers do not depend on what was drawn before
     task = method.task(start, load(teacher, device), prepared, seed=seed, device=device)
     history = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
     return replace(method.model(task, start), history=history)
 
 
+def with_activations(model: Model, parameters, prepared: Prepared, seed: int) -> Model:
+    """Return the model with the quantized activations that the keys ask for: the parent's, none, or those of new bits.
+
+    Points of new bits get their ranges from the parent's network on ``CALIBRATION`` training images.
+    """
+    bits = getattr(parameters, "activations", PARENTS)
+    if bits == PARENTS or {point.bits for point in model.points} == {bits}:
+        return model
+    if not bits:
+        return replace(model, points=())
+    images = calibration_images(prepared, CALIBRATION, seed).images.to(next(model.network.parameters()).device)
+    points = measured_points(model.network, model.codes, images, bits, parameters.activation_range)
+    return replace(model, points=points)
+
+
 def load(path, device: torch.device) -> Model:
     """Return the model in the file ``path``: its network on ``device`` and in eval mode, its codes on the CPU."""
     file = model_file.read(path)
-    network = model_file.to_network(file, path).to(device, memory_format=torch.channels_last)
-    return Model(network, file.header["architecture"], file.codes)
+    network = model_file.to_network(file, path, integer=False).to(device, memory_format=torch.channels_last)
+    return Model(network, file.header["architecture"], file.codes, file.points)

@@ -52,7 +52,7 @@ class QKD(Retraining):
         return Studying(network, teacher.network, self.keys, self.epochs)
 
     def model(self, task: Task, parent: Model) -> Model:
-        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
+        return detach(task.network, parent)
 
 
 class Studying(Task):

@@ -1,0 +1,95 @@
+"""ONNX files: writing one of a model, and reading back what is in it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from kdq.deploy.onnx_graph import graph_of
+from kdq.errors import UserError, reason
+from kdq.models.file import ModelFile, to_network
+from kdq.models.integer import folded_layers
+from kdq.models.network import Network
+from kdq.models.tracing import norms_behind, trace
+
+LAYERS = "layers"  # metadata: the tensors of codes and steps per quantized layer
+
+
+def to_onnx(file: ModelFile, path, metadata: dict) -> onnx.ModelProto:
+    """Return the ONNX model of a model file, with ``metadata``, plain values by key.
+
+    Input ``images``, float32 (N, C, H, W) in [0, 1]; output ``logits`` (N, classes). Raise UserError that names
+    ``path`` for a network that has no ONNX form here.
+    """
+    network = to_network(file, path, integer=False)
+    if not isinstance(network, Network):
+        name = file.header["architecture"]["architecture"]
+        raise UserError(f"{path}: a network of {name}; expected one of this package, others have no ONNX form yet")
+    try:
+        return graph_of(network, file.codes, list(file.points), metadata)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def read(path) -> onnx.ModelProto:
+    """Read and check an ONNX file; raise UserError that names it if it is missing, corrupted or no ONNX."""
+    try:
+        model = onnx.load_model_from_string(Path(path).read_bytes())
+        onnx.checker.check_model(model, full_check=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, expected an ONNX model") from None
+    except Exception as error:  # noqa: BLE001, onnx and protobuf raise errors of many kinds
+        raise UserError(f"{path}: not readable as ONNX ({reason(error, 200)})") from None
+    return model
+
+
+def metadata_of(model: onnx.ModelProto) -> dict:
+    """Return the plain values in an ONNX model's metadata."""
+    return {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+
+
+def codes_in(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return codes, int8, and steps, float32, of every quantized layer by name, as the graph computes them."""
+    return {
+        layer: (_computed(model.graph, codes), _computed(model.graph, steps).ravel())
+        for layer, (codes, steps) in metadata_of(model).get(LAYERS, {}).items()
+    }
+
+
+def _computed(graph: onnx.GraphProto, tensor: str) -> np.ndarray:
+    """Return a tensor of the graph that depends on initializers alone."""
+    initializers = {entry.name: entry for entry in graph.initializer}
+    if tensor in initializers:
+        return numpy_helper.to_array(initializers[tensor])
+    makers = {node.output[0]: node for node in graph.node}
+    nodes, constants, open_ = [], {}, [tensor]
+    while open_:
+        name = open_.pop()
+        if name in initializers:
+            constants[name] = initializers[name]
+        elif makers[name] not in nodes:
+            nodes.append(makers[name])
+            open_ += makers[name].input
+    output = helper.make_tensor_value_info(tensor, onnx.TensorProto.UNDEFINED, None)
+    part = helper.make_graph(nodes[::-1], "part", [], [output], list(constants.values()))
+    model = helper.make_model(part, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return ReferenceEvaluator(model).run(None, {})[0]
+
+
+def check_codes(model: onnx.ModelProto, file: ModelFile, path) -> None:
+    """Raise UserError unless the codes and steps in the graph are the model file's, with BatchNorm folded in."""
+    network = to_network(file, path, integer=False)
+    norms = norms_behind(network, trace(network))
+    folded = folded_layers(network, file.codes, file.points, norms)
+    actual = codes_in(model)
+    if actual.keys() != file.codes.keys():
+        raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(file.codes)}")
+    for layer, (codes, steps) in actual.items():
+        expected = folded[layer][0].codes
+        if not np.array_equal(codes, expected.codes.numpy()):
+            raise UserError(f"{path}: layer {layer}: its codes are not the model's")
+        if not np.array_equal(steps, expected.step.expand(len(steps)).numpy()):
+            raise UserError(f"{path}: layer {layer}: its steps are not the model's")
