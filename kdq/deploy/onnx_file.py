@@ -29,7 +29,7 @@ def to_onnx(file: ModelFile, path, metadata: dict) -> onnx.ModelProto:
         name = file.header["architecture"]["architecture"]
         raise UserError(f"{path}: a network of {name}; expected one of this package, others have no ONNX form yet")
     try:
-        return graph_of(network, file.codes, list(file.points), metadata)
+        return graph_of(network, file.codes, metadata)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -83,7 +83,7 @@ def check_codes(model: onnx.ModelProto, file: ModelFile, path) -> None:
     """Raise UserError unless the codes and steps in the graph are the model file's, with BatchNorm folded in."""
     network = to_network(file, path, integer=False)
     norms = norms_behind(network, trace(network))
-    folded = folded_layers(network, file.codes, file.points, norms)
+    folded = folded_layers(network, file.codes, norms)
     actual = codes_in(model)
     if actual.keys() != file.codes.keys():
         raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(file.codes)}")

@@ -6,7 +6,7 @@ one of QuantizeLinear and DequantizeLinear pairs, which runtimes turn into integ
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -16,7 +16,8 @@ from torch import nn
 
 from kdq.deploy.code_tables import planes, table
 from kdq.errors import UserError
-from kdq.models.activations import SECOND, Point
+from kdq.models.activations import SECOND
+from kdq.models.codes import Codes, Point
 from kdq.models.integer import folded_layers
 from kdq.models.network import Network
 from kdq.models.operations import Add, GlobalAverage
@@ -63,13 +64,13 @@ class Graph:
 class Writer:
     """Writes the graph of one network; see :func:`graph_of`."""
 
-    def __init__(self, network: nn.Module, codes: dict, points: list[Point]):
+    def __init__(self, network: nn.Module, codes: Codes):
         self.network, self.codes, self.graph = network, codes, Graph()
         self.trace = trace(network)
         norms = norms_behind(network, self.trace)
-        self.layers = folded_layers(network, codes, points, norms)
+        self.layers = folded_layers(network, codes, norms)
         self.folded = set(norms.values())
-        self.points = {reader: point for point in points for reader in point.readers}
+        self.points = {reader: point for point in codes.points for reader in point.readers}
         self.tensors: dict[str, tuple[str, str]] = {}  # codes and steps of each quantized layer
         self.names: dict[torch.fx.Node, str] = {}  # float tensors
         self.pairs: dict[tuple[str, str], str] = {}  # quantized and dequantized again, by tensor and point
@@ -246,15 +247,15 @@ class Writer:
         return graph.add("Cast", total, to=TensorProto.INT8)
 
 
-def graph_of(network: Network, codes: dict, points: Sequence[Point], metadata: dict | None = None) -> onnx.ModelProto:
+def graph_of(network: Network, codes: Codes, metadata: dict | None = None) -> onnx.ModelProto:
     """Return the ONNX model of ``network``, in eval mode and with plain float layers.
 
-    ``codes`` holds the quantized layers by name, ``points`` the quantized activations. Input ``images``, float32 (N, C,
+    ``codes`` holds the quantized layers and activations. Input ``images``, float32 (N, C,
     H, W) in [0, 1] with N, H and W free; output ``logits`` (N, classes). ``metadata`` are plain values by key;
     ``layers`` is added to them: the tensors of codes and steps of each quantized layer. Raise UserError, naming the
     layer, for what has no ONNX form here.
     """
-    writer = Writer(network, codes, points)
+    writer = Writer(network, codes)
     graph, arguments = writer.write("images", "logits"), network.architecture
     shapes = {"images": ["N", arguments["channels"], "H", "W"], "logits": ["N", arguments["classes"]]}
     images, logits = (helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in shapes.items())

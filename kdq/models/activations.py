@@ -7,31 +7,17 @@ to the even code, as ONNX's QuantizeLinear computes.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kdq.models.codes import Point
 from kdq.models.network import Network
 from kdq.models.operations import Add, GlobalAverage
 from kdq.models.tracing import lone_norms
 
 SECOND = ":1"  # behind a module's name: its second input
 QUANTIZERS = "activation_quantizers"  # the submodule that holds them
-
-
-@dataclass(frozen=True)
-class Point:
-    """A quantized tensor: the inputs that read it, by name of the module, ``:1`` behind it for the second input."""
-
-    readers: tuple[str, ...]
-    bits: int
-    scale: Tensor  # float32 ()
-    zero_point: int
-
-    @property
-    def name(self) -> str:
-        return self.readers[0]
 
 
 def fake_quantized(x: Tensor, scale: Tensor, zero_point: Tensor | int, bits: int) -> Tensor:

@@ -7,7 +7,6 @@ holds ``activations.scale``, float32, and ``activations.zero_point``, uint8, one
 that read each point, and the bits.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 
 from kdq.errors import UserError, reason
 from kdq.models import registry
-from kdq.models.activations import Point
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.integer import to_integer
 from kdq.models.packing import pack, unpack
+from kdq.models.plain_layers import described
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.provenance.formats import MODEL as FORMAT
 
@@ -27,27 +26,19 @@ SCALE, ZERO_POINT = "activations.scale", "activations.zero_point"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The content of a model file: header, float tensors, codes by name of the layer, quantized activations."""
+    """The content of a model file: header, float tensors, quantized layers and activations."""
 
     header: dict
     floats: dict[str, Tensor]
-    codes: dict[str, QuantizedWeight]
-    points: tuple[Point, ...] = ()
+    codes: Codes
 
 
-def save(
-    path,
-    network: nn.Module,
-    architecture: dict,
-    codes: dict[str, QuantizedWeight],
-    points: Sequence[Point] = (),
-    **header,
-) -> None:
+def save(path, network: nn.Module, architecture: dict, codes: dict[str, QuantizedWeight], **header) -> None:
     """Write a model file atomically.
 
     ``architecture`` holds the arguments of :func:`kdq.models.registry.build`; ``codes`` maps names of layers (modules
-    with a ``weight``) to their codes, empty for a float model; ``points`` are the quantized activations; ``header``
-    gives more keys of plain values.
+    with a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values. The layers
+    that ``codes`` keep float are named in the header's ``kept``.
     """
     quantized = {f"{layer}.weight" for layer in codes}
     tensors = {name: value for name, value in network.state_dict().items() if name not in quantized}
@@ -57,10 +48,13 @@ def save(
         tensors[f"{layer}.weight.step"] = weight.step.float()
         bounds = {"low": weight.low, "high": weight.high, "storage_bits": weight.storage_bits}
         layers[layer] = {"shape": list(weight.codes.shape), **bounds, **weight.facts}
-    if points:
+    if kept := getattr(codes, "kept", {}):
+        header["kept"] = kept
+    if points := getattr(codes, "points", ()):
         tensors[SCALE] = torch.stack([point.scale for point in points])
         tensors[ZERO_POINT] = torch.tensor([point.zero_point for point in points], dtype=torch.uint8)
         header["activations"] = [{"readers": list(point.readers), "bits": point.bits} for point in points]
+    architecture = described(architecture, network)
     write_tensors(path, tensors, {"format": FORMAT, "architecture": architecture, "layers": layers, **header})
 
 
@@ -71,8 +65,10 @@ def read(path) -> ModelFile:
 
 def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
     """Return the content given header and tensors; raise UserError with ``path`` if they contradict each other."""
-    codes = {}
+    codes = Codes()
     try:
+        codes.kept.update(_kept(header))
+        codes.points = _points(header, tensors)
         for layer, facts in header["layers"].items():
             facts = dict(facts)
             shape, low, high, bits = (facts.pop(key) for key in ("shape", "low", "high", "storage_bits"))
@@ -86,23 +82,29 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
             codes[layer] = QuantizedWeight(values, step, low, high, bits, facts)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
-    return ModelFile(header, tensors, codes, _points(header, tensors, path))
+    return ModelFile(header, tensors, codes)
 
 
-def _points(header: dict, tensors: dict[str, Tensor], path) -> tuple[Point, ...]:
-    """Return the quantized activations, whose tensors are taken out of ``tensors``."""
-    try:
-        entries = header.get("activations", [])
-        scales, zero_points = (tensors.pop(name) for name in (SCALE, ZERO_POINT)) if entries else ((), ())
-        points = []
-        for entry, scale, zero_point in zip(entries, scales, zero_points, strict=True):
-            bits, readers = entry["bits"], tuple(entry["readers"])
-            if not (1 <= bits <= 8 and 0 <= int(zero_point) < 2**bits and 0 < float(scale) < torch.inf and readers):
-                raise ValueError(f"scale {float(scale):g}, zero point {int(zero_point)} at {bits} bits of {readers}")
-            points.append(Point(readers, bits, scale.float(), int(zero_point)))
-        return tuple(points)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: corrupted, its activations do not fit its header ({error})") from None
+def _kept(header: dict) -> dict[str, dict]:
+    """Return the layers of a quantized model that stay float; raise ValueError if the header has no such facts."""
+    kept = header.get("kept", {})
+    for layer, facts in kept.items():
+        if type(facts["weights"]) is not int or not isinstance(facts["reason"], str):
+            raise ValueError(f"kept: {layer}: expected the number of its weights and a reason")
+    return kept
+
+
+def _points(header: dict, tensors: dict[str, Tensor]) -> tuple[Point, ...]:
+    """Return the quantized activations, whose tensors are taken out of ``tensors``; raise ValueError if they differ."""
+    entries = header.get("activations", [])
+    scales, zero_points = (tensors.pop(name).tolist() for name in (SCALE, ZERO_POINT)) if entries else ((), ())
+    points = []
+    for entry, scale, zero_point in zip(entries, scales, zero_points, strict=True):
+        bits, readers = entry["bits"], tuple(entry["readers"])
+        if not (1 <= bits <= 8 and 0 <= zero_point < 2**bits and 0 < scale < float("inf") and readers):
+            raise ValueError(f"activations: scale {scale:g} and zero point {zero_point} at {bits} bits of {readers}")
+        points.append(Point(readers, bits, torch.tensor(scale), zero_point))
+    return tuple(points)
 
 
 def to_network(file: ModelFile, path="model", integer: bool = True) -> nn.Module:
@@ -123,7 +125,7 @@ def to_network(file: ModelFile, path="model", integer: bool = True) -> nn.Module
         raise UserError(f"{path}: its tensors do not fit its architecture ({reason(error, 300)})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return to_integer(network.eval(), file.codes, file.points) if integer and file.points else network.eval()
+    return to_integer(network.eval(), file.codes) if integer and file.codes.points else network.eval()
 
 
 def load(path) -> nn.Module:

@@ -1,27 +1,26 @@
 """The network that computes as an integer runtime does: BatchNorm folded, quantized activations, integer biases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from kdq.models.activations import Point, attach
-from kdq.models.codes import QuantizedWeight
+from kdq.models.activations import attach
+from kdq.models.codes import Codes
 from kdq.models.folding import FoldedLayer, fold, integer_bias
 from kdq.models.tracing import norms_behind, trace
 
 
 def folded_layers(
     network: nn.Module,
-    codes: Mapping[str, QuantizedWeight],
-    points: Sequence[Point],
+    codes: Codes,
     norms: Mapping[str, str],
 ) -> dict[str, tuple[FoldedLayer, torch.Tensor | None]]:
     """Return every convolution and linear layer with its BatchNorm folded in, and its int32 bias if it reads a point.
 
     ``norms`` maps convolutions to the BatchNorm behind them.
     """
-    scales = {reader: point.scale for point in points for reader in point.readers}
+    scales = {reader: point.scale for point in codes.points for reader in point.readers}
     layers = {}
     for name, module in network.named_modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
@@ -35,13 +34,13 @@ def folded_layers(
 
 
 @torch.no_grad()
-def to_integer(network: nn.Module, codes: Mapping[str, QuantizedWeight], points: Sequence[Point]) -> nn.Module:
+def to_integer(network: nn.Module, codes: Codes) -> nn.Module:
     """Let ``network``, in eval mode, compute as an integer runtime does, in place, and return it.
 
     Its names stay; a folded BatchNorm becomes the identity.
     """
     norms = norms_behind(network, trace(network))
-    for name, (folded, _) in folded_layers(network, codes, points, norms).items():
+    for name, (folded, _) in folded_layers(network, codes, norms).items():
         layer = network.get_submodule(name)
         layer.weight = nn.Parameter(folded.decoded().to(layer.weight), requires_grad=False)
         if folded.bias is not None:
@@ -49,4 +48,4 @@ def to_integer(network: nn.Module, codes: Mapping[str, QuantizedWeight], points:
     for name in norms.values():
         parent, _, attribute = name.rpartition(".")
         setattr(network.get_submodule(parent), attribute, nn.Identity())
-    return attach(network, points)
+    return attach(network, codes.points)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kdq.models.activations import Point, attach_quantizers, detach_quantizers
-from kdq.models.codes import QuantizedWeight
+from kdq.models.activations import attach_quantizers, detach_quantizers
+from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.model import Model
 
 KEPT_FACTS = ("bits", "levels")  # a layer's other facts describe the codes before retraining
@@ -97,8 +97,8 @@ def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
         with torch.no_grad():
             module.weight.copy_(_start(module.weight, quantizer, getattr(float_modules.get(name), "weight", None)))
         parametrize.register_parametrization(module, "weight", quantizer)
-    quantizers = [LearnedScale(point).to(next(model.network.parameters()).device) for point in model.points]
-    return attach_quantizers(model.network, model.points, quantizers)
+    device, points = next(model.network.parameters()).device, getattr(model.codes, "points", ())
+    return attach_quantizers(model.network, points, [LearnedScale(point).to(device) for point in points])
 
 
 def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Tensor:
@@ -113,14 +113,15 @@ def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Te
     return torch.where(beyond, decoded.nextafter(torch.zeros_like(decoded)), decoded)
 
 
-def detach(network: nn.Module, before: Model) -> Model:
-    """Undo :func:`attach` in place, so that weights are the decoded ones again; return the model with its new codes.
+def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> Codes:
+    """Undo :func:`attach` in place, so that weights are the decoded ones again; return the new codes.
 
-    Alphabets and bits are those of the model ``before``; of its layers' facts bits and the alphabet's name are kept.
+    Alphabet and bits are those of the codes ``before``; of their facts the bits and the alphabet's name are kept.
+    Layers that stayed float beside them still are.
     """
     modules = dict(network.named_modules())
-    after = {}
-    for name, codes in before.codes.items():
+    after = Codes(kept=getattr(before, "kept", None))
+    for name, codes in before.items():
         module = modules[name]
         quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original
         now = rounded(weight.detach(), quantizer.step.detach(), codes.low, codes.high).to(torch.int16)
@@ -128,9 +129,6 @@ def detach(network: nn.Module, before: Model) -> Model:
         step = quantizer.step.detach().flatten().cpu()
         after[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
         parametrize.remove_parametrizations(module, "weight")
-    quantizers = detach_quantizers(network)
-    points = [
-        replace(point, scale=quantizer.scale.detach().cpu())
-        for point, quantizer in zip(before.points, quantizers, strict=True)
-    ]
-    return Model(network, before.architecture, after, points)
+    pairs = zip(getattr(before, "points", ()), detach_quantizers(network), strict=True)
+    after.points = tuple(replace(point, scale=quantizer.scale.detach().cpu()) for point, quantizer in pairs)
+    return after

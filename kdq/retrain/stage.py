@@ -7,6 +7,7 @@ import torch
 
 from kdq.data.prepared import Prepared
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.models.model import Model
 from kdq.quantize.activation_ranges import measured_points
 from kdq.quantize.gram.calibration_images import calibration_images
@@ -44,17 +45,18 @@ def with_activations(model: Model, parameters, prepared: Prepared, seed: int) ->
     Points of new bits get their ranges from the parent's network on ``CALIBRATION`` training images.
     """
     bits = getattr(parameters, "activations", PARENTS)
-    if bits == PARENTS or {point.bits for point in model.points} == {bits}:
+    if bits == PARENTS or {point.bits for point in model.codes.points} == {bits}:
         return model
+    codes = Codes(model.codes, kept=model.codes.kept)
     if not bits:
-        return replace(model, points=())
+        return replace(model, codes=codes)
     images = calibration_images(prepared, CALIBRATION, seed).images.to(next(model.network.parameters()).device)
-    points = measured_points(model.network, model.codes, images, bits, parameters.activation_range)
-    return replace(model, points=points)
+    codes.points = tuple(measured_points(model.network, codes, images, bits, parameters.activation_range))
+    return replace(model, codes=codes)
 
 
 def load(path, device: torch.device) -> Model:
     """Return the model in the file ``path``: its network on ``device`` and in eval mode, its codes on the CPU."""
     file = model_file.read(path)
     network = model_file.to_network(file, path, integer=False).to(device, memory_format=torch.channels_last)
-    return Model(network, file.header["architecture"], file.codes, file.points)
+    return Model(network, file.header["architecture"], file.codes)

@@ -69,4 +69,4 @@ def train_task(
 def save(model_path, history_path, model: Model, **header) -> None:
     """Write the history, then the model with the history's digest: if the model exists, so does its history."""
     digest = history.write(history_path, model.history)
-    model_file.save(model_path, *model.content, history=digest, **header)
+    model_file.save(model_path, model.network, model.architecture, model.codes, history=digest, **header)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kdq.models import registry
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.models.file import ModelFile
 from kdq.quantize.activation_ranges import measured_points
 from kdq.quantize.bits.alphabet import Alphabet
@@ -33,7 +33,7 @@ def network_of():
 def model_of(network_of):
     def model_of(architecture="resnet18", bits=4, levels="2^b", activations=0, **changes) -> ModelFile:
         """Return the content of a model file: the network's weights rounded, its activations' ranges measured."""
-        network, codes = network_of(architecture, **changes), {}
+        network, codes = network_of(architecture, **changes), Codes()
         alphabet = Alphabet(bits, levels)
         for name, module in network.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -44,9 +44,9 @@ def model_of(network_of):
                 bounds = alphabet.low, alphabet.high, alphabet.storage_bits
                 codes[name] = QuantizedWeight(rounded, step, *bounds, {"bits": bits, "levels": levels})
                 module.weight.data = codes[name].decode()
-        points = measured_points(network, codes, images(16), activations, "mse") if activations else ()
+        codes.points = measured_points(network, codes, images(16), activations, "mse") if activations else ()
         floats = {key: value for key, value in network.state_dict().items() if key.removesuffix(".weight") not in codes}
-        return ModelFile({"architecture": network.architecture, "layers": {}}, floats, codes, tuple(points))
+        return ModelFile({"architecture": network.architecture, "layers": {}}, floats, codes)
 
     return model_of
 

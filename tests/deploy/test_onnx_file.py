@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from kdq.deploy.onnx_file import check_codes, codes_in, metadata_of, read, to_onnx
 from kdq.errors import UserError
+from kdq.models.codes import Codes
 from kdq.models.file import to_network
 from tests.deploy.conftest import images
 
@@ -42,7 +43,7 @@ class TestNumbers:
     @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
     def test_a_float_network(self, network_of, model_of, architecture, stem):
         file = model_of(architecture, stem=stem)
-        file = type(file)(file.header, network_of(architecture, stem=stem).state_dict(), {})
+        file = type(file)(file.header, network_of(architecture, stem=stem).state_dict(), Codes())
         batch = images(5, 32)
         assert torch.allclose(logits(to_onnx(file, "m", {}), batch), expected(file, batch), rtol=1e-4, atol=1e-4)
 

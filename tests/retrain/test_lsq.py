@@ -74,7 +74,7 @@ class TestStart:
         expected = parent.network(images)
         network = attach(parent, trained_like if start == "float" else None)
         assert torch.equal(network(images), expected)
-        for name, codes in detach(network, parent).codes.items():
+        for name, codes in detach(network, parent.codes).items():
             before = parent.codes[name]
             assert torch.equal(codes.codes, before.codes) and torch.equal(codes.step, before.step)
             assert (codes.low, codes.high, codes.storage_bits) == (before.low, before.high, before.storage_bits)
@@ -122,7 +122,7 @@ class TestEnd:
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
         expected = network.eval()(images)
-        codes = detach(network, parent).codes
+        codes = detach(network, parent.codes)
         assert any(not torch.equal(codes[name].codes, parent.codes[name].codes) for name in codes)
         path = tmp_path / "model.safetensors"
         model_file.save(path, network, parent.architecture, codes, **HEADER)

@@ -51,7 +51,7 @@ class DCQ(Retraining):
         return SectionalTraining(network, teacher.network, self.keys, self.epochs)
 
     def model(self, task: Task, parent: Model) -> Model:
-        return detach(task.network, parent)
+        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
 
 
 def check_alike(parent: Model, teacher: Model) -> None:

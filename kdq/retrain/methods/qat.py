@@ -29,7 +29,7 @@ class QAT(Retraining):
         return QuantizedTraining(network, Teacher(teacher.network), self.keys)
 
     def model(self, task: Task, parent: Model) -> Model:
-        return detach(task.network, parent)
+        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
 
 
 class QuantizedTraining(Task):

@@ -52,7 +52,7 @@ class QKD(Retraining):
         return Studying(network, teacher.network, self.keys, self.epochs)
 
     def model(self, task: Task, parent: Model) -> Model:
-        return detach(task.network, parent)
+        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
 
 
 class Studying(Task):
