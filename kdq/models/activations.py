@@ -6,7 +6,8 @@ point, one scale per tensor: x ~ scale (code - zero_point), code = clip(round(x 
 to the even code, as ONNX's QuantizeLinear computes.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,28 @@ def groups(network: nn.Module, modules: dict[str, nn.Module], images: Tensor) ->
     return [tuple(entries) for entries in read.values() if entries]
 
 
+@contextlib.contextmanager
+def quantized_activations(network: nn.Module, points: Sequence[Point], half: bool = False) -> Iterator[None]:
+    """In the block ``network`` computes with quantized activations: for the whole batch, or for its second half."""
+    table = by_module(points, map(FakeQuantizer, points))
+    for quantizers in table.values():
+        for quantizer in quantizers.values():
+            quantizer.to(next(network.parameters()).device)
+
+    def quantize(name, inputs):
+        return [_part(x, table[name][place], half) if place in table[name] else x for place, x in enumerate(inputs)]
+
+    with hooked({name: network.get_submodule(name) for name in table}, quantize):
+        yield
+
+
+def _part(x: Tensor, quantizer: nn.Module, half: bool) -> Tensor:
+    if not half:
+        return quantizer(x)
+    analog, quantized = x.chunk(2)
+    return torch.cat([analog, quantizer(quantized)])
+
+
 class hooked:
     """A context in which ``action(name, inputs)`` runs before every module; tensors it returns replace the inputs."""
 
@@ -110,14 +133,19 @@ def attach_quantizers(network: nn.Module, points: Sequence[Point], quantizers: S
 
     The quantizers become a submodule, so that they move, are copied and are trained with the network.
     """
-    by_module: dict[str, dict[int, nn.Module]] = {}
-    for point, quantizer in zip(points, quantizers, strict=True):
-        for name, place in map(module_and_place, point.readers):
-            by_module.setdefault(name, {})[place] = quantizer
     network.add_module(QUANTIZERS, nn.ModuleList(quantizers))
-    for name, at in by_module.items():
+    for name, at in by_module(points, quantizers).items():
         network.get_submodule(name).register_forward_pre_hook(_Replace(at), with_kwargs=True)
     return network
+
+
+def by_module(points: Sequence[Point], quantizers: Iterable[nn.Module]) -> dict[str, dict[int, nn.Module]]:
+    """Return the quantizer of each input, by name of the module that reads it and place, 0 or 1."""
+    table: dict[str, dict[int, nn.Module]] = {}
+    for point, quantizer in zip(points, quantizers, strict=True):
+        for name, place in map(module_and_place, point.readers):
+            table.setdefault(name, {})[place] = quantizer
+    return table
 
 
 def detach_quantizers(network: nn.Module) -> list[nn.Module]:

@@ -5,7 +5,7 @@ The measure by which a budget of bits is spent: divergence from the float networ
 2021). Summed over layers it estimates what the network loses if all of them are quantized.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Split
+from kdq.models.activations import quantized_activations
+from kdq.models.codes import Point
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.sensitivity_table import Measurement
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import floats, later_inputs, layer_input
-from kdq.quantize.execution.selection import Selection, as_modules, select
+from kdq.quantize.execution.selection import Selection, activation_points, as_modules, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
@@ -80,44 +82,48 @@ def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, 
         log(f"{name}: stays float, {reason}")
     with as_modules(selection.functional):
         reference = Reference(log_probabilities(model, part.images, device), part.labels)
-        inputs = _Inputs(model, selection, images)
+        inputs = _Inputs(model, selection, images, activation_points(model, selection, images, quantizer.keys))
         return [
-            row
-            for name in selection.executed
-            for row in _alone(model, name, inputs.calibration(name, quantizer, seed), quantizer, part, reference, log)
+            row for name in selection.executed for row in _alone(inputs, name, quantizer, seed, part, reference, log)
         ]
 
 
 class _Inputs:
     """The inputs of a network's layers, those of a layer computed when they are asked for."""
 
-    def __init__(self, model: nn.Module, selection: Selection, images: Tensor):
-        self.model, self.selection, self.images = model, selection, images
+    def __init__(self, model: nn.Module, selection: Selection, images: Tensor, points: Sequence[Point]):
+        self.model, self.selection, self.images, self.points = model, selection, images, points
         calls = [name for name in selection.calls if name not in selection.constants]
         self.later = later_inputs(model, selection.layers, calls, images)
 
     def calibration(self, name: str, quantizer: Quantizer, seed: int) -> SharedInputs:
-        """Return a layer's inputs in the float network; its ``analog`` is a list of those of every call."""
-        module, calls = self.selection.layers[name], self.selection.constants.get(name)
-        if calls is None:
-            chunks = [layer_input(self.model, module, batch) for batch in floats(self.images).split(AT_ONCE)]
-            calls = [torch.cat(chunks), *self.later.get(name, [])]
-        place = self.selection.places[name]
-        return SharedInputs(module, calls, calls, quantizer.keys.patches, seed + place, len(calls) == 1)
+        """Return a layer's inputs, of every call, in the float network and in that with quantized activations."""
+        calls = quantized = self.selection.constants.get(name) or self._calls(name)
+        if self.points and name not in self.selection.constants:
+            with quantized_activations(self.model, self.points):
+                quantized = self._calls(name)
+        module, place = self.selection.layers[name], self.selection.places[name]
+        return SharedInputs(module, calls, quantized, quantizer.keys.patches, seed + place, len(calls) == 1)
+
+    def _calls(self, name: str) -> list[Tensor]:
+        module, batches = self.selection.layers[name], floats(self.images).split(AT_ONCE)
+        first = torch.cat([layer_input(self.model, module, batch) for batch in batches])
+        return [first, *self.later.get(name, [])]
 
 
-def _alone(model, name, calibration, quantizer, part, reference, log) -> Iterator[Measurement]:
+def _alone(inputs: _Inputs, name, quantizer, seed, part, reference, log) -> Iterator[Measurement]:
     """Yield the measurement of a layer alone at each of ``BITS``."""
+    calibration = inputs.calibration(name, quantizer, seed)
     module, weight = calibration.module, calibration.module.weight.data
     for bits in BITS:
         layer = quantize_layer(name, calibration, quantizer, Alphabet(bits, quantizer.keys.levels))
         decoded, error = layer.decode().to(weight), layer.facts["relative_error"]
         if error is None:
-            first = calibration.analog[0]
-            outputs = tuple(without_bias(module, forward(module, first, used)) for used in (None, decoded))
-            error = relative_error([outputs])
+            pairs = (calibration.analog[0], None), (calibration.quantized[0], decoded)
+            error = relative_error([tuple(without_bias(module, forward(module, *pair)) for pair in pairs)])
         module.weight.data = decoded
-        losses = reference.losses(log_probabilities(model, part.images, weight.device))
+        with quantized_activations(inputs.model, inputs.points):
+            losses = reference.losses(log_probabilities(inputs.model, part.images, weight.device))
         module.weight.data = weight
         sizes = {"weights": weight.numel(), "steps": layer.step.numel()}
         row = Measurement(layer=name, bits=bits, **sizes, relative_error=error, **losses)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models.codes import Codes, QuantizedWeight
+from kdq.models.activations import quantized_activations
+from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs, layer_input
-from kdq.quantize.execution.selection import Selection, as_modules, select
+from kdq.quantize.execution.selection import Selection, activation_points, as_modules, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
@@ -40,6 +41,9 @@ def quantize(
     order: Sequence[str] | None = None,
 ) -> Codes:
     """Quantize the layers of a float network in place; return the weights in order of execution.
+
+    With the key ``activations`` each is quantized on inputs X~ that are quantized too, with the ranges that the float
+    network has on ``images``; the result's ``points`` hold them.
 
     These are every nn.Conv2d and nn.Linear, and the projections of every nn.MultiheadAttention, which get layers of
     their own (:mod:`kdq.models.plain_layers`); but for those that the key ``keep`` names, that are never called, or
@@ -71,14 +75,16 @@ def quantize(
     with as_modules(selection.functional):
         if keys.bias == "correct":
             holders = bias.holders(model, selection.layers, floats(images[:1]))
-        network = _Network(model, selection, images, quantizer, seed, log, bits)
+        points = activation_points(model, selection, images, keys)
+        network = _Network(model, selection, images, quantizer, seed, log, bits, points)
         network.quantize(order, fits=2 * len(images) * selection.image_bytes <= keys.memory * 2**30)
         for name, weight in network.halves.weights.items():
             selection.layers[name].weight.data = weight
         bias.store(holders, network.shifts)
         if keys.batchnorm == "reestimate":
-            reestimate(model, floats(views))
-    return Codes({name: network.done[name] for name in executed}, kept=selection.kept(model))
+            with quantized_activations(model, points):
+                reestimate(model, floats(views))
+    return Codes({name: network.done[name] for name in executed}, kept=selection.kept(model), points=points)
 
 
 @dataclass
@@ -92,6 +98,7 @@ class _Network:
     seed: int
     log: Callable[[str], None]
     bits: Mapping[str, int]
+    points: Sequence[Point]
     done: dict[str, QuantizedWeight] = field(default_factory=dict)
     shifts: dict[str, Tensor] = field(default_factory=dict)
 
@@ -99,7 +106,7 @@ class _Network:
         selection, chunk = self.selection, max(CHUNK, -(-len(self.images) // CHUNKS))
         self.layers = selection.layers
         self.calls = [name for name in selection.calls if name not in selection.constants]
-        self.halves = Halves(self.model, self.layers, chunk, constants=selection.constants)
+        self.halves = Halves(self.model, self.layers, chunk, constants=selection.constants, points=self.points)
         self.later = later_inputs(self.model, self.layers, self.calls, self.images)
 
     def quantize(self, order: Sequence[str] | None, fits: bool) -> None:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from kdq.errors import UserError, reason
+from kdq.models.activations import quantized_activations
+from kdq.models.codes import Point
 from kdq.quantize.execution.layer import forward
 
 AT_ONCE = 64  # images of a pass that gives the later inputs of layers that run more than once
@@ -56,8 +58,8 @@ class Halves:
     """A model whose batches hold the float network's half and the quantized network's, within :meth:`joined`.
 
     ``layers`` by name; a layer takes ``chunk`` images at a time, so that the same numbers come out of batches of any
-    size; ``weights`` those that are quantized by now, decoded. The layers ``constants`` get one input for both halves,
-    without samples: they compute with the quantized weights for both.
+    size; ``weights`` those that are quantized by now, decoded; ``points`` the quantized activations. The layers
+    ``constants`` get one input for both halves, without samples: they compute with the quantized weights for both.
     """
 
     model: nn.Module
@@ -65,6 +67,7 @@ class Halves:
     chunk: int
     weights: dict[str, Tensor] = field(default_factory=dict)
     constants: Collection[str] = ()
+    points: Sequence[Point] = ()
 
     @contextlib.contextmanager
     def joined(self, samples: int, arrive: Callable, leave: Callable) -> Iterator[None]:
@@ -90,7 +93,8 @@ class Halves:
         try:
             for name, layer in self.layers.items():
                 layer.forward = functools.partial(call, name)
-            yield
+            with quantized_activations(self.model, self.points, half=True):
+                yield
         finally:
             for layer in self.layers.values():
                 vars(layer).pop("forward", None)

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kdq.errors import UserError, nearest
+from kdq.models.codes import Point
 from kdq.models.plain_layers import replace
+from kdq.quantize.activation_ranges import measured_points
 from kdq.quantize.execution.passes import before_calls, floats, survey
+from kdq.quantize.keys import Quantizing
 
 FIRST, LAST = "first", "last"
 NEVER_CALLED = "never called in a forward pass"
@@ -81,6 +84,15 @@ def select(model: nn.Module, images: Tensor, keep: str = "") -> Selection:
         {name: value for name, value in part.items() if name in chosen} for part in (constants, functional)
     )
     return Selection(chosen, calls, constants, functional, reasons, places, image_bytes)
+
+
+def activation_points(model: nn.Module, selection: Selection, images: Tensor, keys: Quantizing) -> list[Point]:
+    """Return the quantized activations that the keys ask for; inputs that are the same for all images stay float."""
+    if not keys.activations:
+        return []
+    aside = {*selection.constants, *selection.functional}
+    layers = [name for name in selection.executed if name not in aside]
+    return measured_points(model, layers, images, keys.activations, keys.activation_range)
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
