@@ -1,0 +1,50 @@
+"""The arithmetic of a network per image: multiply-accumulates, and bit-operations for models of unlike precision.
+
+Bit-operations are MACs times bits per weight times bits per activation, 32 for floats (as in Baskin et al., UNIQ, 2018,
+and van Baalen et al., Bayesian Bits, 2020).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from kdq.models.codes import Codes
+
+FLOAT_BITS = 32
+
+
+@torch.no_grad()
+def macs_per_layer(network: nn.Module, image: Tensor) -> dict[str, int]:
+    """Return the multiply-accumulates of each nn.Conv2d and nn.Linear for one float image (1, C, H, W), by name."""
+    macs: dict[str, int] = {}
+
+    def count(name):
+        def hook(layer, inputs, output):
+            outputs = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+            macs[name] = macs.get(name, 0) + output.numel() * layer.weight.numel() // outputs
+
+        return hook
+
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    handles = [layer.register_forward_hook(count(name)) for name, layer in layers.items()]
+    try:
+        network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return macs
+
+
+def work(network: nn.Module, image: Tensor, codes: Codes) -> dict:
+    """Return the plain values ``macs``, ``bit_operations`` and ``activation_bits`` of a model.
+
+    ``image`` is uint8 (1, C, H, W). A layer whose input is no point computes with floats, as does one without codes.
+    """
+    per_layer = macs_per_layer(network, image.float() / 255)
+    activations = {reader: point.bits for point in codes.points for reader in point.readers}
+    weights = {name: weight.facts.get("bits", weight.storage_bits) for name, weight in codes.items()}
+    bits = {name: weights.get(name, FLOAT_BITS) * activations.get(name, FLOAT_BITS) for name in per_layer}
+    return {
+        "macs": sum(per_layer.values()),
+        "bit_operations": sum(macs * bits[name] for name, macs in per_layer.items()),
+        "activation_bits": max((point.bits for point in codes.points), default=FLOAT_BITS),
+    }

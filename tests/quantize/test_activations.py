@@ -1,0 +1,154 @@
+"""Quantized activations: their points and ranges, the network that computes with them, and quantizers that see them."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from kdq.errors import UserError
+from kdq.models.activations import SECOND, fake_quantized, groups, quantized_activations, readers
+from kdq.models.codes import Codes
+from kdq.models.integer import to_integer
+from kdq.quantize.activation_ranges import measured_points
+from kdq.quantize.execution.network import quantize
+from kdq.quantize.quantizer import quantizer_of
+from tests.deploy.conftest import images, network_of  # noqa: F401, a fixture
+
+METHODS = ("gpfq", "gptq", "qronos", "adaround", "rtn")
+
+
+def names_of(network) -> list[str]:
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+def quantized(network, method="gpfq", **keys):
+    network = copy.deepcopy(network)
+    quantizer = quantizer_of(f"kdq.quantize.methods.{method}", {"bits": 4, **keys}, 0)
+    return network, quantize(network, images(16), quantizer, log=lambda line: None)
+
+
+class TestPoints:
+    def test_of_a_residual_network(self, network_of):  # noqa: F811
+        """Per block 4 tensors: its input, that between its convolutions, the branch, the shortcut if it computes."""
+        network = network_of("resnet18")
+        points = groups(network, readers(network, names_of(network)), images(1).float())
+        assert points[0] == ("conv1",)
+        assert points[1] == ("layer1.0.conv1", "layer1.0.add" + SECOND)
+        assert ("layer2.0.downsample.0", "layer2.0.conv1") in points or (
+            "layer2.0.conv1",
+            "layer2.0.downsample.0",
+        ) in points
+        assert len(points) == 1 + 8 * 3 + 3 + 2  # images; blocks; shortcuts that compute; pooling and classifier
+
+    def test_a_batchnorm_that_no_convolution_precedes_reads_a_point(self, network_of):  # noqa: F811
+        network = network_of("wrn16-2")
+        points = groups(network, readers(network, names_of(network)), images(1).float())
+        assert any(reader.endswith("bn0") for readers_ in points for reader in readers_)
+
+
+class TestRanges:
+    @pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+    @pytest.mark.parametrize("bits", [4, 8])
+    def test_activations_behind_a_relu_start_at_0(self, network_of, bits, method):  # noqa: F811
+        network = network_of("resnet18")
+        points = {point.name: point for point in measured_points(network, names_of(network), images(8), bits, method)}
+        assert points["layer1.0.conv2"].zero_point == 0 and points["fc"].zero_point == 0
+        assert 0 < points["conv1"].zero_point < 2**bits - 1
+
+    def test_least_squares_beat_all_values_and_the_percentile(self, network_of):  # noqa: F811
+        network, caught = network_of("resnet18"), {}
+        layer = network.get_submodule("layer1.0.conv2")
+        layer.register_forward_pre_hook(lambda module, inputs: caught.update(x=inputs[0]))
+        errors = {}
+        for method in ("minmax", "percentile", "mse"):
+            points = measured_points(network, names_of(network), images(8), 4, method)
+            point = next(point for point in points if "layer1.0.conv2" in point.readers)
+            with torch.no_grad():
+                network(images(8).float() / 255)
+            x = caught["x"]
+            errors[method] = float((fake_quantized(x, point.scale, point.zero_point, 4) - x).square().mean())
+        assert errors["mse"] < 1.01 * min(errors.values()) and errors["mse"] < 0.9 * errors["minmax"]
+
+    def test_minmax_reaches_the_largest_value(self, network_of):  # noqa: F811
+        network = network_of("resnet18")
+        point = measured_points(network, names_of(network), images(8), 8, "minmax")[0]
+        x = (images(8).float() / 255 - 0.4) / 0.3
+        assert point.readers == ("conv1",)
+        assert torch.isclose(point.scale * 255, x.max() - x.min())
+        assert abs(float(point.scale) * point.zero_point + float(x.min())) <= float(point.scale) / 2 + 1e-6
+
+    def test_infinite_activations_are_refused(self, network_of):  # noqa: F811
+        network = network_of("resnet18")
+        network.layer1[0].bn1.bias.data.fill_(torch.inf)
+        with pytest.raises(UserError, match=r"layer1\.0\.conv2: infinite or NaN inputs"):
+            measured_points(network, names_of(network), images(4), 8, "minmax")
+
+
+class TestNetwork:
+    @pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "wrn16-2", "mobilenetv2"])
+    def test_with_16_bits_nothing_changes_but_rounding(self, network_of, architecture):  # noqa: F811
+        network = network_of(architecture)
+        points = measured_points(network, names_of(network), images(8), 16, "minmax")
+        x = images(8).float() / 255
+        with torch.no_grad():
+            expected = network(x)
+            with quantized_activations(network, points):
+                actual = network(x)
+        assert not torch.equal(actual, expected)
+        assert (actual - expected).norm() < 2e-3 * expected.norm()
+
+    @pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "wrn16-2", "mobilenetv2"])
+    def test_folded_is_unfolded(self, network_of, architecture):  # noqa: F811
+        """What differs is the rounding of biases to int32, and of sums: a few activations fall into the next code."""
+        network, codes = quantized(network_of(architecture), "rtn", activations=8)
+        x = images(16).float() / 255
+        with torch.no_grad():
+            with quantized_activations(network, codes.points):
+                expected = network(x)
+            actual = to_integer(copy.deepcopy(network), codes)(x)
+        assert (actual - expected).norm() < 0.05 * expected.norm()
+
+    def test_it_can_be_copied_and_moved(self, network_of):  # noqa: F811
+        network, codes = quantized(network_of("resnet18"), "rtn", activations=6)
+        integer, x = to_integer(network, codes), images(4).float() / 255
+        copied = copy.deepcopy(integer)
+        with torch.no_grad():
+            expected = integer(x)
+            integer.activation_quantizers[0].scale *= 5
+            assert torch.equal(copied(x), expected) and not torch.equal(integer(x), expected)
+        assert integer.double().activation_quantizers[0].scale.dtype == torch.float64
+
+
+class TestQuantizers:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_see_what_a_layer_will_get(self, network_of, method):  # noqa: F811
+        """On the calibration images the error is less than that of codes for float activations, coarse as they are."""
+        network, keys = network_of("resnet18", 0.25), {"activations": 4, "bits": 3}
+        x = images(16).float() / 255
+        errors = {}
+        for name, own in (("seen", keys), ("unseen", keys | {"activations": 0})):
+            model, codes = quantized(network, method, **own)
+            codes.points = tuple(measured_points(network, codes, images(16), 4, "mse"))
+            with torch.no_grad(), quantized_activations(model, codes.points):
+                errors[name] = float((model(x) - network(x)).norm() / network(x).norm())
+        assert errors["seen"] < errors["unseen"] if method != "rtn" else errors["seen"] > 0
+
+    def test_order_and_memory_change_no_code(self, network_of):  # noqa: F811
+        network = network_of("resnet18")
+        _, whole = quantized(network, activations=8)
+        _, apart = quantized(network, activations=8, memory=0.0001)
+        assert all(torch.equal(whole[name].codes, apart[name].codes) for name in whole)
+        assert [point.readers for point in whole.points] == [point.readers for point in apart.points]
+
+    def test_kept_layers_read_floats(self, network_of):  # noqa: F811
+        _, codes = quantized(network_of("resnet18"), activations=8, keep="first+last")
+        read = {reader for point in codes.points for reader in point.readers}
+        assert not read & {"conv1", "fc"} and "layer1.0.conv1" in read and "average" in read
+
+    def test_without_the_key_there_are_none(self, network_of):  # noqa: F811
+        assert quantized(network_of("resnet18"))[1].points == ()
+
+
+def test_codes_hold_no_points_by_default():
+    assert Codes().points == ()
