@@ -6,9 +6,6 @@ min_version("9.20")
 include: "rules/folder.smk"
 
 
-configfile: "config.yaml"
-
-
 report: "docs/report/workflow.rst"
 
 

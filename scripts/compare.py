@@ -12,5 +12,5 @@ with running(snakemake.log[0]) as log:
     answers.check_rows(source.table, table, correct)
     rows = comparisons.rows(table, job["kinds"], correct)
     comparisons.SCHEMA.write(snakemake.output.comparisons, rows)
-    record.write(snakemake.output.record, job, source, snakemake.output)
+    record.write(snakemake.output.record, job, snakemake.params.study, source, snakemake.output)
     log(f"{len(rows):,} comparisons")

@@ -15,4 +15,4 @@ with running(snakemake.log[0]) as log:
     parameters = {name: job[name] for name in declared.parameters}
     figure = module.draw(module.read(*snakemake.input.files), dataset, **parameters)
     style.save(figure, snakemake.output.png, snakemake.output.svg)
-    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)
+    record.write(snakemake.output.record, job, snakemake.params.study, snakemake.input, snakemake.output)

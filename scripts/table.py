@@ -13,5 +13,5 @@ with running(snakemake.log[0]) as log:
     cells.SCHEMA.write(output.table, table)
     summary.SCHEMA.write(output.summary, summary.summarize(table))
     layers.SCHEMA.write(output.layers, layers.rows(of_cells))
-    record.write(output.record, job, snakemake.input, output)
+    record.write(output.record, job, snakemake.params.study, snakemake.input, output)
     log(f"{len(table):,} cells")

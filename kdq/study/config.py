@@ -18,6 +18,7 @@ from kdq.recipe.stages import StageType, check, explain, find_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
 from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
+from kdq.study.files import source_of, study_name
 from kdq.train.settings import Network, Training
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -49,6 +50,13 @@ class Config(Base):
     recipes: list[str] = Field(
         min_length=1, description="recipes of the grid, brace patterns: `teacher/kd/gpfq,bits={2..8}`"
     )
+    name: str = Field(
+        "default",
+        pattern=r"^\w[\w.+-]*$",
+        max_length=100,
+        description="folder of its tables and figures, `results/studies/<name>/`; if not set: the names of the config "
+        "files, joined by `+`, and `default` for `config.yaml`",
+    )
     data: Data = Field(Data(), description="images and splits")
     teacher: Role = Field(Role(), description="network and training of the stage `teacher`")
     student: Role = Field(Role(), description="network and training of every other stage that trains")
@@ -58,10 +66,15 @@ class Config(Base):
 
 
 class Study:
-    """A checked config: its values, its grammar, its cells."""
+    """A checked config: its values, its grammar, its cells; ``source`` is what its tables tell of it."""
 
-    def __init__(self, config: Config, grammar: Grammar, recipes: list[Recipe]):
-        self.config, self.grammar, self.recipes = config, grammar, recipes
+    def __init__(self, config: Config, grammar: Grammar, recipes: list[Recipe], source: dict):
+        self.config, self.grammar, self.recipes, self.source = config, grammar, recipes, source
+
+    @property
+    def name(self) -> str:
+        """The name of the folder of its tables and figures."""
+        return self.config.name
 
     def cells(self) -> list[tuple[str, int, Recipe]]:
         """Return data set, seed and recipe of every cell of the grid."""
@@ -80,8 +93,9 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     """
     origin = Origin(files)
     _refuse_unknown(values, Config, (), origin)
+    named = [str(file) for file in files if not isinstance(file, tuple)]
     try:
-        config = Config(**values)
+        config = Config(**{"name": study_name(named), **values})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{origin.of(first['loc'])}: {_explain_config(error)}") from None
@@ -97,7 +111,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
             grammar.resolve(stage)  # a recipe may conflict with a default of the config
     except UserError as error:
         raise UserError(f"{origin.of(('recipes',))}: {error}") from None
-    return Study(config, grammar, recipes)
+    return Study(config, grammar, recipes, source_of(named, values))
 
 
 def _check_stages(stages: dict[str, dict], types: dict[str, StageType], origin: "Origin") -> None:
@@ -120,11 +134,11 @@ def _check_stages(stages: dict[str, dict], types: dict[str, StageType], origin: 
 def merged(files) -> dict:
     """Return the values of config files merged as Snakemake does: later over earlier, mappings key by key.
 
-    Raise UserError for a file that can't be read or is no mapping.
+    ``(name, values)`` is a source that is no file. Raise UserError for a file that can't be read or is no mapping.
     """
     values: dict = {}
     for file in files:
-        _merge(values, _content(file))
+        _merge(values, file[1] if isinstance(file, tuple) else _content(file))
     return values
 
 
@@ -165,9 +179,15 @@ def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origi
 def _explain_config(error: ValidationError) -> str:
     first = error.errors()[0]
     if first["type"] == "missing":
-        return f"the key {'.'.join(map(str, first['loc']))!r} is missing, expected {first['loc'][0]}: [...]"
+        key = ".".join(map(str, first["loc"]))
+        return (
+            f"the key {key!r} is missing, expected {first['loc'][0]}: [...]; a file that only changes a study is named "
+            "after it: --configfile STUDY FILE"
+        )
     if first["type"] == "too_short":
         return f"{first['loc'][0]}: found an empty list, expected at least one entry"
+    if first["loc"] == ("name",) and first["type"] in ("string_pattern_mismatch", "string_too_long"):
+        return f"name: found {shown(first['input'])}, expected at most 100 letters, digits and any of ._+-"
     return explain(error)
 
 

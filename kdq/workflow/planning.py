@@ -5,7 +5,8 @@ import json
 import os
 import shlex
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
+from pathlib import Path
 
 from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import folder_digest
@@ -18,7 +19,8 @@ from kdq.report.jobs import ReportJobs
 from kdq.roots.keys import local_files
 from kdq.study import products
 from kdq.study.config import Study
-from kdq.workflow import targets
+from kdq.study.files import check_owner
+from kdq.workflow import report_targets, targets
 from kdq.workflow.job import Job
 from kdq.workflow.settings import Settings, or_stop
 from kdq.workflow.student_groups import group_of, missing_students, students_beside
@@ -135,6 +137,15 @@ class Plan:
     def table_job(self, rule: str) -> Job:
         return or_stop(self.report.job, rule)
 
+    def source(self, wildcards, output) -> Job:
+        """Return what records of tables and figures tell of the study; their folder must not be another study's."""
+        return self._source
+
+    @cached_property
+    def _source(self) -> Job:
+        or_stop(check_owner, Path(path.study_folder(self.study.name)), self.study.source)
+        return Job(self.study.source)
+
     def all_targets(self) -> list[str]:
         return list(products.all_targets(self.study, self.report.contents))
 
@@ -142,6 +153,7 @@ class Plan:
         """Refuse a mistyped file or recipe of the command line: Snakemake reports only that no rule makes it."""
         for word in self.settings.words():
             or_stop(targets.check, word, self.study.grammar, CATALOG)
+            or_stop(report_targets.check, word, self.study.name)
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kdq.errors import UserError
 from kdq.study.config import typed
+from kdq.study.files import config_files
 
 
 def or_stop(function: Callable, *arguments):
@@ -29,8 +30,7 @@ class Settings:
     @property
     def config_files(self) -> list:
         """Config files in the order in which they are merged; ``(name, values)`` for values of the command line."""
-        overlays = [str(file) for file in self._workflow.overwrite_configfiles]
-        files = [str(file) for file in self._workflow.configfiles if str(file) not in overlays] + overlays
+        files = config_files(self._workflow.overwrite_configfiles, self.home)
         return [*files, ("--config", self.overrides)] if self.overrides else files
 
     @property

@@ -124,7 +124,13 @@ class TestSettings:
         assert self.settings(targets).makes_whole_study
 
     @pytest.mark.parametrize(
-        "asked", [{"targets": ["results/table.csv"]}, {"targets": ["distill"]}, {"until": ["quantize"]}, {"nodes": 3}]
+        "asked",
+        [
+            {"targets": ["results/studies/default/table.csv"]},
+            {"targets": ["distill"]},
+            {"until": ["quantize"]},
+            {"nodes": 3},
+        ],
     )
     def test_a_file_a_rule_or_a_cluster_is_not(self, asked):
         assert not self.settings(**asked).makes_whole_study

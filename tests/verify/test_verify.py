@@ -33,7 +33,8 @@ SEED = "results/digits/seed=1"
 KD = f"{SEED}/teacher/kd"
 VIEWS = f"{SEED}/teacher/views,crop=0,flip=true,precision=float32.safetensors"
 DATA = "results/digits/data/split=0.safetensors"
-TABLES = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
+STUDY_FOLDER = "results/studies/study"  # of study.yaml
+TABLES = {f"{STUDY_FOLDER}/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
 
 
 CODE = Fingerprints(study.HOME)
@@ -43,7 +44,7 @@ def workflow(folder: Path, changes: dict) -> Products:
     """The workflow for the study with some changes, which is written to ``folder / "study.yaml"``."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
-    files = [study.HOME / "config.yaml", path]
+    files = [path]
     return Products(read_study(merged(files), study.HOME / "kdq", files), CODE)
 
 
@@ -209,10 +210,13 @@ class TestStale:
     def test_a_cell_more_and_a_cell_less(self, copy):
         more = copy(recipes=[*STUDY["recipes"], "hard/rtn,bits=4"])
         added = "results/digits/seed=0/hard/rtn,bits=4/metrics.json was not among its inputs"
-        assert more.keys() == TABLES and added in more["results/table.csv"][1]
+        assert more.keys() == TABLES and added in more[f"{STUDY_FOLDER}/table.csv"][1]
         less = copy(recipes=[recipe for recipe in STUDY["recipes"] if recipe != "hard"])
         assert less.keys() == TABLES
-        assert "results/digits/seed=0/hard/metrics.json is no longer among its inputs" in less["results/table.csv"][1]
+        assert (
+            "results/digits/seed=0/hard/metrics.json is no longer among its inputs"
+            in less[f"{STUDY_FOLDER}/table.csv"][1]
+        )
 
     def test_results_of_before_there_were_seals(self, copy):
         path = copy.folder / KD / "metrics.json"
@@ -230,7 +234,7 @@ class TestIncomplete:
         [
             (f"{KD}/history.csv", f"{KD}/model.safetensors"),
             (f"{KD}/predictions.safetensors", f"{KD}/metrics.json"),
-            ("results/layers.csv", "results/table.csv"),
+            (f"{STUDY_FOLDER}/layers.csv", f"{STUDY_FOLDER}/table.csv"),
         ],
     )
     def test_a_companion_is_missing(self, copy, missing, path):
@@ -302,7 +306,13 @@ class TestForeign:
             *(f"{SEED}/teacher/kdd/metrics.json", f"{SEED}/kd/metrics.json", f"{SEED}/hard,width=1.0/metrics.json"),
             *("results/digits/seed=01/hard/metrics.json", f"{KD}/rtn,bits=2/history.csv", f"{KD}/model.pt"),
             *(
-                "results/digits/figures/pie.png",
+                f"{STUDY_FOLDER}/figures/digits/pie.png",
+                f"{STUDY_FOLDER}/figures/mnist/curves.png",
+                f"{STUDY_FOLDER}/table.tsv",
+                "results/studies/table.csv",
+                # of an earlier version
+                "results/sequences.csv",
+                "results/digits/figures/training_curves.png",
                 "results/digits/data/split=x.safetensors",
                 f"{KD}/views",
                 f"{KD}/views,crop=1.safetensors",
@@ -315,6 +325,13 @@ class TestForeign:
         (copy.folder / path).write_bytes(b"x")
         found = copy()
         assert found.keys() == {path} and found[path][0] == "foreign" and found[path][1]
+
+    def test_a_table_of_another_study_is_named(self, copy):
+        place = copy.folder / "results/studies/cifar10/table.csv"
+        place.parent.mkdir()
+        place.write_text("")
+        expected = ("foreign", "is of the study 'cifar10', compared is 'study'")
+        assert copy() == {"results/studies/cifar10/table.csv": expected}
 
     def test_a_file_of_another_cell(self, copy):
         for name in ("model.safetensors", "history.csv"):

@@ -106,7 +106,7 @@ def test_a_description_a_folder_a_rule_and_a_script_make_a_kind(fresh):
     assert min(zeros) >= 0.49
     metrics = json.loads((folder / RECIPE / "metrics.json").read_text())
     assert metrics["recipe"] == RECIPE and metrics["nominal_bits"] == 4
-    with open(fresh.folder / "results/table.csv") as file:
+    with open(fresh.folder / "results/studies/overlay/table.csv") as file:
         rows = {row["recipe"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {"hard", PRUNED, RECIPE}
     assert (rows[PRUNED]["kind"], rows[RECIPE]["network"]) == ("prune", "hard")

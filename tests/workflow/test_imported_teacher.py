@@ -45,7 +45,7 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
 
     fresh.environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(fresh.folder / "hub"), "NO_PROXY": "127.0.0.1"}
     configure(COMMIT)
-    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/table.csv"]
+    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/studies/overlay/table.csv"]
     done = fresh.run("--cores", "1", *targets)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -61,7 +61,7 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
     assert fresh.plan(*targets) == set()
     configure(OTHER_COMMIT)
     expected = made(["teacher", "teacher/kd"], ["teacher/rtn,bits=4"])
-    tables = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
+    tables = {f"results/studies/overlay/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
     assert fresh.plan(*targets) == expected | tables
 
     configure("f" * 40)  # unknown to the hub
@@ -84,7 +84,7 @@ def test_a_vision_transformer_is_evaluated_distilled_from_and_quantized(fresh):
             "stages": {"teacher": {"source": "transformers", "folder": "published"}},
         }
     )
-    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/table.csv"]
+    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/studies/overlay/table.csv"]
     done = fresh.run("--cores", "1", *targets)
     assert done.returncode == 0, done.stderr[-4000:]
 
