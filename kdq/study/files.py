@@ -52,19 +52,18 @@ def check_owner(folder: Path, source: dict) -> None:
     The same files may say something else than before. If a file is no longer where it was, it was moved.
     """
     for record in sorted(folder.rglob("*.json")):
-        owner = _owner(record)
-        files, same = owner.get("files", []), owner.get("sha256") == source["sha256"]
-        if files and not same and files != source["files"] and all(map(os.path.exists, files)):
+        files, digest = _owner(record)
+        if files and digest != source["sha256"] and files != source["files"] and all(map(os.path.exists, files)):
             raise UserError(
                 f"{folder}: found the tables of {', '.join(files)}, expected those of {', '.join(source['files'])}; "
                 "give one of the studies a name of its own, by the key `name` or by --config name=NAME"
             )
 
 
-def _owner(record: Path) -> dict:
-    """Return the source of the study that the record of a table or figure names, {} if it names none."""
+def _owner(record: Path) -> tuple[list[str], str]:
+    """Return files and digest of the study that the record of a table or figure names; no files if it names none."""
     try:
-        owner = read_json(record).get("study", {})
-    except UserError:  # damaged: made again
-        return {}
-    return owner if isinstance(owner, dict) else {}
+        owner = read_json(record)["study"]
+        return [os.fspath(file) for file in owner["files"]], owner["sha256"]
+    except (UserError, KeyError, TypeError):  # damaged or of an earlier version: made again
+        return [], ""
