@@ -23,6 +23,7 @@ from tests.slurm.cluster import cluster
 
 HOME = Path(__file__).resolve().parent.parent
 PARENT = "hard,epochs=1"
+GRID = ("--configfile", "config.yaml", "grid.yaml")
 CODE = ("Snakefile", "config.yaml", "envs", "kdq", "docs", "profiles", "rules", "scripts")
 
 
@@ -65,12 +66,12 @@ def main() -> None:
         place = f"results/digits/seed=0/{PARENT}"
         snakemake(folder, f"{place}/predictions.safetensors", "--cores", options.cores)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.cores} used")
-        planning, _ = snakemake(folder, "--dry-run", "--configfile", "grid.yaml")
+        planning, _ = snakemake(folder, "--dry-run", *GRID)
         environment = {"KDQ_LAUNCHER": "off"} if options.without_launcher else {}
         with cluster() if options.slurm else contextlib.nullcontext() as slurm:
             allocation = ("srun", "--ntasks=1", f"--cpus-per-task={options.cores}", "--mem=8G") if slurm else ()
             environment |= slurm.environment if slurm else {}
-            command = ("--cores", options.cores, "--configfile", "grid.yaml")
+            command = ("--cores", options.cores, *GRID)
             seconds, cpu_seconds = snakemake(folder, *command, within=allocation, **environment)
         per_cell = seconds / options.cells
         print(f"{options.cells} cells: {seconds:.1f} s, {per_cell:.3f} s per cell; planned in {planning:.1f} s")

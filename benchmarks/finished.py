@@ -32,12 +32,12 @@ def make_up(folder: Path, cells: int, width: float) -> Path:
     """Write the results and the study's config below ``folder``. Return the path of the config."""
     config = folder / "study.yaml"
     config.write_text(grid(cells))
-    workflow = study.workflow([config])
-    results = Results(workflow, folder, width)
+    products = study.products([config])
+    results = Results(products, folder, width)
     with patch("os.fsync"):  # nothing is lost if it can be made again
         os.chdir(folder)
         results.data("digits")
-        for cell in sorted(workflow.study.cells(), key=lambda cell: len(cell[2].stages)):
+        for cell in sorted(products.study.cells(), key=lambda cell: len(cell[2].stages)):
             results.cell(*cell)
         results.table()
     return config
