@@ -91,9 +91,11 @@ class TestOwner:
     def test_a_copy_of_the_file_may(self, check):
         check(["below/a.yaml"], MINIMUM)
 
-    def test_a_file_that_was_moved_may(self, check, tmp_path):
+    def test_a_file_that_is_gone_still_owns_its_tables(self, check, tmp_path):
         (tmp_path / "a.yaml").unlink()
-        check(["below/a.yaml"], MINIMUM | {"seeds": [1]})
+        check(["below/a.yaml"], MINIMUM)
+        with pytest.raises(UserError, match="found the tables of a.yaml, .* or remove the folder"):
+            check(["below/a.yaml"], MINIMUM | {"seeds": [1]})
 
     def test_files_outside_of_the_working_folder_have_their_whole_path(self, check):
         assert source_of(["/clone/config.yaml", "below/../a.yaml"], {})["files"] == ["/clone/config.yaml", "a.yaml"]

@@ -49,14 +49,14 @@ def source_of(files: list[str], values: dict) -> dict:
 def check_owner(folder: Path, source: dict) -> None:
     """Raise UserError if ``folder`` holds tables or figures of a study of other files.
 
-    The same files may say something else than before. If a file is no longer where it was, it was moved.
+    The same files may say something else than before, and other files the same.
     """
     for record in sorted(folder.rglob("*.json")):
         files, digest = _owner(record)
-        if files and digest != source["sha256"] and files != source["files"] and all(map(os.path.exists, files)):
+        if files and digest != source["sha256"] and files != source["files"]:
             raise UserError(
                 f"{folder}: found the tables of {', '.join(files)}, expected those of {', '.join(source['files'])}; "
-                "give one of the studies a name of its own, by the key `name` or by --config name=NAME"
+                "give one of them a name of its own, by the key `name` or by --config name=NAME, or remove the folder"
             )
 
 
