@@ -40,7 +40,7 @@ def workflow(tmp_path_factory) -> Workflow:
 
 
 def rows(workflow, name) -> list[dict]:
-    with open(workflow.folder / f"results/{name}.csv") as file:
+    with open(workflow.folder / REPORT / f"{name}.csv") as file:
         return list(csv.DictReader(file))
 
 
