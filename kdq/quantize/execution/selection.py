@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from kdq.errors import UserError, nearest
 from kdq.models.plain_layers import replace
+from kdq.quantize.execution.layer import quantizable_layers
 from kdq.quantize.execution.passes import before_calls, floats, survey
 
 FIRST, LAST = "first", "last"
@@ -81,11 +82,6 @@ def select(model: nn.Module, images: Tensor, keep: str = "") -> Selection:
         {name: value for name, value in part.items() if name in chosen} for part in (constants, functional)
     )
     return Selection(chosen, calls, constants, functional, reasons, places, image_bytes)
-
-
-def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return every nn.Conv2d and nn.Linear by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
 def unlike_plain(layers: dict[str, nn.Module]) -> dict[str, str]:
