@@ -1,4 +1,4 @@
-"""A quantized weight, from the quantizer to the file: integer codes and their steps."""
+"""Quantized weights, from the quantizer to the file: integer codes and their steps, and the layers without any."""
 
 from dataclasses import dataclass, field
 
@@ -23,3 +23,14 @@ class QuantizedWeight:
     def decode(self) -> Tensor:
         """Return the weight, float32: code times step."""
         return self.codes.float() * self.step.view(-1, *[1] * (self.codes.dim() - 1))
+
+
+class Codes(dict[str, QuantizedWeight]):
+    """The codes of a network's quantized layers by name.
+
+    ``kept`` are the layers that stay float beside them, by name: the number of their ``weights``, and the ``reason``.
+    """
+
+    def __init__(self, *layers, kept: dict[str, dict] | None = None):
+        super().__init__(*layers)
+        self.kept = kept or {}

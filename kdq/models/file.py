@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from kdq.errors import UserError, reason
 from kdq.models import registry
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.models.packing import pack, unpack
+from kdq.models.plain_layers import described
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.provenance.formats import MODEL as FORMAT
 
@@ -24,14 +25,15 @@ class ModelFile:
 
     header: dict
     floats: dict[str, Tensor]
-    codes: dict[str, QuantizedWeight]
+    codes: Codes
 
 
 def save(path, network: nn.Module, architecture: dict, codes: dict[str, QuantizedWeight], **header) -> None:
     """Write a model file atomically.
 
     ``architecture`` holds the arguments of :func:`kdq.models.registry.build`; ``codes`` maps names of layers (modules
-    with a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values.
+    with a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values. The layers
+    that ``codes`` keep float are named in the header's ``kept``.
     """
     quantized = {f"{layer}.weight" for layer in codes}
     tensors = {name: value for name, value in network.state_dict().items() if name not in quantized}
@@ -41,6 +43,9 @@ def save(path, network: nn.Module, architecture: dict, codes: dict[str, Quantize
         tensors[f"{layer}.weight.step"] = weight.step.float()
         bounds = {"low": weight.low, "high": weight.high, "storage_bits": weight.storage_bits}
         layers[layer] = {"shape": list(weight.codes.shape), **bounds, **weight.facts}
+    if kept := getattr(codes, "kept", {}):
+        header["kept"] = kept
+    architecture = described(architecture, network)
     write_tensors(path, tensors, {"format": FORMAT, "architecture": architecture, "layers": layers, **header})
 
 
@@ -51,8 +56,9 @@ def read(path) -> ModelFile:
 
 def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
     """Return the content given header and tensors; raise UserError with ``path`` if they contradict each other."""
-    codes = {}
+    codes = Codes()
     try:
+        codes.kept.update(_kept(header))
         for layer, facts in header["layers"].items():
             facts = dict(facts)
             shape, low, high, bits = (facts.pop(key) for key in ("shape", "low", "high", "storage_bits"))
@@ -67,6 +73,15 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
     return ModelFile(header, tensors, codes)
+
+
+def _kept(header: dict) -> dict[str, dict]:
+    """Return the layers of a quantized model that stay float; raise ValueError if the header has no such facts."""
+    kept = header.get("kept", {})
+    for layer, facts in kept.items():
+        if type(facts["weights"]) is not int or not isinstance(facts["reason"], str):
+            raise ValueError(f"kept: {layer}: expected the number of its weights and a reason")
+    return kept
 
 
 def to_network(file: ModelFile, path="model") -> nn.Module:

@@ -61,6 +61,12 @@ def _huggingface():
     return huggingface
 
 
+def _plain_layers():
+    from kdq.models import plain_layers
+
+    return plain_layers
+
+
 def wide_shape(name: str) -> tuple[int, int] | None:
     """Return depth and widen factor of ``wrn<depth>-<factor>``, None for another name or a depth other than 6n + 4.
 
@@ -132,10 +138,17 @@ def trainable(architecture: str) -> str:
 
 
 def build(architecture: str, **arguments):
-    """Return a freshly initialised network; raise UserError for an architecture or stem that does not exist."""
-    return family_of(architecture).module().build(architecture, **arguments)
+    """Return a freshly initialised network; raise UserError for an architecture or stem that does not exist.
+
+    ``plain_layers`` names modules to replace, see :mod:`kdq.models.plain_layers`.
+    """
+    names = arguments.pop("plain_layers", ())
+    network = family_of(architecture).module().build(architecture, **arguments)
+    return _plain_layers().replace(network, names) if names else network
 
 
 def outline(architecture: str, **arguments) -> dict[str, tuple]:
     """Return the shapes of the weights that determine how large :func:`build` makes a network, without building it."""
-    return family_of(architecture).module().outline(architecture, **arguments)
+    names = arguments.pop("plain_layers", ())
+    shapes = family_of(architecture).module().outline(architecture, **arguments)
+    return _plain_layers().outline(shapes, names) if names else shapes

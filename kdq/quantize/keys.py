@@ -1,13 +1,26 @@
 """The keys that all quantizers share: alphabet, scale, calibration, order and what follows."""
 
+import re
+
+from pydantic import AfterValidator
+
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, Positive, PositiveInt
+
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def _names(text: str) -> str:
+    """Return names joined by `+`, sorted and each once: one choice of layers has one spelling."""
+    if text and not all(NAME.fullmatch(name) for name in text.split("+")):
+        raise ValueError("names of layers joined by +, such as first+last")
+    return "+".join(sorted(set(text.split("+"))))
 
 
 class Quantizing(Base):
     """Keys of every quantizer: the alphabet, its scale and the calibration."""
 
     # Keys that take effect after the layers have been measured alone; the measurement is the same for all values.
-    after_measurement: ClassVar = ("bits", "budget", "cost", "order", "batchnorm", "bias", "memory")
+    after_measurement: ClassVar = ("bits", "budget", "cost", "order", "batchnorm", "bias", "memory", "keep")
     conflicts: ClassVar[dict[tuple[str, str], str]] = {
         ("bias", "batchnorm"): "statistics that are measured again do not fit biases that were corrected before",
         ("bias", "order"): "means are corrected on the way through the network, layers in the order of execution",
@@ -35,6 +48,14 @@ class Quantizing(Base):
             "it is by then"
         ),
     ] = "forward"
+    keep: Annotated[
+        str,
+        AfterValidator(_names),
+        Field(
+            description="layers that stay float, joined by `+`: `first` and `last` that run, a layer by its name, or "
+            "all in a module by that of the module: `first+layer4.1`; each of their weights counts as 32 bits"
+        ),
+    ] = ""
     levels: Annotated[
         Literal["2^b", "2^b-1", "paper"],
         Field(

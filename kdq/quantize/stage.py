@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdq.data.prepared import Prepared
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes
 from kdq.quantize.bits.budget import bits_under_budget, by_rising_cost
 from kdq.quantize.bits.sensitivity_table import read
 from kdq.quantize.execution.network import quantize
+from kdq.quantize.execution.selection import select
 from kdq.quantize.gram.calibration_images import as_in_training, calibration_images
 from kdq.quantize.quantizer import Quantizer
 
@@ -22,7 +23,7 @@ def quantize_stage(
     log,
     sensitivity: Path | None = None,
     trained_by: Mapping | None = None,
-) -> dict[str, QuantizedWeight]:
+) -> Codes:
     """Quantize ``network`` in place by the keys of the ``quantizer``; return the codes by layer, in order of execution.
 
     ``sensitivity`` is the table of what each layer costs alone, for keys that need it; ``trained_by`` are the keys of
@@ -31,9 +32,14 @@ def quantize_stage(
     keys = quantizer.keys
     images = calibration_images(prepared, keys.images, seed).images
     measurements = read(sensitivity) if sensitivity else []
+    float_weights = 0
+    if measurements:  # of all layers that can be quantized, whatever the key `keep` names
+        kept = select(network.to(device).eval(), images.to(device), keys.keep).kept(network)
+        measurements = [row for row in measurements if row.layer not in kept]
+        float_weights = sum(layer["weights"] for layer in kept.values())
     bits = dict.fromkeys((row.layer for row in measurements), keys.bits)
     if keys.budget:
-        bits = bits_under_budget(measurements, keys.budget, keys.cost, keys.levels)
+        bits = bits_under_budget(measurements, keys.budget, keys.cost, keys.levels, float_weights)
     order = by_rising_cost(measurements, bits, keys.cost) if keys.order == "greedy" else None
     views = as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
     return quantize(network, images, quantizer, seed, device, log, bits, views, order)

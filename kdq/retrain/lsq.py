@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.models.model import Model
 
 KEPT_FACTS = ("bits", "levels")  # a layer's other facts describe the codes before retraining
@@ -90,13 +90,14 @@ def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Te
     return torch.where(beyond, decoded.nextafter(torch.zeros_like(decoded)), decoded)
 
 
-def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> dict[str, QuantizedWeight]:
+def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> Codes:
     """Undo :func:`attach` in place, so that weights are the decoded ones again; return the new codes.
 
     Alphabet and bits are those of the codes ``before``; of their facts the bits and the alphabet's name are kept.
+    Layers that stayed float beside them still are.
     """
     modules = dict(network.named_modules())
-    after = {}
+    after = Codes(kept=getattr(before, "kept", None))
     for name, codes in before.items():
         module = modules[name]
         quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original

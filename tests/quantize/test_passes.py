@@ -146,10 +146,3 @@ def test_later_inputs_are_those_of_all_calls_but_the_first():
     assert torch.allclose(later["often"][0], first, atol=1e-6)
     assert torch.allclose(later["often"][1], second, atol=1e-6)
     assert later_inputs(model, quantizable_layers(model), ["once", "often"], IMAGES) == {}
-
-
-def test_a_layer_that_never_runs_is_refused():
-    model = network()
-    model.spare = nn.Linear(2, 2)
-    with pytest.raises(UserError, match="spare: never called"):
-        survey(model, quantizable_layers(model), part().images[:1])

@@ -5,6 +5,7 @@ The measure by which a budget of bits is spent: divergence from the float networ
 2021). Summed over layers it estimates what the network loses if all of them are quantized.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +17,9 @@ from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Split
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.sensitivity_table import Measurement
-from kdq.quantize.execution.layer import forward, quantizable_layers, quantize_layer, relative_error, without_bias
-from kdq.quantize.execution.passes import floats, later_inputs, layer_input, survey
+from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
+from kdq.quantize.execution.passes import floats, later_inputs, layer_input
+from kdq.quantize.execution.selection import Selection, as_modules, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
@@ -64,34 +66,60 @@ def log_probabilities(model: nn.Module, images: Tensor, device) -> Tensor:
 
 @torch.no_grad()
 def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, device=None, log=print) -> list:
-    """Quantize each nn.Conv2d and nn.Linear alone at each of ``BITS``; return a :class:`Measurement` per pair.
+    """Quantize each layer alone at each of ``BITS``; return a :class:`Measurement` per pair.
 
-    ``part`` are the calibration images with labels; the key ``bits`` is ignored. A layer's inputs are those of the
-    float network. The model is left as it was, in eval mode. Per layer one partial forward pass, and a whole one per
-    bit-width.
+    The layers are those that :func:`kdq.quantize.execution.network.quantize` would quantize without the key ``keep``.
+    ``part`` are the calibration images with labels; the keys ``bits`` and ``keep`` are ignored. A layer's inputs are
+    those of the float network. The model is left as it was but for its plain layers, in eval mode. Per layer one
+    partial forward pass, and a whole one per bit-width.
     """
     device = device or next(model.parameters()).device
-    layers = quantizable_layers(model.to(device).eval())
     images = part.images.to(device)
-    reference = Reference(log_probabilities(model, part.images, device), part.labels)
-    calls, _ = survey(model, layers, images[:1])
-    later, measurements = later_inputs(model, layers, calls, images), []
-    for index, name in enumerate(dict.fromkeys(calls)):
-        module, weight = layers[name], layers[name].weight.data
-        chunks = [layer_input(model, module, batch) for batch in floats(images).split(AT_ONCE)]
-        inputs = [torch.cat(chunks), *later.get(name, [])]
-        one_call = len(inputs) == 1
-        calibration = SharedInputs(module, inputs, inputs, quantizer.keys.patches, seed + index, one_call)
-        for bits in BITS:
-            layer = quantize_layer(name, calibration, quantizer, Alphabet(bits, quantizer.keys.levels))
-            decoded, error = layer.decode().to(weight), layer.facts["relative_error"]
-            if error is None:
-                outputs = tuple(without_bias(module, forward(module, inputs[0], used)) for used in (None, decoded))
-                error = relative_error([outputs])
-            module.weight.data = decoded
-            losses = reference.losses(log_probabilities(model, part.images, device))
-            module.weight.data = weight
-            sizes = {"weights": weight.numel(), "steps": layer.step.numel()}
-            measurements.append(Measurement(layer=name, bits=bits, **sizes, relative_error=error, **losses))
-            log(measurements[-1])
-    return measurements
+    selection = select(model.to(device).eval(), images)
+    for name, reason in selection.reasons.items():
+        log(f"{name}: stays float, {reason}")
+    with as_modules(selection.functional):
+        reference = Reference(log_probabilities(model, part.images, device), part.labels)
+        inputs = _Inputs(model, selection, images)
+        return [
+            row
+            for name in selection.executed
+            for row in _alone(model, name, inputs.calibration(name, quantizer, seed), quantizer, part, reference, log)
+        ]
+
+
+class _Inputs:
+    """The inputs of a network's layers, those of a layer computed when they are asked for."""
+
+    def __init__(self, model: nn.Module, selection: Selection, images: Tensor):
+        self.model, self.selection, self.images = model, selection, images
+        calls = [name for name in selection.calls if name not in selection.constants]
+        self.later = later_inputs(model, selection.layers, calls, images)
+
+    def calibration(self, name: str, quantizer: Quantizer, seed: int) -> SharedInputs:
+        """Return a layer's inputs in the float network; its ``analog`` is a list of those of every call."""
+        module, calls = self.selection.layers[name], self.selection.constants.get(name)
+        if calls is None:
+            chunks = [layer_input(self.model, module, batch) for batch in floats(self.images).split(AT_ONCE)]
+            calls = [torch.cat(chunks), *self.later.get(name, [])]
+        place = self.selection.places[name]
+        return SharedInputs(module, calls, calls, quantizer.keys.patches, seed + place, len(calls) == 1)
+
+
+def _alone(model, name, calibration, quantizer, part, reference, log) -> Iterator[Measurement]:
+    """Yield the measurement of a layer alone at each of ``BITS``."""
+    module, weight = calibration.module, calibration.module.weight.data
+    for bits in BITS:
+        layer = quantize_layer(name, calibration, quantizer, Alphabet(bits, quantizer.keys.levels))
+        decoded, error = layer.decode().to(weight), layer.facts["relative_error"]
+        if error is None:
+            first = calibration.analog[0]
+            outputs = tuple(without_bias(module, forward(module, first, used)) for used in (None, decoded))
+            error = relative_error([outputs])
+        module.weight.data = decoded
+        losses = reference.losses(log_probabilities(model, part.images, weight.device))
+        module.weight.data = weight
+        sizes = {"weights": weight.numel(), "steps": layer.step.numel()}
+        row = Measurement(layer=name, bits=bits, **sizes, relative_error=error, **losses)
+        log(row)
+        yield row

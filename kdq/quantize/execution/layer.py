@@ -9,6 +9,7 @@ from kdq.errors import UserError
 from kdq.models.codes import QuantizedWeight
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.scale import choose
+from kdq.quantize.bits.silent import rounded_where_silent
 from kdq.quantize.gram.calibration import Calibration, rows, weight_matrix
 from kdq.quantize.quantizer import Quantizer
 
@@ -24,6 +25,7 @@ def quantize_layer(name: str, calibration: Calibration, quantizer: Quantizer, al
     if not (calibration.finite() and float_weight.sum().isfinite()):
         raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
     choice = choose(float_weight, calibration, quantizer, alphabet)
+    choice = rounded_where_silent(choice, float_weight, calibration, alphabet, quantizer.keys)
     weight = QuantizedWeight(
         codes=choice.codes.contiguous().reshape(module.weight.shape).cpu(),
         step=choice.step.flatten()[: None if quantizer.keys.granularity == "channel" else 1].cpu(),
@@ -80,17 +82,5 @@ def without_bias(module: nn.Module, outputs: Tensor) -> Tensor:
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return every nn.Conv2d and nn.Linear by name; raise UserError if one shares its weight or is of another class."""
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-    owners: dict[int, str] = {}
-    for name, module in layers.items():
-        if type(module).forward not in (nn.Conv2d.forward, nn.Linear.forward) or "weight" not in module._parameters:
-            raise UserError(
-                f"{name}: {type(module).__name__} computes in its own way, expected a plain Conv2d or Linear"
-            )
-        owner = owners.setdefault(id(module.weight), name)
-        if owner != name:
-            raise UserError(f"{name}: shares its weight with {owner}, expected a weight of its own")
-    if not layers:
-        raise UserError(f"{type(model).__name__}: no Conv2d or Linear found, expected at least one to quantize")
-    return layers
+    """Return every nn.Conv2d and nn.Linear by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.batchnorm import reestimate
-from kdq.quantize.execution.layer import forward, quantizable_layers, quantize_layer, relative_error, without_bias
-from kdq.quantize.execution.passes import Halves, floats, later_inputs, require_samples_first, survey
-from kdq.quantize.gram.calibration import Calibration, whole_shape
+from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
+from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs, layer_input
+from kdq.quantize.execution.selection import Selection, as_modules, select
+from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
 # Images whose inputs are summed up at once, and at most so many chunks of images. Neither depends on the memory's
@@ -37,8 +38,12 @@ def quantize(
     bits: Mapping[str, int] | None = None,
     views: Tensor | None = None,
     order: Sequence[str] | None = None,
-) -> dict[str, QuantizedWeight]:
-    """Quantize every nn.Conv2d and nn.Linear of a float network in place; return the weights in order of execution.
+) -> Codes:
+    """Quantize the layers of a float network in place; return the weights in order of execution.
+
+    These are every nn.Conv2d and nn.Linear, and the projections of every nn.MultiheadAttention, which get layers of
+    their own (:mod:`kdq.models.plain_layers`); but for those that the key ``keep`` names, that are never called, or
+    that can't be quantized, which the result's ``kept`` lists and the log tells.
 
     ``model`` takes float images in [0, 1] and treats each on its own; ``images`` uint8 (M, C, H, W) are the calibration
     images, ``views`` those from which the statistics of BatchNorm are measured again if the keys say so (default: the
@@ -46,59 +51,79 @@ def quantize(
     which to quantize them (default: as they are executed). X are a layer's inputs in the float network, X~ those in the
     network as it is by then: only layers that came earlier in the order are quantized there.
 
-    The model is left in evaluation mode and computes with the decoded weights. Raises UserError for a layer that never
-    runs, on samples in another order or with numbers that are not finite, and ValueError for an order of other layers.
+    The model is left in evaluation mode and computes with the decoded weights. Raises UserError for numbers that are
+    not finite, and ValueError for an order of other layers.
 
     A layer that runs more than once is quantized on the inputs of all its calls. Those of the later calls depend on its
-    own codes; in their place the float network's stand on both sides.
+    own codes; in their place the float network's stand on both sides. A layer whose input is the same for all images,
+    such as that of a position bias, is quantized before all others, which see its quantized outputs in both networks.
     """
     device = device or next(model.parameters()).device
-    layers = quantizable_layers(model.to(device).eval())
     images, views = images.to(device), (images if views is None else views).to(device)
     keys, holders = quantizer.keys, {}
-    if keys.bias == "correct":
-        holders = bias.holders(model, layers, floats(images[:1]))
-    calls, image_bytes = survey(model, layers, images[:1])
-    require_samples_first(model, layers, images)
-    executed = list(dict.fromkeys(calls))
+    selection = select(model.to(device).eval(), images, keys.keep)
+    for name, reason in selection.reasons.items():
+        log(f"{name}: stays float, {reason}")
+    executed = selection.executed
     if order is not None and sorted(order) != sorted(executed):
         raise ValueError(f"order: {list(order)}, expected each of {executed} once")
     bits = bits or dict.fromkeys(executed, keys.bits)
-    network = _Network(model, layers, images, quantizer, seed, log, bits, calls)
-    fits = 2 * len(images) * image_bytes <= keys.memory * 2**30
-    if order is None and fits:
-        network.quantize_in_one_pass()
-    else:
-        network.quantize_one_by_one(order or executed, in_memory=fits)
-    for name, weight in network.halves.weights.items():
-        layers[name].weight.data = weight
-    bias.store(holders, network.shifts)
-    if keys.batchnorm == "reestimate":
-        reestimate(model, floats(views))
-    return {name: network.done[name] for name in executed}
+    with as_modules(selection.functional):
+        if keys.bias == "correct":
+            holders = bias.holders(model, selection.layers, floats(images[:1]))
+        network = _Network(model, selection, images, quantizer, seed, log, bits)
+        network.quantize(order, fits=2 * len(images) * selection.image_bytes <= keys.memory * 2**30)
+        for name, weight in network.halves.weights.items():
+            selection.layers[name].weight.data = weight
+        bias.store(holders, network.shifts)
+        if keys.batchnorm == "reestimate":
+            reestimate(model, floats(views))
+    return Codes({name: network.done[name] for name in executed}, kept=selection.kept(model))
 
 
 @dataclass
 class _Network:
-    """A network on its way from float to quantized: ``done`` are its layers' codes, ``shifts`` their bias corrections.
-
-    ``calls`` names the layers in the order of their calls; a layer that runs twice stands there twice.
-    """
+    """A network on its way from float to quantized: ``done`` are its codes, ``shifts`` its bias corrections."""
 
     model: nn.Module
-    layers: dict[str, nn.Module]
+    selection: Selection
     images: Tensor
     quantizer: Quantizer
     seed: int
     log: Callable[[str], None]
     bits: Mapping[str, int]
-    calls: list[str]
     done: dict[str, QuantizedWeight] = field(default_factory=dict)
     shifts: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.halves = Halves(self.model, self.layers, chunk=max(CHUNK, -(-len(self.images) // CHUNKS)))
+        selection, chunk = self.selection, max(CHUNK, -(-len(self.images) // CHUNKS))
+        self.layers = selection.layers
+        self.calls = [name for name in selection.calls if name not in selection.constants]
+        self.halves = Halves(self.model, self.layers, chunk, constants=selection.constants)
         self.later = later_inputs(self.model, self.layers, self.calls, self.images)
+
+    def quantize(self, order: Sequence[str] | None, fits: bool) -> None:
+        """Quantize all layers in ``order``, or as they are executed if it is None; constant ones first.
+
+        ``fits``: the activations of all images fit in memory.
+        """
+        for name in self.selection.constants:
+            self._quantize_constant(name)
+        if order is None and fits:
+            self.quantize_in_one_pass()
+        else:
+            names = [name for name in order or self.selection.executed if name not in self.done]
+            self.quantize_one_by_one(names, in_memory=fits)
+
+    def _quantize_constant(self, name: str) -> None:
+        """Quantize a layer on an input that is the same for all images, in the quantized network that of one."""
+        layer, analog = self.layers[name], self.selection.constants[name]
+        with self.halves.joined(1, lambda *inputs: None, self._shift):
+            here = layer_input(self.model, layer, doubled(self.images[:1]))
+        quantized = [here.reshape(analog[0].shape), *analog[1:]]
+        self._quantize(name, analog, quantized)
+        weight = self.halves.weights[name]
+        self._finish(name, lambda: [(forward(layer, analog[0]), forward(layer, quantized[0], weight))])
 
     def quantize_in_one_pass(self) -> None:
         """Quantize every layer at its first call in one forward pass of all images."""
@@ -116,7 +141,7 @@ class _Network:
                 self._finish(name, lambda: zip(*map(self._split, outputs), strict=True))
             self._shift(name, *outputs)
 
-        finished: set[str] = set()
+        finished = set(self.done)
         self.halves.run(self.images, arrive, leave)
 
     def quantize_one_by_one(self, order: Sequence[str], in_memory: bool) -> None:
@@ -139,13 +164,12 @@ class _Network:
 
     def _quantize(self, name: str, analog: Sequence[Tensor], quantized: Sequence[Tensor]) -> None:
         """Quantize a layer on the inputs of its first call, in chunks, and those of its later calls."""
-        later, shape = self.later.get(name, []), whole_shape(analog)
-        if unlike := [tuple(inputs.shape) for inputs in later if inputs.shape[1:] != shape[1:]]:
-            raise UserError(f"{name}: runs on inputs of shape {shape}, then {unlike[0]}, expected one shape")
+        later = self.later.get(name, [])
         # the place of execution, not that in the order: a layer's patches are drawn the same way in every order
-        seed = self.seed + list(dict.fromkeys(self.calls)).index(name)
+        seed = self.seed + self.selection.places[name]
         sampling, inputs = self.quantizer.keys.patches, ([*analog, *later], [*quantized, *later])
-        calibration = Calibration(self.layers[name], *inputs, sampling, seed, one_call=not later)
+        one_call = self.selection.calls.count(name) == 1
+        calibration = Calibration(self.layers[name], *inputs, sampling, seed, one_call)
         alphabet = Alphabet(self.bits[name], self.quantizer.keys.levels)
         self.done[name] = quantize_layer(name, calibration, self.quantizer, alphabet)
         self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)

@@ -11,14 +11,14 @@ import functools
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from kdq.errors import UserError
+from kdq.errors import UserError, reason
 from kdq.quantize.execution.layer import forward
 
 AT_ONCE = 64  # images of a pass that gives the later inputs of layers that run more than once
@@ -56,22 +56,29 @@ class Halves:
     """A model whose batches hold the float network's half and the quantized network's, within :meth:`joined`.
 
     ``layers`` by name; a layer takes ``chunk`` images at a time, so that the same numbers come out of batches of any
-    size; ``weights`` those that are quantized by now, decoded.
+    size; ``weights`` those that are quantized by now, decoded. The layers ``constants`` get one input for both halves,
+    without samples: they compute with the quantized weights for both.
     """
 
     model: nn.Module
     layers: dict[str, nn.Module]
     chunk: int
     weights: dict[str, Tensor] = field(default_factory=dict)
+    constants: Collection[str] = ()
 
     @contextlib.contextmanager
     def joined(self, samples: int, arrive: Callable, leave: Callable) -> Iterator[None]:
         """In the block call ``arrive(name, inputs, quantized inputs)`` before every call of a layer.
 
-        Behind it ``leave(name, outputs, quantized outputs)`` may change the quantized outputs in place.
+        Behind it ``leave(name, outputs, quantized outputs)`` may change the quantized outputs in place. A constant
+        layer does not arrive, and leaves the same outputs twice.
         """
 
         def call(name, input):  # named as in nn.Conv2d.forward and nn.Linear.forward
+            if name in self.constants:
+                outputs = forward(self.layers[name], input, self.weights.get(name))
+                leave(name, outputs, outputs)
+                return outputs
             if input.dim() < 2 or not len(input) or len(input) % (2 * samples):
                 shape = len(input) // 2, *input.shape[1:]
                 raise UserError(f"{name}: input of shape {shape}, expected the {samples} samples in dimension 0")
@@ -131,7 +138,7 @@ def layer_input(model: nn.Module, layer: nn.Module, batch: Tensor) -> Tensor:
         caught.append(input_of(arguments, keywords))
         raise _Reached
 
-    with layer.register_forward_pre_hook(catch, prepend=True, with_kwargs=True), contextlib.suppress(_Reached):
+    with layer.register_forward_pre_hook(catch, with_kwargs=True), contextlib.suppress(_Reached):
         model(batch)
     return caught[0]
 
@@ -142,10 +149,11 @@ def _mapped(tensor: Tensor) -> Tensor:
         with tempfile.NamedTemporaryFile(prefix="kdq-") as file:  # removed at once: the map alone keeps the content
             os.posix_fallocate(file.fileno(), 0, tensor.nbytes)  # a write to a map on a full disk ends the process
             mapped = torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # of the system, or of torch if there is no address space for the map
         raise UserError(
-            f"memory: {tempfile.tempdir or 'temporary folder'} can't hold a layer's inputs ({error.strerror}), "
-            "expected room there, another TMPDIR or more GiB of memory"
+            f"memory: {tempfile.tempdir or 'temporary folder'} can't hold a layer's inputs "
+            f"({getattr(error, 'strerror', None) or reason(error)}), expected room there, another TMPDIR or more GiB "
+            "of memory"
         ) from None
     return mapped.view(tensor.shape).copy_(tensor)
 
@@ -154,7 +162,7 @@ def survey(model: nn.Module, layers: dict[str, nn.Module], image: Tensor) -> tup
     """Return the layers' names in the order of their calls, and the most bytes in use at a call, for one uint8 image.
 
     A layer that is called twice stands there twice. The bytes are those of tensors that any module takes or returns and
-    that are still held when a layer returns. Raises UserError for a layer that is never called.
+    that are still held when a layer returns.
     """
     order, alive, most_bytes = [], weakref.WeakValueDictionary(), 0
     names = {id(module): name for name, module in layers.items()}
@@ -178,9 +186,6 @@ def survey(model: nn.Module, layers: dict[str, nn.Module], image: Tensor) -> tup
             hooks.enter_context(module.register_forward_pre_hook(before, with_kwargs=True))
             hooks.enter_context(module.register_forward_hook(behind))
         model(floats(image))
-    for name in layers:
-        if name not in order:
-            raise UserError(f"{name}: never called in a forward pass, expected every Conv2d and Linear to take part")
     return order, most_bytes
 
 
@@ -202,28 +207,3 @@ def later_inputs(model: nn.Module, layers: dict[str, nn.Module], order: list[str
             calls.clear()
             model(floats(chunk))
     return later
-
-
-def require_samples_first(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> None:
-    """Raise UserError for a layer whose input does not hold one sample after the other, which halves would mix.
-
-    Of a batch of two of the ``images``, the first half must be what the first image gives alone.
-    """
-    alone, pair = (_first_inputs(model, layers, floats(batch)) for batch in (images[:1], images[[0, -1]]))
-    for name, inputs in alone.items():
-        half = pair.get(name, inputs)[: len(inputs)]
-        if half.shape == inputs.shape and not torch.allclose(half, inputs, rtol=1e-2, atol=1e-3, equal_nan=True):
-            raise UserError(f"{name}: the samples of a batch are mixed along dimension 0, expected one after the other")
-
-
-def _first_inputs(model: nn.Module, layers: dict[str, nn.Module], batch: Tensor) -> dict[str, Tensor]:
-    """Return the input of every layer's first call, by name."""
-    first: dict[str, Tensor] = {}
-
-    def keep(name, inputs):
-        if name not in first:
-            first[name] = inputs.clone()  # an activation in place may come
-
-    with before_calls(layers, keep):
-        model(batch)
-    return first

@@ -124,6 +124,8 @@ def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BY
     count, width = groups(module), module.weight[0].numel()
     size = max(1, chunk_bytes // (dtype.itemsize * count * width))
     for x, xq, taken in zip(analog, quantized, _by_chunk(chosen, shape, analog), strict=True):
+        if taken is not None and not len(taken):  # few patches are drawn, and none of this chunk
+            continue
         views = patches(module, x, stride), patches(module, xq, stride)
         for part in _parts(views[0].shape[:3], taken, size, views[0].device):
             yield tuple(_rows(view, part, count, dtype) for view in views)
@@ -140,6 +142,8 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
     shape, stride, chosen = _selection(module, analog, sampling, seed)
     count, pixels, places = groups(module), [], []
     for taken, *parts in zip(_by_chunk(chosen, shape, analog), *kinds, strict=True):
+        if taken is not None and not len(taken):
+            continue
         images = [_images(module, part) for part in parts]
         pixels.append([_from_channel(kind).unflatten(0, (count, -1)) for kind in images])
         places.append(_pixels(module, images[0], taken, stride))

@@ -55,8 +55,8 @@ SCHEMA = Schema(
         ),
         "quantizer_name": text("the names in `quantizer`"),
         "bits": bits_per_weight(
-            "bits of the alphabet, their mean over the weights if layers differ; 32 for a float model, even with the "
-            "random head of `ntklc`"
+            "bits of the alphabet, their mean over the weights if layers differ, 32 for those of a layer that stays "
+            "float; 32 for a float model, even with the random head of `ntklc`"
         ),
         "levels": text(
             "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a model without alphabets", optional=True
@@ -70,7 +70,8 @@ SCHEMA = Schema(
             optional=True,
         ),
         "nominal_bits": number(
-            "mean over the quantized weights of log2 of their alphabet's levels; 32 for a float model",
+            "mean over the quantized weights of log2 of their alphabet's levels, with 32 for each weight of a layer "
+            "that stays float; 32 for a float model",
             unit="bits per weight",
         ),
         "parameters": count("parameters of the network"),
@@ -126,8 +127,10 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
         "quantizer": "+".join(map(without_bits, quantizers)) or "none",
         "quantizer_name": "+".join(names[length:]) or "none",
         "bits": mean_bits(alphabets) if alphabets else 32,
-        "levels": alphabets[0]["levels"] if alphabets else None,
-        "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
+        "levels": next((layer["levels"] for layer in alphabets if layer["levels"] != "float"), None),
+        "mean_relative_layer_error": _mean(
+            [layer.get("relative_error") for layer in layers if layer["levels"] != "float"]
+        ),
     }
     measured = {f"{part}_{name}": cell[part].get(name) for part in PARTS for name in ("images", *MEASURES)}
     return row | measured

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.models.model import Model
 from kdq.models.network import Network
 from kdq.models.random_head import RandomHead
@@ -122,9 +122,12 @@ class NTKLC(Retraining):
         return Readout(network)
 
     def model(self, task: Readout, parent: Model) -> Model:
-        classifier = task.network.classifier_name
-        kept = {name: codes for name, codes in parent.codes.items() if not f"{name}.".startswith(f"{classifier}.")}
-        codes = kept | (self._codes(task.network) if self.keys.head == "compressed" else {})
+        classifier = f"{task.network.classifier_name}."
+        before, floats = (
+            {name: layer for name, layer in layers.items() if not f"{name}.".startswith(classifier)}
+            for layers in (parent.codes, getattr(parent.codes, "kept", {}))
+        )
+        codes = Codes(before | (self._codes(task.network) if self.keys.head == "compressed" else {}), kept=floats)
         return Model(task.network, {**parent.architecture, "head": self.head}, codes)
 
     @cached_property
