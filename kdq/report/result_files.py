@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from kdq.stdout import print_lines
+
 
 def result_files(folder) -> list[str]:
     """Return the paths of the tables and of the folders of figures below ``folder``."""
@@ -10,6 +12,6 @@ def result_files(folder) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("The results of this study:")
-    print("\n".join(f"  {path}" for path in result_files("results")))
-    print("One page with all of them: snakemake --report report.html")
+    files = [f"  {path}" for path in result_files("results")]
+    last = "One page with all of them: snakemake --report report.html"
+    print_lines(["The results of this study:", *files, last])
