@@ -291,7 +291,7 @@ class TestPlace:
         ("header", "match"),
         [
             ({"dataset": "digits", "seed": 2, "recipe": "teacher,seed=0"}, "seed: found 2, expected 1"),
-            ({"dataset": "digits", "seed": 0, "recipe": "hard"}, "seed: found 0, expected 1"),
+            ({"dataset": "digits", "seed": 0, "recipe": "hard"}, "recipe: found 'hard', expected 'teacher,seed=0'"),
             ({"seed": 1, "recipe": "teacher,seed=0"}, "dataset: found None, expected 'digits'"),
         ],
     )

@@ -149,7 +149,7 @@ def _unsealed(path, value: dict, required: bool) -> dict:
     if seal.KEY in value:
         seal.check(path, value.pop(seal.KEY))
     elif required:
-        raise UserError(f"{path}: has no seal, so nothing tells whether it is whole; an earlier version made it")
+        raise UserError(f"{path}: has no seal, so nothing tells whether it is whole; remove it and run again")
     return value
 
 

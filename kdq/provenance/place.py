@@ -36,7 +36,8 @@ def check_place(path, header: dict) -> None:
     cell = Cell.of(path)
     named = {key: header.get(key) for key in cell.identity}
     if named not in (cell.identity, cell.original.identity):
-        wrong = next(key for key, value in cell.identity.items() if named[key] != value)
+        by_key = sorted(cell.identity, key=lambda key: named[key] == cell.original.identity[key])
+        wrong = next(key for key in by_key if named[key] != cell.identity[key])
         raise UserError(
             f"{path}: {wrong}: found {named[wrong]!r}, expected {cell.identity[wrong]!r}: a file of another cell; "
             "remove it and run again"
