@@ -7,7 +7,9 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import Mock
 
+import grimp
 import pytest
 
 from kdq.errors import UserError
@@ -328,6 +330,13 @@ class TestEdits:
 
     def test_where_it_lies_does_not_matter(self, copy, fingerprints):
         assert Fingerprints(copy).of("scripts/evaluate.py") == fingerprints.of("scripts/evaluate.py")
+
+
+def test_a_syntax_error_anywhere_in_the_package_is_one_line(home, monkeypatch):
+    error = grimp.exceptions.SourceSyntaxError(filename="kdq/a.py", lineno=2, text="a = = b")
+    monkeypatch.setattr(grimp, "build_graph", Mock(side_effect=error))
+    with pytest.raises(UserError, match="the code can't be read: .*kdq/a.py, line 2: a = = b$"):
+        Fingerprints(home).of("scripts/evaluate.py")
 
 
 class TestDocumentation:

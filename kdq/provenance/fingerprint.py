@@ -92,7 +92,10 @@ class Fingerprints:
     def graph(self):
         """The graph of imports; a module also imports the package that it lies in, as Python does."""
         if self._graph is None:
-            self._graph = grimp.build_graph(PACKAGE, cache_dir=None)
+            try:
+                self._graph = grimp.build_graph(PACKAGE, cache_dir=None)
+            except grimp.exceptions.SourceSyntaxError as error:
+                raise UserError(f"the code can't be read: {error}") from None
             for module in self._graph.modules - {PACKAGE}:
                 self._graph.add_import(importer=module, imported=module.rpartition(".")[0])
         return self._graph
