@@ -10,6 +10,7 @@ with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read
     from kdq.models.model import Model
     from kdq.provenance import describe as provenance
+    from kdq.provenance.place import check_places
     from kdq.train.device import device_name, prepare
     from kdq.train.stage import save, train_root
 
@@ -17,6 +18,7 @@ with running(snakemake.log[0]) as log:
     source = job["keys"].get("source", "train")
     load = None if source == "train" else importlib.import_module(job["module"]).importer(source)
     check_code(job["code"], "scripts/train_root.py", job["file"])
+    check_places({"data": snakemake.input.data})
     prepared, device = read(snakemake.input.data), device_name(prepare(threads))
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     inputs, trained = {"data": snakemake.input.data}, None

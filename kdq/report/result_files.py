@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kdq.provenance.verify import study
 from kdq.recipe.path import study_folder
+from kdq.stdout import print_lines
 
 
 def result_files(folder) -> list[str]:
@@ -13,6 +14,6 @@ def result_files(folder) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("The results of this study:")
-    print("\n".join(f"  {path}" for path in result_files(study_folder(study.products([]).study.name))))
-    print("One page with all of them: snakemake --report report.html")
+    files = [f"  {path}" for path in result_files(study_folder(study.products([]).study.name))]
+    last = "One page with all of them: snakemake --report report.html"
+    print_lines(["The results of this study:", *files, last])
