@@ -31,6 +31,8 @@ def digest(path) -> str:
 
     Raise UserError if the columns are not a history's or a measured field is no number.
     """
+    if not Path(path).is_file():  # reading a pipe would wait for its writer
+        raise UserError(f"{path}: not readable as the history of a training (no regular file)")
     try:
         names, *rows = (line.split(",") for line in Path(path).read_bytes().decode().split("\r\n"))
         measured = [names.index(name) for name in MEASURED]

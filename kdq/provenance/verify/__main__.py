@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdq.errors import UserError, one_line
 from kdq.provenance.verify import study
-from kdq.provenance.verify.results import Row, summary, verify
+from kdq.provenance.verify.results import Row, mixed, summary, verify
 
 
 def line(row: Row) -> str:
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
         return 2
     shown = [row for row in rows if row.verdict.state != "fresh" or not given.quiet]
     sys.stdout.writelines(f"{line(row)}\n" for row in shown)
+    sys.stdout.writelines(f"{one_line(text)}\n" for text in mixed(rows, products))
     print(summary(rows, products))
     return int(any(row.verdict.state != "fresh" for row in rows))
 
