@@ -57,6 +57,7 @@ def _machines(cells: list[dict]) -> dict[str, Counter]:
 
 
 def _counts(counter: Counter) -> str:
-    """Return the counts, the most frequent first: ``bfloat16 for 20 models, float32 for 3``."""
-    (first, count), *rest = counter.most_common()
-    return ", ".join([f"{first} for {count:,} models", *(f"{name} for {count:,}" for name, count in rest)])
+    """Return the counts, the highest first: ``bfloat16 for 20 of 23 models, float32 for 3``."""
+    (first, count), *rest = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{first} for {count:,} of {counter.total():,} models", *(f"{name} for {count:,}" for name, count in rest)]
+    return ", ".join(words)
