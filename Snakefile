@@ -19,6 +19,7 @@ include: "rules/report.smk"
 
 onstart:
     sys.stderr.writelines(or_stop(working_folder.prepare, Path("results"), Path("logs")))
+    sys.stderr.writelines(PLAN.remarks())
 
 
 rule all:

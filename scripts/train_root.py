@@ -12,6 +12,7 @@ with running(snakemake.log[0]) as log:
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_places
     from kdq.train.device import device_name, prepare
+    from kdq.train.precision import precision_name
     from kdq.train.stage import save, train_root
 
     job, cell, threads = snakemake.params.job, Cell.of(snakemake.output.model), snakemake.threads
@@ -19,13 +20,17 @@ with running(snakemake.log[0]) as log:
     load = None if source == "train" else importlib.import_module(job["module"]).importer(source)
     check_code(job["code"], "scripts/train_root.py", job["file"])
     check_places({"data": snakemake.input.data})
-    prepared, device = read(snakemake.input.data), device_name(prepare(threads))
+    prepared, device = read(snakemake.input.data), prepare(threads)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     inputs, trained = {"data": snakemake.input.data}, None
+    machine = {"threads": threads, "device": device_name(device)}
     if load:
+        machine = {}  # nothing is computed
         network, architecture, inputs["weights"] = load(prepared, job["keys"], log)
         trained = Model(network, architecture)
-    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
+    else:
+        machine["precision"] = precision_name(job["keys"]["precision"], device)
+    made_by = provenance.describe(job["code"], inputs, **machine)
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
     trained = trained or train_root(prepared, job["keys"], log=log, **settings)

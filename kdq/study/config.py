@@ -62,7 +62,11 @@ class Config(Base):
     student: Role = Field(Role(), description="network and training of every other stage that trains")
     retrain: Continued = Field(Continued(), description="training of stages that retrain a quantized model")
     stages: dict[str, dict] = Field({}, description="for a stage by its name: values for keys that recipes leave out")
-    threads: PositiveInt = Field(1, description="threads of a job that trains; the result's last bits depend on it")
+    threads: PositiveInt = Field(
+        1,
+        description="threads of a job; the last bits of what it trains or quantizes depend on them, so another number "
+        "makes these models again, and a job takes as many even if `--cores` is less",
+    )
 
 
 class Study:

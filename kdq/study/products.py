@@ -104,6 +104,19 @@ class Entry:
         return bool(re.fullmatch(self.pattern, name)) if self.pattern else name in self.files
 
 
+def threads_of(study: Study, keys: dict) -> dict:
+    """Return the threads of a job that trains or quantizes with ``keys``, as a part of what it depends on.
+
+    Sums are split among threads and round differently. A network that is imported is not computed, and a forward pass
+    alone has the same bytes with any number of threads.
+    """
+    return {"threads": study.config.threads} if keys.get("source", "train") == "train" else {}
+
+
+def _keys_of_model(place: Place) -> dict:
+    return place.keys | threads_of(place.study, place.keys)
+
+
 def _no_history(recipe: Recipe, name: str) -> str:
     trains = recipe.last.kind.trains or name == MODEL
     return "" if trains else f"the stage {recipe.last.text!r} does not train and has no {name}"
@@ -123,14 +136,15 @@ def _no_sensitivity(recipe: Recipe, name: str) -> str:
 
 
 def _keys_of_measurement(place: Place) -> dict:
-    return place.recipe.last.type.keys.measurement_keys(place.keys)
+    keys = place.recipe.last.type.keys.measurement_keys(place.keys)
+    return keys | threads_of(place.study, place.keys)
 
 
 OF_CELLS = (
     Entry(
         files={MODEL: formats.MODEL, "history.csv": formats.HISTORY},
         refusal=_no_history,
-        keys=lambda place: place.keys,
+        keys=_keys_of_model,
         of_stage=True,
         in_all=(MODEL,),
     ),

@@ -52,7 +52,10 @@ class Training(Base):
     cutout: Annotated[NonNegativeInt, Field(description="side in pixels of the square that is cut out; 0 is none")] = 0
     precision: Annotated[
         Literal["auto", "bfloat16", "float32"],
-        Field(description="`auto` is bfloat16 autocast if the device computes in it"),
+        Field(
+            description="`auto` is bfloat16 autocast if the device computes in it, else float32; for unlike machines "
+            "set one of the two: comparisons across both have no verdict"
+        ),
     ] = "auto"
     select: Annotated[
         Literal["best", "last"],

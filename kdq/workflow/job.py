@@ -159,7 +159,8 @@ def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, Simpl
         output=Files(**dict(given.output)),
         wildcards=SimpleNamespace(**dict(given.wildcards)),
         params=SimpleNamespace(job=given.job, **{name: json.loads(text) for name, text in given.unrecorded}),
-        threads=given.threads,
+        # those of the study, on which the bytes depend, if Snakemake has fewer cores
+        threads=given.job.get("threads", given.threads),
         log=[given.log],
     )
 

@@ -53,6 +53,13 @@ class Plan:
         gc.freeze()
         gc.set_threshold(200_000, 50, 1000)
 
+    def remarks(self) -> list[str]:
+        """Return lines for the start of a run: a job takes the threads of the study even if there are fewer cores."""
+        threads, cores = self.study.config.threads, self.settings.cores
+        if self.settings.is_on_cluster or threads <= cores:
+            return []
+        return [f"threads: {threads}, but {cores} cores: jobs take {threads} threads, on which their bytes depend\n"]
+
     def command(self, script: str, *, lists: str = "", unrecorded: str = "", **named: str) -> str:
         """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.
 
@@ -91,7 +98,9 @@ class Plan:
         parsed = self.stage(stage)
         file = str(parsed.type.file.relative_to(self.settings.home))
         code = or_stop(self.code.of, script, file)
-        return Job(code=code, file=file, keys=self.keys(stage), module=parsed.type.module, name=parsed.name)
+        keys = self.keys(stage)
+        threads = products.threads_of(self.study, keys)
+        return Job(code=code, file=file, keys=keys, module=parsed.type.module, name=parsed.name, **threads)
 
     def measurement_job(self, stage: str) -> Job:
         """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""

@@ -48,6 +48,11 @@ class Settings:
     def cores(self) -> int:
         return self._workflow.resource_settings.cores or 1
 
+    @property
+    def is_on_cluster(self) -> bool:
+        """Whether the jobs are submitted to nodes, which have cores of their own."""
+        return self._workflow.resource_settings.nodes is not None
+
     def has_no_gpu(self, rule: str) -> bool:
         """Return whether the profile sets the GPUs of ``rule`` to 0."""
         resources = self._workflow.resource_settings.overwrite_resources.get(rule, {})
@@ -58,7 +63,7 @@ class Settings:
         """Whether this run makes every cell, on this machine. Known once the Snakefile is read, not before."""
         asked = self._workflow.dag_settings
         restricted = set(asked.targets) - {"all"} or asked.until or asked.omit_from or asked.batch
-        return self.is_main and self._workflow.resource_settings.nodes is None and not restricted
+        return self.is_main and not self.is_on_cluster and not restricted
 
     @staticmethod
     def words() -> list[str]:

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from kdq.errors import UserError
+from kdq.provenance.mixtures import auto_precision
 from kdq.recipe.kinds import KINDS
 from kdq.recipe.path import join, name_of, stages
-from kdq.report import dkd_choice
+from kdq.report import dkd_choice, precisions
 from kdq.report.bits import mean_bits, without_bits
 from kdq.report.tables.schema import Column, Schema, bits_per_weight, count, number, share, text, truth
 
@@ -81,6 +82,11 @@ SCHEMA = Schema(
             "model and for one that was trained after it was quantized",
             optional=True,
         ),
+        "auto_precision": text(
+            "what `precision: auto` was when the model and those that it descends from were trained: `bfloat16`, "
+            "`float32`, or `bfloat16+float32` if their machines differed; empty if none was trained with `auto`",
+            optional=True,
+        ),
     },
 )
 
@@ -97,7 +103,8 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> pd.DataFrame:
     keys = {(cell["dataset"], cell["seed"], cell["recipe"]): cell["keys"] for cell in cells}
     if len(keys) < len(cells):
         raise UserError(f"metrics of {len(cells):,} files: found {len(keys):,} cells, expected each cell once")
-    table = SCHEMA.frame([_row(cell, keys, kinds) for cell in cells])
+    trained = {cell: auto_precision(metrics) for cell, metrics in zip(keys, cells, strict=True)}
+    table = SCHEMA.frame([_row(cell, keys, kinds) | _auto_precision(cell, trained) for cell in cells])
     in_grid = table.recipe.isin(list(dkd_grid))
     for _, grid in table[in_grid].groupby("dataset"):
         chosen = dkd_choice.choose(grid)
@@ -134,6 +141,13 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     }
     measured = {f"{part}_{name}": cell[part].get(name) for part in PARTS for name in ("images", *MEASURES)}
     return row | measured
+
+
+def _auto_precision(cell: dict, trained: dict) -> dict:
+    """Return the column ``auto_precision`` of a cell; ``trained`` has what `auto` was in all cells' last stages."""
+    path = stages(cell["recipe"])
+    line = [(cell["dataset"], cell["seed"], join(*path[:length])) for length in range(1, len(path) + 1)]
+    return {"auto_precision": precisions.joined({trained.get(model) for model in line})}
 
 
 def _mean(values: list) -> float | None:
