@@ -27,7 +27,10 @@ def load(settings: dict) -> Raw:
     files = image_files(settings)
     parts, digest, notable = read_images(files, size)
     if settings.get("images", digest) != digest:
-        raise UserError(f"{image_folder(settings)}: its images changed after this run was planned; start it again")
+        raise UserError(
+            f"{image_folder(settings)}: its images changed after this run was planned; start snakemake again, "
+            "it will plan with the images as they are now"
+        )
     source = {"kind": "image folder", "image_size": size}
     train, test, classes = parts["train"], parts["test"], list(files.train)
     if not files.test:

@@ -48,16 +48,12 @@ class Listing:
 
     def folders(self, folder: str) -> list[os.DirEntry]:
         """Return the folders in ``folder``; raise UserError for what is neither a folder nor a file."""
-        folders = []
-        for entry in self.visible(folder):
-            match kind(entry.path):
-                case "a folder":
-                    folders.append(entry)
-                case "a file":
-                    self.loose += 1
-                case lies_there:
-                    raise UserError(f"{entry.path}: {lies_there}, expected a folder of images")
-        return folders
+        kinds = {entry: kind(entry.path) for entry in self.visible(folder)}
+        for entry, lies_there in kinds.items():
+            if lies_there not in ("a folder", "a file"):
+                raise UserError(f"{entry.path}: {lies_there}, expected a folder of images")
+        self.loose += sum(lies_there == "a file" for lies_there in kinds.values())
+        return [entry for entry, lies_there in kinds.items() if lies_there == "a folder"]
 
     def images(self, folder: str) -> list[str]:
         """Return the paths of the images of a class; raise UserError if there are none or one is no file."""
@@ -120,7 +116,7 @@ def _parts(root: str, listing: Listing) -> tuple[bool, bool]:
     """Return whether ``root`` has a folder of training classes, and whether it has one of test classes beside it."""
     train = os.path.join(root, "train")
     # a class may be called "train": then it holds images, no folders
-    if not os.path.isdir(train) or not any(entry.is_dir() for entry in Listing().visible(train)):
+    if not os.path.isdir(train) or not any(kind(entry.path) == "a folder" for entry in Listing().visible(train)):
         return False, False
     names = [entry.name for entry in listing.folders(root)]
     if strays := sorted(set(names) - {"train", "test"}):

@@ -16,7 +16,11 @@ BACKGROUND = "white"  # behind transparent pixels, whose hidden colours are arbi
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of a TIFF
 PNG_DEPTH_BYTE = 24  # of the file: signature, then the IHDR chunk
 
-TRANSPARENT, FRAMES, PRINT = "transparent pixels, put on white", "several frames, the first is read", "CMYK colours"
+TRANSPARENT = f"transparent pixels, put on {BACKGROUND}"
+FRAMES = "several frames, the first is read"
+PROFILE = "colour profile, not applied"
+CONVERTED = ("CMYK", "HSV", "LAB", "YCbCr")  # modes
+DAMAGED = "damaged metadata, ignored"
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,34 @@ def read_image(path, size: int) -> Picture:
     scaled, so their hidden colours have no influence. Colour profiles and gamma are not applied. Raise UserError for
     more than 8 bits per channel, for anything unreadable and for more pixels than Pillow unpacks.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     content = regular_file.read(path, "an image")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if depth := _deep(image, content):
                     raise UserError(f"{path}: {depth}, expected 8 bits per channel; convert it first")
-                notes = [FRAMES] if getattr(image, "is_animated", False) else []
-                notes += [PRINT] if image.mode == "CMYK" else []
+                notes = _notes(image)
                 upright = ImageOps.exif_transpose(image)
+        notes += [DAMAGED] if warned else []
         rgb = _on_background(upright, notes) if upright.has_transparency_data else upright.convert("RGB")
         square = ImageOps.fit(rgb, (size, size), method=Image.Resampling.BICUBIC)
     except (UserError, MemoryError):
         raise
+    except UnidentifiedImageError:  # its message names an address in memory
+        raise UserError(f"{path}: not a readable image, expected one of {', '.join(FORMATS)}; move it away") from None
     except Exception as error:  # of many kinds, whatever the bytes mean to Pillow
         raise UserError(f"{path}: not a readable image ({reason(error)}); mend it or move it away") from None
     return Picture(np.asarray(square).transpose(2, 0, 1).copy(), hashlib.sha256(content).hexdigest(), notes)
+
+
+def _notes(image) -> list[str]:
+    notes = [FRAMES] if getattr(image, "is_animated", False) else []
+    notes += [PROFILE] if image.info.get("icc_profile") else []
+    return notes + ([f"{image.mode} colours, converted without a profile"] if image.mode in CONVERTED else [])
 
 
 def _deep(image, content: bytes) -> str:

@@ -19,9 +19,7 @@ def kind(path) -> str:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        return (
-            f"a link that leads nowhere ({error.strerror})" if os.path.islink(path) else f"nothing ({error.strerror})"
-        )
+        return f"{'a link that leads nowhere' if os.path.islink(path) else 'not readable'} ({error.strerror})"
     return KINDS.get(stat.S_IFMT(mode), "a file")
 
 
