@@ -47,8 +47,10 @@ def test_digits_are_counted():
     assert set(prepare("digits", {"test_fraction": 0.2}, 0.1, 0).duplicates.values()) == {0}
 
 
-@pytest.mark.skipif(not GENUINE, reason="KDQ_CIFAR is not set")
-def test_cifar10_has_none_across_parts():
-    settings = {"folder": GENUINE, "download": False}
+@pytest.mark.skipif(not GENUINE, reason="KDQ_CIFAR names no folder with the genuine CIFAR files")
+@pytest.mark.parametrize(("dataset", "expected"), [("cifar10", [0, 0, 0, 0]), ("cifar100", [5, 9, 1, 34])])
+def test_the_genuine_cifar_is_counted(dataset, expected):
     log = []
-    print(prepare("cifar10", settings, 0.1, 0, log.append).duplicates, log)
+    prepared = prepare(dataset, {"folder": GENUINE, "download": False}, 0.1, 0, log.append)
+    assert list(prepared.duplicates.values()) == expected
+    assert len(log) == sum(count > 0 for count in expected)

@@ -112,6 +112,7 @@ def ppm(kind: str, most: int) -> bytes:
         (b"P3\n1 1\n4095\n3000 3000 3000\n", "12 bits per channel"),
         (b"Pf\n1 1\n-1.0\n\0\0\x80\x3f", "mode 'F'"),
     ],
+    ids=["grey", "colour", "grey with alpha", "colour with alpha", "ppm 4095", "ppm 65535", "pgm", "plain", "float"],
 )
 def test_more_than_eight_bits_are_refused_by_the_depth_in_the_file(tmp_path, content, found):
     (tmp_path / "deep").write_bytes(content)
