@@ -6,12 +6,15 @@ read these entries, and a test holds the rules to them. A new file per model is 
 """
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 
 from kdq.data.catalog import CATALOG
+from kdq.data.folder_digest import folder_digest
 from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
@@ -212,7 +215,7 @@ class Product:
 
     The first file names the code, keys and inputs that it was made from, unless the product is a copy. ``name`` is what
     its keys go by; ``code`` the files whose code it depends on; ``inputs`` their paths by role, in tables and figures
-    by path; ``identity`` what the header of a file must hold.
+    by path; ``identity`` what the header of a file must hold; ``unseen`` why a key can't be compared, by its name.
     """
 
     name: str
@@ -223,6 +226,7 @@ class Product:
     inputs: dict[str, str] = field(default_factory=dict)
     identity: dict[str, dict] = field(default_factory=dict)
     is_copy: bool = False
+    unseen: dict[str, str] = field(default_factory=dict)
 
 
 class Products:
@@ -286,8 +290,22 @@ class Products:
 
     def _data_set(self, path: str, dataset: str, split_seed: int) -> Product:
         keys, identity = self.study.data_keys(dataset), {"dataset": dataset, "split_seed": split_seed}
-        script = ("scripts/prepare_data.py",)
-        return Product("data", ("prepare_data",), {path: formats.DATA}, script, keys, identity={path: identity})
+        script, unseen = ("scripts/prepare_data.py",), {}
+        if CATALOG[dataset].images is None:  # only its files tell what is in it
+            keys["images"], unseen = self._images
+        files = {path: formats.DATA}
+        return Product("data", ("prepare_data",), files, script, keys, identity={path: identity}, unseen=unseen)
+
+    @cached_property
+    def _images(self) -> tuple[str, dict[str, str]]:
+        """Return the digest of the image folder, every image read anew, and why it can't be compared if it can't."""
+        folder = self.study.config.data.image_folder
+        if not os.path.isdir(folder):
+            return "", {"images": f"not compared with its images: data.image_folder {folder!r} is not here"}
+        try:
+            return folder_digest({"image_folder": folder}), {}
+        except UserError as error:
+            return str(error), {}
 
     def _of_study(self, path: str, name: str, below: list[str]) -> Product:
         """Return the product of a table or figure, ``below`` the folder of the study ``name``."""

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from kdq.data.catalog import CATALOG
-from kdq.data.folder_digest import folder_digest
+from kdq.data.folder_digest import KEPT, folder_digest
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe import path
 from kdq.recipe.grammar import Recipe, Stage
@@ -113,10 +113,10 @@ class Plan:
 
     def data_job(self, dataset: str) -> Job:
         """Return what a data set's file depends on: code, and the part of the config that matters to this data set."""
-        job = Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=self.study.data_keys(dataset))
+        keys = self.study.data_keys(dataset)
         if CATALOG[dataset].images is None:  # only its files tell what is in it
-            job["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder})
-        return job
+            keys["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder}, KEPT)
+        return Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=keys)
 
     def data_places(self, wildcards, output) -> Job:
         """Return the places of images: not recorded, so that moving them reruns nothing."""

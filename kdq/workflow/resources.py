@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from kdq.data.catalog import CATALOG, Images
-from kdq.data.folder_digest import counts
+from kdq.data.folder_files import counts
 from kdq.models.registry import cost_terms
 from kdq.recipe.path import join
 from kdq.workflow.planning import Plan

@@ -83,7 +83,7 @@ class Judge:
         reasons = [*self._code(product, claim), *_keys(product, claim), *self._inputs(product, claim)]
         reasons = reasons or self._inherited(product, claim)
         if not reasons:
-            return FRESH
+            return Verdict("fresh", "; ".join(product.unseen.values())) if product.unseen else FRESH
         more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
         state = "incomplete" if all(reason.endswith("is missing") for reason in reasons) else "stale"
         return Verdict(state, "; ".join(reasons[:MOST_REASONS]) + more)
@@ -136,7 +136,7 @@ def _keys(product: Product, claim: Claim) -> list[str]:
     now = json.loads(json.dumps(product.keys))  # as they are read from a file
     return [
         f"parameter {product.name}.{key}: {_value(claim.keys, key)} -> {_value(now, key)}"
-        for key in sorted(now.keys() | claim.keys.keys())
+        for key in sorted((now.keys() | claim.keys.keys()) - product.unseen.keys())
         if claim.keys.get(key) != now.get(key) or (key in now) != (key in claim.keys)
     ]
 
