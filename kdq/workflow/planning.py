@@ -9,6 +9,7 @@ from functools import cache
 
 from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import folder_digest
+from kdq.provenance.file_digests import KEPT, FileDigests
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe import path
 from kdq.recipe.grammar import Recipe, Stage
@@ -34,6 +35,7 @@ class Plan:
 
     def __init__(self, study: Study, code: Fingerprints, settings: Settings):
         self.study, self.code, self.settings, self.report = study, code, settings, ReportJobs(study, code)
+        self._digests = FileDigests(KEPT)
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
         # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
@@ -114,9 +116,14 @@ class Plan:
     def job_of_stage(self, script: str) -> Callable:
         return lambda wildcards: self.stage_job(wildcards.stage, script)
 
-    def imported_files(self, wildcards) -> list[str]:
-        """Return the files of a local folder that a root is imported from: a changed one is imported again."""
-        return or_stop(local_files, self.keys(wildcards.stage))
+    def root_job(self, wildcards) -> Job:
+        """Return the job of a root; if it is imported from a local folder, with the digests of its files.
+
+        The files are no inputs, whose times would count: only their content does.
+        """
+        job = self.stage_job(wildcards.stage, "scripts/train_root.py")
+        local = or_stop(local_files, job["keys"])
+        return Job(job | {"imported": {role: self._digests.of(path) for role, path in local.items()}}) if local else job
 
     def input(self, role: str) -> Callable:
         """Return the input function of a stage's role, see kdq/study/products.py; [] if a stage has no such input."""
