@@ -20,6 +20,8 @@ from kdq.roots.sources import tensors
 from kdq.roots.sources.fetch import fetch
 from kdq.roots.sources.image_processor import CHECKED_IMAGES, check_preprocessing, read_preprocessing
 
+MOST_CLASSES = 1_000_000  # the library makes a name for each
+
 
 def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, dict[str, Path]]:
     """Return ``(network, architecture, files by role)``; raise UserError if model and data set do not fit."""
@@ -70,7 +72,10 @@ def read_description(folder: Path, paths: dict[str, Path]):
     local = {"local_files_only": True, "trust_remote_code": False}
     texts = {name: read_json(path) for name, path in paths.items()}
     try:
-        check_kernels(json.loads(texts["config.json"]))
+        raw = json.loads(texts["config.json"])
+        check_kernels(raw)
+        if isinstance(labels := raw.get("num_labels"), int) and labels > MOST_CLASSES:
+            raise UserError(f"num_labels: found {labels}, expected at most {MOST_CLASSES}")
         with tempfile.TemporaryDirectory() as copies:
             for name, text in texts.items():
                 Path(copies, name).write_text(text, encoding="utf-8")
@@ -101,6 +106,7 @@ def read_weights(path: Path, config, log) -> nn.Module:
     from transformers import AutoModelForImageClassification
 
     state = tensors.read(path)
+    check_size(path, config.to_dict(), len(state))
     try:
         with torch.device("meta"):
             model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
@@ -124,6 +130,15 @@ def read_weights(path: Path, config, log) -> nn.Module:
         raise UserError(f"{path}: {message}, of {config.model_type}")
     log(f"{path}: {tensors.types(state)}")
     return network
+
+
+def check_size(path: Path, config: dict, count: int) -> None:
+    """Raise UserError if a configuration has more layers than there are tensors: building them could take forever."""
+    for key, value in config.items():
+        if re.search("layers|depth|blocks", key):
+            for number in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(number, int) and number > count:
+                    raise UserError(f"{path}: {count} tensors, config.json describes more: {key} is {shown(value)}")
 
 
 def _leaf(name: str) -> str:
