@@ -52,6 +52,8 @@ def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) ->
         check_preprocessing(network, processor, images)
         with torch.no_grad():
             logits = network(to_float(images))
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: model and image processor do not fit together ({reason(error)})") from None
     expected = (len(images), model.config.num_labels)

@@ -34,9 +34,8 @@ def read(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: no state dict but {type(state).__name__}, expected tensors by name")
     for name, value in state.items():
         if not (isinstance(name, str) and isinstance(value, Tensor)):
-            raise UserError(
-                f"{path}: no state dict, expected tensors by name, found {shown(type(value))} {shown(name)}"
-            )
+            entry = f"{shown(name)}: {type(value).__name__}"
+            raise UserError(f"{path}: no state dict, expected tensors by name, found {entry}")
     return dict(state)
 
 
