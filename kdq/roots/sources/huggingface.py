@@ -5,7 +5,6 @@ Classes, channels and image processor are checked against the data set: what doe
 
 import json
 import re
-import tempfile
 from pathlib import Path
 
 import torch
@@ -66,41 +65,37 @@ def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) ->
 def read_description(folder: Path, paths: dict[str, Path]):
     """Return the configuration of the model in ``folder`` and its image processor, from the files in ``paths``.
 
-    The library would also read other files that lie beside them, such as ``processor_config.json``, which are no part
-    of what the model is known to be made from: it is given copies of these alone.
+    Given a folder, the library would also read files that lie beside them, such as ``processor_config.json``, which are
+    no part of what the model is known to be made from: it is given these files alone.
     """
     from transformers import AutoConfig, AutoImageProcessor
 
     local = {"local_files_only": True, "trust_remote_code": False}
-    texts = {name: read_json(path) for name, path in paths.items()}
+    raw, _ = (read_json(path) for path in paths.values())
     try:
-        raw = json.loads(texts["config.json"])
         check_kernels(raw)
         if isinstance(labels := raw.get("num_labels"), int) and labels > MOST_CLASSES:
             raise UserError(f"num_labels: found {labels}, expected at most {MOST_CLASSES}")
-        with tempfile.TemporaryDirectory() as copies:
-            for name, text in texts.items():
-                Path(copies, name).write_text(text, encoding="utf-8")
-            config = AutoConfig.from_pretrained(copies, **local)
-            return config, AutoImageProcessor.from_pretrained(copies, config=config, **local)
+        config_file, processor_file = map(str, paths.values())
+        config = AutoConfig.from_pretrained(config_file, **local)
+        return config, AutoImageProcessor.from_pretrained(processor_file, config=config, **local)
     except Exception as error:  # of many kinds, whatever makes these no descriptions
         raise UserError(f"{folder}: config.json or preprocessor_config.json can't be read ({reason(error)})") from None
 
 
-def read_json(path: Path) -> str:
-    """Return the text of a file that holds a JSON object; raise UserError if it does not, or for a number like NaN."""
+def read_json(path: Path) -> dict:
+    """Return the JSON object in a file; raise UserError if there is none, or for a number like NaN."""
 
     def refused(constant: str):
         raise ValueError(f"{constant} is no JSON")
 
     try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text, parse_constant=refused)
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refused)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: can't be read as JSON ({reason(error)})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: found {shown(value)}, expected a JSON object")
-    return text
+    return value
 
 
 def read_weights(path: Path, config, log) -> nn.Module:
