@@ -3,6 +3,7 @@
 import importlib
 from pathlib import Path
 
+from kdq.errors import UserError
 from kdq.recipe.path import Cell
 from kdq.workflow.job import check_code, running
 
@@ -26,11 +27,14 @@ with running(snakemake.log[0]) as log:
     machine = {"threads": threads, "device": device_name(device)}
     if load:
         machine = {}  # nothing is computed
-        network, architecture, inputs["weights"] = load(prepared, job["keys"], log)
-        trained = Model(network, architecture)
+        network, architecture, imported = load(prepared, job["keys"], log)
+        inputs, trained = inputs | imported, Model(network, architecture)
     else:
         machine["precision"] = precision_name(job["keys"]["precision"], device)
     made_by = provenance.describe(job["code"], inputs, **machine)
+    for role, digest in job.get("imported", {}).items():
+        if made_by["inputs"][role] != digest:
+            raise UserError(f"{inputs[role]}: changed after this run was planned; start snakemake again")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
     trained = trained or train_root(prepared, job["keys"], log=log, **settings)

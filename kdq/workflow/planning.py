@@ -9,7 +9,10 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from kdq.data.catalog import CATALOG
-from kdq.data.folder_digest import KEPT, folder_digest
+from kdq.data.folder_digest import KEPT as KEPT_IMAGES
+from kdq.data.folder_digest import folder_digest
+from kdq.provenance.file_digests import KEPT as KEPT_FILES
+from kdq.provenance.file_digests import FileDigests
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe import path
 from kdq.recipe.grammar import Recipe, Stage
@@ -36,6 +39,7 @@ class Plan:
 
     def __init__(self, study: Study, code: Fingerprints, settings: Settings):
         self.study, self.code, self.settings, self.report = study, code, settings, ReportJobs(study, code)
+        self._digests = FileDigests(KEPT_FILES)
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
         # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
@@ -115,7 +119,7 @@ class Plan:
         """Return what a data set's file depends on: code, and the part of the config that matters to this data set."""
         keys = self.study.data_keys(dataset)
         if CATALOG[dataset].images is None:  # only its files tell what is in it
-            keys["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder}, KEPT)
+            keys["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder}, KEPT_IMAGES)
         return Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=keys)
 
     def data_places(self, wildcards, output) -> Job:
@@ -125,9 +129,14 @@ class Plan:
     def job_of_stage(self, script: str) -> Callable:
         return lambda wildcards: self.stage_job(wildcards.stage, script)
 
-    def imported_files(self, wildcards) -> list[str]:
-        """Return the files of a local folder that a root is imported from: a changed one is imported again."""
-        return or_stop(local_files, self.keys(wildcards.stage))
+    def root_job(self, wildcards) -> Job:
+        """Return the job of a root; if it is imported from a local folder, with the digests of its files.
+
+        The files are no inputs, whose times would count: only their content does.
+        """
+        job = self.stage_job(wildcards.stage, "scripts/train_root.py")
+        local = or_stop(local_files, job["keys"])
+        return Job(job | {"imported": {role: self._digests.of(path) for role, path in local.items()}}) if local else job
 
     def input(self, role: str) -> Callable:
         """Return the input function of a stage's role, see kdq/study/products.py; [] if a stage has no such input."""

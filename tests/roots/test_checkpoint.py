@@ -61,7 +61,9 @@ def files(tmp_path, original):
 
 
 def load(colours, keys):
-    return importer(keys["source"])(colours, keys, print)
+    """Return network, architecture and the path of the weights."""
+    network, architecture, paths = importer(keys["source"])(colours, keys, print)
+    return network, architecture, paths["weights"]
 
 
 def refused(colours, keys, *messages):

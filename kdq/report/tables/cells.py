@@ -9,6 +9,7 @@ from kdq.recipe.path import join, name_of, stages
 from kdq.report import dkd_choice, precisions
 from kdq.report.bits import mean_bits, without_bits
 from kdq.report.tables.schema import Column, Schema, bits_per_weight, count, number, share, text, truth
+from kdq.roots.keys import is_imported
 
 PARTS = ("validation", "test")
 IDENTITY = ("dataset", "seed", "recipe")
@@ -40,6 +41,12 @@ SCHEMA = Schema(
         "recipe": text("path of the model: its stages, joined by `/`"),
         "kind": text(f"kind of the last stage: one of {KIND_NAMES}"),
         "root": text("first stage"),
+        "validation_seen": truth(
+            "`true` if the root was imported: it may have been trained on the validation images too, so that all that "
+            "is chosen on these, for it and for what descends from it, is chosen too favourably; empty if the root is "
+            "no row",
+            optional=True,
+        ),
         "network": text("the float network: the recipe up to the last stage that makes one"),
         "method": text("last stage of `network`, as the recipe spells it"),
         "method_name": text("the name in `method`"),
@@ -120,12 +127,13 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     network, method, quantizers = join(*path[:length]), path[length - 1], path[length:]
     is_dkd = names[length - 1] == "dkd"
     weights = keys.get((cell["dataset"], cell["seed"], network), {}) if is_dkd else {}
-    layers = cell["layers"]
+    root, layers = (cell["dataset"], cell["seed"], path[0]), cell["layers"]
     alphabets = [layer for layer in layers if "bits" in layer]  # the ternary layers of a random head have none
     row = {
         **{name: cell[name] for name in (*IDENTITY, *SIZES)},
         "kind": kinds[names[-1]],
         "root": path[0],
+        "validation_seen": is_imported(keys[root]) if root in keys else None,
         "network": network,
         "method": method,
         "method_name": names[length - 1],

@@ -12,10 +12,12 @@ from kdq.recipe.path import join, keys_of, name_of, stages
 from kdq.report import precisions
 from kdq.report.tables import comparisons, summary
 from kdq.report.tables.comparisons import Answers
-from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text
+from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text, truth
 
 SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers
-DESCRIBED = ("bits", "sequence", "recipe", "epochs", "parameters", "test_top1_mean", "file_bytes_mean")
+DESCRIBED = (
+    *("bits", "sequence", "recipe", "validation_seen", "epochs", "parameters", "test_top1_mean", "file_bytes_mean"),
+)
 
 SCHEMA = Schema(
     "sequences",
@@ -34,6 +36,12 @@ SCHEMA = Schema(
         "other_sequence": text("`other` without its bits"),
         "recipe": text("the model"),
         "other": text("the model that it is compared with"),
+        "validation_seen": truth(
+            "`true` if the root of `recipe` was imported and may have seen the validation part, by which the best is "
+            "chosen",
+            optional=True,
+        ),
+        "other_validation_seen": truth("the same of `other`", optional=True),
         "epochs": count("training of the network of `recipe`, as a float network and since", unit="epochs"),
         "other_epochs": count("that of `other`", unit="epochs"),
         "parameters": count("parameters of the network of `recipe`"),

@@ -11,7 +11,19 @@ from kdq.report.tables.cells import SCHEMA as CELLS
 from kdq.report.tables.schema import Schema, count, number, text
 
 IDENTITY = (
-    *("dataset", "recipe", "kind", "root", "network", "method", "method_name", "alpha", "beta", "chosen"),
+    *(
+        "dataset",
+        "recipe",
+        "kind",
+        "root",
+        "validation_seen",
+        "network",
+        "method",
+        "method_name",
+        "alpha",
+        "beta",
+        "chosen",
+    ),
     *("quantizer", "quantizer_name", "bits", "levels"),
 )
 MEASURES = (
