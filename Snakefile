@@ -22,6 +22,7 @@ include: "rules/report.smk"
 
 onstart:
     sys.stderr.writelines(or_stop(working_folder.prepare, Path("results"), Path("logs")))
+    sys.stderr.writelines(launch.notice())
 
 
 rule all:

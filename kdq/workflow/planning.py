@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -18,8 +19,9 @@ from kdq.report.jobs import ReportJobs
 from kdq.roots.keys import local_files
 from kdq.study import products
 from kdq.study.config import Study
-from kdq.workflow import targets
+from kdq.workflow import slurm, targets
 from kdq.workflow.job import Job
+from kdq.workflow.lost_records import LostRecords
 from kdq.workflow.settings import Settings, or_stop
 from kdq.workflow.student_groups import group_of, missing_students, students_beside
 
@@ -50,6 +52,14 @@ class Plan:
         os.environ["PYTHONPATH"] = os.pathsep.join([home, *others])
         gc.freeze()
         gc.set_threshold(200_000, 50, 1000)
+
+    def attend(self) -> None:
+        """Take part in Snakemake's planning: check what it was asked for, and judge results without a record."""
+        records = LostRecords(self.study, self.code)
+        self.settings.before_planning(self.check_targets)
+        self.settings.before_planning(self.check_cluster)
+        self.settings.with_records(records.use)
+        self.settings.after_planning(lambda: sys.stderr.writelines(records.report(self.settings.reruns_changed_params)))
 
     def command(self, script: str, *, lists: str = "", unrecorded: str = "", **named: str) -> str:
         """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.
@@ -139,9 +149,15 @@ class Plan:
         return list(products.all_targets(self.study, self.report.contents))
 
     def check_targets(self) -> None:
-        """Refuse a mistyped file or recipe of the command line: Snakemake reports only that no rule makes it."""
-        for word in self.settings.words():
+        """Refuse a mistyped rule, file or recipe: Snakemake makes nothing, leaves nothing out, or names no reason."""
+        rules = self.settings.rules
+        for word in sorted(self.settings.asked - rules):
+            or_stop(targets.check_word, word, rules)
             or_stop(targets.check, word, self.study.grammar, CATALOG)
+
+    def check_cluster(self) -> None:
+        if self.settings.executor == "slurm":
+            or_stop(slurm.check)
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}
