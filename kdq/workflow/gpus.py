@@ -4,17 +4,11 @@ A job holds a device by a lock of the kernel, which ends with its process. Needs
 """
 
 import fcntl
-import glob
 import re
 from itertools import count
 from pathlib import Path
 
 DEVICE = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")  # as CUDA names them: a number, or (the beginning of) a UUID
-
-
-def installed() -> int:
-    """Return the number of NVIDIA devices that this process may open."""
-    return len(glob.glob("/dev/nvidia[0-9]*"))
 
 
 def visible(setting: str | None, installed: int) -> list[str]:

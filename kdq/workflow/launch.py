@@ -9,7 +9,7 @@ output, umask, limits, processors and signals of this command, and is killed wit
 process can't take on, such as groups, cgroup, namespaces and priority, is part of the socket's name: only jobs that
 have it in common share a launcher.
 
-Without a launcher (:func:`obstacle`, or KDQ_LAUNCHER=off) the job runs by itself, as ``python -m kdq.workflow.job``.
+Without a launcher (:func:`notice`, or KDQ_LAUNCHER=off) the job runs by itself, as ``python -m kdq.workflow.job``.
 This file needs the standard library alone.
 """
 
@@ -111,10 +111,14 @@ def ignored_signals() -> list[int]:
 
 def hold_device() -> contextlib.AbstractContextManager:
     """Restrict this process to one of several visible GPUs and return the lock that holds it to the end of the job."""
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    installed = sum(name.startswith("nvidia") and name[6:].isdigit() for name in os.listdir("/dev"))
+    if "," not in setting if setting is not None else installed < 2:
+        return contextlib.nullcontext()  # at most one, known at once: most jobs are short
     sys.path.insert(0, str(HOME))
     from kdq.workflow import gpus
 
-    devices = gpus.visible(os.environ.get("CUDA_VISIBLE_DEVICES"), gpus.installed())
+    devices = gpus.visible(setting, installed)
     if len(devices) < 2:
         return contextlib.nullcontext()
     try:
@@ -128,7 +132,7 @@ def hold_device() -> contextlib.AbstractContextManager:
 
 def connect() -> socket.socket | None:
     """Return a connection to the launcher, started if necessary; None if there can't be one."""
-    if os.environ.get("KDQ_LAUNCHER") == "off" or obstacle():
+    if os.environ.get("KDQ_LAUNCHER") == "off":
         return None
     try:
         path = socket_path()
@@ -141,30 +145,26 @@ def connect() -> socket.socket | None:
         return None
 
 
-def obstacle() -> str:
-    """Return why there can't be a launcher, "" if there can."""
-    if not hasattr(os, "pidfd_open"):
-        return "it needs Linux 5.3 or later"
-    if resource.getrlimit(resource.RLIMIT_CPU)[1] != resource.RLIM_INFINITY:
-        return "a limit on CPU time (ulimit -t) would end it"
+def notice() -> list[str]:
+    """Return a line if jobs can't be launched, for the beginning of a run; nothing if the user has it so."""
+    if os.environ.get("KDQ_LAUNCHER") == "off":
+        return []
     try:
         socket_path()
     except OSError as error:
-        return str(error)
-    return ""
-
-
-def notice() -> list[str]:
-    """Return a line if jobs can't be launched, for the beginning of a run; nothing if the user has it so."""
-    reason = "" if os.environ.get("KDQ_LAUNCHER") == "off" else obstacle()
-    return [f"Every job imports torch anew, about a second each: no launcher, since {reason}\n"] if reason else []
+        return [f"Every job imports torch anew, about a second each: no launcher, since {error}\n"]
+    return []
 
 
 def socket_path() -> Path:
     """Return the socket of the launcher for this package, Python, environment and kind of process.
 
-    Raise OSError if there is no folder for it.
+    Raise OSError, with the reason, if there can't be a launcher.
     """
+    if not hasattr(os, "pidfd_open"):
+        raise OSError("it needs Linux 5.3 or later")
+    if resource.getrlimit(resource.RLIMIT_CPU)[1] != resource.RLIM_INFINITY:
+        raise OSError("a limit on CPU time (ulimit -t) would end it")
     variables = sorted(pair for pair in os.environ.items() if pair[0].startswith(LIBRARY_VARIABLES))
     facts = json.dumps([str(HOME), sys.executable, variables, unsendable()])
     return private_folder() / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.socket"
