@@ -59,7 +59,12 @@ class Plan:
         self.settings.before_planning(self.check_targets)
         self.settings.before_planning(self.check_cluster)
         self.settings.with_records(records.use)
-        self.settings.after_planning(lambda: sys.stderr.writelines(records.report(self.settings.reruns_changed_params)))
+        self.settings.after_planning(lambda: sys.stderr.writelines(self.remarks(records)))
+
+    def remarks(self, records: LostRecords) -> list[str]:
+        """Return lines on what Snakemake has planned, and would not remark on."""
+        nothing = [f"--until {word}: this study has no such job\n" for word in self.settings.until_nothing]
+        return [*nothing, *records.report(self.settings.reruns_changed_params)]
 
     def command(self, script: str, *, lists: str = "", unrecorded: str = "", **named: str) -> str:
         """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.

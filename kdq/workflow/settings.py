@@ -73,6 +73,11 @@ class Settings:
         return {word for group in words for word in group or ()}
 
     @property
+    def until_nothing(self) -> list[str]:
+        """The rules and files of ``--until`` if none of them is planned, so that nothing is. Known after planning."""
+        return [] if self._workflow.dag.targetjobs else sorted(self._workflow.dag_settings.until or ())
+
+    @property
     def rules(self) -> set[str]:
         return {rule.name for rule in self._workflow.rules}
 
