@@ -1,6 +1,9 @@
 """A profile for SLURM where there is none is refused in one line."""
 
+import re
+
 import pytest
+import yaml
 
 from kdq.errors import UserError
 from kdq.workflow import slurm
@@ -46,3 +49,18 @@ def test_a_controller_that_does_not_answer_is_one_line(commands, script, match):
     with pytest.raises(UserError, match=match) as error:
         slurm.check()
     assert "\n" not in str(error.value)
+
+
+def test_profile_and_page_name_every_rule_with_a_gpu(home):
+    """On a cluster without GPUs each of them must be told so, or its jobs stay pending."""
+    rules = re.findall(r"\ngpu=ESTIMATES\.gpus\(\"(\w+)\"\)", re.sub(r"\n +", "\n", _rules(home)))
+    assert set(rules) >= {"root", "distill", "retrain", "teacher_cache"}
+    profile = yaml.safe_load((home / "profiles/slurm/profile.yaml").read_text())
+    assert set(profile["set-resources"]) == set(rules)
+    page = (home / "docs/slurm.md").read_text()
+    (advice,) = re.findall(r"A cluster without GPUs:[^.]*\.", page)
+    assert set(re.findall(r"`(\w+)[:`]", advice)) == set(rules)
+
+
+def _rules(home) -> str:
+    return "".join(file.read_text() for file in sorted((home / "rules").glob("*.smk")))
