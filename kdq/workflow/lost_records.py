@@ -45,9 +45,8 @@ class LostRecords:
 
         def params_changed_by_header(job, file=None):
             recorded = params_changed(job, file)
-            if has_metadata(job) or not (changed := self.change(job.output)) or changed == (set(), set()):
-                return recorded
-            return recorded | change(*changed, files=set(job.output) if file is None else {file})
+            changed = self._changes.get(_first(job.output))  # judged before, if a record was missing
+            return recorded | change(*changed, files={file or _first(job.output)}) if changed else recorded
 
         records.has_metadata, records.params_changed = has_metadata_or_header, params_changed_by_header
 
@@ -56,7 +55,7 @@ class LostRecords:
 
         None if their header can't be read, or holds no code since the file is a copy of another.
         """
-        first = next(iter(files))
+        first = _first(files)
         if first not in self._changes:
             try:
                 self._changes[first] = self._change(first)
@@ -69,7 +68,7 @@ class LostRecords:
         if product.is_copy or not product.code:
             return None
         contents = {file: Content("") for file in product.outputs}
-        source, form = next(iter(product.outputs.items()))
+        source = _first(product.outputs)
         contents[source] = Content("", header(source))
         claim = claim_of(product, contents)
         before = _texts(claim.code, claim.keys)
@@ -90,6 +89,10 @@ class LostRecords:
             fate = "made again" if are_made_again else "left as it is, since params is not among --rerun-triggers"
             lines.append(f"made with other code or keys, and {fate}: {len(changed):,} of them, first {changed[0]}\n")
         return lines
+
+
+def _first(files) -> str:
+    return next(iter(files))
 
 
 def header(path: str) -> dict:

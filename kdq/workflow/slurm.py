@@ -1,5 +1,6 @@
 """The check that jobs can be submitted: without SLURM the plugin fails for every job anew, at length."""
 
+import os
 import shutil
 import subprocess
 
@@ -14,8 +15,9 @@ def check() -> None:
     for command in COMMANDS:
         if not shutil.which(command):
             raise UserError(f"{command}: no such command on this machine, expected SLURM; {INSTEAD}")
+    command = ["squeue", "--noheader", "--user", str(os.getuid())]
     try:
-        answer = subprocess.run(["squeue", "--me", "--noheader"], capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"squeue: {reason(error)}, expected an answer of SLURM's controller; {INSTEAD}") from None
     if answer.returncode != 0:
