@@ -221,6 +221,29 @@ def test_jobs_of_unlike_groups_share_no_launcher(workplace):
     assert first.startswith("[] ") and second.startswith("[7] ") and first.split()[-1] != second.split()[-1]
 
 
+@pytest.mark.parametrize(("kind", "name"), [("mount", "mnt"), ("ipc", "ipc"), ("uts", "uts")])
+def test_jobs_of_unlike_namespaces_share_no_launcher(workplace, kind, name):
+    folder, environment = workplace
+    script = f"import os; print(os.readlink('/proc/self/ns/{name}'), os.getppid())"
+    words = command(folder, script)
+    if subprocess.run(["unshare", f"--{kind}", "true"], capture_output=True).returncode:
+        pytest.skip("no right to make a namespace")
+    outside, inside = (
+        subprocess.check_output([*before, *words], env=environment, cwd=folder, text=True).split()
+        for before in ([], ["unshare", f"--{kind}"])
+    )
+    assert inside[0] != outside[0] == os.readlink(f"/proc/self/ns/{name}")
+    assert inside[1] != outside[1]
+
+
+def test_the_cgroup_is_a_part_of_the_socket_s_name(monkeypatch, tmp_path):
+    """A SLURM allocation is one: a job of another may not use its memory and processors."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    read, before = Path.read_text, launch.socket_path()
+    monkeypatch.setattr(Path, "read_text", lambda self: "0::/slurm/job_7\n" if self.name == "cgroup" else read(self))
+    assert before != launch.socket_path()
+
+
 def test_a_hangup_is_not_passed_on_below_nohup(workplace):
     folder, environment = workplace
     (folder / "pid").unlink(missing_ok=True)
