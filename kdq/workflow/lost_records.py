@@ -92,7 +92,7 @@ class LostRecords:
 
 
 def _first(files) -> str:
-    return next(iter(files))
+    return next(iter(files), "")  # a rule that only collects has none
 
 
 def header(path: str) -> dict:

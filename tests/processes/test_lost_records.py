@@ -98,6 +98,12 @@ def test_without_a_record_the_header_decides(records, home):
     assert len(changed.report(are_made_again=True)) == 2
 
 
+def test_a_rule_without_output_has_nothing_to_look_up(records):
+    persistence, job = Persistence(), SimpleNamespace(output=[])
+    records.use(persistence)
+    assert persistence.has_metadata(job) and not persistence.params_changed(job)
+
+
 def test_unknown_records_are_left_alone(records):
     unknown = SimpleNamespace()
     records.use(unknown)
