@@ -19,7 +19,8 @@ include: "rules/report.smk"
 
 onstart:
     sys.stderr.writelines(or_stop(working_folder.prepare, Path("results"), Path("logs")))
-    sys.stderr.writelines(PLAN.remarks())
+    sys.stderr.writelines(PLAN.thread_notice())
+    sys.stderr.writelines(launch.notice())
 
 
 rule all:

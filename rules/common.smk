@@ -12,7 +12,7 @@ STUDY = or_stop(read_study, config, SETTINGS.home / "kdq", SETTINGS.config_files
 CODE = Fingerprints(SETTINGS.home, KEPT)
 PLAN = Plan(STUDY, CODE, SETTINGS)
 PLAN.prepare_process()
-PLAN.check_targets()
+PLAN.attend()
 ESTIMATES = Estimates(PLAN)
 
 DATA_FILE = f"results/{{dataset}}/data/split={STUDY.config.data.split_seed}.safetensors"

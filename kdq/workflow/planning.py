@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,8 +24,9 @@ from kdq.roots.keys import local_files
 from kdq.study import products
 from kdq.study.config import Study
 from kdq.study.files import check_owner
-from kdq.workflow import report_targets, targets
+from kdq.workflow import report_targets, slurm, targets
 from kdq.workflow.job import Job
+from kdq.workflow.lost_records import LostRecords
 from kdq.workflow.settings import Settings, or_stop
 from kdq.workflow.student_groups import group_of, missing_students, students_beside
 
@@ -57,12 +59,25 @@ class Plan:
         gc.freeze()
         gc.set_threshold(200_000, 50, 1000)
 
-    def remarks(self) -> list[str]:
+    def thread_notice(self) -> list[str]:
         """Return lines for the start of a run: a job takes the threads of the study even if there are fewer cores."""
         threads, cores = self.study.config.threads, self.settings.cores
         if self.settings.is_on_cluster or threads <= cores:
             return []
         return [f"threads: {threads}, but {cores} cores: jobs take {threads} threads, on which their bytes depend\n"]
+
+    def attend(self) -> None:
+        """Take part in Snakemake's planning: check what it was asked for, and judge results without a record."""
+        records = LostRecords(self.study, self.code)
+        self.settings.before_planning(self.check_targets)
+        self.settings.before_planning(self.check_cluster)
+        self.settings.with_records(records.use)
+        self.settings.after_planning(lambda: sys.stderr.writelines(self.remarks(records)))
+
+    def remarks(self, records: LostRecords) -> list[str]:
+        """Return lines on what Snakemake has planned, and would not remark on."""
+        nothing = [f"--until {word}: this study has no such job\n" for word in self.settings.until_nothing]
+        return [*nothing, *records.report(self.settings.reruns_changed_params)]
 
     def command(self, script: str, *, lists: str = "", unrecorded: str = "", **named: str) -> str:
         """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.
@@ -168,10 +183,16 @@ class Plan:
         return list(products.all_targets(self.study, self.report.contents))
 
     def check_targets(self) -> None:
-        """Refuse a mistyped file or recipe of the command line: Snakemake reports only that no rule makes it."""
-        for word in self.settings.words():
-            or_stop(targets.check, word, self.study.grammar, CATALOG)
+        """Refuse a mistyped rule, file or recipe: Snakemake makes nothing, leaves nothing out, or names no reason."""
+        rules = self.settings.rules
+        for word in sorted(self.settings.asked - rules):
             or_stop(report_targets.check, word, self.study.name)
+            or_stop(targets.check_word, word, rules)
+            or_stop(targets.check, word, self.study.grammar, CATALOG)
+
+    def check_cluster(self) -> None:
+        if self.settings.executor == "slurm":
+            or_stop(slurm.check)
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}

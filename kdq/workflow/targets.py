@@ -1,20 +1,30 @@
 """The check of requested files: whether the workflow makes them."""
 
+import os
+
 from kdq.errors import UserError, nearest
 from kdq.recipe.grammar import Grammar
 from kdq.recipe.path import RESULTS, SEED, name_of
 from kdq.study.products import entry_of, names_of_cells
 
 
+def check_word(word: str, rules) -> None:
+    """Raise UserError for a word that can only be a rule, but is none of ``rules``: Snakemake may take no notice."""
+    if "/" not in word and word not in rules and not os.path.exists(word):
+        raise UserError(f"{word}: is neither a rule nor a file of the workflow{nearest(word, rules)}")
+
+
 def check(target: str, grammar: Grammar, datasets) -> None:
     """Raise UserError, one line with the nearest right spelling, for a cell's file that can't be made.
 
-    Only paths below ``results/`` are checked; all else (rules, figures, data) is left to Snakemake.
+    Only paths below ``results/`` are checked; all else (figures, data) is left to Snakemake.
     """
-    path = target.rstrip("/")
+    path = os.path.relpath(target)
     parts = path.split("/")
     if parts[0] != RESULTS or len(parts) < 3:
         return
+    if os.path.isabs(target):
+        raise UserError(f"{target}: found an absolute path, expected {path}")
     _, dataset, seed, *rest = parts
     if dataset not in datasets:
         if seed.startswith("seed="):
