@@ -215,11 +215,12 @@ def test_a_constant_layer_is_measured_and_comes_first_in_any_order(tmp_path, few
     assert set(quantize(Bias().eval(), IMAGES, quantizer, log=silent, order=names[::-1])) == {*names}
 
 
-class TestBudget:
-    @pytest.fixture(scope="class")
-    def rows(self):
-        return measure(network(), part(), quantizer_of("kdq.quantize.methods.rtn", {}, 0), log=silent)
+@pytest.fixture(scope="module")
+def rows():
+    return measure(network(), part(), quantizer_of("kdq.quantize.methods.rtn", {}, 0), log=silent)
 
+
+class TestBudget:
     def test_kept_weights_take_32_bits_of_it(self, rows):
         weights = {row.layer: row.weights for row in rows}
         others, total = [row for row in rows if row.layer != "stem"], sum(weights.values())
