@@ -96,7 +96,7 @@ class TestMessages:
             ("student: {epochs: 0}", "student.epochs: found 0, expected greater than or equal to 1"),
             ("student: {epochs: 2.5}", "student.epochs: found 2.5, expected integer"),
             ("student: {flip: 'yes'}", "student.flip: found 'yes', expected boolean"),
-            ("student: {learning_rate: 5e-4}", "student.learning_rate: found '5e-4', expected number"),
+            ("student: {learning_rate: 5e-4}", "line .: found 5e-4, which is '5e-4' in YAML 1.1 and 0.0005 in"),
             ("student: {learning_rate: .nan}", "student.learning_rate: found nan, expected a finite number"),
             (
                 "student: {architecture: resnet19}",
@@ -122,7 +122,7 @@ class TestMessages:
             ("recipes: ['teacher/rtn,bits={8..9}']", "bits: found 9, expected less than or equal to 8"),
             ("stages: {kdd: {}}", "stages.kdd: there is no such stage, expected one of .*did you mean 'kd'"),
             ("stages: {kd: {temprature: 1}}", "stages.kd: unknown key 'temprature'; did you mean 'temperature'"),
-            ("stages: {kd: {temperature: 5e-4}}", "stages.kd: temperature: found '5e-4', expected number"),
+            ("stages: {kd: {temperature: 5e-4}}", "line .: found 5e-4, .*; write '5e-4' or 0.0005"),
             ("stages: {kd: 5}", "stages.kd: found 5, expected dictionary"),
             ("stages: {kd: }", "stages.kd: found None, expected dictionary"),
             ("stages: {5: {}}", "found 5, expected string"),

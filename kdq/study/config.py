@@ -4,11 +4,9 @@ Every key is described here and nowhere else: ``kdq/study/docs.py`` writes the s
 ``docs/config.md`` from it.
 """
 
-import contextlib
 import itertools
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from kdq.data.catalog import CATALOG
@@ -18,6 +16,7 @@ from kdq.recipe.stages import StageType, check, explain, find_stages
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
 from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
+from kdq.study.strict_yaml import read_file, read_word
 from kdq.train.settings import Network, Training
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -79,7 +78,8 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     the one with a wrong key; ``(name, values)`` is a source that is no file.
     """
     origin = Origin(files)
-    _refuse_unknown(values, Config, (), origin)
+    for content in (values, *(content for _, content in origin.contents)):  # Snakemake consumes keys of its templates
+        _refuse_unknown(content, Config, (), origin)
     try:
         config = Config(**values)
     except ValidationError as error:
@@ -124,20 +124,8 @@ def merged(files) -> dict:
     """
     values: dict = {}
     for file in files:
-        _merge(values, _content(file))
+        _merge(values, read_file(file))
     return values
-
-
-def _content(file) -> dict:
-    try:
-        content = yaml.safe_load(Path(file).read_text()) or {}
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file, expected a config") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: found {shown(content)}, expected keys with values")
-    return content
 
 
 def _merge(values: dict, over: dict) -> dict:
@@ -174,6 +162,8 @@ def _explain_config(error: ValidationError) -> str:
 def typed(value):
     """Return a value of ``--config`` as YAML reads it: in lists and mappings Snakemake leaves every value a text.
 
+    Raise UserError for a text that has two meanings, see :mod:`kdq.study.strict_yaml`.
+
     >>> typed({"seeds": ["0", "1"], "student": {"width": "0.5", "flip": "false"}})
     {'seeds': [0, 1], 'student': {'width': 0.5, 'flip': False}}
     """
@@ -183,20 +173,15 @@ def typed(value):
         return [typed(entry) for entry in value]
     if not isinstance(value, str):
         return value
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
+    return read_word(value, "--config")
 
 
 class Origin:
     """The config file that a key came from: the last one that has it, as Snakemake merges them."""
 
     def __init__(self, files):
-        self.contents = []
-        for file in files:
-            with contextlib.suppress(UserError):  # Snakemake itself reports a config file that can't be read
-                self.contents.append(file if isinstance(file, tuple) else (str(file), _content(file)))
+        # a file that only Snakemake's own, laxer reading accepts ends here
+        self.contents = [file if isinstance(file, tuple) else (str(file), read_file(file)) for file in files]
 
     def of(self, path) -> str:
         """Return the name of the source of the key that ``path``, the keys above it and its own, leads to."""
