@@ -86,7 +86,7 @@ def write_json(path, value: dict, *, alone: bool = True) -> None:
     """
     sealed = {**value, seal.KEY: seal.BLANK}
     with atomic(path, alone=alone) as aside:
-        aside.write_text(json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        aside.write_text(json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
         seal.seal(aside)
 
 
@@ -96,7 +96,7 @@ def read_json(path, *, sealed: bool = False) -> dict:
     With ``sealed`` also for a file without a seal, which an earlier version made: it can't be checked.
     """
     try:
-        value = json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(value, dict):
@@ -142,14 +142,16 @@ def write_tensors(path, tensors, header: dict) -> None:
 def write_table(path, text: str, header: dict) -> None:
     """Write the CSV ``text`` below one line of comment, the header as JSON, and seal it."""
     with atomic(path) as aside:
-        aside.write_text(f"{COMMENT}{json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}\n{text}")
+        aside.write_text(
+            f"{COMMENT}{json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}\n{text}", encoding="utf-8"
+        )
         seal.seal(aside)
 
 
 def read_table(path, form: str) -> tuple[dict, str]:
     """Return the header and the text that :func:`write_table` wrote, of the format ``form``; raise UserError if not."""
     try:
-        first, _, text = Path(path).read_text().partition("\n")
+        first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as a table ({error})") from None
     header = None

@@ -125,7 +125,7 @@ def combined(digests: dict[str, str]) -> str:
 def parse(path: Path) -> ast.Module:
     """Return the syntax tree of a file; raise UserError with file and line if it is not Python."""
     try:
-        return ast.parse(path.read_text(), filename=str(path))
+        return ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
 

@@ -88,6 +88,6 @@ def _type_name(entry: dict) -> str:
 
 if __name__ == "__main__":
     Path("schemas").mkdir(exist_ok=True)
-    Path("schemas/config.schema.json").write_text(schema())
-    Path("docs/config.md").write_text(documentation(Path(kdq.__file__).parent))
+    Path("schemas/config.schema.json").write_text(schema(), encoding="utf-8")
+    Path("docs/config.md").write_text(documentation(Path(kdq.__file__).parent), encoding="utf-8")
     sys.stdout.write("schemas/config.schema.json\ndocs/config.md\n")

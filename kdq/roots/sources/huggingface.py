@@ -62,7 +62,7 @@ def read_description(folder: Path):
 
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
-        check_kernels(json.loads((folder / "config.json").read_text()))
+        check_kernels(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         return AutoConfig.from_pretrained(folder, **local), AutoImageProcessor.from_pretrained(folder, **local)
     except Exception as error:  # of many kinds, whatever makes these no descriptions
         raise UserError(f"{folder}: config.json or preprocessor_config.json can't be read ({reason(error)})") from None
