@@ -7,7 +7,7 @@ from pathlib import Path
 from kdq.errors import UserError
 
 RESULTS, LOGS = "results", "logs"
-SEED = re.compile(r"seed=(0|[1-9]\d*)")
+SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 
 
 def stages(recipe: str) -> list[str]:

@@ -7,19 +7,21 @@ Every key is described here and nowhere else: ``kdq/study/docs.py`` writes the s
 import itertools
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from kdq.data.catalog import CATALOG
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.grammar import Grammar, Recipe, expand
 from kdq.recipe.stages import StageType, check, explain, find_stages
-from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
 from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
+from kdq.roots.sources.keys import path_of_folder
 from kdq.study.strict_yaml import read_file, read_word
 from kdq.train.settings import Network, Training
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0.001, le=0.9)]
+Folder = Annotated[str, Field(max_length=4000), AfterValidator(path_of_folder)]
 
 
 class Role(Network, Training):
@@ -29,12 +31,12 @@ class Role(Network, Training):
 class Data(Base):
     """Where the images come from and how they are split."""
 
-    folder: str = Field("data", description="folder with the files of the CIFAR data sets")
+    folder: Folder = Field("data", description="folder with the files of the CIFAR data sets")
     download: bool = Field(True, description="download missing files of a CIFAR data set")
     validation_fraction: Share = Field(0.1, description="share of the training images held out for validation")
-    split_seed: NonNegativeInt = Field(0, description="seed of that split; the same for all seeds of the grid")
+    split_seed: Seed = Field(0, description="seed of that split; the same for all seeds of the grid")
     test_fraction: Share = Field(0.2, description="share of the images held out for test, if a source has no test part")
-    image_folder: str = Field("", description="for the data set `folder`: images in one sub-folder per class")
+    image_folder: Folder = Field("", description="for the data set `folder`: images in one sub-folder per class")
     image_size: int = Field(32, ge=8, le=512, description="for the data set `folder`: side in pixels after resizing")
 
 
@@ -44,7 +46,7 @@ class Config(Base):
     datasets: list[Literal[tuple(CATALOG)]] = Field(
         min_length=1, description=f"data sets of the grid: {', '.join(CATALOG)}"
     )
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1, description="seeds of the grid")
+    seeds: list[Seed] = Field(min_length=1, description="seeds of the grid")
     recipes: list[str] = Field(
         min_length=1, description="recipes of the grid, brace patterns: `teacher/kd/gpfq,bits={2..8}`"
     )
@@ -53,7 +55,9 @@ class Config(Base):
     student: Role = Field(Role(), description="network and training of every other stage that trains")
     retrain: Continued = Field(Continued(), description="training of stages that retrain a quantized model")
     stages: dict[str, dict] = Field({}, description="for a stage by its name: values for keys that recipes leave out")
-    threads: PositiveInt = Field(1, description="threads of a job that trains; the result's last bits depend on it")
+    threads: int = Field(
+        1, ge=1, le=1024, description="threads of a job that trains; the result's last bits depend on it"
+    )
 
 
 class Study:

@@ -82,8 +82,19 @@ def _type_name(entry: dict) -> str:
     if entry.get("type") == "array":
         return f"list of {_type_name(entry['items'])}"
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {entry[bound]:g}" for bound, sign in signs.items() if bound in entry]
+    bounds = [f"{sign} {_bound(entry[bound])}" for bound, sign in signs.items() if bound in entry]
     return " ".join([entry.get("type", "any"), ", ".join(bounds)]).strip()
+
+
+def _bound(value: float) -> str:
+    """Return a bound as people write it.
+
+    >>> [_bound(value) for value in (0.001, 100000, 2**63)]
+    ['0.001', '100000', '2^63']
+    """
+    if value >= 2**53:
+        return f"2^{int(value).bit_length() - 1}"
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from kdq.distill.divergence import kl
 from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.stages import stages_of
 from kdq.errors import UserError, nearest
-from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative, PositiveInt, Temperature
 
 
 class Parameters(Base):
@@ -30,7 +30,7 @@ class Parameters(Base):
         PositiveInt, Field(description="two stages: epochs on the hint alone; the rest is knowledge distillation")
     ] = 5
     temperature: Annotated[
-        Positive, Field(description="two stages: softens both predictions: softmax(logits / temperature)")
+        Temperature, Field(description="two stages: softens both predictions: softmax(logits / temperature)")
     ] = 3.0
     first_weight: Annotated[
         NonNegative, Field(description="two stages: weight of the match with the teacher after the hint")

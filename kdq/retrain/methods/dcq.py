@@ -25,7 +25,9 @@ from kdq.train.task import Step, Task
 
 
 class Parameters(Quantized):
-    sections: Annotated[PositiveInt, Field(description="parts that are trained separately, of equally many blocks")] = 4
+    sections: Annotated[
+        int, Field(ge=1, le=1000, description="parts that are trained separately, of equally many blocks")
+    ] = 4
     inputs: Annotated[
         Literal["teacher", "student"],
         Field(description="inputs of a section: the float network's features, or those of the sections before it"),
