@@ -241,16 +241,16 @@ def expand(patterns: list[str]) -> list[str]:
     recipes = {}
     for pattern in patterns:
         where, limit = f"recipes: {shown(pattern)}", min(MOST_RECIPES, MOST_LETTERS // (len(pattern) + 1))
-        count = 0
+        empty = True
         try:
-            for count, recipe in enumerate(bracex.iexpand(pattern, limit=limit), 1):
+            for recipe in bracex.iexpand(pattern, limit=limit):
                 _check_length(recipe)
-                recipes[recipe] = None
+                recipes[recipe], empty = None, False
         except bracex.ExpansionLimitException:
             raise UserError(f"{where} gives more than {limit:,} recipes") from None
         except RecursionError:
             raise UserError(f"{where} has too many open braces") from None
-        if not count:
+        if empty:
             raise UserError(f"recipes: found {shown(pattern)}, expected a recipe such as 'teacher/kd'")
         if len(recipes) > MOST_RECIPES:
             raise UserError(f"recipes: the patterns up to {shown(pattern)} give more than {MOST_RECIPES:,} recipes")
