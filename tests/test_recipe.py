@@ -351,6 +351,12 @@ class TestTargets:
             ("results/digit/seed=0/teacher/metrics.json", "data set 'digit' does not exist.*did you mean 'digits'"),
             ("results/digits/teacher/metrics.json", "found 'teacher' after the data set, expected seed=NUMBER"),
             ("results/digits/seed=/teacher/metrics.json", "found 'seed=' after the data set"),
+            *(
+                (f"results/digits/seed={seed}/teacher/metrics.json", "after the data set, expected seed=NUMBER")
+                for seed in ("00", "+0", "-0", "0_0", " 0", "0.0", "٠", "０", "0x0")
+            ),
+            (f"results/digits/seed={2**63}/teacher/metrics.json", "expected a seed below 2"),
+            ("results/digits/seed=" + "9" * 5000 + "/x", "expected a seed below 2"),
             ("results/digits/seed=0/teacher", "names the folder of a recipe.*teacher/metrics.json"),
             ("results/digits/seed=0/teacher/rtn,bits=4/", "names the folder of a recipe"),
             (

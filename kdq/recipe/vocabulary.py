@@ -4,6 +4,7 @@ The planner reads only the class ``Parameters`` of a stage's file, in the namesp
 never imports torch. Constraints live in the types, so that a wrong value is refused before anything runs.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -35,6 +36,20 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what a generator of torch takes
 
 
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What is known of a network before it is built: keys that describe it, names of its stages, number of blocks.
+
+    ``source`` is ``transformers`` for a network of that library, which gives logits alone and has no other facts.
+    ``stages`` is empty and ``blocks`` None if only the network itself can tell.
+    """
+
+    source: str
+    description: dict
+    stages: tuple[str, ...] = ()
+    blocks: int | None = None
+
+
 class Base(BaseModel):
     """Typed, immutable parameters; an unknown key or a value of another type is an error."""
 
@@ -54,6 +69,19 @@ class Base(BaseModel):
 
     def inconsistency(self) -> str:
         """Return an error message if the keys of a stage contradict each other, shared keys included, or ""."""
+        return ""
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        """Return what a stage with all its ``keys`` reads of networks besides logits, as a message names it, or ""."""
+        return ""
+
+    @classmethod
+    def misfit(cls, keys: dict, networks: dict[str, NetworkFacts]) -> str:
+        """Return why a stage with all its ``keys`` can't work on ``networks``, by their role, or "".
+
+        Roles are ``parent`` and, for a stage that makes a network, ``student``, for one that retrains, ``teacher``.
+        """
         return ""
 
     @classmethod

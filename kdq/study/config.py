@@ -17,6 +17,7 @@ from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
 from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
 from kdq.roots.sources.keys import path_of_folder
+from kdq.study.limits import check_cells
 from kdq.study.strict_yaml import read_file, read_word
 from kdq.train.settings import Network, Training
 
@@ -99,6 +100,7 @@ def read_study(values: dict, package: Path, files=()) -> Study:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]
         for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
             grammar.resolve(stage)  # a recipe may conflict with a default of the config
+        check_cells(grammar, config, recipes)
     except UserError as error:
         raise UserError(f"{origin.of(('recipes',))}: {error}") from None
     return Study(config, grammar, recipes)

@@ -141,7 +141,7 @@ class Plan:
     def check_targets(self) -> None:
         """Refuse a mistyped file or recipe of the command line: Snakemake reports only that no rule makes it."""
         for word in self.settings.words():
-            or_stop(targets.check, word, self.study.grammar, CATALOG)
+            or_stop(targets.check, word, self.study.grammar, CATALOG, self.study.config.data)
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}

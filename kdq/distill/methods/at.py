@@ -35,6 +35,10 @@ class Parameters(Base):
     ] = 1000.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "feature maps"
+
 
 def attention_map(feature: Tensor, power: float = 2.0) -> Tensor:
     """Return the mean over channels of |feature|^power for a feature (B, C, H, W): (B, H W), rows of L2 norm 1."""

@@ -49,6 +49,10 @@ class Parameters(Base):
         4.0
     )
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the embedding"
+
 
 def nce(positive: Tensor, negatives: Tensor, noise: float) -> Tensor:
     """Return the loss of telling pairs of one image from pairs of two: a scalar, at least 0, mean over the batch.

@@ -28,6 +28,10 @@ class Parameters(Logits, Start):
         Field(description="the peer begins as the `parent` model, or `fresh` with new weights of its architecture"),
     ] = "parent"
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the architecture" if keys["start"] == "fresh" else ""
+
 
 def dml(student_logits: Tensor, peer_logits: Tensor, temperature: float) -> Tensor:
     """Return temperature^2 KL(peer || student), mean over the batch: a scalar, 0 if the logits agree.

@@ -44,6 +44,18 @@ class Parameters(Base):
             return f"hint_epochs: found {self.hint_epochs}, expected fewer than the {self.epochs} epochs of the run"
         return ""
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "feature maps"
+
+    @classmethod
+    def misfit(cls, keys: dict, networks: dict) -> str:
+        stages = [facts.stages for facts in networks.values()]
+        shared = [name for name in stages[0] if all(name in names for names in stages)]
+        if keys["hint"] in shared or not all(stages):
+            return ""
+        return f"hint: found {keys['hint']!r}, expected a stage of both networks: {', '.join(shared)}"
+
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """Return the mean squared error of the regressor's outputs and the teacher's features, both (B, C, H, W).

@@ -43,6 +43,10 @@ class Parameters(Logits):
         Field(description="parameters of the kernels: of the last stage and the classifier, or all"),
     ] = "last"
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the parameters of the last stage" if keys["parameters"] == "last" else ""
+
 
 def tangent_kernel(function, parameters: dict[str, Tensor], probes: dict[str, Tensor]) -> Tensor:
     """Return an estimate of the tangent kernel summed over outputs, (M, M): 1/k sum_j (J v_j)(J v_j)^T.

@@ -24,6 +24,10 @@ class Parameters(Base):
         float, Field(ge=0, le=100_000, description="epochs in which the review grows linearly to its weight")
     ] = 20.0
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "feature maps"
+
 
 LEVELS = (4, 2, 1)  # sides of the grids that the context loss compares in addition to the whole map
 WIDEST_MIDDLE = 512  # the residual is as wide as the student's embedding, but at most this

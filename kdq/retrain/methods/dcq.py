@@ -43,6 +43,23 @@ class Parameters(Quantized):
         ),
     ] = 256
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "sections"
+
+    @classmethod
+    def misfit(cls, keys: dict, networks: dict) -> str:
+        parent, teacher = networks["parent"], networks["teacher"]
+        if parent.blocks and keys["sections"] > parent.blocks:
+            return f"sections: found {keys['sections']}, expected 1 to {parent.blocks}, the blocks of the network"
+        for key, expected in parent.description.items():
+            if teacher.description[key] != expected:
+                return (
+                    f"teacher: found one of {key} {teacher.description[key]}, expected the parent's, {expected}; "
+                    "teacher=float is of its architecture"
+                )
+        return ""
+
 
 class DCQ(Retraining):
     """Train sections against the teacher's features, the last one against labels and logits, then stitch them."""

@@ -67,6 +67,10 @@ class Parameters(Base):
             return {}
         return dict.fromkeys(("zeros", "last_activation"), "head=dense does not read this key")
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the embedding"
+
 
 def ternary_step(zeros: float) -> float:
     """Return the magnitude of the nonzero weights that makes the variance 1."""
