@@ -4,7 +4,10 @@ import pytest
 
 from kdq.errors import UserError
 from kdq.models import registry
-from kdq.study.config import read_study
+from kdq.recipe.stages import find_stages
+from kdq.recipe.vocabulary import Base
+from kdq.retrain.keys import Continued
+from kdq.study.config import Config, Data, Role, read_study
 from kdq.workflow.targets import check as check_target
 
 IMPORTED = {"source": "transformers", "repository": "o/n", "revision": "0" * 40, "sha256": "0" * 64}
@@ -98,6 +101,75 @@ def test_statistics_of_each_channel(home):
 
 def test_a_grid_larger_than_can_be_planned(home):
     refused(home, "hard,epochs={1..2000}", r"1,200,000 cells .*, expected at most 1,000,000", seeds=list(range(600)))
+
+
+NONSENSE = [
+    *(f"hard,crop={value}" for value in ("1000000", "-1", "1.5", "true", "0x10")),
+    *(f"hard,width={value}" for value in ("1e+30", "1e-30", "0", "-1", "nan", "inf", "-inf", "1e999")),
+    *(f"hard,epochs={value}" for value in ("0", "1000000000000", "1.5", "2.0", "true", "9" * 200)),
+    *(f"hard,batch_size={value}" for value in ("0", "1000000000000")),
+    *(f"hard,learning_rate={value}" for value in ("0", "1e+30", "1e-30", "nan", "inf")),
+    *(f"hard,{key}=1" for key in ("momentum", "averaging", "label_smoothing")),
+    *(f"hard,weight_decay={value}" for value in ("2", "-0", "-0.0", "nan")),
+    *(f"hard,rise={value}" for value in ("1.1", "-0.1")),
+    *(f"hard,seed={value}" for value in (2**63, "00", "+0", "-0", "0_0", "-1", "1.0", "٠", "０")),
+    *(f"hard/kd,temperature={value}" for value in ("1e-30", "1e+30")),
+    *(f"hard/kd,{key}=1e+30" for key in ("label_weight", "distillation_weight", "mixup")),
+    *("hard/kd,mixup=0.001", "hard/mixup,concentration=1e-09", "hard/dkd,warmup=1e+12", "hard/crd,dimensions=1000000"),
+    *(f"hard/rtn,bits={value}" for value in ("2.0", "true", "1", "9", "4.5")),
+    *(f"hard/rtn,patches={value}" for value in (10**18, "0", "-1", "2.5")),
+    *(f"hard/rtn,memory={value}" for value in ("1e-30", "0", "1e+30")),
+    *(f"hard/rtn,scale={value}" for value in ("1e-30", "1e+30")),
+    *("hard/rtn,percentile=1e-30", "hard/gptq,damping=1e-30", "hard/spfq,alignment=1001", "hard/rtn,images=10000000"),
+    *("hard/rtn/dcq,sections=0", "hard/rtn/ntklc,neurons=1000000000", "hard/rtn/ntklc,zeros=1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", NONSENSE)
+def test_numbers_without_sense(home, recipe):
+    key = recipe.partition(",")[2].partition("=")[0]
+    refused(home, recipe, f"({key}: found|is spelled)")
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"seeds": [2**63]}, "seeds.0: found 9223372036854775808, expected less than 9223372036854775808"),
+        ({"data": {"split_seed": 2**63}}, "data.split_seed: found 9223372036854775808, expected less than"),
+        ({"data": {"split_seed": True}}, "data.split_seed: found True, expected integer"),
+        ({"data": {"validation_fraction": 1e-30}}, "data.validation_fraction: found 1e-30, expected greater than"),
+        ({"data": {"folder": "a\0b"}}, "data.folder: found .*, expected a path of printable letters"),
+        ({"threads": 10**6}, "threads: found 1000000, expected less than or equal to 1024"),
+        ({"student": {"weight_decay": float("nan")}}, "student.weight_decay: found nan, expected a finite number"),
+    ],
+)
+def test_numbers_of_the_config_without_sense(home, values, match):
+    refused(home, "hard", match, **values)
+
+
+def test_the_largest_seeds_are_seeds():
+    import torch
+
+    assert torch.Generator().manual_seed(2**63 - 1)
+
+
+def test_zero_has_no_sign(home):
+    grammar = study(home, "hard", student={"weight_decay": -0.0}).grammar
+    assert str(grammar.resolve(grammar.parse_stage("hard"))["weight_decay"]) == "0.0"
+
+
+def test_every_number_has_two_bounds_that_admit_its_default(home):
+    models = [Config, Data, Role, Continued, *(stage.keys for stage in find_stages(home / "kdq").values())]
+    for model in models:
+        for key, entry in model.model_json_schema()["properties"].items():
+            for choice in entry.get("anyOf", [entry]):
+                choice = choice.get("items", choice)
+                if choice.get("type") in ("integer", "number") and "const" not in choice:
+                    bounds = {name for name in choice if name.lower().endswith(("minimum", "maximum"))}
+                    assert len(bounds) == 2, (model, key)
+            field = model.model_fields[key]
+            if not field.is_required() and not isinstance(field.default, Base):
+                assert model.__pydantic_validator__.validate_assignment(model.model_construct(), key, field.default)
 
 
 def test_a_recipe_of_the_command_line(home):

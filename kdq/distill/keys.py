@@ -24,12 +24,12 @@ class Distilling(Base):
 
     mixup: Annotated[
         float,
-        AfterValidator(_concentration),
         Field(
             ge=0,
             le=100,
             description="mix the images that both networks see: parameter of the Beta distribution; 0 is none",
         ),
+        AfterValidator(_concentration),
     ] = 0.0
     label_smoothing: Annotated[
         ProperFraction, Field(description="share of each label that is spread over all classes in the cross entropy")
