@@ -40,14 +40,16 @@ def snakemake(folder: Path, *arguments, within=(), **environment) -> tuple[float
     """
     started, cpu_seconds = time.perf_counter(), 0.0
     words = [*within, sys.executable, "-m", "snakemake", *arguments, "--quiet", "all"]
-    with open(folder / "output.log", "a") as output:
+    with open(folder / "output.log", "a", encoding="utf-8") as output:
         process = psutil.Popen(words, cwd=folder, env={**os.environ, **environment}, stdout=output, stderr=output)
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):  # it may just have ended
             cpu_seconds = sum(process.cpu_times()[:2])
         time.sleep(0.05)
     if process.returncode:
-        sys.exit(f"snakemake ended with {process.returncode}: {(folder / 'output.log').read_text()[-2000:]}")
+        sys.exit(
+            f"snakemake ended with {process.returncode}: {(folder / 'output.log').read_text(encoding='utf-8')[-2000:]}"
+        )
     return time.perf_counter() - started, cpu_seconds
 
 
@@ -62,7 +64,7 @@ def main() -> None:
     try:
         for name in CODE:
             (shutil.copytree if (HOME / name).is_dir() else shutil.copy)(HOME / name, folder / name)
-        (folder / "grid.yaml").write_text(grid(options.cells))
+        (folder / "grid.yaml").write_text(grid(options.cells), encoding="utf-8")
         place = f"results/digits/seed=0/{PARENT}"
         snakemake(folder, f"{place}/predictions.safetensors", "--cores", options.cores)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.cores} used")

@@ -23,7 +23,7 @@ STAGE = f"({'|'.join(STUDY.grammar.types)})(,[^/]+)?"
 
 wildcard_constraints:
     dataset="|".join(CATALOG),
-    seed="[0-9]+",
+    seed="0|[1-9][0-9]*",
     split_seed="[0-9]+",
     parent=f"{STAGE}(/{STAGE})*",
     stage=STAGE,

@@ -8,7 +8,7 @@ from kdq.errors import UserError
 
 RESULTS, LOGS = "results", "logs"
 STUDIES = "studies"  # below the results, beside the folders of data sets
-SEED = re.compile(r"seed=(0|[1-9]\d*)")
+SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 
 
 def stages(recipe: str) -> list[str]:

@@ -29,5 +29,5 @@ def _section(schema: Schema) -> str:
 
 
 if __name__ == "__main__":
-    Path("docs/table.md").write_text(documentation())
+    Path("docs/table.md").write_text(documentation(), encoding="utf-8")
     print("docs/table.md")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdq.errors import UserError
-from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, Positive
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
 from kdq.roots.sources.keys import Fetched
 from kdq.train.settings import Network, Training
 
@@ -19,7 +19,7 @@ class Shared(Base):
     """Which root it is, not how it is made: allowed in recipes only, and no part of the resolved keys."""
 
     seed: Annotated[
-        NonNegativeInt | None,
+        Seed | None,
         Field(description="under any seed the very model of this one, copied; only in a recipe: `teacher,seed=0/kd`"),
     ] = None
 
@@ -36,13 +36,16 @@ class Source(Fetched):
         ),
     ] = "train"
     mean: Annotated[
-        list[Annotated[float, Field(allow_inf_nan=False)]],
+        list[Annotated[float, Field(ge=0, le=1)]],
         Field(
             description="`hub`: mean of each channel, of images in [0, 1], that the network was trained with; empty is "
             "that of `edadaltocg/*_cifar10` and `_cifar100`"
         ),
     ] = []
-    std: Annotated[list[Positive], Field(description="`hub`: likewise the standard deviation of each channel")] = []
+    std: Annotated[
+        list[Annotated[float, Field(ge=0.001, le=10)]],
+        Field(description="`hub`: likewise the standard deviation of each channel"),
+    ] = []
     labels: Annotated[
         Literal["names", "order"],
         Field(

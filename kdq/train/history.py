@@ -20,7 +20,7 @@ MEASURED = ("images_per_second", "peak_memory_bytes")  # measured, so different 
 def write(path, rows: list[dict]) -> str:
     """Write ``rows``, one per epoch, and return their digest."""
     with atomic(path) as aside:
-        with open(aside, "w", newline="") as file:
+        with open(aside, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

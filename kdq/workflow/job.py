@@ -69,7 +69,7 @@ def running(log_file):
 def locked(log_file):
     """Open and empty a log under a lock that ends with this process; exit if another process holds it."""
     try:
-        file = open(log_file, "a", buffering=1)  # noqa: SIM115
+        file = open(log_file, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     except OSError as error:
         sys.exit(f"error: {log_file}: can't be written ({error.strerror})")
     try:

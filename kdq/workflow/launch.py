@@ -138,7 +138,7 @@ def connect() -> socket.socket | None:
         path = socket_path()
         if connection := connect_to(path):
             return connection
-        with open(path.with_suffix(".lock"), "w") as lock:
+        with open(path.with_suffix(".lock"), "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return connect_to(path) or start(path)
     except OSError:

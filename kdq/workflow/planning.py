@@ -188,7 +188,7 @@ class Plan:
         for word in sorted(self.settings.asked - rules):
             or_stop(report_targets.check, word, self.study.name)
             or_stop(targets.check_word, word, rules)
-            or_stop(targets.check, word, self.study.grammar, CATALOG)
+            or_stop(targets.check, word, self.study.grammar, CATALOG, self.study.config.data)
 
     def check_cluster(self) -> None:
         if self.settings.executor == "slurm":

@@ -37,7 +37,7 @@ class Settings:
     @property
     def overrides(self) -> dict:
         """The values of ``--config``, numbers as numbers."""
-        return typed(dict(self._workflow.config_settings.config or {}))
+        return or_stop(typed, dict(self._workflow.config_settings.config or {}))
 
     @property
     def python(self) -> str:

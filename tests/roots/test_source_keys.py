@@ -79,7 +79,7 @@ def test_what_the_config_says_of_training_does_not_reach_a_teacher_from_outside(
         ({**HUB, "revision": COMMIT[:7]}, "revision: found '0123456', expected 40 hexadecimal digits"),
         ({**HUB, "sha256": "A" * 64}, "sha256: found 'A*', expected 64 hexadecimal digits"),
         ({**HUB, "source": "hubb"}, "source: found 'hubb', expected .*did you mean 'hub'"),
-        ({**HUB, "std": [0.0]}, "std.0: found 0.0, expected greater than 0"),
+        ({**HUB, "std": [0.0]}, "std.0: found 0.0, expected greater than or equal to 0.001"),
     ],
 )
 def test_what_makes_no_sense_is_refused(study, teacher, message):

@@ -296,7 +296,7 @@ class TestNotFinite:
 
     def test_a_learning_rate_far_too_high(self, run_fit):
         with pytest.raises(UserError, match="the loss term 'cross_entropy' is (nan|inf), .* lower learning_rate"):
-            run_fit(learning_rate=1e30, epochs=5)
+            run_fit(learning_rate=100.0, weight_decay=1.0, epochs=5)
 
 
 class TestClassification:
