@@ -258,9 +258,10 @@ class TestIrregular:
             self.READERS[reader](path)
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_a_checkpoint_is_none(self, tmp_path, kind):
+    def test_a_checkpoint_is_refused(self, tmp_path, kind):
         self.KINDS[kind](tmp_path / "checkpoint.pt")
-        assert checkpoint.load(tmp_path / "checkpoint.pt", "identity", print) is None
+        with pytest.raises(UserError, match=rf"checkpoint\.pt: (found )?{kind}"):
+            checkpoint.load(tmp_path / "checkpoint.pt", "identity", print)
 
     @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a folder"])
     def test_is_replaced_by_what_is_written(self, tmp_path, kind):

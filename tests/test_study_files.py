@@ -32,20 +32,24 @@ class TestNames:
             ([], "default"),
         ],
     )
-    def test_of_files(self, home, files, name):
+    def test_of_files(self, files, name):
         assert study_name(files) == name
-        assert read_study(MINIMUM, home / "kdq", files).name == name
+
+    def test_of_a_config(self, home):
+        assert read_study(MINIMUM, home / "kdq", [home / "studies/sequences.yaml"]).name == "sequences"
 
     def test_a_name_of_its_own(self, home):
-        assert read_study(MINIMUM | {"name": "mine"}, home / "kdq", ["a.yaml"]).name == "mine"
+        study = read_study(MINIMUM | {"name": "mine"}, home / "kdq", [home / "studies/sequences.yaml"])
+        assert study.name == "mine"
 
     @pytest.mark.parametrize("name", ["", "..", ".", "a/b", "a b", "-a", "{a}", "a\n", "a" * 101, "a\0"])
     def test_what_is_no_name_of_a_folder_is_refused(self, home, name):
         with pytest.raises(UserError, match="config: name: found .*, expected at most 100 letters, digits and any of"):
             read_study(MINIMUM | {"name": name}, home / "kdq")
 
-    def test_many_files_need_a_name(self, home):
-        files = [f"{'a' * 40}.yaml"] * 3
+    def test_many_files_need_a_name(self, home, tmp_path):
+        files = [tmp_path / f"{'a' * 40}.yaml"] * 3
+        files[0].write_text("seeds: [1]", encoding="utf-8")
         with pytest.raises(UserError, match="name: found 'aaa.*, expected at most 100"):
             read_study(MINIMUM, home / "kdq", files)
         assert read_study(MINIMUM | {"name": "a"}, home / "kdq", files).name == "a"

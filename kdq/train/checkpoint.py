@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from kdq.errors import UserError, shown
-from kdq.provenance.files import atomic, sha256
+from kdq.errors import shown
+from kdq.provenance.files import atomic, check_regular, sha256
 
 MOST_CHANGES = 3  # that a line of the log names
 
@@ -33,10 +33,8 @@ def load(path, identity: str, log) -> dict | None:
     UserError if ``path`` is no regular file, which the first checkpoint would replace or fail to.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "a pipe, socket or device"
-        raise UserError(f"{path}: found {kind}, expected the checkpoint of a training; remove it")
-    if not path.is_file():
+    check_regular(path)
+    if not path.exists():
         return None
     try:
         state = torch.load(io.BytesIO(_checked(path.read_bytes())), map_location="cpu", weights_only=True)

@@ -43,7 +43,7 @@ def hold(devices: list[str], folder: Path):
 
     ``folder`` is where the locks of all jobs lie. Raise OSError if it can't hold locks.
     """
-    with open(folder / "devices.lock", "w") as turn:
+    with open(folder / "devices.lock", "w", encoding="utf-8") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)  # so that no other job counts meanwhile
         device = least_held({device: sum(1 for _ in _held(device, folder)) for device in devices})
         for place in _places(device, folder):
@@ -69,7 +69,7 @@ def _held(device: str, folder: Path):
 
 def _lock(place: Path):
     """Return the open file if its lock is this process's now, None if another process has it."""
-    file = open(place, "w")  # noqa: SIM115
+    file = open(place, "w", encoding="utf-8")  # noqa: SIM115
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -173,10 +173,10 @@ def socket_path() -> Path:
 def unsendable() -> list:
     """Return what a process has from its start and can't take on, or not without privileges."""
     own = Path("/proc/self")
-    status = (own / "status").read_text().splitlines()
+    status = (own / "status").read_text(encoding="utf-8").splitlines()
     return [
         [line for line in status if line.partition(":")[0] in IDENTITY],
-        [(own / name).read_text() for name in ("cgroup", "oom_score_adj")],
+        [(own / name).read_text(encoding="utf-8") for name in ("cgroup", "oom_score_adj")],
         [os.readlink(path) for path in [own / "root", *sorted((own / "ns").iterdir())]],
         [resource.getrlimit(getattr(resource, name))[1] for name in LIMITS],
         [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)],

@@ -17,7 +17,7 @@ def check() -> None:
             raise UserError(f"{command}: no such command on this machine, expected SLURM; {INSTEAD}")
     command = ["squeue", "--noheader", "--user", str(os.getuid())]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"squeue: {reason(error)}, expected an answer of SLURM's controller; {INSTEAD}") from None
     if answer.returncode != 0:

@@ -120,7 +120,12 @@ def test_a_word_that_is_neither_rule_nor_file_is_one_line(plan, word, capsys):
 def test_rules_files_and_paths_of_snakemake_are_let_through(plan, tmp_path):
     (tmp_path / "notes").write_text("")
     plan.settings.rules = {"quantize"}
-    plan.settings.asked = {"quantize", "notes", "results/table.csv", "./results/digits/seed=0/hard/metrics.json"}
+    plan.settings.asked = {
+        "quantize",
+        "notes",
+        "results/studies/default/table.csv",
+        "./results/digits/seed=0/hard/metrics.json",
+    }
     plan.check_targets()
 
 

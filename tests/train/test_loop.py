@@ -362,14 +362,12 @@ class TestCheckpoint:
         assert "; and 2 more); starting over" in many
 
     @pytest.mark.parametrize(
-        ("make", "kind"), [(Path.mkdir, "a folder"), (os.mkfifo, "a pipe, socket or device")], ids=["folder", "pipe"]
+        ("make", "kind"), [(Path.mkdir, "a folder"), (os.mkfifo, "a FIFO")], ids=["folder", "pipe"]
     )
     def test_something_that_is_no_file_is_refused_before_the_training(self, run_fit, tmp_path, make, kind):
         path = tmp_path / "checkpoint.pt"
         make(path)
-        with pytest.raises(
-            UserError, match=f"^{path}: found {kind}, expected the checkpoint of a training; remove it$"
-        ):
+        with pytest.raises(UserError, match=f"^{path}: found {kind}, expected a file; remove it"):
             run_fit()
         assert path.exists()
 

@@ -411,7 +411,11 @@ DAMAGES = {  # what is done, to which file, and the verdict on it
     "an infinite cost": (edited(MEASURED, lambda text: text.replace(",0.5,", ",inf,")), MEASURED, "corrupt"),
     "costs without a header": (edited(MEASURED, lambda text: text.partition("\n")[2]), MEASURED, "corrupt"),
     "archives swapped": (replaced(tuple(ARCHIVES.values()), tuple(ARCHIVES.values())[::-1]), ARCHIVES[2], "foreign"),
-    "a summary edited": (edited("results/summary.csv", lambda text: text + "x"), "results/summary.csv", "corrupt"),
+    "a summary edited": (
+        edited(f"{STUDY_FOLDER}/summary.csv", lambda text: text + "x"),
+        f"{STUDY_FOLDER}/summary.csv",
+        "corrupt",
+    ),
     "a FIFO": (irregular(MODELS["hard"], os.mkfifo), MODELS["hard"], "corrupt"),
     "a device": (irregular(MODELS["hard"], lambda path: os.symlink("/dev/zero", path)), MODELS["hard"], "corrupt"),
     "a link to nowhere": (
@@ -467,7 +471,7 @@ class TestDamages:
             metrics.read(f"{KD}/metrics.json")
 
     def test_a_table_is_held_against_its_record(self, copy):
-        table = copy.folder / "results/summary.csv"
+        table = copy.folder / f"{STUDY_FOLDER}/summary.csv"
         record.check(table)
         table.write_text(table.read_text() + "x")
         with pytest.raises(UserError, match="summary.csv: its content is not what was written; remove it and run"):
