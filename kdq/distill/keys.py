@@ -8,7 +8,7 @@ from kdq.train.settings import Network, Training
 
 
 def _concentration(value: float) -> float:
-    """Admit 0 and what two Gamma variables can be drawn with: far below 0.01 both are 0, and their share is NaN."""
+    """Admit 0 and what can be drawn: far below 0.01 both Gamma variables are the smallest float, and the share 1/2."""
     if 0 < value < 0.01:
         raise ValueError("0 or at least 0.01")
     return value

@@ -86,7 +86,7 @@ class TestView:
         share = method(concentration=concentration).view(batch(), torch.Generator().manual_seed(seed)).mixing
         assert 0.5 <= share <= 1
 
-    @pytest.mark.parametrize("concentration", [0.01, 1, 100])
+    @pytest.mark.parametrize("concentration", [0.01, 1.0, 100.0])
     def test_the_share_is_a_number_at_the_ends_of_the_range(self, concentration):
         generator = torch.Generator().manual_seed(0)
         for _ in range(50):

@@ -476,7 +476,7 @@ class TestDamages:
         table.write_text(table.read_text() + "x")
         with pytest.raises(UserError, match="summary.csv: its content is not what was written; remove it and run"):
             record.check(table)
-        (copy.folder / "results/table.json").unlink()
+        (copy.folder / f"{STUDY_FOLDER}/table.json").unlink()
         with pytest.raises(UserError, match="summary.csv: no record beside it tells how it was made; remove it"):
             record.check(table)
 
