@@ -6,9 +6,6 @@ min_version("9.20")
 include: "rules/folder.smk"
 
 
-configfile: "config.yaml"
-
-
 report: "docs/report/workflow.rst"
 
 
@@ -22,6 +19,8 @@ include: "rules/report.smk"
 
 onstart:
     sys.stderr.writelines(or_stop(working_folder.prepare, Path("results"), Path("logs")))
+    sys.stderr.writelines(PLAN.thread_notice())
+    sys.stderr.writelines(launch.notice())
 
 
 rule all:

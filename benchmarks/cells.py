@@ -23,6 +23,7 @@ from tests.slurm.cluster import cluster
 
 HOME = Path(__file__).resolve().parent.parent
 PARENT = "hard,epochs=1"
+GRID = ("--configfile", "config.yaml", "grid.yaml")
 CODE = ("Snakefile", "config.yaml", "envs", "kdq", "docs", "profiles", "rules", "scripts")
 
 
@@ -39,14 +40,16 @@ def snakemake(folder: Path, *arguments, within=(), **environment) -> tuple[float
     """
     started, cpu_seconds = time.perf_counter(), 0.0
     words = [*within, sys.executable, "-m", "snakemake", *arguments, "--quiet", "all"]
-    with open(folder / "output.log", "a") as output:
+    with open(folder / "output.log", "a", encoding="utf-8") as output:
         process = psutil.Popen(words, cwd=folder, env={**os.environ, **environment}, stdout=output, stderr=output)
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):  # it may just have ended
             cpu_seconds = sum(process.cpu_times()[:2])
         time.sleep(0.05)
     if process.returncode:
-        sys.exit(f"snakemake ended with {process.returncode}: {(folder / 'output.log').read_text()[-2000:]}")
+        sys.exit(
+            f"snakemake ended with {process.returncode}: {(folder / 'output.log').read_text(encoding='utf-8')[-2000:]}"
+        )
     return time.perf_counter() - started, cpu_seconds
 
 
@@ -61,16 +64,16 @@ def main() -> None:
     try:
         for name in CODE:
             (shutil.copytree if (HOME / name).is_dir() else shutil.copy)(HOME / name, folder / name)
-        (folder / "grid.yaml").write_text(grid(options.cells))
+        (folder / "grid.yaml").write_text(grid(options.cells), encoding="utf-8")
         place = f"results/digits/seed=0/{PARENT}"
         snakemake(folder, f"{place}/predictions.safetensors", "--cores", options.cores)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.cores} used")
-        planning, _ = snakemake(folder, "--dry-run", "--configfile", "grid.yaml")
+        planning, _ = snakemake(folder, "--dry-run", *GRID)
         environment = {"KDQ_LAUNCHER": "off"} if options.without_launcher else {}
         with cluster() if options.slurm else contextlib.nullcontext() as slurm:
             allocation = ("srun", "--ntasks=1", f"--cpus-per-task={options.cores}", "--mem=8G") if slurm else ()
             environment |= slurm.environment if slurm else {}
-            command = ("--cores", options.cores, "--configfile", "grid.yaml")
+            command = ("--cores", options.cores, *GRID)
             seconds, cpu_seconds = snakemake(folder, *command, within=allocation, **environment)
         per_cell = seconds / options.cells
         print(f"{options.cells} cells: {seconds:.1f} s, {per_cell:.3f} s per cell; planned in {planning:.1f} s")

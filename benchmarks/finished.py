@@ -31,13 +31,13 @@ MEASURED = (
 def make_up(folder: Path, cells: int, width: float) -> Path:
     """Write the results and the study's config below ``folder``. Return the path of the config."""
     config = folder / "study.yaml"
-    config.write_text(grid(cells))
-    workflow = study.workflow([config])
-    results = Results(workflow, folder, width)
+    config.write_text(grid(cells), encoding="utf-8")
+    products = study.products([config])
+    results = Results(products, folder, width)
     with patch("os.fsync"):  # nothing is lost if it can be made again
         os.chdir(folder)
         results.data("digits")
-        for cell in sorted(workflow.study.cells(), key=lambda cell: len(cell[2].stages)):
+        for cell in sorted(products.study.cells(), key=lambda cell: len(cell[2].stages)):
             results.cell(*cell)
         results.table()
     return config
@@ -47,7 +47,7 @@ def timed(folder: Path, *command) -> tuple[float, float]:
     """Run a command and print its last line. Return its seconds and peak memory in MiB."""
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(study.HOME)}
-    done = subprocess.run([*MEASURED, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*MEASURED, *command], cwd=folder, env=environment, capture_output=True, encoding="utf-8")
     seconds, (*lines, memory) = time.perf_counter() - started, (done.stdout + done.stderr).strip().splitlines()
     if done.returncode:
         sys.exit("\n".join(lines[-20:]))

@@ -113,7 +113,7 @@ def main():
     points = {tuple({**base, axis: value}.items()): None for axis, values in grown.items() for value in values}
     rate, rows = matrix_rate(), []
     options.table.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.table, "w", newline="") as file:
+    with open(options.table, "w", newline="", encoding="utf-8") as file:
         for setting in SETTINGS:
             for point in points:
                 rows.append(measure(setting, rate=rate, **dict(point)))

@@ -93,7 +93,7 @@ class PeakMemory:
 
     def watch(self):
         while self.running:
-            with open("/proc/self/statm") as file:
+            with open("/proc/self/statm", encoding="ascii") as file:
                 self.peak = max(self.peak, int(file.read().split()[1]) * resource.getpagesize() / 2**30)
             time.sleep(0.02)
 

@@ -38,7 +38,7 @@ def timed(*arguments) -> tuple[float, float]:
     """Return the seconds of a snakemake command, and the largest memory of any command so far in MiB."""
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments], cwd=HOME, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "snakemake", *arguments], cwd=HOME, capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode:
         sys.exit(done.stderr[-2000:])
@@ -51,10 +51,10 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for cells in sorted(arguments.cells):
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as config:
             config.write(grid(cells))
             config.flush()
-            seconds, memory = timed("--dry-run", "--quiet", "--configfile", config.name)
+            seconds, memory = timed("--dry-run", "--quiet", "--configfile", "config.yaml", config.name)
         print(f"snakemake -n, {cells:6} cells   {seconds:6.1f} s   {memory:6.0f} MiB")
     if KEPT.is_file():
         print(f"snakemake -n, finished study {timed('--dry-run', '--quiet')[0]:6.1f} s")

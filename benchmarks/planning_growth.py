@@ -31,7 +31,7 @@ def planned(cells: int) -> dict:
     """Return a row of the table: the plan of a grid before anything is made."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "study.yaml")
-        config.write_text(grid(cells))
+        config.write_text(grid(cells), encoding="utf-8")
         return row("new", cells, *timed(Path(folder), *plan(config)))
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     options.table.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    with open(options.table, "w", newline="") as file:
+    with open(options.table, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
 

@@ -26,5 +26,5 @@ def environment(requirements: str) -> str:
 
 
 if __name__ == "__main__":
-    text = environment((HOME / "requirements.txt").read_text())
-    (HOME / "envs" / "kdq.yaml").write_text(text)
+    text = environment((HOME / "requirements.txt").read_text(encoding="utf-8"))
+    (HOME / "envs" / "kdq.yaml").write_text(text, encoding="utf-8")

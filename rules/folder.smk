@@ -4,10 +4,11 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from kdq.workflow import snakemake_fixes, working_folder
+from kdq.workflow import launch, snakemake_fixes, working_folder
 from kdq.workflow.settings import Settings, or_stop
 
 SETTINGS = Settings(workflow)
 snakemake_fixes.apply(workflow)
 if SETTINGS.is_main:
+    or_stop(SETTINGS.check_config_files)
     or_stop(working_folder.enter, Path(".snakemake"))

@@ -16,68 +16,85 @@ rule table:
     input:
         metrics=PLAN.files_of_cells("table"),
     output:
-        table=shown("results/table.csv", caption="../docs/report/table.rst", labels={"table": "every cell"}),
-        summary=shown("results/summary.csv", caption="../docs/report/summary.rst", labels={"table": "over seeds"}),
+        table=shown(f"{REPORT}/table.csv", caption="../docs/report/table.rst", labels={"table": "every cell"}),
+        summary=shown(f"{REPORT}/summary.csv", caption="../docs/report/summary.rst", labels={"table": "over seeds"}),
         layers=shown(
-            "results/layers.csv", caption="../docs/report/layers.rst", labels={"table": "every quantized layer"}
+            f"{REPORT}/layers.csv", caption="../docs/report/layers.rst", labels={"table": "every quantized layer"}
         ),
-        record="results/table.json",
+        record=f"{REPORT}/table.json",
     log:
-        "logs/table.log",
+        f"logs/table/{STUDY.name}.log",
     conda:
         "../envs/kdq.yaml"
     params:
         job=PLAN.table_job("table"),
+        study=PLAN.source,
     message:
         "Collecting the metrics of all cells"
     shell:
-        PLAN.command("scripts/table.py", lists="metrics", output="table summary layers record")
+        PLAN.command("scripts/table.py", lists="metrics", output="table summary layers record", unrecorded="study")
 
 
 rule compare:
     input:
-        table="results/table.csv",
+        table=f"{REPORT}/table.csv",
         data=lambda wildcards: PLAN.report.data_files(),
         predictions=PLAN.files_of_cells("compare"),
     output:
         comparisons=shown(
-            "results/comparisons.csv", caption="../docs/report/comparisons_table.rst", labels={"table": "differences"}
+            f"{REPORT}/comparisons.csv",
+            caption="../docs/report/comparisons_table.rst",
+            labels={"table": "differences"},
         ),
-        record="results/comparisons.json",
+        record=f"{REPORT}/comparisons.json",
     log:
-        "logs/compare.log",
+        f"logs/compare/{STUDY.name}.log",
     conda:
         "../envs/kdq.yaml"
     params:
         job=PLAN.table_job("compare"),
+        study=PLAN.source,
     message:
         "Comparing recipes over seeds and over test images"
     shell:
-        PLAN.command("scripts/compare.py", input="table", lists="data predictions", output="comparisons record")
+        PLAN.command(
+            "scripts/compare.py",
+            input="table",
+            lists="data predictions",
+            output="comparisons record",
+            unrecorded="study",
+        )
 
 
 rule sequences:
     input:
-        table="results/table.csv",
+        table=f"{REPORT}/table.csv",
         data=lambda wildcards: PLAN.report.data_files(),
         predictions=PLAN.files_of_cells("sequences"),
     output:
         sequences=shown(
-            "results/sequences.csv",
+            f"{REPORT}/sequences.csv",
             caption="../docs/report/sequences_table.rst",
             labels={"table": "sequences of stages"},
         ),
-        record="results/sequences.json",
+        record=f"{REPORT}/sequences.json",
     log:
-        "logs/sequences.log",
+        f"logs/sequences/{STUDY.name}.log",
     conda:
         "../envs/kdq.yaml"
     params:
         job=PLAN.table_job("sequences"),
+        study=PLAN.source,
     message:
         "Comparing sequences of stages at each number of bits"
     shell:
-        PLAN.command("scripts/sequences.py", input="table", lists="data predictions", output="sequences record")
+        PLAN.command(
+            "scripts/sequences.py",
+            input="table",
+            lists="data predictions",
+            output="sequences record",
+            unrecorded="study",
+        )
 
 
 rule sensitivities:
@@ -85,21 +102,22 @@ rule sensitivities:
         sensitivities=PLAN.files_of_cells("sensitivities"),
     output:
         table=shown(
-            "results/sensitivity.csv",
+            f"{REPORT}/sensitivity.csv",
             caption="../docs/report/sensitivities.rst",
             labels={"table": "layers quantized alone"},
         ),
-        record="results/sensitivity.json",
+        record=f"{REPORT}/sensitivity.json",
     log:
-        "logs/sensitivities.log",
+        f"logs/sensitivities/{STUDY.name}.log",
     conda:
         "../envs/kdq.yaml"
     params:
         job=PLAN.table_job("sensitivities"),
+        study=PLAN.source,
     message:
         "Collecting the sensitivities of all measured networks' layers"
     shell:
-        PLAN.command("scripts/sensitivities.py", lists="sensitivities", output="table record")
+        PLAN.command("scripts/sensitivities.py", lists="sensitivities", output="table record", unrecorded="study")
 
 
 rule plot:
@@ -107,24 +125,27 @@ rule plot:
         files=lambda wildcards: PLAN.report.figure_inputs(wildcards.figure, wildcards.dataset),
     output:
         png=report(
-            "results/{dataset}/figures/{figure}.png",
+            f"{REPORT}/figures/{{dataset}}/{{figure}}.png",
             caption="../docs/report/figure.rst",
             category="Figures",
             subcategory="{dataset}",
             labels=lambda wildcards: {"figure": FIGURES[wildcards.figure].label},
         ),
-        svg="results/{dataset}/figures/{figure}.svg",
-        record="results/{dataset}/figures/{figure}.json",
+        svg=f"{REPORT}/figures/{{dataset}}/{{figure}}.svg",
+        record=f"{REPORT}/figures/{{dataset}}/{{figure}}.json",
     log:
-        "logs/plot/{dataset}/{figure}.log",
+        f"logs/plot/{STUDY.name}/{{dataset}}/{{figure}}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
     conda:
         "../envs/kdq.yaml"
     params:
         job=lambda wildcards: or_stop(PLAN.report.figure_job, wildcards.figure),
+        study=PLAN.source,
         caption=lambda wildcards: FIGURES[wildcards.figure].caption,
     message:
         "Drawing {wildcards.dataset}: {wildcards.figure}"
     shell:
-        PLAN.command("scripts/plot.py", lists="files", output="png svg record", wildcards="dataset figure")
+        PLAN.command(
+            "scripts/plot.py", lists="files", output="png svg record", unrecorded="study", wildcards="dataset figure"
+        )

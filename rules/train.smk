@@ -6,7 +6,6 @@ localrules:
 rule root:
     input:
         data=DATA_FILE,
-        imported=PLAN.imported_files,
     output:
         model="results/{dataset}/seed={seed}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{stage}/history.csv",
@@ -22,7 +21,7 @@ rule root:
         mem_mb=ESTIMATES.memory("root"),
         runtime=ESTIMATES.minutes("root"),
     params:
-        job=PLAN.job_of_stage("scripts/train_root.py"),
+        job=PLAN.root_job,
     message:
         "Making the root of {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:

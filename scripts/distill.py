@@ -22,4 +22,4 @@ with running(snakemake.log[0]) as log:
     check_places(inputs)
     students = Students(inputs, model.parent.parent, job["code"], seed=cell.seed, threads=snakemake.threads)
     with students.trained(job, snakemake.params.beside, partial(is_planned, script=SCRIPT), log) as trained:
-        save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=students.made_by)
+        save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=students.made_by(job))

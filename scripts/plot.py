@@ -12,7 +12,9 @@ with running(snakemake.log[0]) as log:
     declared = FIGURES[snakemake.wildcards.figure]
     module = importlib.import_module(declared.module)
     check_code(job["code"], *declared.code)
+    if declared.table:
+        record.check(*snakemake.input.files)
     parameters = {name: job[name] for name in declared.parameters}
     figure = module.draw(module.read(*snakemake.input.files), dataset, **parameters)
     style.save(figure, snakemake.output.png, snakemake.output.svg)
-    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)
+    record.write(snakemake.output.record, job, snakemake.params.study, snakemake.input, snakemake.output)

@@ -10,7 +10,7 @@ with running(snakemake.log[0]) as log:
     check_code(job["code"], "scripts/prepare_data.py")
     dataset, split_seed = snakemake.wildcards.dataset, int(snakemake.wildcards.split_seed)
     keys = snakemake.params.places | job["keys"]
-    prepared = prepare(dataset, keys, keys["validation_fraction"], split_seed)
+    prepared = prepare(dataset, keys, keys["validation_fraction"], split_seed, log)
     write(snakemake.output.data, prepared, {"code": job["code"], "keys": job["keys"]})
     for part in ("train", "validation", "test"):
         log(f"{part}: {len(getattr(prepared, part).labels):,} images")

@@ -17,12 +17,12 @@ with running(snakemake.log[0]) as log:
     check_code(job["code"], "scripts/quantize.py", job["file"])
     check_places(inputs)
     device = prepare(snakemake.threads)
+    made_with = provenance.describe(job["code"], inputs, threads=snakemake.threads, device=device_name(device))
     parent = model_file.read(inputs["parent"])
     network = model_file.to_network(parent, inputs["parent"])
     quantizer = quantizer_of(job["module"], job["keys"], cell.seed)
     settings = {"seed": cell.seed, "device": device, "log": log, "trained_by": parent.header["keys"]}
     prepared, settings["sensitivity"] = read_data(inputs["data"]), inputs.get("sensitivity")
     codes = quantize_stage(network, prepared, quantizer, **settings)
-    made_with = provenance.describe(job["code"], inputs, threads=snakemake.threads, device=device_name(device))
     architecture, identity = parent.header["architecture"], cell.identity | {"keys": job["keys"]}
     model_file.save(snakemake.output.model, network, architecture, codes, **identity, provenance=made_with)

@@ -14,13 +14,16 @@ with running(snakemake.log[0]) as log:
     from kdq.provenance.place import check_places
     from kdq.retrain.stage import retrain
     from kdq.train.device import device_name, prepare
+    from kdq.train.precision import log_other_precisions, precision_name
     from kdq.train.stage import save
 
     check_code(job["code"], "scripts/retrain.py", job["file"])
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent", "teacher")}
     check_places(inputs)
-    device = device_name(prepare(threads))
-    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
+    device = prepare(threads)
+    machine = {"device": device_name(device), "precision": precision_name(job["keys"]["precision"], device)}
+    log_other_precisions(inputs, machine["precision"], log)
+    made_by = provenance.describe(job["code"], inputs, threads=threads, **machine)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}

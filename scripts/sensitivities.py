@@ -10,5 +10,5 @@ with running(snakemake.log[0]) as log:
     check_code(job["code"], "scripts/sensitivities.py")
     rows = sensitivities.rows(snakemake.input.sensitivities)
     sensitivities.SCHEMA.write(snakemake.output.table, rows)
-    record.write(snakemake.output.record, job, snakemake.input, snakemake.output)
+    record.write(snakemake.output.record, job, snakemake.params.study, snakemake.input, snakemake.output)
     log(f"{len(rows):,} rows")

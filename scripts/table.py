@@ -3,6 +3,7 @@
 from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
+    from kdq.provenance.mixtures import mixtures
     from kdq.report import metrics, record
     from kdq.report.tables import cells, layers, summary
 
@@ -13,5 +14,7 @@ with running(snakemake.log[0]) as log:
     cells.SCHEMA.write(output.table, table)
     summary.SCHEMA.write(output.summary, summary.summarize(table))
     layers.SCHEMA.write(output.layers, layers.rows(of_cells))
-    record.write(output.record, job, snakemake.input, output)
+    record.write(output.record, job, snakemake.params.study, snakemake.input, output)
     log(f"{len(table):,} cells")
+    for line in mixtures(of_cells):
+        log(line)

@@ -3,6 +3,7 @@
 import importlib
 from pathlib import Path
 
+from kdq.errors import UserError
 from kdq.recipe.path import Cell
 from kdq.workflow.job import check_code, running
 
@@ -10,20 +11,30 @@ with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read
     from kdq.models.model import Model
     from kdq.provenance import describe as provenance
+    from kdq.provenance.place import check_places
     from kdq.train.device import device_name, prepare
+    from kdq.train.precision import precision_name
     from kdq.train.stage import save, train_root
 
     job, cell, threads = snakemake.params.job, Cell.of(snakemake.output.model), snakemake.threads
     source = job["keys"].get("source", "train")
     load = None if source == "train" else importlib.import_module(job["module"]).importer(source)
     check_code(job["code"], "scripts/train_root.py", job["file"])
-    prepared, device = read(snakemake.input.data), device_name(prepare(threads))
+    check_places({"data": snakemake.input.data})
+    prepared, device = read(snakemake.input.data), prepare(threads)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     inputs, trained = {"data": snakemake.input.data}, None
+    machine = {"threads": threads, "device": device_name(device)}
     if load:
-        network, architecture, inputs["weights"] = load(prepared, job["keys"], log)
-        trained = Model(network, architecture)
-    made_by = provenance.describe(job["code"], inputs, threads=threads, device=device)
+        machine = {}  # nothing is computed
+        network, architecture, imported = load(prepared, job["keys"], log)
+        inputs, trained = inputs | imported, Model(network, architecture)
+    else:
+        machine["precision"] = precision_name(job["keys"]["precision"], device)
+    made_by = provenance.describe(job["code"], inputs, **machine)
+    for role, digest in job.get("imported", {}).items():
+        if made_by["inputs"][role] != digest:
+            raise UserError(f"{inputs[role]}: changed after this run was planned; start snakemake again")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
     trained = trained or train_root(prepared, job["keys"], log=log, **settings)

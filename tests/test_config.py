@@ -1,6 +1,8 @@
 """What a study may say, and what is answered where it says something else: file, key, found, expected."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.study.config import Config, read_study
+from kdq.recipe.stages import find_stages
+from kdq.study.config import Config, merged, read_study
 from kdq.study.docs import documentation, schema
 
+HOME = Path(__file__).resolve().parents[1]
+STUDIES = sorted(f"studies/{path.name}" for path in (HOME / "studies").glob("*.yaml"))
 BASE = {"datasets": ["digits"], "seeds": [0], "recipes": ["teacher"]}
 
 
@@ -54,15 +59,24 @@ def test_the_seed_of_a_root_stands_in_recipes_alone(study):
 
 
 class TestValid:
-    @pytest.mark.parametrize("name", ["config.yaml", "studies"])
-    def test_the_studies_that_come_along(self, study, home, name):
-        default = (home / "config.yaml").read_text()
-        overlays = sorted((home / "studies").glob("*.yaml")) if name == "studies" else []
-        for texts in [[default, overlay.read_text()] for overlay in overlays] or [[default]]:
-            found = study(*texts)
-            assert found.recipes
-            for _, _, recipe in found.cells():
+    @pytest.mark.parametrize("page", ["README.md", "docs/results/README.md", "docs/slurm.md", *STUDIES])
+    def test_the_studies_that_come_along(self, page):
+        """As each page, and each study itself, says to run it."""
+        text = (HOME / page).read_text()
+        commands = re.findall(r"--configfile((?: [\w/.-]+\.yaml)+)", text)
+        commands = [files.split() for files in commands if "mine.yaml" not in files]
+        assert commands
+        for files in commands:
+            found = read_study(merged([HOME / file for file in files]), HOME / "kdq", files)
+            for recipe in found.recipes:
                 assert [found.grammar.resolve(stage) for stage in recipe.stages]
+
+    def test_three_keys_mean_the_documented_defaults(self, study):
+        found = study("datasets: [digits]\nseeds: [0]\nrecipes: [teacher, hard]\n")
+        for role in ("teacher", "hard"):
+            keys = found.grammar.resolve(found.grammar.parse(role).last)
+            defaults = find_stages(HOME / "kdq")[role].keys().model_dump()
+            assert keys == {key: value for key, value in defaults.items() if key in keys}
 
     def test_cells_are_the_product(self, study):
         found = study("datasets: [digits, cifar10]\nseeds: [0, 3]\nrecipes: ['{teacher,hard}/rtn', teacher]\n")
@@ -90,19 +104,22 @@ class TestMessages:
             ("teacher: {learning_rat: 1}", "unknown key 'teacher.learning_rat'; did you mean 'learning_rate'"),
             ("retrain: {width: 1}", "unknown key 'retrain.width', expected one of epochs, batch_size, "),
             ("retrain: {epoch: 1}", "unknown key 'retrain.epoch'; did you mean 'epochs'"),
-            ("retrain: {learning_rate: 0}", "retrain.learning_rate: found 0, expected greater than 0"),
+            ("retrain: {learning_rate: 0}", "retrain.learning_rate: found 0, .* or equal to 0.00000001"),
             ("recipes: [hard/qat]", "recipe 'hard/qat': qat retrains a quantized model, but its parent 'hard' is"),
             ("stages: {qat: {start: weights}}", "stages.qat: start: found 'weights', expected 'codes' or 'float'"),
             ("student: {epochs: 0}", "student.epochs: found 0, expected greater than or equal to 1"),
             ("student: {epochs: 2.5}", "student.epochs: found 2.5, expected integer"),
             ("student: {flip: 'yes'}", "student.flip: found 'yes', expected boolean"),
-            ("student: {learning_rate: 5e-4}", "student.learning_rate: found '5e-4', expected number"),
+            ("student: {learning_rate: 5e-4}", "line .: found 5e-4, which is '5e-4' in YAML 1.1 and 0.0005 in"),
             ("student: {learning_rate: .nan}", "student.learning_rate: found nan, expected a finite number"),
             (
                 "student: {architecture: resnet19}",
                 "found 'resnet19', expected one of resnet18, .*did you mean 'resnet18'",
             ),
-            ("data: {validation_fraction: 1}", "data.validation_fraction: found 1.*, expected less than 1"),
+            (
+                "data: {validation_fraction: 1}",
+                "data.validation_fraction: found 1.*, expected less than or equal to 0.9",
+            ),
             ("data: {image_size: 4}", "data.image_size: found 4, expected greater than or equal to 8"),
             ("data: 5", "data: found 5, expected "),
             ("teacher: [1]", r"teacher: found \[1\], expected "),
@@ -122,7 +139,7 @@ class TestMessages:
             ("recipes: ['teacher/rtn,bits={8..9}']", "bits: found 9, expected less than or equal to 8"),
             ("stages: {kdd: {}}", "stages.kdd: there is no such stage, expected one of .*did you mean 'kd'"),
             ("stages: {kd: {temprature: 1}}", "stages.kd: unknown key 'temprature'; did you mean 'temperature'"),
-            ("stages: {kd: {temperature: 5e-4}}", "stages.kd: temperature: found '5e-4', expected number"),
+            ("stages: {kd: {temperature: 5e-4}}", "line .: found 5e-4, .*; write '5e-4' or 0.0005"),
             ("stages: {kd: 5}", "stages.kd: found 5, expected dictionary"),
             ("stages: {kd: }", "stages.kd: found None, expected dictionary"),
             ("stages: {5: {}}", "found 5, expected string"),
@@ -184,9 +201,9 @@ class TestGarbage:
     @settings(max_examples=150)
     @given(st.dictionaries(KEYS | st.text(max_size=5) | st.integers(), GARBAGE, max_size=5))
     def test_is_refused_in_one_line(self, home, values):
-        for merged in (values, {**BASE, **values}):
+        for config in (values, {**BASE, **values}):
             try:
-                read_study(merged, home / "kdq")
+                read_study(config, home / "kdq")
             except UserError as error:
                 assert "\n" not in str(error)
 
@@ -231,7 +248,5 @@ class TestDocuments:
         assert missing == []
 
     def test_a_default_of_every_stage_fits_its_type(self, home):
-        from kdq.recipe.stages import find_stages
-
         for stage in find_stages(home / "kdq").values():
             assert stage.keys(**stage.keys().model_dump()) == stage.keys()

@@ -10,7 +10,12 @@ import sys
 import pytest
 import torch
 
+from kdq.data import prepared
 from kdq.errors import UserError
+from kdq.evaluate import predictions
+from kdq.models import archive
+from kdq.models import file as model_file
+from kdq.provenance import formats, ledger
 from kdq.provenance.files import (
     atomic,
     read_header,
@@ -22,8 +27,12 @@ from kdq.provenance.files import (
     write_table,
     write_tensors,
 )
-from kdq.provenance.place import check_place
+from kdq.provenance.place import check_place, check_places
+from kdq.quantize.bits import sensitivity_table
 from kdq.recipe.path import Cell
+from kdq.report import metrics
+from kdq.report.tables import cells
+from kdq.train import checkpoint, history
 
 
 @pytest.fixture
@@ -215,6 +224,63 @@ class TestTable:
             read_table(path, "b/1")
 
 
+class TestIrregular:
+    """What is no regular file in the place of one is told in one line: to read a FIFO would wait forever."""
+
+    KINDS = {
+        "a FIFO": os.mkfifo,
+        "a folder": os.mkdir,
+        "a device": lambda path: os.symlink("/dev/zero", path),
+        "a link to nowhere, which does not exist": lambda path: os.symlink("nowhere", path),
+        "not readable \\(too many levels of symbolic links": lambda path: os.symlink(path, path),
+    }
+    READERS = {
+        "model": lambda path: model_file.read(path),
+        "data": lambda path: prepared.read(path),
+        "predictions": lambda path: predictions.read(path),
+        "archive": lambda path: archive.read(path),
+        "sensitivity": lambda path: sensitivity_table.read(path),
+        "metrics": lambda path: metrics.read(path),
+        "history": lambda path: history.digest(path),
+        "table": lambda path: cells.SCHEMA.read(path),
+        "header": lambda path: read_header(path, "f"),
+        "code": lambda path: ledger.read(path),
+        "digest": lambda path: sha256(path),
+    }
+
+    @pytest.mark.parametrize("reader", READERS)
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_is_refused(self, tmp_path, kind, reader):
+        path = tmp_path / "results/digits/seed=0/hard/file"
+        path.parent.mkdir(parents=True)
+        self.KINDS[kind](path)
+        with pytest.raises(UserError, match=f"^{path}: (found )?{kind}"):
+            self.READERS[reader](path)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_checkpoint_is_refused(self, tmp_path, kind):
+        self.KINDS[kind](tmp_path / "checkpoint.pt")
+        with pytest.raises(UserError, match=rf"checkpoint\.pt: (found )?{kind}"):
+            checkpoint.load(tmp_path / "checkpoint.pt", "identity", print)
+
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a folder"])
+    def test_is_replaced_by_what_is_written(self, tmp_path, kind):
+        self.KINDS[kind](tmp_path / "a")
+        write_json(tmp_path / "a", {"x": 1})
+        assert read_json(tmp_path / "a") == {"x": 1} and os.listdir(tmp_path) == ["a"]
+
+    def test_a_folder_is_not_replaced(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        with pytest.raises(UserError, match="a: found a folder in the place of this file; remove it"):
+            write_json(tmp_path / "a", {"x": 1})
+        assert os.listdir(tmp_path) == ["a"]
+
+    def test_a_file_is_in_the_place_of_its_folder(self, tmp_path):
+        (tmp_path / "a").write_text("")
+        with pytest.raises(UserError, match="a/b/c: .*/a is no folder; remove it"):
+            write_json(tmp_path / "a/b/c", {"x": 1})
+
+
 class TestPlace:
     CELL = Cell("digits", 1, "teacher,seed=0")
 
@@ -226,13 +292,24 @@ class TestPlace:
         ("header", "match"),
         [
             ({"dataset": "digits", "seed": 2, "recipe": "teacher,seed=0"}, "seed: found 2, expected 1"),
-            ({"dataset": "digits", "seed": 0, "recipe": "hard"}, "seed: found 0, expected 1"),
+            ({"dataset": "digits", "seed": 0, "recipe": "hard"}, "recipe: found 'hard', expected 'teacher,seed=0'"),
             ({"seed": 1, "recipe": "teacher,seed=0"}, "dataset: found None, expected 'digits'"),
         ],
     )
     def test_a_file_of_another_cell_is_refused(self, header, match):
         with pytest.raises(UserError, match=match):
             check_place(self.CELL.path("model.safetensors"), header)
+
+    @pytest.mark.parametrize(
+        "header", [{"dataset": "mnist", "split_seed": 0}, {"dataset": "digits", "split_seed": 1}, {}]
+    )
+    def test_data_of_another_set_or_split_are_refused(self, tmp_path, header):
+        path = tmp_path / "results/digits/data/split=0.safetensors"
+        write_tensors(path, {}, {"format": formats.DATA, "dataset": "digits", "split_seed": 0})
+        check_places({"data": path})
+        write_tensors(path, {}, {"format": formats.DATA, **header})
+        with pytest.raises(UserError, match="split=0.safetensors: found the data of .*, expected that of its path"):
+            check_places({"data": path})
 
     def test_what_is_built_on_a_shared_root_is_no_copy(self):
         cell = Cell("digits", 1, "teacher,seed=0/rtn")

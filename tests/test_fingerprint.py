@@ -7,11 +7,14 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import Mock
 
+import grimp
 import pytest
 
 from kdq.errors import UserError
 from kdq.provenance import fingerprint
+from kdq.provenance.documentation import reads_documentation
 from kdq.provenance.fingerprint import Fingerprints, canonical, parse
 
 HOME = Path(__file__).resolve().parents[1]
@@ -88,6 +91,34 @@ class TestCanonical:
     @pytest.mark.parametrize("name", OTHER)
     def test_other(self, name):
         assert canonical(ast.parse(changed(OTHER[name]))) != canonical(ast.parse(SOURCE))
+
+    @pytest.mark.parametrize("module", ["pydantic", "kdq.recipe.vocabulary"])
+    def test_a_key_loses_its_description(self, module):
+        text = f"from {module} import Field\nx = Field(description='a')"
+        assert canonical(ast.parse(text)) == canonical(ast.parse(text.replace("'a'", "'b'")))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "f(description='a')",
+            "Field(description='a')",
+            "from a import Field\nField(description='a')",
+            "from a import f as Field\nField(description='a')",
+            "from .pydantic import Field\nField(description='a')",
+            "from pydantic import Field\nf(description='a')",
+            "from pydantic import Field\nField(description=f('a'))",
+            "from pydantic import Field\nField(title='a')",
+            "from pydantic import Field\ndef Field(description): f(description)\nField(description='a')",
+            "from pydantic import Field\nfor Field in f: Field(description='a')",
+            "from pydantic import Field\nlambda Field: Field(description='a')",
+            "class A(Base, description='a'): b = 1",
+        ],
+    )
+    def test_nothing_else_does(self, text):
+        assert canonical(ast.parse(text)) != canonical(ast.parse(text.replace("'a'", "'b'")))
+
+    def test_nothing_but_a_docstring_is_nothing(self):
+        assert canonical(ast.parse('"""A module."""')) == canonical(ast.parse(""))
 
     def test_none_is_a_value(self):
         assert canonical(ast.parse("x = None")) != canonical(ast.parse("x = 0"))
@@ -301,6 +332,48 @@ class TestEdits:
         assert Fingerprints(copy).of("scripts/evaluate.py") == fingerprints.of("scripts/evaluate.py")
 
 
+def test_a_syntax_error_anywhere_in_the_package_is_one_line(home, monkeypatch):
+    error = grimp.exceptions.SourceSyntaxError(filename="kdq/a.py", lineno=2, text="a = = b")
+    monkeypatch.setattr(grimp, "build_graph", Mock(side_effect=error))
+    with pytest.raises(UserError, match="the code can't be read: .*kdq/a.py, line 2: a = = b$"):
+        Fingerprints(home).of("scripts/evaluate.py")
+
+
+class TestDocumentation:
+    """Docstrings and descriptions that code of the same closure reads when it runs are part of what it computes."""
+
+    JOB = ("scripts/evaluate.py",)
+    DOCUMENTED = "kdq/evaluate/metrics.py"
+
+    @pytest.mark.parametrize(
+        ("reader", "counts"),
+        [
+            ("", False),
+            ('TEXT = "__doc__"', False),
+            ("text = __doc__", True),
+            ("text = function.__doc__", True),
+            ('text = getattr(function, "__doc__")', True),
+            ('text = vars(function)["__doc__"]', True),
+            ("from inspect import getdoc", True),
+            ("schema = Parameters.model_json_schema()", True),
+        ],
+    )
+    def test_they_count_if_something_in_the_closure_reads_them(self, copy, fingerprints, monkeypatch, reader, counts):
+        monkeypatch.setattr(Fingerprints, "graph", fingerprints.graph)
+        documented, reading = copy / self.DOCUMENTED, copy / "kdq/evaluate/stage.py"
+        reading.write_text(f"{reading.read_text()}\n{reader}\n")
+        before, elsewhere = (Fingerprints(copy).of(*job) for job in (self.JOB, ("scripts/prepare_data.py",)))
+        documented.write_text(documented.read_text().replace("Metrics of predictions", "Measures of predictions"))
+        assert (Fingerprints(copy).of(*self.JOB) != before) == counts
+        documented.write_text(f"{documented.read_text()}\n# a comment\n")
+        assert Fingerprints(copy).of("scripts/prepare_data.py") == elsewhere
+
+    def test_no_job_of_today_reads_them(self, home, fingerprints):
+        closures = (fingerprints.closure(f"scripts/{script.name}") for script in home.glob("scripts/*.py"))
+        for path in set().union(*closures):
+            assert not reads_documentation(parse(path)), path
+
+
 class TestKept:
     """The answer is kept in the working folder, for the next job, as long as no byte of the package is another."""
 
@@ -317,7 +390,7 @@ class TestKept:
     def asked(self, copy, monkeypatch) -> tuple[dict, int]:
         """The digests, and how many files were parsed for them."""
         parsed = []
-        monkeypatch.setattr(fingerprint, "parse", lambda path: parsed.append(path) or parse(path))
+        monkeypatch.setattr(fingerprint, "parse", lambda *file: parsed.append(file) or parse(*file))
         return Fingerprints(copy, fingerprint.KEPT).digests(*self.JOB), len(parsed)
 
     def test_the_second_job_parses_nothing(self, copy, monkeypatch):
@@ -379,7 +452,8 @@ def test_a_new_import_joins_the_closure(tmp_path):
     for name, text in files.items():
         (package / name).parent.mkdir(exist_ok=True)
         (package / name).write_text(text)
-    for name in ("errors", "provenance/files", "provenance/fingerprint", "provenance/seal", "workflow/signals"):
+    copied = ("documentation", "files", "fingerprint", "seal")
+    for name in ("errors", *(f"provenance/{name}" for name in copied), "workflow/signals"):
         (package / name).parent.mkdir(exist_ok=True)
         shutil.copy(HOME / f"kdq/{name}.py", package / f"{name}.py")
     code = """

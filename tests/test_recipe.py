@@ -13,15 +13,15 @@ from kdq.study.products import names_of_cells
 from kdq.workflow.targets import check as check_target
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
-positive = st.floats(1e-9, 1e9) | st.integers(1, 10**6).map(float)
-not_negative = positive | st.just(0.0)
+positive = st.floats(0.01, 100) | st.integers(1, 100).map(float)
+not_negative = st.floats(1e-9, 1e6) | st.integers(0, 10**6).map(float)
 TRAINING = {
-    "epochs": st.integers(1, 10**6),
+    "epochs": st.integers(1, 10**5),
     "learning_rate": positive,
     "flip": st.booleans(),
     "schedule": st.sampled_from(["cosine", "onecycle"]),
-    "momentum": st.floats(0, 1),
-    "width": positive,
+    "momentum": st.floats(0, 1, exclude_max=True),
+    "width": st.floats(0.01, 16),
 }
 KD = {"temperature": positive, "label_weight": not_negative, "loss": st.sampled_from(["kl", "ce"])}
 RTN = {
@@ -32,7 +32,8 @@ RTN = {
     "order": st.sampled_from(["forward", "greedy"]),
 }
 ROOTS = {
-    name: TRAINING | {"label_smoothing": st.floats(0, 1), "seed": st.integers(0, 10**9)} for name in ("teacher", "hard")
+    name: TRAINING | {"label_smoothing": st.floats(0, 1, exclude_max=True), "seed": st.integers(0, 10**9)}
+    for name in ("teacher", "hard")
 }
 OTHERS = {"kd": TRAINING | KD, "dkd": TRAINING | {"alpha": not_negative, "beta": not_negative}, "rtn": RTN, "gpfq": RTN}
 
@@ -64,6 +65,23 @@ def test_a_stage_longer_than_the_name_of_a_folder(grammar):
     text = f"teacher,folder={'a' * 250}"
     with pytest.raises(UserError, match="265 letters, expected at most 255"):
         grammar.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("hard" + "/kd" * 20, "recipe 'hard/kd.*': 21 stages, expected at most 20"),
+        ("hard" + "/kd" * 259, "260 stages, expected at most 20"),
+        ("hard" + "/kd" * 1000, "3,004 bytes, expected at most 2,048"),
+        ("ü" * 1025, "2,050 bytes, expected at most 2,048"),
+    ],
+)
+def test_a_recipe_longer_than_the_path_of_a_file(grammar, text, match):
+    for parse in (grammar.parse, lambda text: expand([text])):
+        with pytest.raises(UserError, match=match) as error:
+            parse(text)
+        assert len(str(error.value)) < 200
+    assert len(grammar.parse("hard" + "/kd" * 19).stages) == 20
 
 
 class TestRoundTrip:
@@ -124,7 +142,7 @@ class TestMessages:
             ("teacher/kd,temprature=2", "stage 'kd': unknown key 'temprature'; did you mean 'temperature'"),
             ("teacher/rtn,zzz=2", "stage 'rtn': unknown key 'zzz', expected one of batchnorm, bias, bits, .*scale"),
             ("teacher/kd,loss=kk", "loss: found 'kk', expected 'kl' or 'ce'; did you mean 'kl'"),
-            ("teacher/kd,temperature=0", "temperature: found 0, expected greater than 0"),
+            ("teacher/kd,temperature=0", "temperature: found 0, expected greater than or equal to 0.01"),
             ("teacher/kd,temperature=hot", "temperature: found 'hot', expected number"),
             ("teacher/kd,temperature=nan", "temperature: found nan, expected a finite number"),
             ("teacher/kd,temperature=1e999", "temperature: found inf, expected a finite number"),
@@ -186,7 +204,11 @@ class TestMessages:
 
     @pytest.mark.parametrize("value", ["-1", "0", "serach", "true"])
     def test_of_a_key_that_is_a_word_or_a_number(self, grammar, value):
-        refused(grammar, f"teacher/rtn,scale={value}", r"expected 'search', .*'minmax' or .*(greater than 0|number)")
+        refused(
+            grammar,
+            f"teacher/rtn,scale={value}",
+            r"expected 'search', .*'minmax' or .*(greater than or equal to 0.01|number)",
+        )
 
 
 class TestResolve:
@@ -284,12 +306,22 @@ class TestExpand:
 
     @pytest.mark.parametrize("pattern", ["teacher{1..100000000}", "{a,b}" * 30])
     def test_a_slip_does_not_fill_the_memory(self, pattern):
-        with pytest.raises(UserError, match="gives more than 1,000,000 recipes"):
+        with pytest.raises(UserError, match="gives more than 100,000 recipes"):
             expand([pattern])
 
     def test_many_slips_do_not_either(self):
-        with pytest.raises(UserError, match="give more than 1,000,000 recipes"):
-            expand(["teacher{1..600000}", "hard{1..600000}"])
+        with pytest.raises(UserError, match="give more than 100,000 recipes"):
+            expand(["teacher{1..60000}", "hard{1..60000}"])
+
+    def test_nor_does_a_long_pattern(self):
+        with pytest.raises(UserError, match="'.xxx.* gives more than 2,682 recipes") as error:
+            expand(["{" + "x" * 100_000 + ",y}" + "{a,b}" * 15])
+        assert len(str(error.value)) < 200
+
+    @pytest.mark.parametrize("pattern", ["", "{,}"])
+    def test_nothing_is_no_recipe(self, pattern):
+        with pytest.raises(UserError, match="recipes: found .*, expected a recipe such as 'teacher/kd'"):
+            expand([pattern])
 
     def test_braces_without_end(self):
         with pytest.raises(UserError):
@@ -319,6 +351,12 @@ class TestTargets:
             ("results/digit/seed=0/teacher/metrics.json", "data set 'digit' does not exist.*did you mean 'digits'"),
             ("results/digits/teacher/metrics.json", "found 'teacher' after the data set, expected seed=NUMBER"),
             ("results/digits/seed=/teacher/metrics.json", "found 'seed=' after the data set"),
+            *(
+                (f"results/digits/seed={seed}/teacher/metrics.json", "after the data set, expected seed=NUMBER")
+                for seed in ("00", "+0", "-0", "0_0", " 0", "0.0", "٠", "０", "0x0")
+            ),
+            (f"results/digits/seed={2**63}/teacher/metrics.json", "expected a seed below 2"),
+            ("results/digits/seed=" + "9" * 5000 + "/x", "expected a seed below 2"),
             ("results/digits/seed=0/teacher", "names the folder of a recipe.*teacher/metrics.json"),
             ("results/digits/seed=0/teacher/rtn,bits=4/", "names the folder of a recipe"),
             (

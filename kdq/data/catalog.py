@@ -79,16 +79,23 @@ def load(dataset: str, settings: dict) -> Raw:
     return CATALOG[dataset].load(settings)
 
 
-def prepare(dataset: str, settings: dict, validation_fraction: float, split_seed: int) -> Prepared:
+def prepare(
+    dataset: str, settings: dict, validation_fraction: float, split_seed: int, log: Callable = lambda line: None
+) -> Prepared:
     """Return the images of ``dataset`` with a stratified validation part split off the training part.
 
-    Mean and deviation are those of the remaining training part. Raise UserError as :func:`load` and
-    :func:`kdq.data.prepared.split` do.
+    Mean and deviation are those of the remaining training part. ``log`` takes lines on what was read, and a warning if
+    images are there twice. Raise UserError as :func:`load` and :func:`kdq.data.prepared.split` do.
     """
+    from kdq.data.duplicates import count_duplicates, warnings
     from kdq.data.prepared import Prepared, channel_statistics, split
 
     raw = load(dataset, settings)
     train, validation = split(raw.train.images, raw.train.labels, validation_fraction, split_seed, raw.classes)
     mean, std = channel_statistics(train.images)
-    facts = {"dataset": dataset, "source": raw.source, "split_seed": split_seed}
-    return Prepared(train, validation, raw.test, raw.classes, mean, std, **facts)
+    parts = {"train": train, "validation": validation, "test": raw.test}
+    duplicates = count_duplicates(parts)
+    for line in [*raw.notes, *warnings(duplicates, parts)]:
+        log(line)
+    facts = {"dataset": dataset, "source": raw.source, "split_seed": split_seed, "duplicates": duplicates}
+    return Prepared(**parts, classes=raw.classes, mean=mean, std=std, **facts)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdq.data import download
+from kdq.data import download, regular_file
 from kdq.data.cifar_files import DESCRIPTIONS, PARTS, Description
 from kdq.data.prepared import Raw, Split
 from kdq.errors import UserError, reason
@@ -38,7 +38,7 @@ def load(dataset: str, settings: dict) -> Raw:
         (description.archive, from_archive),
         (description.parquet_folder, from_parquet),
     ):
-        if (folder / name).exists():
+        if os.path.lexists(folder / name):  # a link that leads nowhere is an error, no reason to download
             return read(description, folder / name)
     if settings.get("download", False):
         return fetch(dataset, description, folder)
@@ -92,17 +92,14 @@ def fetch_from_origin(description: Description, folder: Path) -> Raw:
 
 
 def from_extracted(description: Description, folder: Path) -> Raw:
-    batches = {}
-    for name in [*description.train, *description.test]:
-        try:
-            batches[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"{folder / name}: not readable ({error.strerror}), expected a batch of images") from None
+    names = [*description.train, *description.test]
+    batches = {name: regular_file.read(folder / name, "a batch of images", LARGEST_BATCH_BYTES) for name in names}
     return from_batches(description, folder, batches, "original files")
 
 
 def from_archive(description: Description, path: Path) -> Raw:
     """Read the original archive in place, without extracting it."""
+    regular_file.require(path, "the original archive", download.MOST_BYTES)
     try:
         check_md5(path, download.md5(path), path.stat().st_size, description.archive_md5)
     except OSError as error:
@@ -177,6 +174,7 @@ def from_parquet(description: Description, folder: Path) -> Raw:
     parts = {}
     for part, name in description.parquet.items():
         path = folder / name
+        regular_file.require(path, "a copy of the images", download.MOST_BYTES)
         try:
             table = pyarrow.parquet.read_table(path, columns=["img", description.label_column])
             images = np.stack([decode(row["bytes"]) for row in table["img"].to_pylist()])

@@ -1,52 +1,98 @@
-"""Detect changes of an image folder without reading an image: planning must stay quick."""
+"""The digest of an image folder's content: planning compares it, and reads only what changed outwardly since.
 
+A file whose size, times and inode are those of the last time is taken to be unchanged. One of the times is that of the
+last change of its status (ctime), which no program can set back, so other content with the same name, size and time of
+modification is noticed; a copied, touched or unpacked folder is read once, and its digest is the same.
+"""
+
+import contextlib
 import hashlib
 import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+from kdq.data.folder_files import image_files, image_folder
 from kdq.errors import UserError
+from kdq.provenance.files import read_json, write_json
 
-DEPTH = 3  # <image_folder>/<part>/<class>/<image>
+KEPT = Path(".snakemake/images")  # below the working folder; planning uses it, verification does not
+SETTLED_SECONDS = 2  # a file system may give a second change within this time the same ctime
 
 
-def folder_digest(settings: dict) -> str:
-    """Return the SHA-256 of relative names, sizes and modification times of the files in ``settings["image_folder"]``.
+def folder_digest(settings: dict, kept: Path | None = None) -> str:
+    """Return the digest of the images in ``settings["image_folder"]``: of the bytes of each, by part and class.
 
-    Hidden files do not count. Raise UserError if there is no such folder.
+    The names of images don't count, only their order. Per class the digest and the outward state it belongs to are
+    cached in the folder ``kept``, if given and if its parent exists; without, every image is read. Raise UserError
+    if there is no such folder, if it is not one folder of images per class, or if an image can't be read.
     """
-    root = image_folder(settings)
-    digest = hashlib.sha256()
-    for name, status in walk(root, "", DEPTH):
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+    from tqdm import tqdm
+
+    root = os.path.realpath(image_folder(settings))
+    cache = kept / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json" if kept else None
+    known, current, classes = _known(cache), {}, {}
+    parts = list(image_files(settings).of_classes())
+    with ThreadPoolExecutor() as pool:
+        for part, name, paths in tqdm(parts, desc="comparing images", unit="class", disable=None, delay=2):
+            key, (outward, is_settled) = f"{part}/{name}", _outward(paths)
+            if key in known and known[key]["outward"] == outward:
+                current[key] = known[key]
+                classes[part, name] = known[key]["content"]
+                continue
+            classes[part, name] = class_digest(pool.map(_digest, paths))
+            if is_settled and outward == _outward(paths)[0]:  # not changed meanwhile
+                current[key] = {"outward": outward, "content": classes[part, name]}
+    if cache and current != known and cache.parent.parent.is_dir():
+        with contextlib.suppress(UserError, OSError):
+            write_json(cache, {"classes": current}, alone=False)
+    return combined(classes)
 
 
-def counts(settings: dict) -> tuple[int, int]:
-    """Return the numbers of images and classes in ``settings["image_folder"]``; raise likewise."""
-    names = [name for name, _ in walk(image_folder(settings), "", DEPTH)]
-    return len(names), len({name.split("/")[-2] for name in names if "/" in name})
+def class_digest(digests: Iterable[str]) -> str:
+    """Return one digest of the SHA-256 of each image of a class, in their order."""
+    total = hashlib.sha256()
+    for digest in digests:
+        total.update(bytes.fromhex(digest))
+    return total.hexdigest()
 
 
-def image_folder(settings: dict) -> str:
-    """Return the path of the image folder; raise UserError if the key or the folder is missing."""
-    root = settings.get("image_folder")
-    if not root:
-        raise UserError("image_folder: missing, expected the path of a folder of images for the data set 'folder'")
-    if not os.path.isdir(root):
-        raise UserError(f"image_folder: {root} is not a folder, expected one with a folder of images for each class")
-    return root
+def combined(classes: dict[tuple[str, str], str]) -> str:
+    """Return one digest of the digests of classes by part and name, in their order."""
+    total = hashlib.sha256()
+    for (part, name), digest in classes.items():
+        total.update(os.fsencode(f"{part}/{name}\0{digest}\n"))
+    return total.hexdigest()
 
 
-def walk(folder: str, prefix: str, depth: int):
-    """Yield relative name and status of each visible file, at most ``depth`` levels down (links may form a circle)."""
+def _known(cache: Path | None) -> dict[str, dict]:
+    """Return the cached entries, none if the cache is missing or damaged."""
+    if cache:
+        with contextlib.suppress(UserError):
+            classes = read_json(cache, sealed=True).get("classes")
+            return classes if isinstance(classes, dict) else {}
+    return {}
+
+
+def _outward(paths: list[str]) -> tuple[str, bool]:
+    """Return a digest of names, sizes, times and inodes, and whether a further change would give another one."""
+    total, last_ns, now = hashlib.sha256(), 0, time.time()
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise UserError(f"{path}: not readable ({error.strerror}), expected an image") from None
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        total.update(os.fsencode(f"{os.path.basename(path)}\0{state}\n"))
+        last_ns = max(last_ns, status.st_ctime_ns)
+    return total.hexdigest(), last_ns / 1e9 < now - SETTLED_SECONDS
+
+
+def _digest(path: str) -> str:
+    """Return the SHA-256 of an image's bytes."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{folder}: not readable ({error.strerror})") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            # a broken link counts as itself; the error comes when the images are read
-            yield prefix + entry.name, entry.stat(follow_symlinks=os.path.exists(entry.path))
-        elif depth > 1:
-            yield from walk(entry.path, f"{prefix}{entry.name}/", depth - 1)
+        raise UserError(f"{path}: not readable ({error.strerror}), expected an image") from None

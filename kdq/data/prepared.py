@@ -1,10 +1,10 @@
 """The one data file: train, validation and test as uint8 tensors, with the statistics of the training part."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 
 import torch
-from pydantic import create_model
+from pydantic import Field, create_model
 from torch import Tensor
 
 from kdq.errors import UserError
@@ -25,17 +25,21 @@ class Split:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a loader returns: both parts, the names of the classes, and facts that identify the source."""
+    """What a loader returns: both parts, names of the classes, facts that identify the source, lines for the log."""
 
     train: Split
     test: Split
     classes: list[str]
     source: dict
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The three parts of a data set; ``mean`` and ``std`` per channel, of the training part, in units of [0, 1]."""
+    """The three parts of a data set; ``mean`` and ``std`` per channel, of the training part, in units of [0, 1].
+
+    ``duplicates`` counts images that are there twice, see :func:`kdq.data.duplicates.count_duplicates`.
+    """
 
     train: Split
     validation: Split
@@ -46,11 +50,18 @@ class Prepared:
     dataset: str
     source: dict
     split_seed: int
+    duplicates: dict[str, int] = field(default_factory=dict)
+
+
+def _default(of_field):
+    return ... if of_field.default_factory is MISSING else Field(default_factory=of_field.default_factory)
 
 
 # the header of a data file
 Header = create_model(
-    "Header", __base__=Base, **{field.name: (field.type, ...) for field in fields(Prepared) if field.name not in PARTS}
+    "Header",
+    __base__=Base,
+    **{each.name: (each.type, _default(each)) for each in fields(Prepared) if each.name not in PARTS},
 )
 
 

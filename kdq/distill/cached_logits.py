@@ -23,7 +23,9 @@ def read(path, prepared: Prepared, *, crop: int, flip: bool, **made_for: str) ->
     header, tensors = read_tensors(path, FORMAT)
     for key, value in {"crop": crop, "flip": flip, **made_for}.items():
         if header.get(key) != value:
-            raise UserError(f"{path}: {key} is {header.get(key)!r}, expected {value!r}; remove the file and run again")
+            message = f"{path}: {key} is {header.get(key)!r}, expected {value!r}; remove the file and run again"
+            unlike = ", on unlike machines with another value of the key precision than auto"
+            raise UserError(message + (unlike if key == "precision" else ""))
     shape = (view_count(crop, flip), len(prepared.train.labels), len(prepared.classes))
     found = {name: (str(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
     if found != {"logits": ("torch.float16", shape)}:

@@ -21,7 +21,7 @@ def start_from_imagenet(student: nn.Module, keys: dict, log) -> None:
     resized = [f"{student.classifier_name}.weight", f"{student.classifier_name}.bias"]
     resized += [FIRST_CONVOLUTION] if architecture["stem"] == "cifar" else []
     fresh = [name for name in resized if name in student.state_dict()]
-    path = fetch({"source": "hub", **keys})[0]
+    path = fetch({"source": "hub", **keys})["weights"]
     given, expected = (
         {name: value for name, value in state.items() if name not in fresh}
         for state in (read(path), student.state_dict())

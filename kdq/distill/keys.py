@@ -1,8 +1,17 @@
 """Keys that stages of distillation share."""
 
-from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Fraction, Literal, NonNegative
+from pydantic import AfterValidator
+
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, ProperFraction
 from kdq.roots.sources.keys import Fetched
 from kdq.train.settings import Network, Training
+
+
+def _concentration(value: float) -> float:
+    """Admit 0 and what can be drawn: far below 0.01 both Gamma variables are the smallest float, and the share 1/2."""
+    if 0 < value < 0.01:
+        raise ValueError("0 or at least 0.01")
+    return value
 
 
 class Distilling(Base):
@@ -14,11 +23,16 @@ class Distilling(Base):
     }
 
     mixup: Annotated[
-        NonNegative,
-        Field(description="mix the images that both networks see: parameter of the Beta distribution; 0 is none"),
+        float,
+        Field(
+            ge=0,
+            le=100,
+            description="mix the images that both networks see: parameter of the Beta distribution; 0 is none",
+        ),
+        AfterValidator(_concentration),
     ] = 0.0
     label_smoothing: Annotated[
-        Fraction, Field(description="share of each label that is spread over all classes in the cross entropy")
+        ProperFraction, Field(description="share of each label that is spread over all classes in the cross entropy")
     ] = 0.0
     teacher_cache: Annotated[
         bool,

@@ -20,12 +20,14 @@ from kdq.distill.method import Method
 from kdq.distill.stage import distill
 from kdq.distill.teacher import CachedTeacher, SharedTeacher, Teacher
 from kdq.distill.turns import Turns
+from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.model import Model
 from kdq.provenance import describe as provenance
 from kdq.recipe.implementation import declared_class
 from kdq.train import checkpoint
 from kdq.train.device import compute_dtype, device_name, prepare
+from kdq.train.precision import log_other_precisions, precision_name
 
 
 @contextlib.contextmanager
@@ -78,7 +80,7 @@ class Students:
     def __init__(self, inputs: dict[str, str], folder: Path, code: str, *, seed: int, threads: int):
         self.inputs, self.folder, self.seed, self.threads = inputs, folder, seed, threads
         self.device = prepare(threads)
-        self.made_by = provenance.describe(code, inputs, threads=threads, device=device_name(self.device))
+        self._made_by = provenance.describe(code, inputs, threads=threads, device=device_name(self.device))
         self.prepared, self.parent = read(inputs["data"]), model_file.load(inputs["parent"])
 
     @contextlib.contextmanager
@@ -127,6 +129,7 @@ class Students:
 
     def _train(self, job: dict, log, teacher: Teacher | None) -> Model:
         """Train the student of ``job``; whatever ends it, its checkpoint is that of its last epoch."""
+        log_other_precisions(self.inputs, self.made_by(job)["precision"], log)
         places = {"checkpoint": self._checkpoint(job), "identity": self._identity(job), "log": log}
         settings = {"seed": self.seed, "threads": self.threads, "teacher": teacher}
         return distill(self.prepared, self.parent, job["module"], job["keys"], **settings, **places)
@@ -134,18 +137,25 @@ class Students:
     def _checkpoint(self, job: dict) -> Path:
         return self.folder / job["stage"] / "checkpoint.pt"
 
+    def made_by(self, job: dict) -> dict:
+        """Return the provenance of the student of ``job``."""
+        precision = precision_name(job["keys"]["precision"], self.device)
+        return {**self._made_by, "code": job["code"], "precision": precision}
+
     def _identity(self, job: dict) -> str:
-        made_by = {**self.made_by, "code": job["code"]}
-        return provenance.identity(keys=job["keys"], seed=self.seed, made_by=made_by)
+        return provenance.identity(keys=job["keys"], seed=self.seed, made_by=self.made_by(job))
 
     def _is_trained(self, job: dict) -> bool:
-        state = checkpoint.load(self._checkpoint(job), self._identity(job), lambda line: None)
+        try:
+            state = checkpoint.load(self._checkpoint(job), self._identity(job), lambda line: None)
+        except UserError:
+            return True  # a folder in its place: the student's own job says so
         return state is not None and state["epoch"] == job["keys"]["epochs"]
 
     def _cached_teacher(self, job: dict) -> CachedTeacher | None:
         if "views" not in self.inputs:
             return None
-        keys, made_from = job["keys"], self.made_by["inputs"]
+        keys, made_from = job["keys"], self._made_by["inputs"]
         made_for = {"crop": keys["crop"], "flip": keys["flip"], "data": made_from["data"]}
         made_for |= {"teacher": made_from["parent"], "precision": str(compute_dtype(keys["precision"], self.device))}
         logits = cached_logits.read(self.inputs["views"], self.prepared, **made_for)

@@ -86,8 +86,10 @@ def _ancestors(parent, of_parent: dict, part: str, images: int) -> dict:
 def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
     """Return the bytes of the file, and of its archive if it has codes; parameters; quantized weights and their bits.
 
-    ``nominal_bits`` is the mean over these weights of log2 of the number of levels, 32 for a float model.
+    ``nominal_bits`` is the mean over these weights of log2 of the number of levels, 32 for a float model; layers that
+    stay float in a quantized model are in the mean, with 32 bits per weight.
     """
+    kept = sum(layer["weights"] for layer in file.codes.kept.values())
     quantized = sum(weight.codes.numel() for weight in file.codes.values())
     bits = sum(math.log2(weight.high - weight.low + 1) * weight.codes.numel() for weight in file.codes.values())
     return {
@@ -95,14 +97,22 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
         "entropy_bytes": archive.size_bytes(path) if file.codes else None,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "quantized_weights": quantized,
-        "nominal_bits": bits / quantized if quantized else 32.0,
+        "nominal_bits": (bits + 32 * kept) / (quantized + kept) if quantized else 32.0,
     }
 
 
 def layer_table(file: ModelFile, network: torch.nn.Module) -> list[dict]:
-    """Return one row per quantized layer, in order: name, number of weights, and the facts in its header."""
-    names = [name for name, _ in network.named_modules() if name in file.codes]  # the header is sorted by name
-    return [{"name": name, "weights": file.codes[name].codes.numel(), **file.codes[name].facts} for name in names]
+    """Return one row per quantized layer, in order: name, number of weights, and the facts in its header.
+
+    Layers that stay float in a quantized model have 32 bits and the ``levels`` ``float``.
+    """
+    rows = {
+        name: {"name": name, "weights": layer["weights"], "bits": 32, "levels": "float"}
+        for name, layer in file.codes.kept.items()
+    }
+    for name, weight in file.codes.items():
+        rows[name] = {"name": name, "weights": weight.codes.numel(), **weight.facts}
+    return [rows[name] for name, _ in network.named_modules() if name in rows]  # the header is sorted by name
 
 
 def describe(metrics: dict) -> str:

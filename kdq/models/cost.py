@@ -70,5 +70,5 @@ def laws() -> dict[str, dict]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(laws(), indent=1) + "\n")
+    FILE.write_text(json.dumps(laws(), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write("kdq/models/costs.json\n")

@@ -14,33 +14,39 @@ from kdq.errors import UserError, reason, shown
 def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) -> Tensor:
     """Resize images (B, C, H, W) in [0, 1] to ``size`` (rows, columns) and cut out the middle, of size ``crop``.
 
-    ``resample``: ``nearest-exact``, ``bilinear`` or ``bicubic``, the last two antialiased, as in Pillow.
+    A crop larger than the resized image has a black margin. ``resample``: ``nearest-exact``, ``bilinear`` or
+    ``bicubic``, the last two antialiased, as in Pillow.
     """
     if list(images.shape[2:]) != size:
         smooth = {} if resample == "nearest-exact" else {"align_corners": False, "antialias": True}
         # rows, then columns, clamped to [0, 1] after each, as grey levels are: bicubic overshoots
         for shape in ((images.shape[2], size[1]), size):
             images = F.interpolate(images, shape, mode=resample, **smooth).clamp(0, 1)
-    top, left = ((have - want) // 2 for have, want in zip(size, crop, strict=True))
+    margins = [max(want - have, 0) for have, want in zip(size, crop, strict=True)]
+    if any(margins):
+        images = F.pad(images, [part for margin in margins[::-1] for part in (margin // 2, (margin + 1) // 2)])
+    top, left = (max(have - want, 0) // 2 for have, want in zip(size, crop, strict=True))
     return images[:, :, top : top + crop[0], left : left + crop[1]]
 
 
 class Pretrained(nn.Module):
     """A model of transformers behind its image processor: ``size``, ``resample``, ``crop``, ``mean``, ``std``.
 
-    As in :class:`kdq.models.network.Network`, mean and standard deviation are not in the state dict.
+    With ``flip_channels`` it sees the channels in reverse, blue first; ``mean`` and ``std`` are of that order. As in
+    :class:`kdq.models.network.Network`, mean and standard deviation are not in the state dict.
     """
 
-    def __init__(self, network: nn.Module, *, size, resample: str, crop, mean, std):
+    def __init__(self, network: nn.Module, *, size, resample: str, crop, mean, std, flip_channels: bool = False):
         super().__init__()
         self.network = network
-        self.size, self.resample, self.crop = list(size), resample, list(crop)
+        self.size, self.resample, self.crop, self.flip_channels = list(size), resample, list(crop), flip_channels
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1] preprocessed for the network."""
-        return (preprocess(images, self.size, self.resample, self.crop) - self.mean) / self.std
+        images = preprocess(images, self.size, self.resample, self.crop)
+        return ((images.flip(1) if self.flip_channels else images) - self.mean) / self.std
 
     def forward(self, images: Tensor, taps: tuple[str, ...] = ()) -> Tensor:
         """Return logits (B, classes) of images (B, C, H, W) in [0, 1]; raise UserError if there are ``taps``."""
@@ -55,7 +61,9 @@ class Pretrained(nn.Module):
 def check_kernels(config: dict) -> None:
     """Raise UserError if a configuration names a kernel from a hub, ``owner/name``: code that would be run."""
     for key, value in config.items():
-        if key.endswith("_implementation") and "/" in str(value):
+        if isinstance(value, dict):  # of a part of the network
+            check_kernels(value)
+        elif str(key).endswith("_implementation") and "/" in str(value):
             raise UserError(f"{key}: found {shown(value)}, code of a hub; expected one of the library")
 
 

@@ -20,7 +20,9 @@ class Family:
     ``names`` are its architectures; with ``parse``, those named in the documentation among further ones: ``parse``
     returns ``(depth, factor)`` of a valid name, else None. ``spelling`` documents such names. ``module`` imports the
     module. The cost of a parsed name follows from those of two ``references`` at factor 1, linearly in the depth. A
-    family that is ``imported`` can't be trained from scratch, so no key names it.
+    family that is ``imported`` can't be trained from scratch, so no key names it. ``stages``, the names of a network's
+    stages, and ``blocks``, their number of blocks by the network's name, let the planner refuse what asks for others;
+    without them the job does.
     """
 
     names: tuple[str, ...]
@@ -29,6 +31,8 @@ class Family:
     spelling: str = ""
     references: tuple[str, ...] = ()
     imported: bool = False
+    stages: tuple[str, ...] = ()
+    blocks: Callable[[str], int | None] = lambda name: None
 
     def has(self, name: str) -> bool:
         return name in self.names or self.parse(name) is not None
@@ -78,16 +82,24 @@ def wide_shape(name: str) -> tuple[int, int] | None:
     return (depth, factor) if depth % 6 == 4 else None
 
 
+FOUR = ("layer1", "layer2", "layer3", "layer4")
 FAMILIES = (
-    Family(("resnet18", "resnet34", "resnet50"), _resnet),
+    Family(
+        ("resnet18", "resnet34", "resnet50"),
+        _resnet,
+        stages=FOUR,
+        blocks={"resnet18": 8, "resnet34": 16, "resnet50": 16}.get,
+    ),
     Family(
         ("wrn16-2", "wrn28-10", "wrn40-1", "wrn40-2"),
         _wideresnet,
         wide_shape,
         "wrn<6n+4>-<factor>",
         ("wrn10-1", "wrn16-1"),
+        stages=FOUR[:3],
+        blocks=lambda name: (wide_shape(name)[0] - 4) // 2,
     ),
-    Family(("mobilenetv2",), _mobilenetv2),
+    Family(("mobilenetv2",), _mobilenetv2, stages=FOUR, blocks=lambda name: 17),
     Family(("transformers",), _huggingface, imported=True),
 )
 NAMES = tuple(name for family in FAMILIES if not family.imported for name in family.names)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from kdq.provenance import seal
 from kdq.workflow.signals import defer_sigterm
 
 COMMENT = "# "  # begins the header of a CSV file
+KINDS = {  # of what is not a regular file
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -29,11 +37,13 @@ def atomic(path, *, alone: bool = True):
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid() if alone else uuid.uuid4().hex}")
+    _check_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if alone:
             for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-                left.unlink(missing_ok=True)
+                with contextlib.suppress(IsADirectoryError):
+                    left.unlink(missing_ok=True)
         yield aside
         with open(aside, "rb") as file:
             os.fchmod(file.fileno(), 0o666 & ~_umask())  # safetensors lets only the owner read; results are shared
@@ -51,6 +61,34 @@ def atomic(path, *, alone: bool = True):
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _check_free(path: Path) -> None:
+    """Raise UserError if a folder is in the place of a file that is to be written, or a file in that of its folder."""
+    if path.is_dir() and not path.is_symlink():
+        raise UserError(f"{path}: found a folder in the place of this file; remove it and start again")
+    for folder in path.parents:
+        if folder.exists():
+            if not folder.is_dir():
+                raise UserError(f"{path}: {folder} is no folder; remove it and start again")
+            return
+
+
+def check_regular(path) -> None:
+    """Raise UserError if ``path`` is no regular file, nor a link to one; a missing file is left to its reader.
+
+    To read a FIFO is to wait for a writer, perhaps forever, and a device may have no end.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise UserError(f"{path}: a link to {os.readlink(path)}, which does not exist") from None
+        return
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({os.strerror(error.errno).lower()})") from None
+    if kind != stat.S_IFREG:
+        raise UserError(f"{path}: found {KINDS.get(kind, 'a special file')}, expected a file; remove it and run again")
 
 
 def refusal(error: BaseException | None) -> str:
@@ -74,7 +112,8 @@ def _umask() -> int:
 
 
 def sha256(path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits; raise UserError if it is no regular file."""
+    check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -86,7 +125,7 @@ def write_json(path, value: dict, *, alone: bool = True) -> None:
     """
     sealed = {**value, seal.KEY: seal.BLANK}
     with atomic(path, alone=alone) as aside:
-        aside.write_text(json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        aside.write_bytes((json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
         seal.seal(aside)
 
 
@@ -95,8 +134,9 @@ def read_json(path, *, sealed: bool = False) -> dict:
 
     With ``sealed`` also for a file without a seal, which an earlier version made: it can't be checked.
     """
+    check_regular(path)
     try:
-        value = json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(value, dict):
@@ -109,7 +149,7 @@ def _unsealed(path, value: dict, required: bool) -> dict:
     if seal.KEY in value:
         seal.check(path, value.pop(seal.KEY))
     elif required:
-        raise UserError(f"{path}: has no seal, so nothing tells whether it is whole; an earlier version made it")
+        raise UserError(f"{path}: has no seal, so nothing tells whether it is whole; remove it and run again")
     return value
 
 
@@ -142,14 +182,16 @@ def write_tensors(path, tensors, header: dict) -> None:
 def write_table(path, text: str, header: dict) -> None:
     """Write the CSV ``text`` below one line of comment, the header as JSON, and seal it."""
     with atomic(path) as aside:
-        aside.write_text(f"{COMMENT}{json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)}\n{text}")
+        head = json.dumps({**header, seal.KEY: seal.BLANK}, sort_keys=True)
+        aside.write_bytes(f"{COMMENT}{head}\n{text}".encode())
         seal.seal(aside)
 
 
 def read_table(path, form: str) -> tuple[dict, str]:
     """Return the header and the text that :func:`write_table` wrote, of the format ``form``; raise UserError if not."""
+    check_regular(path)
     try:
-        first, _, text = Path(path).read_text().partition("\n")
+        first, _, text = Path(path).read_bytes().decode().partition("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as a table ({error})") from None
     header = None
@@ -180,7 +222,8 @@ def read_header(path, *forms: str, sealed: bool = False) -> dict:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
+    check_regular(path)
+    if not Path(path).exists():
         raise UserError(f"{path}: no such file")
     try:
         with defer_sigterm(), safe_open(path, "np") as file:

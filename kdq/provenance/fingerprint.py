@@ -2,7 +2,8 @@
 
 Snakemake tracks neither imported modules nor an edit that only touches a comment. A fingerprint follows the imports
 inside the package (grimp) from a script and a stage's file, and hashes each file's syntax tree without comments,
-docstrings and positions; it goes into a rule's params, so that exactly the jobs whose code changed run again.
+positions and documentation (kdq/provenance/documentation.py); it goes into a rule's params, so that exactly the jobs
+whose code changed run again.
 
 Every job computes its own, and parsing takes longer than some jobs: results are cached below ``.snakemake/`` with a
 digest of the bytes of all files of the package, which are read each time.
@@ -13,11 +14,13 @@ import contextlib
 import glob
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import grimp
 
 from kdq.errors import UserError
+from kdq.provenance.documentation import documentation, reads_documentation
 from kdq.provenance.files import read_json, write_json
 
 PACKAGE = "kdq"
@@ -27,13 +30,14 @@ KEPT = Path(".snakemake/code")  # below the working folder; jobs and planning us
 class Fingerprints:
     """Fingerprints of the code below ``home``, the folder that holds the package ``kdq`` and the scripts.
 
-    They are cached in the folder ``kept``, if given and if its parent exists.
+    They are cached in the folder ``kept``, if given and if its parent exists. ``read`` returns the content of a file.
     """
 
-    def __init__(self, home, kept: Path | None = None):
-        self.home, self.kept = Path(home), kept
+    def __init__(self, home, kept: Path | None = None, read: Callable[[Path], bytes] = Path.read_bytes):
+        self.home, self.kept, self.read = Path(home), kept, read
         self._graph = None
-        self._digests: dict[Path, str] = {}
+        self._trees: dict[Path, ast.Module] = {}
+        self._digests: dict[tuple[Path, bool], str] = {}
         self._results: dict[tuple, str] = {}
 
     def of(self, *files) -> str:
@@ -53,21 +57,23 @@ class Fingerprints:
             if (known := read_json(path, sealed=True)).get("content") == content:
                 return known["digests"]
         digests = self._computed(files)
-        if self.kept.parent.is_dir() and content == self._content(files):  # not edited meanwhile
+        unchanged = Fingerprints(self.home)._content(files) == content  # on disk: the graph of imports is read there
+        if self.kept.parent.is_dir() and unchanged:
             with contextlib.suppress(UserError, OSError):
                 write_json(path, {"content": content, "digests": digests}, alone=False)
         return digests
 
     def _computed(self, files) -> dict[str, str]:
-        return {str(path.relative_to(self.home)): self._digest(path) for path in self.closure(*files)}
+        paths = self.closure(*files)
+        documented = any([reads_documentation(self._tree(path)) for path in paths])
+        return {str(path.relative_to(self.home)): self._digest(path, documented) for path in paths}
 
     def _content(self, files) -> str:
         """Return one digest of the paths and bytes of ``files`` and of every file of the package."""
         package = glob.iglob(f"{glob.escape(str(self.home))}/{PACKAGE}/**/*.py", recursive=True)
         total = hashlib.sha256()
         for path in sorted({str(self.home / file) for file in files}.union(package)):
-            with open(path, "rb") as file:
-                content = file.read()
+            content = self.read(Path(path))
             total.update(f"{path} {len(content)} ".encode())
             total.update(content)
         return total.hexdigest()
@@ -86,7 +92,10 @@ class Fingerprints:
     def graph(self):
         """The graph of imports; a module also imports the package that it lies in, as Python does."""
         if self._graph is None:
-            self._graph = grimp.build_graph(PACKAGE, cache_dir=None)
+            try:
+                self._graph = grimp.build_graph(PACKAGE, cache_dir=None)
+            except grimp.exceptions.SourceSyntaxError as error:
+                raise UserError(f"the code can't be read: {error}") from None
             for module in self._graph.modules - {PACKAGE}:
                 self._graph.add_import(importer=module, imported=module.rpartition(".")[0])
         return self._graph
@@ -102,7 +111,7 @@ class Fingerprints:
     def _imports_of_script(self, path: Path) -> set[str]:
         """Return the modules of the package that a script outside of it imports."""
         names = set()
-        for node in ast.walk(parse(path)):
+        for node in ast.walk(self._tree(path)):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -110,10 +119,17 @@ class Fingerprints:
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
         return names & self.graph.modules
 
-    def _digest(self, path: Path) -> str:
-        if path not in self._digests:
-            self._digests[path] = hashlib.sha256(canonical(parse(path)).encode()).hexdigest()
-        return self._digests[path]
+    def _tree(self, path: Path) -> ast.Module:
+        if path not in self._trees:
+            self._trees[path] = parse(path, self.read(path))
+        return self._trees[path]
+
+    def _digest(self, path: Path, documented: bool) -> str:
+        key = path, documented
+        if key not in self._digests:
+            text = canonical(self._tree(path), set() if documented else None)
+            self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
+        return self._digests[key]
 
 
 def combined(digests: dict[str, str]) -> str:
@@ -122,33 +138,29 @@ def combined(digests: dict[str, str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def parse(path: Path) -> ast.Module:
-    """Return the syntax tree of a file; raise UserError with file and line if it is not Python."""
+def parse(path: Path, content: bytes | None = None) -> ast.Module:
+    """Return the syntax tree of a file, or of the ``content`` that it has; raise UserError if it is not Python."""
     try:
-        return ast.parse(path.read_text(), filename=str(path))
+        return ast.parse(path.read_bytes() if content is None else content, filename=str(path))
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not Python ({error})") from None
 
 
-def canonical(node) -> str:
-    """Return a syntax tree as text without positions, docstrings and empty fields: equal under every Python version.
+def canonical(node, without: set[int] | None = None) -> str:
+    """Return a syntax tree as text without positions and empty fields: equal under every Python version.
 
-    The ``description`` of a key is documentation and left out like a docstring.
+    ``without`` are the ids of nodes that are left out, by default those of the documentation.
     """
+    without = documentation(node) if without is None else without
     if isinstance(node, list):
-        kept = [item for item in node if not (isinstance(item, ast.keyword) and item.arg == "description")]
-        return "[" + ",".join(canonical(item) for item in kept) + "]"
+        return "[" + ",".join(canonical(item, without) for item in node) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = []
     for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(value, list) and _has_docstring(node):
-            value = value[1:]
-        if name not in ("kind", "type_comment") and value not in (None, []):
-            fields.append(f"{name}={canonical(value)}")
+        kept = [item for item in value if id(item) not in without] if isinstance(value, list) else value
+        if name not in ("kind", "type_comment") and kept not in (None, []):
+            fields.append(f"{name}={canonical(kept, without)}")
     return f"{type(node).__name__}({','.join(fields)})"
-
-
-def _has_docstring(node) -> bool:
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    return documented and ast.get_docstring(node, clean=False) is not None

@@ -4,7 +4,7 @@ import re
 
 from pydantic import AfterValidator
 
-from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, PositiveInt
 
 Ranges = Literal["minmax", "percentile", "mse"]
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -67,24 +67,30 @@ class Quantizing(Base):
         "channel"
     )
     scale: Annotated[
-        Literal["search", "mse", "minmax"] | Positive,
+        Literal["search", "mse", "minmax"] | Annotated[float, Field(ge=0.01, le=100)],
         Field(
             description="C in step = C * radius / 2^(b-1); `search`: the C with the smallest error of the "
             "layer's outputs on the calibration images; `mse`: with the smallest error of the weights; `minmax`: no "
             "weight in the radius is clipped"
         ),
     ] = "search"
-    percentile: Annotated[float, Field(gt=0, le=1, description="radius: this quantile of an output's |weights|")] = 1.0
-    images: Annotated[PositiveInt, Field(description="calibration images")] = 256
+    percentile: Annotated[float, Field(ge=0.1, le=1, description="radius: this quantile of an output's |weights|")] = (
+        1.0
+    )
+    images: Annotated[
+        PositiveInt, Field(description="calibration images; all of the training part if it has fewer")
+    ] = 256
     patches: Annotated[
-        Literal["all", "paper"] | PositiveInt,
+        Literal["all", "paper"] | Annotated[int, Field(ge=1, le=10**9)],
         Field(description="a convolution's inputs: all patches, the published sampling, or at most so many per layer"),
     ] = "all"
     memory: Annotated[
-        Positive,
+        float,
         Field(
+            ge=1e-9,
+            le=1e6,
             description="GiB of activations in memory; above it each layer takes partial passes, which is slower, and "
-            "its inputs lie in files in the temporary folder"
+            "its inputs lie in files in the temporary folder",
         ),
     ] = 4
     activations: Annotated[
@@ -120,6 +126,8 @@ class Quantizing(Base):
         least = 3 if self.levels == "paper" else 2
         if 0 < self.budget < least:
             return f"budget: found {self.budget}, expected at least {least}: levels={self.levels} stores no fewer bits"
+        if self.batchnorm == "reestimate" and self.images < 2:
+            return f"images: found {self.images} beside batchnorm=reestimate, expected at least 2: one has no variance"
         return ""
 
     @classmethod
@@ -146,7 +154,8 @@ class LookingAhead(Quantizing):
     """Keys of quantizers that after every weight correct all later ones, by the correlations of the inputs."""
 
     damping: Annotated[
-        Positive, Field(description="added to the Gram matrix's diagonal, as a share of the diagonal's mean")
+        float,
+        Field(ge=1e-9, le=100, description="added to the Gram matrix's diagonal, as a share of the diagonal's mean"),
     ] = 0.01
     input_order: Annotated[
         Literal["natural", "activation"],

@@ -20,8 +20,11 @@ from kdq.roots.keys import Shared
 from kdq.train.settings import Network
 
 EXAMPLE = "gpfq,bits=4"  # a quantizer, for messages
-MOST_RECIPES = 1_000_000  # a slip in a brace pattern must not fill the memory
+MOST_RECIPES = 100_000  # planning takes 5 minutes and 4.5 GB for as many cells
+MOST_LETTERS = 2**28  # of the recipes of one pattern, all of which are made at once
+MOST_STAGES = 20  # of a recipe; Snakemake takes a path with more repetitions for an endless one
 LONGEST_NAME = 255  # bytes of a folder's name on common file systems
+LONGEST_RECIPE = 2048  # bytes; Snakemake's record of an output lies at its path in base64, which may have 4096
 CHARACTERS = re.compile(r"[A-Za-z0-9.^_+-]+")  # of a value: none is special to a shell, a path or Snakemake
 
 
@@ -115,6 +118,7 @@ class Grammar:
         return self._recipes[text]
 
     def _parse(self, text: str) -> Recipe:
+        _check_length(text)
         stages = tuple(self.parse_stage(stage, text) for stage in path.stages(text))
         first = stages[0]
         if first.kind.has_parent:
@@ -198,6 +202,14 @@ class Grammar:
         return Stage(text, self.types[name], keys)
 
 
+def _check_length(recipe: str) -> None:
+    """Raise UserError for a recipe of too many stages or whose path is too long for a file system."""
+    if (size := len(recipe.encode(errors="replace"))) > LONGEST_RECIPE:
+        raise UserError(f"recipe {shown(recipe)}: {size:,} bytes, expected at most {LONGEST_RECIPE:,}")
+    if (count := len(path.stages(recipe))) > MOST_STAGES:
+        raise UserError(f"recipe {shown(recipe)}: {count} stages, expected at most {MOST_STAGES}")
+
+
 def spell(name: str, keys: dict) -> str:
     """Return the canonical spelling of a stage."""
     return ",".join([name, *(f"{key}={_spell_value(value)}" for key, value in sorted(keys.items()))])
@@ -222,18 +234,24 @@ def _read_value(text: str):
 
 
 def expand(patterns: list[str]) -> list[str]:
-    """Return the recipes of brace patterns in order, each once: ``{a,b}/c,bits={2..4}`` gives six."""
+    """Return the recipes of brace patterns in order, each once: ``{a,b}/c,bits={2..4}`` gives six.
+
+    Raise UserError for a pattern that gives none, too many, or one that is too long, before they fill the memory.
+    """
     recipes = {}
     for pattern in patterns:
+        where, limit = f"recipes: {shown(pattern)}", min(MOST_RECIPES, MOST_LETTERS // (len(pattern) + 1))
+        empty = True
         try:
-            expanded = bracex.expand(pattern, limit=MOST_RECIPES)
+            for recipe in bracex.iexpand(pattern, limit=limit):
+                _check_length(recipe)
+                recipes[recipe], empty = None, False
         except bracex.ExpansionLimitException:
-            raise UserError(f"recipes: {pattern!r} gives more than {MOST_RECIPES:,} recipes") from None
+            raise UserError(f"{where} gives more than {limit:,} recipes") from None
         except RecursionError:
-            raise UserError(f"recipes: {pattern[:40]!r}... has too many open braces") from None
-        if not expanded:
-            raise UserError(f"recipes: found {pattern!r}, expected a recipe such as 'teacher/kd'")
-        recipes.update(dict.fromkeys(expanded))
+            raise UserError(f"{where} has too many open braces") from None
+        if empty:
+            raise UserError(f"recipes: found {shown(pattern)}, expected a recipe such as 'teacher/kd'")
         if len(recipes) > MOST_RECIPES:
-            raise UserError(f"recipes: the patterns up to {pattern!r} give more than {MOST_RECIPES:,} recipes")
+            raise UserError(f"recipes: the patterns up to {shown(pattern)} give more than {MOST_RECIPES:,} recipes")
     return list(recipes)

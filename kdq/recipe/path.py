@@ -7,7 +7,8 @@ from pathlib import Path
 from kdq.errors import UserError
 
 RESULTS, LOGS = "results", "logs"
-SEED = re.compile(r"seed=(0|[1-9]\d*)")
+STUDIES = "studies"  # below the results, beside the folders of data sets
+SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 
 
 def stages(recipe: str) -> list[str]:
@@ -97,11 +98,16 @@ def data_file(dataset: str, split_seed: int | str) -> str:
     return f"{RESULTS}/{dataset}/data/split={split_seed}.safetensors"
 
 
-def table_file(name: str, form: str = "csv") -> str:
-    """Return the path of a table of the study."""
-    return f"{RESULTS}/{name}.{form}"
+def study_folder(study: str) -> str:
+    """Return the folder of a study's tables and figures."""
+    return f"{RESULTS}/{STUDIES}/{study}"
 
 
-def figure_file(dataset: str, name: str, form: str) -> str:
-    """Return the path of a figure, or with ``form`` ``json`` of its record."""
-    return f"{RESULTS}/{dataset}/figures/{name}.{form}"
+def table_file(study: str, name: str, form: str = "csv") -> str:
+    """Return the path of a table of a study."""
+    return f"{study_folder(study)}/{name}.{form}"
+
+
+def figure_file(study: str, dataset: str, name: str, form: str) -> str:
+    """Return the path of a study's figure of a data set, or with ``form`` ``json`` of its record."""
+    return f"{study_folder(study)}/figures/{dataset}/{name}.{form}"

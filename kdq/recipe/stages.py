@@ -64,7 +64,7 @@ def _read_stages(files: tuple[tuple[Kind, Path, tuple], ...]) -> dict[str, Stage
 def read_parameters(file: Path, kind: Kind) -> type[Base] | None:
     """Return the class ``Parameters`` of a stage's file, or None if the file declares none and so is no stage."""
     try:
-        tree = ast.parse(file.read_text(), filename=str(file))
+        tree = ast.parse(file.read_bytes(), filename=str(file))
     except SyntaxError as error:
         raise UserError(f"{file}: line {error.lineno}: {error.msg}") from None
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Parameters"]

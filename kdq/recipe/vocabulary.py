@@ -4,9 +4,10 @@ The planner reads only the class ``Parameters`` of a stage's file, in the namesp
 never imports torch. Constraints live in the types, so that a wrong value is refused before anything runs.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "Annotated",
@@ -19,13 +20,34 @@ __all__ = [
     "NonNegativeInt",
     "Positive",
     "PositiveInt",
+    "ProperFraction",
+    "Seed",
+    "Temperature",
 ]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Every number has both bounds: far outside of what anybody publishes, and inside of what float32 and memory can hold.
+Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
+Temperature = Annotated[float, Field(ge=0.01, le=1000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+ProperFraction = Annotated[float, Field(ge=0, lt=1)]  # if all of it leaves nothing: a momentum, a smoothing
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what a generator of torch takes
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What is known of a network before it is built: keys that describe it, names of its stages, number of blocks.
+
+    ``source`` is ``transformers`` for a network of that library, which gives logits alone and has no other facts.
+    ``stages`` is empty and ``blocks`` None if only the network itself can tell.
+    """
+
+    source: str
+    description: dict
+    stages: tuple[str, ...] = ()
+    blocks: int | None = None
 
 
 class Base(BaseModel):
@@ -37,10 +59,29 @@ class Base(BaseModel):
     ] = {}  # pairs of keys of which one must keep its default, with the reason
     logits_only: ClassVar[bool] = False  # a method reads only the teacher's logits, of images that it does not change
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _unsigned_zero(cls, value):
+        """Return 0.0 for -0.0: they are equal but not spelled alike, and one value has one spelling."""
+        return 0.0 if isinstance(value, float) and value == 0 else value
 
     def inconsistency(self) -> str:
         """Return an error message if the keys of a stage contradict each other, shared keys included, or ""."""
+        return ""
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        """Return what a stage with all its ``keys`` reads of networks besides logits, as a message names it, or ""."""
+        return ""
+
+    @classmethod
+    def misfit(cls, keys: dict, networks: dict[str, NetworkFacts]) -> str:
+        """Return why a stage with all its ``keys`` can't work on ``networks``, by their role, or "".
+
+        Roles are ``parent`` and, for a stage that makes a network, ``student``, for one that retrains, ``teacher``.
+        """
         return ""
 
     @classmethod

@@ -9,6 +9,8 @@ INTRODUCTION = """# The columns of the tables
 
 Written by `make docs` from the schemas in `kdq/report/tables`; edit those.
 
+The tables of a study are in `results/studies/<study>/`.
+
 A `count` is a whole number, a `number` has six decimals (six significant digits in `sensitivity.csv`), `bits` are whole
 or a mean with six decimals, a `truth` is `true` or `false`. A field is empty if its column does not apply.
 """
@@ -21,11 +23,11 @@ def documentation() -> str:
 
 
 def _section(schema: Schema) -> str:
-    head = f"## `results/{schema.name}.csv`: {schema.rows}\n\n| column | type | unit | meaning |\n|---|---|---|---|\n"
+    head = f"## `{schema.name}.csv`: {schema.rows}\n\n| column | type | unit | meaning |\n|---|---|---|---|\n"
     columns = (f"| `{name}` | {of.type} | {of.unit} | {of.meaning} |\n" for name, of in schema.columns.items())
     return head + "".join(columns)
 
 
 if __name__ == "__main__":
-    Path("docs/table.md").write_text(documentation())
+    Path("docs/table.md").write_text(documentation(), encoding="utf-8")
     print("docs/table.md")

@@ -27,11 +27,10 @@ class Table:
     cells: str = "recipes"
     shows: str = "recipes"
 
-    @property
-    def files(self) -> dict[str, str]:
-        """The format of each file by its path."""
-        tables = {table_file(name): formats.PLAIN for name in self.names}
-        return {table_file(self.names[0], "json"): formats.RECORD, **tables}
+    def files(self, study: str) -> dict[str, str]:
+        """Return the format of each file by its path, in the study of that name."""
+        tables = {table_file(study, name): formats.PLAIN for name in self.names}
+        return {table_file(study, self.names[0], "json"): formats.RECORD, **tables}
 
 
 PREDICTIONS = {"cell_file": "predictions.safetensors", "tables": ("table",), "data": True}
@@ -47,7 +46,7 @@ class ReportJobs:
     """Input files and jobs of a study's tables and figures."""
 
     def __init__(self, study, code: Fingerprints):
-        self.config, self.contents, self.code = study.config, Contents(study), code
+        self.study, self.config, self.contents, self.code = study.name, study.config, Contents(study), code
 
     def _files(self, dataset: str, recipes, name: str) -> list[str]:
         """Return the file ``name`` of recipes: all seeds of the first, then all of the second, and so on."""
@@ -70,7 +69,7 @@ class ReportJobs:
         """Return the files that a figure is drawn from: a table, or one file of each cell that it shows."""
         figure = FIGURES[name]
         if figure.table:
-            return [table_file(figure.table)]
+            return [table_file(self.study, figure.table)]
         return self._files(dataset, getattr(self.contents, figure.shows), figure.cell_file)
 
     def figure_job(self, name: str) -> Job:

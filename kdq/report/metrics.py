@@ -5,7 +5,7 @@ from pydantic import FiniteFloat
 from kdq.errors import UserError, shown
 from kdq.provenance.files import checked, read_json
 from kdq.recipe.path import Cell
-from kdq.recipe.vocabulary import Base
+from kdq.recipe.vocabulary import Base, Literal
 
 
 class Part(Base, extra="allow"):
@@ -31,6 +31,12 @@ class Layer(Base, extra="allow"):
     relative_error: FiniteFloat | None = None
 
 
+class Provenance(Base, extra="allow"):
+    """What a model was made by; ``precision`` if it was trained."""
+
+    precision: Literal["bfloat16", "float32"] | None = None
+
+
 class Metrics(Base, extra="allow"):
     """A cell."""
 
@@ -38,6 +44,7 @@ class Metrics(Base, extra="allow"):
     seed: int
     recipe: str
     keys: dict
+    provenance: Provenance = Provenance()
     validation: Part
     test: Part
     file_bytes: int

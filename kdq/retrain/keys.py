@@ -1,15 +1,15 @@
 """Keys that stages of retraining share: how training continues, and from which teacher."""
 
 from kdq.quantize.keys import Ranges
-from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, NonNegative, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, NonNegative, Temperature
 from kdq.train.settings import Training
 
 
 class Continued(Training):
     """Keys of training that continues from a model: by default shorter and at a lower learning rate."""
 
-    epochs: Annotated[PositiveInt, Field(description="passes over the training part")] = 10
-    learning_rate: Annotated[Positive, Field(description="highest learning rate of the schedule")] = 0.01
+    epochs: Annotated[int, Field(ge=1, le=100_000, description="passes over the training part")] = 10
+    learning_rate: Annotated[float, Field(ge=1e-8, le=100, description="highest learning rate of the schedule")] = 0.01
 
 
 # a config's role `student` sets these for networks that start from random weights
@@ -59,7 +59,9 @@ class Quantized(Base):
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher's logits")] = (
         1.0
     )
-    temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 2.0
+    temperature: Annotated[
+        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
+    ] = 2.0
 
     def inconsistency(self) -> str:
         if self.label_weight or self.distillation_weight:

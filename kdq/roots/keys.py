@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdq.errors import UserError
-from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, Positive
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
 from kdq.roots.sources.keys import Fetched
 from kdq.train.settings import Network, Training
 
@@ -19,7 +19,7 @@ class Shared(Base):
     """Which root it is, not how it is made: allowed in recipes only, and no part of the resolved keys."""
 
     seed: Annotated[
-        NonNegativeInt | None,
+        Seed | None,
         Field(description="under any seed the very model of this one, copied; only in a recipe: `teacher,seed=0/kd`"),
     ] = None
 
@@ -36,13 +36,16 @@ class Source(Fetched):
         ),
     ] = "train"
     mean: Annotated[
-        list[Annotated[float, Field(allow_inf_nan=False)]],
+        list[Annotated[float, Field(ge=0, le=1)]],
         Field(
             description="`hub`: mean of each channel, of images in [0, 1], that the network was trained with; empty is "
             "that of `edadaltocg/*_cifar10` and `_cifar100`"
         ),
     ] = []
-    std: Annotated[list[Positive], Field(description="`hub`: likewise the standard deviation of each channel")] = []
+    std: Annotated[
+        list[Annotated[float, Field(ge=0.001, le=10)]],
+        Field(description="`hub`: likewise the standard deviation of each channel"),
+    ] = []
     labels: Annotated[
         Literal["names", "order"],
         Field(
@@ -64,21 +67,43 @@ class Source(Fetched):
         return {} if values.get("source", "train") == "train" else super().required(values)
 
 
-def files(keys: dict) -> tuple[str, ...]:
-    """Return the names of the files of an imported root with the resolved ``keys``, that of its weights first."""
-    source = keys.get("source", "train")
-    return () if source == "train" else (keys["file"] or WEIGHTS[source], *DESCRIPTIONS[source])
+def is_imported(keys: dict) -> bool:
+    """Return whether a root with the resolved ``keys`` comes from outside: it may have seen every training image."""
+    return keys.get("source", "train") != "train"
 
 
-def local_files(keys: dict) -> list[str]:
-    """Return the paths of those files if ``folder`` is local; raise UserError for a missing file."""
+def files(keys: dict) -> dict[str, str]:
+    """Return the names of the files of an imported root by role, that of its weights first.
+
+    A description's role is its name.
+    """
+    if not is_imported(keys):
+        return {}
+    source = keys["source"]
+    return {"weights": keys["file"] or WEIGHTS[source], **{name: name for name in DESCRIPTIONS[source]}}
+
+
+def local_files(keys: dict) -> dict[str, Path]:
+    """Return the paths of those files if ``folder`` is local; raise UserError unless each is a regular file."""
     if not keys.get("folder"):
-        return []
-    paths = [Path(keys["folder"]) / name for name in files(keys)]
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"folder: found {keys['folder']!r}, which has no file {path.name}, one of the network's")
-    return [str(path) for path in paths]
+        return {}
+    folder = Path(keys["folder"])
+    for name in files(keys).values():
+        if not (folder / name).is_file():
+            raise UserError(_not_there(folder, name))
+    return {role: folder / name for role, name in files(keys).items()}
+
+
+def _not_there(folder: Path, name: str) -> str:
+    """Return the message on a file of a local folder that is missing or no regular file."""
+    path, text = folder / name, f"folder: found {str(folder)!r}"
+    if (folder / f"{name}.index.json").is_file():
+        return f"{text}, in which {name} is in several parts (sharded), expected one file"
+    if path.exists():
+        return f"{text}, in which {name} is a {'folder' if path.is_dir() else 'device or pipe'}, expected a file"
+    if path.is_symlink():
+        return f"{text}, in which {name} is a link to {str(path.readlink())!r}, which does not exist"
+    return f"{text}, which has no file {name}, one of the network's"
 
 
 SHARED_KEYS = (Shared, Network, Training)

@@ -4,23 +4,26 @@ Every key is described here and nowhere else: ``kdq/study/docs.py`` writes the s
 ``docs/config.md`` from it.
 """
 
-import contextlib
 import itertools
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from kdq.data.catalog import CATALOG
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.grammar import Grammar, Recipe, expand
 from kdq.recipe.stages import StageType, check, explain, find_stages
-from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegativeInt, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
 from kdq.retrain.keys import Continued
 from kdq.roots.keys import Shared
+from kdq.roots.sources.keys import path_of_folder
+from kdq.study.files import source_of, study_name
+from kdq.study.limits import check_cells
+from kdq.study.strict_yaml import read_file, read_word
 from kdq.train.settings import Network, Training
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0.001, le=0.9)]
+Folder = Annotated[str, Field(max_length=4000), AfterValidator(path_of_folder)]
 
 
 class Role(Network, Training):
@@ -30,12 +33,12 @@ class Role(Network, Training):
 class Data(Base):
     """Where the images come from and how they are split."""
 
-    folder: str = Field("data", description="folder with the files of the CIFAR data sets")
+    folder: Folder = Field("data", description="folder with the files of the CIFAR data sets")
     download: bool = Field(True, description="download missing files of a CIFAR data set")
     validation_fraction: Share = Field(0.1, description="share of the training images held out for validation")
-    split_seed: NonNegativeInt = Field(0, description="seed of that split; the same for all seeds of the grid")
+    split_seed: Seed = Field(0, description="seed of that split; the same for all seeds of the grid")
     test_fraction: Share = Field(0.2, description="share of the images held out for test, if a source has no test part")
-    image_folder: str = Field("", description="for the data set `folder`: images in one sub-folder per class")
+    image_folder: Folder = Field("", description="for the data set `folder`: images in one sub-folder per class")
     image_size: int = Field(32, ge=8, le=512, description="for the data set `folder`: side in pixels after resizing")
 
 
@@ -45,23 +48,41 @@ class Config(Base):
     datasets: list[Literal[tuple(CATALOG)]] = Field(
         min_length=1, description=f"data sets of the grid: {', '.join(CATALOG)}"
     )
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1, description="seeds of the grid")
+    seeds: list[Seed] = Field(min_length=1, description="seeds of the grid")
     recipes: list[str] = Field(
         min_length=1, description="recipes of the grid, brace patterns: `teacher/kd/gpfq,bits={2..8}`"
+    )
+    name: str = Field(
+        "default",
+        pattern=r"^\w[\w.+-]*$",
+        max_length=100,
+        description="folder of its tables and figures, `results/studies/<name>/`; if not set: the names of the config "
+        "files, joined by `+`, and `default` for `config.yaml`",
     )
     data: Data = Field(Data(), description="images and splits")
     teacher: Role = Field(Role(), description="network and training of the stage `teacher`")
     student: Role = Field(Role(), description="network and training of every other stage that trains")
     retrain: Continued = Field(Continued(), description="training of stages that retrain a quantized model")
     stages: dict[str, dict] = Field({}, description="for a stage by its name: values for keys that recipes leave out")
-    threads: PositiveInt = Field(1, description="threads of a job that trains; the result's last bits depend on it")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="threads of a job; the last bits of what it trains or quantizes depend on them, so another number "
+        "makes these models again, and a job takes as many even if `--cores` is less",
+    )
 
 
 class Study:
-    """A checked config: its values, its grammar, its cells."""
+    """A checked config: its values, its grammar, its cells; ``source`` is what its tables tell of it."""
 
-    def __init__(self, config: Config, grammar: Grammar, recipes: list[Recipe]):
-        self.config, self.grammar, self.recipes = config, grammar, recipes
+    def __init__(self, config: Config, grammar: Grammar, recipes: list[Recipe], source: dict):
+        self.config, self.grammar, self.recipes, self.source = config, grammar, recipes, source
+
+    @property
+    def name(self) -> str:
+        """The name of the folder of its tables and figures."""
+        return self.config.name
 
     def cells(self) -> list[tuple[str, int, Recipe]]:
         """Return data set, seed and recipe of every cell of the grid."""
@@ -79,9 +100,11 @@ def read_study(values: dict, package: Path, files=()) -> Study:
     the one with a wrong key; ``(name, values)`` is a source that is no file.
     """
     origin = Origin(files)
-    _refuse_unknown(values, Config, (), origin)
+    named = [str(file) for file in files if not isinstance(file, tuple)]
+    for content in (values, *(content for _, content in origin.contents)):  # Snakemake consumes keys of its templates
+        _refuse_unknown(content, Config, (), origin)
     try:
-        config = Config(**values)
+        config = Config(**{"name": study_name(named), **values})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{origin.of(first['loc'])}: {_explain_config(error)}") from None
@@ -95,9 +118,10 @@ def read_study(values: dict, package: Path, files=()) -> Study:
         recipes = [grammar.parse(text) for text in expand(config.recipes)]
         for stage in {stage.text: stage for recipe in recipes for stage in recipe.stages}.values():
             grammar.resolve(stage)  # a recipe may conflict with a default of the config
+        check_cells(grammar, config, recipes)
     except UserError as error:
         raise UserError(f"{origin.of(('recipes',))}: {error}") from None
-    return Study(config, grammar, recipes)
+    return Study(config, grammar, recipes, source_of(named, values))
 
 
 def _check_stages(stages: dict[str, dict], types: dict[str, StageType], origin: "Origin") -> None:
@@ -120,24 +144,12 @@ def _check_stages(stages: dict[str, dict], types: dict[str, StageType], origin: 
 def merged(files) -> dict:
     """Return the values of config files merged as Snakemake does: later over earlier, mappings key by key.
 
-    Raise UserError for a file that can't be read or is no mapping.
+    ``(name, values)`` is a source that is no file. Raise UserError for a file that can't be read or is no mapping.
     """
     values: dict = {}
     for file in files:
-        _merge(values, _content(file))
+        _merge(values, file[1] if isinstance(file, tuple) else read_file(file))
     return values
-
-
-def _content(file) -> dict:
-    try:
-        content = yaml.safe_load(Path(file).read_text()) or {}
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file, expected a config") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: not readable as YAML ({' '.join(str(error).split())[:200]})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: found {shown(content)}, expected keys with values")
-    return content
 
 
 def _merge(values: dict, over: dict) -> dict:
@@ -165,14 +177,22 @@ def _refuse_unknown(values: dict, model: type[Base], path: tuple, origin: "Origi
 def _explain_config(error: ValidationError) -> str:
     first = error.errors()[0]
     if first["type"] == "missing":
-        return f"the key {'.'.join(map(str, first['loc']))!r} is missing, expected {first['loc'][0]}: [...]"
+        key = ".".join(map(str, first["loc"]))
+        return (
+            f"the key {key!r} is missing, expected {first['loc'][0]}: [...]; a file that only changes a study is named "
+            "after it: --configfile STUDY FILE"
+        )
     if first["type"] == "too_short":
         return f"{first['loc'][0]}: found an empty list, expected at least one entry"
+    if first["loc"] == ("name",) and first["type"] in ("string_pattern_mismatch", "string_too_long"):
+        return f"name: found {shown(first['input'])}, expected at most 100 letters, digits and any of ._+-"
     return explain(error)
 
 
 def typed(value):
     """Return a value of ``--config`` as YAML reads it: in lists and mappings Snakemake leaves every value a text.
+
+    Raise UserError for a text that has two meanings, see :mod:`kdq.study.strict_yaml`.
 
     >>> typed({"seeds": ["0", "1"], "student": {"width": "0.5", "flip": "false"}})
     {'seeds': [0, 1], 'student': {'width': 0.5, 'flip': False}}
@@ -183,20 +203,15 @@ def typed(value):
         return [typed(entry) for entry in value]
     if not isinstance(value, str):
         return value
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
+    return read_word(value, "--config")
 
 
 class Origin:
     """The config file that a key came from: the last one that has it, as Snakemake merges them."""
 
     def __init__(self, files):
-        self.contents = []
-        for file in files:
-            with contextlib.suppress(UserError):  # Snakemake itself reports a config file that can't be read
-                self.contents.append(file if isinstance(file, tuple) else (str(file), _content(file)))
+        # a file that only Snakemake's own, laxer reading accepts ends here
+        self.contents = [file if isinstance(file, tuple) else (str(file), read_file(file)) for file in files]
 
     def of(self, path) -> str:
         """Return the name of the source of the key that ``path``, the keys above it and its own, leads to."""

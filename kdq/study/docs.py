@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import kdq
+from kdq.recipe.grammar import LONGEST_NAME, LONGEST_RECIPE, MOST_RECIPES, MOST_STAGES
 from kdq.recipe.kinds import KINDS
 from kdq.recipe.stages import find_stages
 from kdq.recipe.vocabulary import Base
 from kdq.retrain.keys import OWN_DEFAULTS, Continued
 from kdq.study.config import Config, Role
+from kdq.study.limits import MOST_CELLS
 
 
 def schema() -> str:
@@ -27,6 +29,15 @@ def documentation(package: Path) -> str:
         "# The keys of a study",
         "",
         "Written by `make docs` from `kdq/study/config.py` and from the files of the stages; edit those.",
+        "",
+        "Every number has a range, also in recipes. A recipe has at most "
+        f"{MOST_STAGES} stages and {LONGEST_RECIPE} bytes, a stage",
+        f"{LONGEST_NAME} bytes; a study has at most {MOST_RECIPES} recipes and {MOST_CELLS} cells.",
+        "",
+        "A config is YAML that versions 1.1 and 1.2 read alike: `010`, `1:30`, `1_000`, `5e-4`, `yes`, `no` and dates",
+        "without quotes have two meanings and are refused, as are a key that is given twice and tags. Anchors, aliases",
+        "and merge keys (`<<`) work. The same holds for values of `--config`, for which Snakemake itself reads plain",
+        "numbers.",
         "",
         "## Config",
         "",
@@ -82,12 +93,23 @@ def _type_name(entry: dict) -> str:
     if entry.get("type") == "array":
         return f"list of {_type_name(entry['items'])}"
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {entry[bound]:g}" for bound, sign in signs.items() if bound in entry]
+    bounds = [f"{sign} {_bound(entry[bound])}" for bound, sign in signs.items() if bound in entry]
     return " ".join([entry.get("type", "any"), ", ".join(bounds)]).strip()
+
+
+def _bound(value: float) -> str:
+    """Return a bound as people write it.
+
+    >>> [_bound(value) for value in (0.001, 100000, 2**63)]
+    ['0.001', '100000', '2^63']
+    """
+    if value >= 2**53:
+        return f"2^{int(value).bit_length() - 1}"
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 if __name__ == "__main__":
     Path("schemas").mkdir(exist_ok=True)
-    Path("schemas/config.schema.json").write_text(schema())
-    Path("docs/config.md").write_text(documentation(Path(kdq.__file__).parent))
+    Path("schemas/config.schema.json").write_text(schema(), encoding="utf-8")
+    Path("docs/config.md").write_text(documentation(Path(kdq.__file__).parent), encoding="utf-8")
     sys.stdout.write("schemas/config.schema.json\ndocs/config.md\n")

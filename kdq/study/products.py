@@ -5,17 +5,21 @@ read these entries, and a test holds the rules to them. A new file per model is 
 ``OF_CELLS``.
 """
 
+import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 
 from kdq.data.catalog import CATALOG
+from kdq.data.folder_digest import folder_digest
 from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Recipe, spell
-from kdq.recipe.path import SEED, Cell, data_file, figure_file, table_file
+from kdq.recipe.path import SEED, STUDIES, Cell, data_file, figure_file, study_folder, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES, ReportJobs, Table
@@ -23,6 +27,7 @@ from kdq.study.config import Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
 SENSITIVITY = "sensitivity.csv"
+TABLE_NAMES = tuple(name for table in TABLES.values() for name in table.names)
 FIGURE_FORMS = {"json": formats.RECORD, "png": formats.PLAIN, "svg": formats.PLAIN}
 
 
@@ -102,6 +107,19 @@ class Entry:
         return bool(re.fullmatch(self.pattern, name)) if self.pattern else name in self.files
 
 
+def threads_of(study: Study, keys: dict) -> dict:
+    """Return the threads of a job that trains or quantizes with ``keys``, as a part of what it depends on.
+
+    Sums are split among threads and round differently. A network that is imported is not computed, and a forward pass
+    alone has the same bytes with any number of threads.
+    """
+    return {"threads": study.config.threads} if keys.get("source", "train") == "train" else {}
+
+
+def _keys_of_model(place: Place) -> dict:
+    return place.keys | threads_of(place.study, place.keys)
+
+
 def _no_history(recipe: Recipe, name: str) -> str:
     trains = recipe.last.kind.trains or name == MODEL
     return "" if trains else f"the stage {recipe.last.text!r} does not train and has no {name}"
@@ -121,14 +139,15 @@ def _no_sensitivity(recipe: Recipe, name: str) -> str:
 
 
 def _keys_of_measurement(place: Place) -> dict:
-    return place.recipe.last.type.keys.measurement_keys(place.keys)
+    keys = place.recipe.last.type.keys.measurement_keys(place.keys)
+    return keys | threads_of(place.study, place.keys)
 
 
 OF_CELLS = (
     Entry(
         files={MODEL: formats.MODEL, "history.csv": formats.HISTORY},
         refusal=_no_history,
-        keys=lambda place: place.keys,
+        keys=_keys_of_model,
         of_stage=True,
         in_all=(MODEL,),
     ),
@@ -184,9 +203,10 @@ def all_targets(study: Study, contents: Contents) -> Iterator[str]:
     """
     cells = [Cell(dataset, seed, recipe.path) for dataset, seed, recipe in study.cells()]
     yield from (cell.path(name) for entry in OF_CELLS for name in entry.in_all for cell in cells)
-    yield from (table_file(name) for table in TABLES.values() if getattr(contents, table.shows) for name in table.names)
-    for dataset in study.config.datasets:
-        yield from (figure_file(dataset, figure, form) for figure in contents.figures for form in ("png", "svg"))
+    tables = [table for table in TABLES.values() if getattr(contents, table.shows)]
+    yield from (table_file(study.name, name) for table in tables for name in table.names)
+    for dataset, figure in itertools.product(study.config.datasets, contents.figures):
+        yield from (figure_file(study.name, dataset, figure, form) for form in ("png", "svg"))
 
 
 @dataclass(frozen=True)
@@ -195,7 +215,7 @@ class Product:
 
     The first file names the code, keys and inputs that it was made from, unless the product is a copy. ``name`` is what
     its keys go by; ``code`` the files whose code it depends on; ``inputs`` their paths by role, in tables and figures
-    by path; ``identity`` what the header of a file must hold.
+    by path; ``identity`` what the header of a file must hold; ``unseen`` why a key can't be compared, by its name.
     """
 
     name: str
@@ -206,6 +226,7 @@ class Product:
     inputs: dict[str, str] = field(default_factory=dict)
     identity: dict[str, dict] = field(default_factory=dict)
     is_copy: bool = False
+    unseen: dict[str, str] = field(default_factory=dict)
 
 
 class Products:
@@ -218,16 +239,16 @@ class Products:
     def of(self, path: str) -> Product:
         """Return the product that the file ``path`` is part of; raise Foreign, with the reason, if there is none."""
         match PurePath(path).parts:
-            case [_, name] if rule := next((rule for rule, table in TABLES.items() if path in table.files), ""):
-                return self._table(rule, TABLES[rule])
+            case [_, folder, name, *below] if folder == STUDIES and below:
+                return self._of_study(path, name, below)
+            case [_, name] | [_, _, "figures", name] if PurePath(name).stem in (*TABLE_NAMES, *FIGURES):
+                raise Foreign(f"tables and figures of a study lie in {study_folder(self.study.name)}/")
             case [_, "code", name] if re.fullmatch(r"[0-9a-f]{16}\.json", name):
                 return Product("code", (), {path: formats.CODE})
             case [_, dataset, _, *_] if dataset not in CATALOG:
                 raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(CATALOG)}")
             case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
                 return self._data_set(path, dataset, int(split[1]))
-            case [_, dataset, "figures", name] if name.partition(".")[2] in FIGURE_FORMS:
-                return self._figure(dataset, name.partition(".")[0])
             case [_, _, seed, _, *_, name] if SEED.fullmatch(seed) and (entry := entry_of(name)):
                 cell = Cell.of(path)
                 return self._of_cell(entry, Place(self.study, cell, self._recipe(cell.recipe)), name)
@@ -269,18 +290,44 @@ class Products:
 
     def _data_set(self, path: str, dataset: str, split_seed: int) -> Product:
         keys, identity = self.study.data_keys(dataset), {"dataset": dataset, "split_seed": split_seed}
-        script = ("scripts/prepare_data.py",)
-        return Product("data", ("prepare_data",), {path: formats.DATA}, script, keys, identity={path: identity})
+        script, unseen = ("scripts/prepare_data.py",), {}
+        if CATALOG[dataset].images is None:  # only its files tell what is in it
+            keys["images"], unseen = self._images
+        files = {path: formats.DATA}
+        return Product("data", ("prepare_data",), files, script, keys, identity={path: identity}, unseen=unseen)
+
+    @cached_property
+    def _images(self) -> tuple[str, dict[str, str]]:
+        """Return the digest of the image folder, every image read anew, and why it can't be compared if it can't."""
+        folder = self.study.config.data.image_folder
+        if not os.path.isdir(folder):
+            return "", {"images": f"not compared with its images: data.image_folder {folder!r} is not here"}
+        try:
+            return folder_digest({"image_folder": folder}), {}
+        except UserError as error:
+            return str(error), {}
+
+    def _of_study(self, path: str, name: str, below: list[str]) -> Product:
+        """Return the product of a table or figure, ``below`` the folder of the study ``name``."""
+        if name != self.study.name:
+            raise Foreign(f"is of the study {name!r}, compared is {self.study.name!r}")
+        match below:
+            case [_] if rule := next((rule for rule, table in TABLES.items() if path in table.files(name)), ""):
+                return self._table(rule, TABLES[rule])
+            case ["figures", dataset, file] if dataset in CATALOG and file.partition(".")[2] in FIGURE_FORMS:
+                return self._figure(dataset, file.partition(".")[0])
+        raise Foreign("no file that the workflow makes")
 
     def _table(self, rule: str, table: Table) -> Product:
-        inputs = [*map(table_file, table.tables), *(self.report.data_files() if table.data else ())]
-        inputs += self.report.inputs(rule)
-        return self._of_report(rule, table.files, (f"scripts/{rule}.py",), inputs, self.report.job(rule))
+        inputs = [table_file(self.study.name, name) for name in table.tables]
+        inputs += [*(self.report.data_files() if table.data else ()), *self.report.inputs(rule)]
+        files = table.files(self.study.name)
+        return self._of_report(rule, files, (f"scripts/{rule}.py",), inputs, self.report.job(rule))
 
     def _figure(self, dataset: str, name: str) -> Product:
         if name not in FIGURES:
             raise Foreign(f"there is no figure {name!r}")
-        files = {figure_file(dataset, name, suffix): form for suffix, form in FIGURE_FORMS.items()}
+        files = {figure_file(self.study.name, dataset, name, suffix): form for suffix, form in FIGURE_FORMS.items()}
         inputs = self.report.figure_inputs(name, dataset)
         return self._of_report("plot", files, FIGURES[name].code, inputs, self.report.figure_job(name))
 

@@ -5,11 +5,15 @@ A file of torch followed by its SHA-256: torch itself reads a damaged tensor wit
 
 import hashlib
 import io
+import json
 from pathlib import Path
 
 import torch
 
-from kdq.provenance.files import atomic, sha256
+from kdq.errors import shown
+from kdq.provenance.files import atomic, check_regular, sha256
+
+MOST_CHANGES = 3  # that a line of the log names
 
 
 def save(path, state: dict) -> None:
@@ -23,9 +27,14 @@ def save(path, state: dict) -> None:
 
 
 def load(path, identity: str, log) -> dict | None:
-    """Return the state saved by a run of the same ``identity``; if there is none, log why and return None."""
+    """Return the state saved by a run of the same ``identity``; if there is none, log why and return None.
+
+    A run on another kind of machine is another run: on neither could the bytes of a training on both be repeated. Raise
+    UserError if ``path`` is no regular file, which the first checkpoint would replace or fail to.
+    """
     path = Path(path)
-    if not path.is_file():
+    check_regular(path)
+    if not path.exists():
         return None
     try:
         state = torch.load(io.BytesIO(_checked(path.read_bytes())), map_location="cpu", weights_only=True)
@@ -35,10 +44,34 @@ def load(path, identity: str, log) -> dict | None:
         log(f"{path}: not readable as a checkpoint ({reason.splitlines()[0]}); starting over")
         return None
     if found != identity:
-        log(f"{path}: of another run (parameters, code, data or parent changed); starting over")
+        log(f"{path}: of another run ({_changes(found, identity)}); starting over")
         return None
     log(f"{path}: going on after epoch {state['epoch']}")
     return state
+
+
+def _changes(found: str, identity: str) -> str:
+    """Return what two identities, texts of :func:`kdq.provenance.describe.identity`, differ in."""
+    try:
+        before, now = (dict(_leaves(json.loads(text))) for text in (found, identity))
+    except (TypeError, ValueError):
+        return "an earlier version's"
+    changes = [
+        f"{name} {shown(before.get(name))} -> {shown(now.get(name))}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    more = f"; and {len(changes) - MOST_CHANGES} more" if len(changes) > MOST_CHANGES else ""
+    return "; ".join(changes[:MOST_CHANGES]) + more
+
+
+def _leaves(value, name: str = ""):
+    """Yield name and value of all that is no mapping: ``inputs.data`` for a mapping in a mapping."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, below in value.items():
+        yield from _leaves(below, f"{name}.{key}" if name else key)
 
 
 def _checked(content: bytes) -> memoryview:

@@ -1,7 +1,6 @@
 """Device, precision and reproducibility of a job."""
 
 import os
-import platform
 import resource
 
 import torch
@@ -21,8 +20,17 @@ def prepare(threads: int) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of the device, for the provenance of a result."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
+    """Return what the bytes of a result depend on: a GPU's name, or of a CPU the maker and the kernels torch takes.
+
+    MKL has kernels per maker, torch per vector width, oneDNN further ones for bfloat16 and AMX: all round differently.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    processor = torch.cpu.get_capabilities()
+    maker = processor.get("cpu_name", "").partition(" ")[0].partition("(")[0]  # as in "Intel(R) Xeon(R)"
+    further = [name for name, flag in (("bf16", "avx512_bf16"), ("amx", "amx_tile")) if processor.get(flag)]
+    words = ["cpu", processor.get("architecture"), maker, torch.backends.cpu.get_cpu_capability(), *further]
+    return " ".join(filter(None, words))
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

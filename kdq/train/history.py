@@ -6,7 +6,8 @@ from pathlib import Path
 
 from kdq.errors import UserError
 from kdq.provenance import formats
-from kdq.provenance.files import atomic, read_header
+from kdq.provenance.files import atomic, check_regular, read_header
+from kdq.provenance.place import check_place
 
 # the header of the empty table of a network that was not trained here
 COLUMNS = (
@@ -19,7 +20,7 @@ MEASURED = ("images_per_second", "peak_memory_bytes")  # measured, so different 
 def write(path, rows: list[dict]) -> str:
     """Write ``rows``, one per epoch, and return their digest."""
     with atomic(path) as aside:
-        with open(aside, "w", newline="") as file:
+        with open(aside, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
@@ -31,6 +32,7 @@ def digest(path) -> str:
 
     Raise UserError if the columns are not a history's or a measured field is no number.
     """
+    check_regular(path)
     try:
         names, *rows = (line.split(",") for line in Path(path).read_bytes().decode().split("\r\n"))
         measured = [names.index(name) for name in MEASURED]
@@ -44,7 +46,11 @@ def digest(path) -> str:
 
 
 def check(path) -> None:
-    """Raise UserError if the model next to a history was saved with another one: rows are missing or changed."""
+    """Raise UserError if the model next to a history is of another cell or was saved with another history."""
     model = Path(path).with_name("model.safetensors")
-    if model.is_file() and read_header(model, formats.MODEL).get("history") != digest(path):
+    if not model.is_file():
+        return
+    header = read_header(model, formats.MODEL)
+    check_place(model, header)
+    if header.get("history") != digest(path):
         raise UserError(f"{path}: not the history that {model} was saved with; remove it, and both are made again")

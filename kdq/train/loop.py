@@ -29,7 +29,7 @@ def fit(
     """Train ``task``, leaving the selected weights in ``task.network``; return the history, one dict per epoch.
 
     ``validation`` has ``images`` (M, C, H, W) uint8 and ``labels`` (M,) on the task's device. ``checkpoint`` is the
-    path of the checkpoint, ``identity`` a digest of everything that the result depends on: a checkpoint of another
+    path of the checkpoint, ``identity`` a text of everything that the result depends on: a checkpoint of another
     identity is ignored. Raise UserError that names epoch, step and term when a loss is not finite.
     """
     run = Run(task, batches, validation, settings, seed)

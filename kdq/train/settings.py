@@ -9,10 +9,8 @@ from kdq.recipe.vocabulary import (
     Field,
     Fraction,
     Literal,
-    NonNegative,
-    NonNegativeInt,
-    Positive,
     PositiveInt,
+    ProperFraction,
 )
 
 
@@ -28,31 +26,40 @@ class Network(Base):
         Literal["cifar", "imagenet"],
         Field(description="first layers: `cifar` is 3x3, stride 1, no pooling; `imagenet` 7x7, stride 2, max pooling"),
     ] = "cifar"
-    width: Annotated[Positive, Field(description="factor on every channel count")] = 1.0
+    width: Annotated[float, Field(ge=0.01, le=16, description="factor on every channel count")] = 1.0
 
 
 class Training(Base):
     """How a network is trained; the same keys for every stage that trains."""
 
-    epochs: Annotated[PositiveInt, Field(description="passes over the training part")] = 100
-    batch_size: Annotated[PositiveInt, Field(description="images per step")] = 128
-    learning_rate: Annotated[Positive, Field(description="highest learning rate of the schedule")] = 0.1
-    momentum: Annotated[Fraction, Field(description="Nesterov momentum; 0 is plain SGD")] = 0.9
-    weight_decay: Annotated[NonNegative, Field(description="L2 penalty on all parameters")] = 5e-4
+    epochs: Annotated[int, Field(ge=1, le=100_000, description="passes over the training part")] = 100
+    batch_size: Annotated[PositiveInt, Field(description="images per step, at most those of the training part")] = 128
+    learning_rate: Annotated[float, Field(ge=1e-8, le=100, description="highest learning rate of the schedule")] = 0.1
+    momentum: Annotated[ProperFraction, Field(description="Nesterov momentum; 0 is plain SGD")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, le=1, description="L2 penalty on all parameters")] = 5e-4
     schedule: Annotated[
         Literal["cosine", "onecycle"],
         Field(description="`cosine` falls from the start; `onecycle` rises for the share `rise`, then falls linearly"),
     ] = "cosine"
     rise: Annotated[Fraction, Field(description="share of the steps in which `onecycle` rises")] = 0.2
     averaging: Annotated[
-        Fraction, Field(description="decay per step of the exponential moving average of the weights; 0 is none")
+        ProperFraction, Field(description="decay per step of the exponential moving average of the weights; 0 is none")
     ] = 0.0
-    crop: Annotated[NonNegativeInt, Field(description="pixels of padding before the random crop; 0 is no crop")] = 4
+    crop: Annotated[
+        int,
+        Field(ge=0, le=256, description="pixels of padding before the random crop, at most half a side; 0 is no crop"),
+    ] = 4
     flip: Annotated[bool, Field(description="mirror images at random")] = True
-    cutout: Annotated[NonNegativeInt, Field(description="side in pixels of the square that is cut out; 0 is none")] = 0
+    cutout: Annotated[
+        int,
+        Field(ge=0, le=512, description="side in pixels of the square that is cut out, at most the image's; 0 is none"),
+    ] = 0
     precision: Annotated[
         Literal["auto", "bfloat16", "float32"],
-        Field(description="`auto` is bfloat16 autocast if the device computes in it"),
+        Field(
+            description="`auto` is bfloat16 autocast if the device computes in it, else float32; for unlike machines "
+            "set one of the two: comparisons across both have no verdict"
+        ),
     ] = "auto"
     select: Annotated[
         Literal["best", "last"],

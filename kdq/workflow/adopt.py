@@ -16,6 +16,7 @@ from kdq.provenance import ledger
 from kdq.provenance.verify import study
 from kdq.provenance.verify.results import Row, verify
 from kdq.recipe.path import RESULTS
+from kdq.stdout import print_lines
 
 FOLDER = Path(RESULTS)
 
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(adopt(rows, given.configfile)))
+    print_lines(adopt(rows, given.configfile))
     return 0
 
 

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import fcntl
 import json
-import runpy
 import shlex
 import signal
 import sys
@@ -25,6 +24,7 @@ from kdq.errors import Stopped, UserError
 from kdq.provenance import ledger
 from kdq.provenance.files import refusal
 from kdq.provenance.fingerprint import KEPT, Fingerprints, combined
+from kdq.workflow import snapshot
 from kdq.workflow.signals import defer_sigterm, raise_on_sigterm
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -69,7 +69,7 @@ def running(log_file):
 def locked(log_file):
     """Open and empty a log under a lock that ends with this process; exit if another process holds it."""
     try:
-        file = open(log_file, "a", buffering=1)  # noqa: SIM115
+        file = open(log_file, "a", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     except OSError as error:
         sys.exit(f"error: {log_file}: can't be written ({error.strerror})")
     try:
@@ -88,10 +88,11 @@ def locked(log_file):
 
 
 def check_code(planned: str, *files) -> None:
-    """Raise UserError if the code on disk is no longer the code that this job was planned with.
+    """Raise UserError if the code of this job is no longer the code that it was planned with.
 
-    Call it after the imports: the running code is then the code of the fingerprint in the result. The digests behind
-    the fingerprint are noted beside the results, so that ``make verify`` can name the file that changed since.
+    Its files are those of the snapshot that modules are imported from, before and after: the running code is the code
+    of the fingerprint in the result. The digests behind the fingerprint are noted beside the results, so that ``make
+    verify`` can name the file that changed since.
     """
     digests = _digests(*files)
     if combined(digests) != planned:
@@ -103,13 +104,13 @@ def check_code(planned: str, *files) -> None:
 
 
 def is_planned(job: dict, script: str) -> bool:
-    """Return whether the code on disk still matches what that job was planned with."""
+    """Return whether the code of this process is also what that job was planned with."""
     return combined(_digests(script, job["file"])) == job["code"]
 
 
 def _digests(*files) -> dict[str, str]:
     with defer_sigterm():  # the scan for imports panics if a signal handler raises
-        return Fingerprints(HOME, KEPT).digests(*files)
+        return Fingerprints(HOME, KEPT, snapshot.read).digests(*files)
 
 
 class Job(dict):
@@ -158,7 +159,8 @@ def request(arguments: list[str], lines: Iterable[str] = ()) -> tuple[str, Simpl
         output=Files(**dict(given.output)),
         wildcards=SimpleNamespace(**dict(given.wildcards)),
         params=SimpleNamespace(job=given.job, **{name: json.loads(text) for name, text in given.unrecorded}),
-        threads=given.threads,
+        # those of the study, on which the bytes depend, if Snakemake has fewer cores
+        threads=given.job.get("threads", given.threads),
         log=[given.log],
     )
 
@@ -170,4 +172,4 @@ def _pair(text: str) -> tuple[str, str]:
 
 if __name__ == "__main__":
     SCRIPT, SNAKEMAKE = request(sys.argv[1:], sys.stdin)
-    runpy.run_path(SCRIPT, {"snakemake": SNAKEMAKE})
+    snapshot.run(SCRIPT, snakemake=SNAKEMAKE)

@@ -21,7 +21,7 @@ def remove_stale_lock(folder: Path) -> bool:
     """
     try:
         folder.mkdir(exist_ok=True)
-        file = open(folder / "kdq.lock", "a+")  # noqa: SIM115
+        file = open(folder / "kdq.lock", "a+", encoding="utf-8")  # noqa: SIM115
         _held.append(file)
         was_stale = _is_exclusive(file) and _remove_if_local(folder / "locks", file)
         fcntl.flock(file, fcntl.LOCK_SH)

@@ -4,11 +4,16 @@ import gc
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
+from pathlib import Path
 
 from kdq.data.catalog import CATALOG
+from kdq.data.folder_digest import KEPT as KEPT_IMAGES
 from kdq.data.folder_digest import folder_digest
+from kdq.provenance.file_digests import KEPT as KEPT_FILES
+from kdq.provenance.file_digests import FileDigests
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe import path
 from kdq.recipe.grammar import Recipe, Stage
@@ -18,8 +23,10 @@ from kdq.report.jobs import ReportJobs
 from kdq.roots.keys import local_files
 from kdq.study import products
 from kdq.study.config import Study
-from kdq.workflow import targets
+from kdq.study.files import check_owner
+from kdq.workflow import report_targets, slurm, targets
 from kdq.workflow.job import Job
+from kdq.workflow.lost_records import LostRecords
 from kdq.workflow.settings import Settings, or_stop
 from kdq.workflow.student_groups import group_of, missing_students, students_beside
 
@@ -34,6 +41,7 @@ class Plan:
 
     def __init__(self, study: Study, code: Fingerprints, settings: Settings):
         self.study, self.code, self.settings, self.report = study, code, settings, ReportJobs(study, code)
+        self._digests = FileDigests(KEPT_FILES)
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
         # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
@@ -50,6 +58,26 @@ class Plan:
         os.environ["PYTHONPATH"] = os.pathsep.join([home, *others])
         gc.freeze()
         gc.set_threshold(200_000, 50, 1000)
+
+    def thread_notice(self) -> list[str]:
+        """Return lines for the start of a run: a job takes the threads of the study even if there are fewer cores."""
+        threads, cores = self.study.config.threads, self.settings.cores
+        if self.settings.is_on_cluster or threads <= cores:
+            return []
+        return [f"threads: {threads}, but {cores} cores: jobs take {threads} threads, on which their bytes depend\n"]
+
+    def attend(self) -> None:
+        """Take part in Snakemake's planning: check what it was asked for, and judge results without a record."""
+        records = LostRecords(self.study, self.code)
+        self.settings.before_planning(self.check_targets)
+        self.settings.before_planning(self.check_cluster)
+        self.settings.with_records(records.use)
+        self.settings.after_planning(lambda: sys.stderr.writelines(self.remarks(records)))
+
+    def remarks(self, records: LostRecords) -> list[str]:
+        """Return lines on what Snakemake has planned, and would not remark on."""
+        nothing = [f"--until {word}: this study has no such job\n" for word in self.settings.until_nothing]
+        return [*nothing, *records.report(self.settings.reruns_changed_params)]
 
     def command(self, script: str, *, lists: str = "", unrecorded: str = "", **named: str) -> str:
         """Return the shell command of a job that runs ``script``, see kdq/workflow/job.py.
@@ -89,7 +117,9 @@ class Plan:
         parsed = self.stage(stage)
         file = str(parsed.type.file.relative_to(self.settings.home))
         code = or_stop(self.code.of, script, file)
-        return Job(code=code, file=file, keys=self.keys(stage), module=parsed.type.module, name=parsed.name)
+        keys = self.keys(stage)
+        threads = products.threads_of(self.study, keys)
+        return Job(code=code, file=file, keys=keys, module=parsed.type.module, name=parsed.name, **threads)
 
     def measurement_job(self, stage: str) -> Job:
         """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""
@@ -102,10 +132,10 @@ class Plan:
 
     def data_job(self, dataset: str) -> Job:
         """Return what a data set's file depends on: code, and the part of the config that matters to this data set."""
-        job = Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=self.study.data_keys(dataset))
+        keys = self.study.data_keys(dataset)
         if CATALOG[dataset].images is None:  # only its files tell what is in it
-            job["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder})
-        return job
+            keys["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder}, KEPT_IMAGES)
+        return Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=keys)
 
     def data_places(self, wildcards, output) -> Job:
         """Return the places of images: not recorded, so that moving them reruns nothing."""
@@ -114,9 +144,14 @@ class Plan:
     def job_of_stage(self, script: str) -> Callable:
         return lambda wildcards: self.stage_job(wildcards.stage, script)
 
-    def imported_files(self, wildcards) -> list[str]:
-        """Return the files of a local folder that a root is imported from: a changed one is imported again."""
-        return or_stop(local_files, self.keys(wildcards.stage))
+    def root_job(self, wildcards) -> Job:
+        """Return the job of a root; if it is imported from a local folder, with the digests of its files.
+
+        The files are no inputs, whose times would count: only their content does.
+        """
+        job = self.stage_job(wildcards.stage, "scripts/train_root.py")
+        local = or_stop(local_files, job["keys"])
+        return Job(job | {"imported": {role: self._digests.of(path) for role, path in local.items()}}) if local else job
 
     def input(self, role: str) -> Callable:
         """Return the input function of a stage's role, see kdq/study/products.py; [] if a stage has no such input."""
@@ -135,13 +170,29 @@ class Plan:
     def table_job(self, rule: str) -> Job:
         return or_stop(self.report.job, rule)
 
+    def source(self, wildcards, output) -> Job:
+        """Return what records of tables and figures tell of the study; their folder must not be another study's."""
+        return self._source
+
+    @cached_property
+    def _source(self) -> Job:
+        or_stop(check_owner, Path(path.study_folder(self.study.name)), self.study.source)
+        return Job(self.study.source)
+
     def all_targets(self) -> list[str]:
         return list(products.all_targets(self.study, self.report.contents))
 
     def check_targets(self) -> None:
-        """Refuse a mistyped file or recipe of the command line: Snakemake reports only that no rule makes it."""
-        for word in self.settings.words():
-            or_stop(targets.check, word, self.study.grammar, CATALOG)
+        """Refuse a mistyped rule, file or recipe: Snakemake makes nothing, leaves nothing out, or names no reason."""
+        rules = self.settings.rules
+        for word in sorted(self.settings.asked - rules):
+            or_stop(report_targets.check, word, self.study.name)
+            or_stop(targets.check_word, word, rules)
+            or_stop(targets.check, word, self.study.grammar, CATALOG, self.study.config.data)
+
+    def check_cluster(self) -> None:
+        if self.settings.executor == "slurm":
+            or_stop(slurm.check)
 
     def _students(self) -> dict[tuple, list[str]]:
         return missing_students(self.study) if self.settings.makes_whole_study else {}

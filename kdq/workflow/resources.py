@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from kdq.data.catalog import CATALOG, Images
-from kdq.data.folder_digest import counts
+from kdq.data.folder_files import counts
 from kdq.models.registry import cost_terms
 from kdq.recipe.path import join
 from kdq.workflow.planning import Plan
@@ -79,7 +79,7 @@ def _quadratic(coefficients: list[float], width: float) -> float:
 @cache
 def _costs() -> dict:
     """Return the coefficients in ``kdq/models/costs.json``; their formulas are in ``kdq/models/cost.py``."""
-    return json.loads(files("kdq.models").joinpath("costs.json").read_text())
+    return json.loads(files("kdq.models").joinpath("costs.json").read_text(encoding="utf-8"))
 
 
 def speed(gpu: bool, threads: int) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +145,56 @@ def test_a_genuine_file_cut_short_is_refused(tmp_path):
     (folder / "data_batch_1").unlink()
     (folder / "data_batch_1").write_bytes(Path(GENUINE, "cifar-10-batches-py/data_batch_1").read_bytes()[:-1])
     refused(tmp_path, "data_batch_1: MD5 .* and 31035703 bytes, expected MD5 c99cafc152244af753f735de768cd75f")
+
+
+def replace_by(path, what: str) -> None:
+    path.unlink(missing_ok=True) if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match what:
+        case "a FIFO":
+            os.mkfifo(path)
+        case "a folder":
+            path.mkdir()
+        case "a device":
+            path.symlink_to("/dev/zero")
+        case "No such file or directory":
+            path.symlink_to("missing")
+        case "Too many levels of symbolic links":
+            path.symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    "what", ["a FIFO", "a device", "No such file or directory", "Too many levels of symbolic links"]
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar-10-batches-py/data_batch_2",
+        "cifar-10-batches-py/test_batch",
+        "cifar-10-python.tar.gz",
+        "cifar10-parquet/plain_text/train-00000-of-00001.parquet",
+    ],
+)
+def test_only_files_are_read(tiny, tmp_path, name, what):
+    if name.startswith("cifar-10-batches"):
+        tiny.extract(tmp_path)
+    replace_by(tmp_path / name, what)
+    refused(tmp_path, f"{name}: .*{what}.*, expected ")
+
+
+def test_a_folder_is_no_file(tiny, tmp_path):
+    replace_by(tmp_path / "cifar-10-python.tar.gz", "a folder")
+    refused(tmp_path, "cifar-10-python.tar.gz: a folder, expected the original archive")
+
+
+def test_an_endless_file_is_not_read(tiny, tmp_path):
+    tiny.extract(tmp_path)
+    with open(tmp_path / "cifar-10-batches-py/data_batch_1", "wb") as file:
+        file.truncate(2**40)  # without any block on the disk
+    refused(tmp_path, "data_batch_1: 1,099,511,627,776 bytes, expected a batch of images of at most 268,435,456")
+
+
+def test_a_link_that_leads_nowhere_is_no_reason_to_download(tiny, tmp_path):
+    (tmp_path / "cifar-10-python.tar.gz").symlink_to("not mounted")
+    with pytest.raises(UserError, match="a link that leads nowhere"):
+        cifar.load("cifar10", {"folder": str(tmp_path), "download": True})

@@ -1,6 +1,7 @@
 """Image folders: what is read, in which order, and what is refused by name."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,28 +12,12 @@ from PIL import Image
 
 from kdq.data.catalog import prepare
 from kdq.data.folder import load
-from kdq.data.folder_digest import counts, folder_digest
+from kdq.data.folder_digest import folder_digest
+from kdq.data.folder_files import counts, image_files
 from kdq.errors import UserError
+from tests.data.image_folder import both, paint, settings
 
-
-def paint(path, colour, size=(8, 8), **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path, **options)
-
-
-def settings(root, **others):
-    return {"image_folder": str(root), "image_size": 8, "test_fraction": 0.25, **others}
-
-
-@pytest.fixture
-def both(tmp_path):
-    """Train and test parts of two classes; red and blue of an image are its number, green is its class."""
-    for number in range(6):
-        for label, name in enumerate(["cat", "dog"]):
-            paint(tmp_path / f"train/{name}/{number}.png", (number, label, number))
-    paint(tmp_path / "test/dog/0.png", (100, 1, 0))
-    paint(tmp_path / "test/cat/0.png", (100, 0, 0))
-    return tmp_path
+__all__ = ["both"]
 
 
 def refused(root, message, **others):
@@ -127,7 +112,7 @@ def test_unreadable_images_are_named(both):
     path = both / "train/dog/3.png"
     whole = path.read_bytes()
     path.write_bytes(b"no image")
-    refused(both, "train/dog/3.png: not a readable image .cannot identify")
+    refused(both, "train/dog/3.png: not a readable image, expected one of BMP, GIF")
     path.write_bytes(whole[: len(whole) // 2])
     refused(both, "train/dog/3.png: not a readable image")
     path.unlink()
@@ -135,7 +120,7 @@ def test_unreadable_images_are_named(both):
     refused(both, "train/dog/3.png: not a readable image .*No such file")
     path.unlink()
     path.mkdir()
-    refused(both, "train/dog/3.png: not a readable image .*Is a directory")
+    refused(both, "train/dog/3.png: not a readable image .a folder")
 
 
 def test_a_program_that_calls_itself_an_image_is_not_run(both):
@@ -166,24 +151,6 @@ def test_wrong_folders_are_refused(both, tmp_path_factory):
     refused(both, "val: a folder beside train/, expected at most test/")
 
 
-def test_digest_notices_what_happens_to_a_file(both):
-    before = folder_digest(settings(both))
-    assert folder_digest(settings(both)) == before
-    path = both / "train/cat/0.png"
-    status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    touched = folder_digest(settings(both))
-    path.rename(path.with_name("zero.png"))
-    renamed = folder_digest(settings(both))
-    path.with_name("zero.png").unlink()
-    removed = folder_digest(settings(both))
-    assert len({before, touched, renamed, removed}) == 4
-    (both / "train/cat/.hidden").write_bytes(b"")
-    assert folder_digest(settings(both)) == removed
-    (both / "train/cat/broken.png").symlink_to("nothing")
-    assert folder_digest(settings(both)) != removed
-
-
 def test_counts_are_those_of_the_images_that_are_read(both):
     raw = load(settings(both))
     images = len(raw.train.labels) + len(raw.test.labels)
@@ -192,9 +159,106 @@ def test_counts_are_those_of_the_images_that_are_read(both):
         counts(settings(""))
 
 
-def test_digest_of_a_folder_that_holds_itself_ends(both):
-    (both / "circle").symlink_to(both)
-    assert len(folder_digest(settings(both))) == 64
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("train/cat/0.png", "train/cat/0.png: not a readable image .{}.; mend it or move it away"),
+        ("train/cat", "train/cat: {}, expected a folder of images"),
+        ("test", "test: {}, expected a folder of images"),
+        ("README", "README: {}, expected a folder of images"),
+    ],
+)
+def test_only_files_and_folders_stand_for_images_and_classes(both, place, message):
+    """A class that is a FIFO or a link to a share that is not mounted would be missing without a word."""
+    path = both / place
+    for lies_there, make in (
+        ("a FIFO", os.mkfifo),
+        ("a device", lambda path: path.symlink_to("/dev/zero")),
+        ("a link that leads nowhere .No such file or directory.", lambda path: path.symlink_to("missing")),
+        ("a link that leads nowhere .Too many levels of symbolic links.", lambda path: path.symlink_to(path)),
+    ):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        make(path)
+        refused(both, message.format(lies_there))
+        with pytest.raises(UserError, match=message.format(lies_there)):
+            folder_digest(settings(both))
+
+
+def test_a_file_in_the_place_of_the_test_part_is_refused(both):
+    shutil.rmtree(both / "test")
+    (both / "test").write_bytes(b"")
+    refused(both, "test: a file, expected a folder with a folder of images for each class")
+
+
+def test_a_folder_that_holds_itself_is_refused(both):
+    (both / "train/circle").symlink_to(both / "train")
+    with pytest.raises(UserError, match="train/circle/cat: not a readable image .a folder."):
+        folder_digest(settings(both))
+
+
+def test_links_to_images_and_classes_are_followed(both, tmp_path_factory):
+    expected = load(settings(both)).source
+    away = tmp_path_factory.mktemp("away")
+    (both / "train/dog").rename(away / "dog")
+    (both / "train/dog").symlink_to(away / "dog")
+    (both / "train/cat/0.png").rename(away / "0.png")
+    (both / "train/cat/0.png").symlink_to(away / "0.png")
+    assert load(settings(both)).source == expected
+
+
+def test_order_of_names_does_not_depend_on_the_locale(both):
+    code = "import sys; from kdq.data.folder_files import image_files;"
+    code += "files = image_files({'image_folder': sys.argv[1]}).train['cat']; print(ascii([f[-8:] for f in files]))"
+    for name in ("Z.png", "a.png", "\u00e4.png", "\U0001f600.png"):
+        paint(both / f"train/cat/{name}", (1, 0, 1))
+    os.rename(both / "train/cat/1.png", os.fsencode(both / "train/cat") + b"/\xff.png")
+    names = sorted(os.listdir(os.fsencode(both / "train/cat")))
+    assert [os.fsencode(path).rpartition(b"/")[2] for path in image_files(settings(both)).train["cat"]] == names
+    orders = []
+    for locale in ("C", "C.UTF-8", "POSIX"):
+        environment = {**os.environ, "LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        words = [sys.executable, "-c", code, str(both)]
+        orders.append(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert all(order.count(".png") == len(names) for order in orders)
+    assert orders[0].index("Z.png") < orders[0].index("a.png") < orders[0].index("udcff.png")
+
+
+def test_what_is_left_out_or_notable_is_logged(both):
+    def lines():
+        log = []
+        prepared = prepare("folder", settings(both), 0.3, 0, log.append)
+        return prepared, log
+
+    prepared, log = lines()
+    assert log == [] and prepared.source["notable"] == {}
+    (both / "README").write_bytes(b"")
+    (both / "train/labels.csv").write_bytes(b"")
+    (both / "train/cat/.DS_Store").write_bytes(b"")
+    frames = [Image.new("RGB", (8, 8), (90, 0, number)) for number in range(2)]
+    frames[0].save(both / "train/cat/a.gif", save_all=True, append_images=frames[1:])
+    Image.new("RGBA", (8, 8), (1, 2, 3, 0)).save(both / "train/cat/b.png")
+    prepared, log = lines()
+    assert log == [
+        "1 images: several frames, the first is read",
+        "1 images: transparent pixels, put on white",
+        "left out: 2 files beside the folders of images",
+        "left out: 1 hidden files and folders",
+    ]
+    assert set(prepared.source["notable"].values()) == {1}
+
+
+def test_duplicates_of_pixels_are_counted_and_warned_of(both):
+    shutil.rmtree(both / "test")
+    shutil.copytree(both / "train", both / "test")
+    cat = Image.open(both / "train/cat/0.png")
+    cat.save(both / "train/dog/cat.bmp")  # the same pixels in another class and format
+    log = []
+    prepared = prepare("folder", settings(both), 0.3, 0, log.append)
+    counts = prepared.duplicates
+    assert counts["test in train"] + counts["test in validation"] >= 12 > counts["validation in train"]
+    assert counts["in several classes"] == 3
+    assert f"warning: {counts['test in train']} of the 12 images of test are in train too, pixel for pixel" in log
+    assert "warning: 3 images are in several classes, pixel for pixel" in log
 
 
 def test_planning_and_training_import_no_more_than_they_need():

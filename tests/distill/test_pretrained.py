@@ -91,7 +91,7 @@ class TestLoading:
         refused(student(build, width=0.125), write(), "has the shape .4,., expected .8,., of resnet18, stem=cifar")
 
     def test_another_architecture(self, build, write):
-        refused(student(build, architecture="resnet34"), write(), "is missing .* of resnet34")
+        refused(student(build, architecture="resnet34"), write(), "are missing .* of resnet34")
 
     def test_another_number_of_channels(self, build, write):
         network = build(seed=3, stem="imagenet")

@@ -189,6 +189,13 @@ class TestJob:
         with pytest.raises(UserError, match="^no$"):
             self.run(students, job("at"))
 
+    def test_a_folder_in_the_place_of_a_checkpoint_stops_its_own_student_alone(self, students, job):
+        (students.folder / "at/checkpoint.pt").mkdir(parents=True)
+        siblings = {"students": 3, "jobs": [job("at"), job("rkd")]}
+        assert "2 students side by side: kd, rkd" in self.run(students, job("kd"), siblings)[1]
+        with pytest.raises(UserError, match="at/checkpoint.pt: found a folder, expected a file"):
+            self.run(students, job("at"))
+
     def test_students_that_others_train_or_that_are_done_are_left_out(self, students, job):
         names = ["at", "rkd", "crd"]
         (students.folder / "at").mkdir()

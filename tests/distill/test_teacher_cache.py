@@ -141,6 +141,10 @@ class TestFile:
         with pytest.raises(UserError, match=rf"views: {next(iter(changes))} is .*, expected .*; remove the file"):
             cached_logits.read(path, few, **{**self.MADE_FOR, **changes})
 
+    def test_made_on_a_machine_where_auto_is_another_precision(self, path, few):
+        with pytest.raises(UserError, match="on unlike machines with another value of the key precision than auto$"):
+            cached_logits.read(path, few, **{**self.MADE_FOR, "precision": "torch.bfloat16"})
+
     def test_of_another_shape(self, path, few, logits):
         write_tensors(path, {"logits": logits[:, :99]}, {"format": FORMAT, **self.MADE_FOR})
         with pytest.raises(UserError, match=r"views: holds .*expected float16 logits \(18, 160, 10\)"):

@@ -37,8 +37,8 @@ class Study:
     """The study in ``folder``, finished once; every trial begins with that state again."""
 
     targets = (
-        "results/table.csv",
-        "results/digits/figures/training_curves.svg",
+        "results/studies/overlay/table.csv",
+        "results/studies/overlay/figures/digits/training_curves.svg",
         *(f"{cell}/{name}" for cell in (TEACHER, STUDENT, QUANTIZED) for name in ("model.safetensors", "metrics.json")),
     )
 

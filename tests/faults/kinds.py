@@ -88,7 +88,7 @@ READ = {
     f"{TEACHER}/model.safetensors": [STUDENT],
     f"{STUDENT}/model.safetensors": [QUANTIZED],
     f"{STUDENT}/predictions.safetensors": [f"{QUANTIZED}/{name}" for name in EVALUATION],
-    f"{STUDENT}/metrics.json": ["results/table.csv"],
+    f"{STUDENT}/metrics.json": ["results/studies/overlay/table.csv"],
     VIEWS: [f"{STUDENT}/model.safetensors"],
 }
 
@@ -179,7 +179,7 @@ WRITES = {
         ([VIEWS, f"{STUDENT}/model.safetensors"], 450),
         ([QUANTIZED], 12),
         ([f"{STUDENT}/{name}" for name in EVALUATION], 4),
-        (["results/table.csv"], 4),
+        (["results/studies/overlay/table.csv"], 4),
     ],
     "logs": [([TEACHER, "logs/distill", "logs/root"], 5)],
     ".snakemake": [([TEACHER], 4)],

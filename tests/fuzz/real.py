@@ -121,7 +121,8 @@ class Real:
     def record(self) -> Path:
         path = self.folder / "table.json"
         tables = self.tables
-        record.write(path, {"code": "0", "kinds": KINDS, "dkd_grid": []}, [self.evaluation[0]], [tables["table"]])
+        job = {"code": "0", "kinds": KINDS, "dkd_grid": []}
+        record.write(path, job, {"files": ["study.yaml"], "sha256": "0"}, [self.evaluation[0]], [tables["table"]])
         return path
 
     @cached_property

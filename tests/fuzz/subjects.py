@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from kdq import models
 from kdq.data import cifar, prepared
 from kdq.data.catalog import CATALOG
-from kdq.data.folder import read_image
+from kdq.data.image_file import read_image
 from kdq.distill import cached_logits
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate

@@ -107,6 +107,35 @@ def test_a_job_asks_for_more_at_every_attempt_and_for_no_gpu_where_there_is_none
     assert Estimates(plan).memory("distill")(stage, 1) < with_gpu
 
 
+@pytest.mark.parametrize("word", ["quantise", "x", "results"])
+def test_a_word_that_is_neither_rule_nor_file_is_one_line(plan, word, capsys):
+    plan.settings.asked, plan.settings.rules = {"quantize", word}, {"quantize", "all"}
+    with pytest.raises(SystemExit):
+        plan.check_targets()
+    lines = capsys.readouterr().err
+    assert lines.startswith(f"error: {word}: is neither a rule nor a file") and lines.count("\n") == 1
+    assert ("did you mean 'quantize'" in lines) == (word == "quantise")
+
+
+def test_rules_files_and_paths_of_snakemake_are_let_through(plan, tmp_path):
+    (tmp_path / "notes").write_text("")
+    plan.settings.rules = {"quantize"}
+    plan.settings.asked = {
+        "quantize",
+        "notes",
+        "results/studies/default/table.csv",
+        "./results/digits/seed=0/hard/metrics.json",
+    }
+    plan.check_targets()
+
+
+def test_an_absolute_path_is_refused(plan, tmp_path, capsys):
+    plan.settings.rules, plan.settings.asked = set(), {f"{tmp_path}/results/digits/seed=0/hard/metrics.json"}
+    with pytest.raises(SystemExit):
+        plan.check_targets()
+    assert "expected results/digits/seed=0/hard/metrics.json\n" in capsys.readouterr().err
+
+
 class TestSettings:
     def settings(self, targets=(), until=(), nodes=None):
         return Settings(
@@ -115,7 +144,15 @@ class TestSettings:
                 is_main_process=True,
                 remote_exec=False,
                 resource_settings=SimpleNamespace(nodes=nodes, cores=2, overwrite_resources={}),
-                dag_settings=SimpleNamespace(targets=set(targets), until=set(until), omit_from=set(), batch=None),
+                dag_settings=SimpleNamespace(
+                    targets=set(targets),
+                    until=set(until),
+                    omit_from=set(),
+                    batch=None,
+                    forcerun={"d"},
+                    allowed_rules={"e"},
+                ),
+                scheduling_settings=SimpleNamespace(prioritytargets={"f"}),
             )
         )
 
@@ -124,10 +161,42 @@ class TestSettings:
         assert self.settings(targets).makes_whole_study
 
     @pytest.mark.parametrize(
-        "asked", [{"targets": ["results/table.csv"]}, {"targets": ["distill"]}, {"until": ["quantize"]}, {"nodes": 3}]
+        "asked",
+        [
+            {"targets": ["results/studies/default/table.csv"]},
+            {"targets": ["distill"]},
+            {"until": ["quantize"]},
+            {"nodes": 3},
+        ],
     )
     def test_a_file_a_rule_or_a_cluster_is_not(self, asked):
         assert not self.settings(**asked).makes_whole_study
 
-    def test_the_home_is_a_folder(self):
-        assert self.settings().home == Path(".")
+    def test_the_home_is_absolute_as_the_paths_of_modules_are(self):
+        assert self.settings().home == Path.cwd().resolve()
+
+    def test_what_is_asked_for_is_what_snakemake_parsed(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["snakemake", "--until=of the command line"])
+        settings = self.settings(["results/a", "b"], until=["c"])
+        assert settings.asked == {"results/a", "b", "c", "d", "e", "f"}
+
+    def test_checks_come_before_planning_and_reports_after_it(self):
+        order, settings = [], self.settings()
+        settings._workflow._prepare_dag = lambda forceall: order.append("prepare")
+        settings._workflow._build_dag = lambda: order.append("build")
+        settings._workflow.persistence = "records"
+        settings.before_planning(lambda: order.append("check"))
+        settings.with_records(order.append)
+        settings.after_planning(lambda: order.append("report"))
+        settings._workflow._prepare_dag(forceall=False)
+        settings._workflow._build_dag()
+        assert order == ["check", "prepare", "records", "build", "report"]
+
+    @pytest.mark.parametrize("is_main", [True, False], ids=["unknown Snakemake", "node of a cluster"])
+    def test_nothing_is_wrapped_otherwise(self, is_main):
+        settings = self.settings()
+        settings.is_main = is_main
+        if not is_main:
+            settings._workflow._prepare_dag = prepare = object()
+        settings.before_planning(lambda: pytest.fail("called"))
+        assert getattr(settings._workflow, "_prepare_dag", None) is (None if is_main else prepare)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.quantize.execution.layer import quantizable_layers
 from kdq.quantize.execution.passes import Halves, floats, later_inputs, layer_input, survey
-from kdq.quantize.execution.selection import quantizable_layers
 from tests.quantize.small import ORDER, network, part
 
 

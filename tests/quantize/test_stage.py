@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdq.quantize.bits.sensitivity_table import Measurement, write
-from kdq.quantize.execution.selection import quantizable_layers
+from kdq.quantize.execution.layer import quantizable_layers
 from kdq.quantize.gram.calibration_images import as_in_training, calibration_images
 from kdq.quantize.methods.gpfq import GPFQ, Parameters
 from kdq.quantize.stage import quantize_stage

@@ -99,6 +99,6 @@ def test_of_a_large_grid_the_training_curves_keep_what_is_built_on():
 
 
 def test_result_files_are_those_that_exist(tmp_path):
-    (tmp_path / "digits" / "figures").mkdir(parents=True)
+    (tmp_path / "figures" / "digits").mkdir(parents=True)
     (tmp_path / "table.csv").touch()
-    assert result_files(tmp_path) == [str(tmp_path / "table.csv"), str(tmp_path / "digits" / "figures")]
+    assert result_files(tmp_path) == [str(tmp_path / "table.csv"), str(tmp_path / "figures" / "digits")]

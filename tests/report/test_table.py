@@ -99,6 +99,18 @@ def test_dkd_is_marked_as_chosen_on_validation_whatever_the_test_says():
     assert marks["digits", "teacher"] is None and marks["digits", "teacher/dkd,alpha=1/rtn,bits=4"] is None
 
 
+def test_what_descends_from_an_imported_root_is_marked_as_chosen_on_images_that_it_may_have_seen(tmp_path):
+    shared = ("teacher,seed=0", "teacher,seed=0/kd/rtn,bits=4")
+    imported = [cell(recipe, 1, keys={"source": "hub"}) if "/" not in recipe else cell(recipe, 1) for recipe in shared]
+    trained = [cell("hard", 1, keys={"epochs": 1}), cell("hard/kd", 1)]
+    frame = table.rows([*imported, *trained], KINDS | {"hard": "root"})
+    marks = {**dict.fromkeys(shared, True), "hard": False, "hard/kd": False}
+    assert dict(zip(frame.recipe, frame.validation_seen, strict=True)) == marks
+    summary.SCHEMA.write(tmp_path / "summary.csv", summary.summarize(frame))
+    again = summary.SCHEMA.read(tmp_path / "summary.csv")
+    assert dict(zip(again.recipe, again.validation_seen, strict=True)) == marks
+
+
 class TestSchema:
     """A small table: its columns give back what was written, and refuse in one line what is not of their type."""
 

@@ -61,7 +61,9 @@ def files(tmp_path, original):
 
 
 def load(colours, keys):
-    return importer(keys["source"])(colours, keys, print)
+    """Return network, architecture and the path of the weights."""
+    network, architecture, paths = importer(keys["source"])(colours, keys, print)
+    return network, architecture, paths["weights"]
 
 
 def refused(colours, keys, *messages):
@@ -234,4 +236,5 @@ class TestStatistics:
         refused(colours, keys(files / NAME, **known), "std: 0 values for 3 channels")
 
     def test_of_another_number_of_channels(self, files, keys, colours):
-        refused(colours, keys(files / NAME, mean=[0.5]), "mean: 1 values for 3 channels, expected one per channel")
+        with pytest.raises(UserError, match="mean: found 1 values, expected 3, one per channel"):
+            keys(files / NAME, mean=[0.5])

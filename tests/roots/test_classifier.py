@@ -84,7 +84,9 @@ def local(folder, **changes) -> dict:
 
 
 def load(photos, keys):
-    return importer(keys["source"])(photos, keys, print)
+    """Return network, architecture and the path of the weights."""
+    network, architecture, paths = importer(keys["source"])(photos, keys, print)
+    return network, architecture, paths["weights"]
 
 
 def refused(photos, keys, *messages):
@@ -170,8 +172,9 @@ class TestProcessors:
         assert ((ours - theirs) * network.std).abs().max() * 255 <= 2
 
     def test_one_that_does_more_is_refused(self, photos, folder):
-        vit(folder, transformers.EfficientNetImageProcessor(size={"height": 16, "width": 16}, rescale_offset=True))
-        refused(photos, local(folder), "EfficientNetImageProcessor: gives (8, 3, 16, 16)", "which is not supported")
+        size = {"height": 16, "width": 16}
+        vit(folder, transformers.PerceiverImageProcessor(size=size, crop_size={"height": 20, "width": 20}))
+        refused(photos, local(folder), "PerceiverImageProcessor: gives (16, 3, 16, 16)", "which is not supported")
 
     def test_a_filter_that_is_not_known_is_refused(self, photos, folder):
         vit(folder, transformers.ViTImageProcessor(size={"height": 16, "width": 16}, resample=1))
@@ -197,7 +200,7 @@ class TestProcessors:
     def test_a_broken_one_is_refused(self, photos, folder):
         vit(folder)
         (folder / "preprocessor_config.json").write_text("{")
-        refused(photos, local(folder), "preprocessor_config.json can't be read")
+        refused(photos, local(folder), "preprocessor_config.json: can't be read as JSON")
 
 
 class TestClasses:

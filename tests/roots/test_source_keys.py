@@ -79,7 +79,7 @@ def test_what_the_config_says_of_training_does_not_reach_a_teacher_from_outside(
         ({**HUB, "revision": COMMIT[:7]}, "revision: found '0123456', expected 40 hexadecimal digits"),
         ({**HUB, "sha256": "A" * 64}, "sha256: found 'A*', expected 64 hexadecimal digits"),
         ({**HUB, "source": "hubb"}, "source: found 'hubb', expected .*did you mean 'hub'"),
-        ({**HUB, "std": [0.0]}, "std.0: found 0.0, expected greater than 0"),
+        ({**HUB, "std": [0.0]}, "std.0: found 0.0, expected greater than or equal to 0.001"),
     ],
 )
 def test_what_makes_no_sense_is_refused(study, teacher, message):
@@ -95,15 +95,16 @@ def test_a_recipe_may_spell_a_source(study):
 
 
 def test_the_files(keys, tmp_path):
-    assert files(keys({})) == () and files(keys(HUB)) == ("pytorch_model.bin",)
-    assert files(keys(MODEL)) == ("model.safetensors", "config.json", "preprocessor_config.json")
-    assert local_files(keys({})) == local_files(keys(MODEL)) == []
+    assert files(keys({})) == {} and files(keys(HUB)) == {"weights": "pytorch_model.bin"}
+    descriptions = {name: name for name in ("config.json", "preprocessor_config.json")}
+    assert files(keys(MODEL)) == {"weights": "model.safetensors", **descriptions}
+    assert local_files(keys({})) == local_files(keys(MODEL)) == {}
     here = keys({**LOCAL, "folder": str(tmp_path), "file": "pytorch_model.bin"})
     with pytest.raises(UserError, match="folder: found .* which has no file pytorch_model.bin"):
         local_files(here)
-    for name in files(here):
+    for name in files(here).values():
         (tmp_path / name).touch()
-    assert local_files(here) == [f"{tmp_path}/{name}" for name in files(here)]
+    assert local_files(here) == {role: tmp_path / name for role, name in files(here).items()}
 
 
 def test_a_teacher_that_was_not_trained_here_has_no_curve(study):

@@ -4,10 +4,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import yaml
-
 from tests.slurm.cluster import Cluster
-from tests.workflow.study import Workflow
+from tests.workflow.study import Workflow, changed_default
 
 SMALL = {"recipes": ["hard,epochs=2", "hard,epochs=2/{rtn,gpfq},bits=3", "hard,epochs=2/kd,epochs=2"]}
 SECONDS = 1800
@@ -26,7 +24,7 @@ class Submitted(Workflow):
 
     def configure(self, changes: dict) -> None:
         """Write the config of the study, without the shorter trainings of the workflow's tests."""
-        self.overlay.write_text(yaml.safe_dump(changes))
+        self.overlay.write_text(changed_default(changes))
 
     def start(self, *arguments) -> subprocess.Popen:
         words = self.command("--workflow-profile", "profiles/slurm", *SOON, *arguments)

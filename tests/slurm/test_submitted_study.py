@@ -26,7 +26,8 @@ def test_every_model_is_the_locally_built_one_byte_for_byte(submitted, overlay, 
     assert len(files) >= 12
     differ = [path for path in files if (here.folder / path).read_bytes() != (submitted.folder / path).read_bytes()]
     assert differ == []
-    assert (here.folder / "results/table.csv").read_bytes() == (submitted.folder / "results/table.csv").read_bytes()
+    table = "results/studies/overlay/table.csv"
+    assert (here.folder / table).read_bytes() == (submitted.folder / table).read_bytes()
 
 
 @pytest.mark.minutes

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.files import write_tensors
+from kdq.recipe.path import Cell
 from kdq.train import history
 
 ROWS = [
@@ -63,9 +64,11 @@ def test_of_a_file_that_is_not_there(tmp_path):
 class TestBesideAModel:
     @pytest.fixture
     def saved(self, tmp_path):
-        digest = history.write(tmp_path / "history.csv", ROWS)
-        write_tensors(tmp_path / "model.safetensors", {}, {"format": formats.MODEL, "history": digest})
-        return tmp_path / "history.csv"
+        cell = Cell("digits", 0, "hard")
+        digest = history.write(tmp_path / cell.path("history.csv"), ROWS)
+        header = {"format": formats.MODEL, **cell.identity, "history": digest}
+        write_tensors(tmp_path / cell.path("model.safetensors"), {}, header)
+        return tmp_path / cell.path("history.csv")
 
     def test_its_own_is_well(self, saved):
         history.check(saved)
@@ -77,6 +80,12 @@ class TestBesideAModel:
             UserError, match=f"^{saved}: not the history that .*model.safetensors was saved with; remove"
         ):
             history.check(saved)
+
+    def test_both_of_another_cell_are_told(self, saved):
+        other = saved.parent.with_name("teacher")
+        saved.parent.rename(other)
+        with pytest.raises(UserError, match="teacher/model.safetensors: recipe: found 'hard', expected 'teacher'"):
+            history.check(other / "history.csv")
 
     def test_without_a_model_there_is_nothing_to_compare(self, saved):
         saved.with_name("model.safetensors").unlink()

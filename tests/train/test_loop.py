@@ -1,6 +1,8 @@
 """The training loop: schedules, averaging, the choice of the epoch, and a stop at numbers that are none."""
 
 import math
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 from kdq.data.batches import Batch, TrainingBatches
 from kdq.errors import UserError
+from kdq.provenance.describe import identity
 from kdq.train import checkpoint as checkpoints
 from kdq.train.loop import Run, fit, make_schedule
 from kdq.train.settings import Training
@@ -293,7 +296,7 @@ class TestNotFinite:
 
     def test_a_learning_rate_far_too_high(self, run_fit):
         with pytest.raises(UserError, match="the loss term 'cross_entropy' is (nan|inf), .* lower learning_rate"):
-            run_fit(learning_rate=1e30, epochs=5)
+            run_fit(learning_rate=100.0, weight_decay=1.0, epochs=5)
 
 
 class TestClassification:
@@ -343,8 +346,30 @@ class TestCheckpoint:
     def test_another_runs_is_not_used_and_the_log_says_so(self, run_fit):
         run_fit(identity="another")
         result = run_fit()
-        assert "of another run (parameters, code, data or parent changed); starting over" in result.log[0]
+        assert "of another run (an earlier version's); starting over" in result.log[0]
         assert len(result.states) == 3
+
+    def test_the_log_names_what_differs(self, run_fit):
+        made_by = {"device": "cpu AVX2", "precision": "float32", "threads": 1, "inputs": {"data": "a"}}
+        run_fit(identity=identity(seed=0, made_by=made_by))
+        changed = made_by | {"device": "cpu AVX512 bf16", "precision": "bfloat16"}
+        result = run_fit(identity=identity(seed=0, made_by=changed))
+        changes = "made_by.device 'cpu AVX2' -> 'cpu AVX512 bf16'; made_by.precision 'float32' -> 'bfloat16'"
+        assert result.log[0].endswith(f"checkpoint.pt: of another run ({changes}); starting over")
+        assert len(result.states) == 3
+        many = run_fit(identity=identity(seed=1, made_by={"inputs": {"data": "b"}})).log[0]
+        assert "(made_by.device 'cpu AVX512 bf16' -> None; made_by.inputs.data 'a' -> 'b'; " in many
+        assert "; and 2 more); starting over" in many
+
+    @pytest.mark.parametrize(
+        ("make", "kind"), [(Path.mkdir, "a folder"), (os.mkfifo, "a FIFO")], ids=["folder", "pipe"]
+    )
+    def test_something_that_is_no_file_is_refused_before_the_training(self, run_fit, tmp_path, make, kind):
+        path = tmp_path / "checkpoint.pt"
+        make(path)
+        with pytest.raises(UserError, match=f"^{path}: found {kind}, expected a file; remove it"):
+            run_fit()
+        assert path.exists()
 
     def test_code_in_it_is_not_run(self, run_fit, tmp_path):
         class Trap:

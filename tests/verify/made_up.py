@@ -11,7 +11,7 @@ from kdq.provenance import formats, ledger
 from kdq.provenance.files import sha256, write_json, write_tensors
 from kdq.quantize.bits import sensitivity_table
 from kdq.quantize.bits.sensitivity_table import Measurement
-from kdq.recipe.path import Cell
+from kdq.recipe.path import Cell, table_file
 from kdq.report import record
 from kdq.study.products import Products
 from kdq.train import history
@@ -122,7 +122,10 @@ class Results:
     def table(self) -> None:
         """The tables and their record, which names its files as Snakemake does: run beside the results."""
         inputs = self.products.report.inputs("table")
-        outputs = [f"results/{name}.csv" for name in ("table", "summary", "layers")]
+        study = self.products.study
+        outputs = [table_file(study.name, name) for name in ("table", "summary", "layers")]
+        Path(outputs[0]).parent.mkdir(parents=True, exist_ok=True)
         for path in outputs:
             Path(path).write_text("\n".join(inputs))
-        record.write("results/table.json", self.products.report.job("table"), inputs, outputs)
+        job = self.products.report.job("table")
+        record.write(table_file(study.name, "table", "json"), job, study.source, inputs, outputs)

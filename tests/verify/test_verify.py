@@ -3,8 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import runpy
 import shutil
+import subprocess
+import sys
 from itertools import groupby
 from pathlib import Path
 from unittest.mock import ANY
@@ -13,16 +16,19 @@ import pytest
 import yaml
 
 from kdq.errors import UserError
-from kdq.provenance import ledger
-from kdq.provenance.files import read_json, sha256, write_json
+from kdq.provenance import formats, ledger
+from kdq.provenance.files import read_json, sha256, write_json, write_tensors
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.provenance.place import check_places
 from kdq.provenance.verify import study
 from kdq.provenance.verify.__main__ import main
 from kdq.provenance.verify.results import summary, verify
 from kdq.recipe.path import Cell
+from kdq.report import metrics, record
+from kdq.report.metrics import check_cell
 from kdq.study.config import merged, read_study
 from kdq.study.products import Products
+from kdq.workflow import adopt
 from kdq.workflow.job import request
 from tests.verify.made_up import Results
 
@@ -33,7 +39,8 @@ SEED = "results/digits/seed=1"
 KD = f"{SEED}/teacher/kd"
 VIEWS = f"{SEED}/teacher/views,crop=0,flip=true,precision=float32.safetensors"
 DATA = "results/digits/data/split=0.safetensors"
-TABLES = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
+STUDY_FOLDER = "results/studies/study"  # of study.yaml
+TABLES = {f"{STUDY_FOLDER}/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
 
 
 CODE = Fingerprints(study.HOME)
@@ -43,7 +50,7 @@ def workflow(folder: Path, changes: dict) -> Products:
     """The workflow for the study with some changes, which is written to ``folder / "study.yaml"``."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
-    files = [study.HOME / "config.yaml", path]
+    files = [path]
     return Products(read_study(merged(files), study.HOME / "kdq", files), CODE)
 
 
@@ -209,10 +216,13 @@ class TestStale:
     def test_a_cell_more_and_a_cell_less(self, copy):
         more = copy(recipes=[*STUDY["recipes"], "hard/rtn,bits=4"])
         added = "results/digits/seed=0/hard/rtn,bits=4/metrics.json was not among its inputs"
-        assert more.keys() == TABLES and added in more["results/table.csv"][1]
+        assert more.keys() == TABLES and added in more[f"{STUDY_FOLDER}/table.csv"][1]
         less = copy(recipes=[recipe for recipe in STUDY["recipes"] if recipe != "hard"])
         assert less.keys() == TABLES
-        assert "results/digits/seed=0/hard/metrics.json is no longer among its inputs" in less["results/table.csv"][1]
+        assert (
+            "results/digits/seed=0/hard/metrics.json is no longer among its inputs"
+            in less[f"{STUDY_FOLDER}/table.csv"][1]
+        )
 
     def test_results_of_before_there_were_seals(self, copy):
         path = copy.folder / KD / "metrics.json"
@@ -230,7 +240,7 @@ class TestIncomplete:
         [
             (f"{KD}/history.csv", f"{KD}/model.safetensors"),
             (f"{KD}/predictions.safetensors", f"{KD}/metrics.json"),
-            ("results/layers.csv", "results/table.csv"),
+            (f"{STUDY_FOLDER}/layers.csv", f"{STUDY_FOLDER}/table.csv"),
         ],
     )
     def test_a_companion_is_missing(self, copy, missing, path):
@@ -302,7 +312,13 @@ class TestForeign:
             *(f"{SEED}/teacher/kdd/metrics.json", f"{SEED}/kd/metrics.json", f"{SEED}/hard,width=1.0/metrics.json"),
             *("results/digits/seed=01/hard/metrics.json", f"{KD}/rtn,bits=2/history.csv", f"{KD}/model.pt"),
             *(
-                "results/digits/figures/pie.png",
+                f"{STUDY_FOLDER}/figures/digits/pie.png",
+                f"{STUDY_FOLDER}/figures/mnist/curves.png",
+                f"{STUDY_FOLDER}/table.tsv",
+                "results/studies/table.csv",
+                # of an earlier version
+                "results/sequences.csv",
+                "results/digits/figures/training_curves.png",
                 "results/digits/data/split=x.safetensors",
                 f"{KD}/views",
                 f"{KD}/views,crop=1.safetensors",
@@ -316,6 +332,13 @@ class TestForeign:
         found = copy()
         assert found.keys() == {path} and found[path][0] == "foreign" and found[path][1]
 
+    def test_a_table_of_another_study_is_named(self, copy):
+        place = copy.folder / "results/studies/cifar10/table.csv"
+        place.parent.mkdir()
+        place.write_text("")
+        expected = ("foreign", "is of the study 'cifar10', compared is 'study'")
+        assert copy() == {"results/studies/cifar10/table.csv": expected}
+
     def test_a_file_of_another_cell(self, copy):
         for name in ("model.safetensors", "history.csv"):
             shutil.copy(copy.folder / f"{SEED}/hard/{name}", copy.folder / f"{KD}/{name}")
@@ -325,6 +348,137 @@ class TestForeign:
     def test_a_link_to_a_folder_is_not_followed(self, copy):
         os.symlink("/", copy.folder / "results/digits/seed=9")
         assert copy().keys() == {"results/digits/seed=9"}
+
+
+def replaced(*pairs: tuple[str, str]):
+    """Copy each first file, as it was before, over the second."""
+
+    def damage(folder: Path) -> None:
+        contents = [(folder / source).read_bytes() for source, _ in pairs]
+        for (_, place), content in zip(pairs, contents, strict=True):
+            (folder / place).write_bytes(content)
+
+    return damage
+
+
+def edited(path: str, change):
+    """Change the text of a file."""
+
+    def damage(folder: Path) -> None:
+        file = folder / path
+        file.write_text(change(file.read_text()))
+
+    return damage
+
+
+def irregular(path: str, make):
+    """Replace a file by what ``make`` makes."""
+
+    def damage(folder: Path) -> None:
+        (folder / path).unlink()
+        make(folder / path)
+
+    return damage
+
+
+def one_seed_for_the_other(folder: Path) -> None:
+    shutil.rmtree(folder / SEED)
+    shutil.copytree(folder / SEED.replace("seed=1", "seed=0"), folder / SEED)
+
+
+MODELS = {recipe: f"{SEED}/{recipe}/model.safetensors" for recipe in ("hard", "teacher")}
+BITS = {bits: f"{KD}/rtn,bits={bits}/model.safetensors" for bits in (2, 3)}
+ARCHIVES = {bits: path.replace("model.", "model.archive.") for bits, path in BITS.items()}
+PREDICTIONS = {recipe: f"{SEED}/{recipe}/predictions.safetensors" for recipe in ("hard", "teacher")}
+MEASURED = f"{KD}/rtn/sensitivity.csv"
+DAMAGES = {  # what is done, to which file, and the verdict on it
+    "the student's model as the teacher's": (replaced(tuple(MODELS.values())), MODELS["teacher"], "foreign"),
+    "the model of other bits": (replaced((BITS[2], BITS[3])), BITS[3], "foreign"),
+    "the folder of another seed": (one_seed_for_the_other, MODELS["hard"], "foreign"),
+    "predictions of another cell": (replaced(tuple(PREDICTIONS.values())), PREDICTIONS["teacher"], "foreign"),
+    "metrics without a seal": (
+        edited(f"{KD}/metrics.json", lambda text: re.sub(' *"seal": "[0-9a-f]+",\n', "", text)),
+        f"{KD}/metrics.json",
+        "corrupt",
+    ),
+    "a history edited": (
+        edited(f"{KD}/history.csv", lambda text: text.replace("0.125", "0.25")),
+        f"{KD}/history.csv",
+        "corrupt",
+    ),
+    "a cost scaled": (edited(MEASURED, lambda text: text.replace(",0.5,", ",1.0,")), MEASURED, "corrupt"),
+    "a cost that is no number": (edited(MEASURED, lambda text: text.replace(",0.5,", ",nan,")), MEASURED, "corrupt"),
+    "an infinite cost": (edited(MEASURED, lambda text: text.replace(",0.5,", ",inf,")), MEASURED, "corrupt"),
+    "costs without a header": (edited(MEASURED, lambda text: text.partition("\n")[2]), MEASURED, "corrupt"),
+    "archives swapped": (replaced(tuple(ARCHIVES.values()), tuple(ARCHIVES.values())[::-1]), ARCHIVES[2], "foreign"),
+    "a summary edited": (
+        edited(f"{STUDY_FOLDER}/summary.csv", lambda text: text + "x"),
+        f"{STUDY_FOLDER}/summary.csv",
+        "corrupt",
+    ),
+    "a FIFO": (irregular(MODELS["hard"], os.mkfifo), MODELS["hard"], "corrupt"),
+    "a device": (irregular(MODELS["hard"], lambda path: os.symlink("/dev/zero", path)), MODELS["hard"], "corrupt"),
+    "a link to nowhere": (
+        irregular(f"{KD}/metrics.json", lambda path: os.symlink("x", path)),
+        f"{KD}/metrics.json",
+        "corrupt",
+    ),
+    "a link to itself": (irregular(MEASURED, lambda path: os.symlink(path, path)), MEASURED, "corrupt"),
+}
+
+
+class TestDamages:
+    @pytest.mark.parametrize("name", DAMAGES)
+    def test_verify_tells_and_what_adopt_leaves_is_fresh(self, copy, monkeypatch, name):
+        damage, path, state = DAMAGES[name]
+        damage(copy.folder)
+        there, found = copy.files(), copy()
+        assert found[path][0] == state and found[path][1]
+        touched = []
+        monkeypatch.chdir(copy.folder)
+        monkeypatch.setattr(adopt, "touch", lambda paths, configfiles: touched.extend(paths))
+        rows = verify(workflow(copy.folder, {}), Path("results"))
+        lines = adopt.adopt(rows, [])
+        assert any(line.startswith(f"{path}  is {state}  (") for line in lines)
+        notes = below("results/code", there)
+        assert set(touched) == set(there) - found.keys() - notes
+        assert copy() == {} and not os.path.lexists(path)
+        assert {str(file) for file in Path("results.aside").rglob("*") if not file.is_dir()} == {
+            path.replace("results", "results.aside", 1) for path in found
+        }
+
+    def test_an_archive_is_held_against_its_model(self, copy, monkeypatch):
+        monkeypatch.chdir(copy.folder)
+        again = Results(workflow(copy.folder, {}), copy.folder, 0.01)
+        again.digests = {path: sha256(path) for path in (DATA, f"{KD}/model.safetensors")}
+        again.tensors["fc.bias"] += 1
+        recipe = again.products.study.grammar.parse("teacher/kd/rtn,bits=2")
+        again.model(BITS[2], Cell.of(BITS[2]).identity, recipe)
+        assert copy()[ARCHIVES[2]] == ("stale", f"model {BITS[2]} has another digest")
+
+    def test_the_data_of_another_split(self, copy):
+        other = DATA.replace("split=0", "split=1")
+        shutil.copy(copy.folder / DATA, copy.folder / other)
+        assert copy() == {other: ("foreign", "is of dataset 'digits', split_seed 0, which does not belong here")}
+
+    def test_the_table_refuses_metrics_of_another_cell_and_without_a_seal(self, copy, monkeypatch):
+        monkeypatch.chdir(copy.folder)
+        one_seed_for_the_other(copy.folder)
+        with pytest.raises(UserError, match="seed: found 0, expected 1 as in the path"):
+            check_cell(f"{KD}/metrics.json", read_json(f"{KD}/metrics.json"))
+        DAMAGES["metrics without a seal"][0](copy.folder)
+        with pytest.raises(UserError, match="has no seal"):
+            metrics.read(f"{KD}/metrics.json")
+
+    def test_a_table_is_held_against_its_record(self, copy):
+        table = copy.folder / f"{STUDY_FOLDER}/summary.csv"
+        record.check(table)
+        table.write_text(table.read_text() + "x")
+        with pytest.raises(UserError, match="summary.csv: its content is not what was written; remove it and run"):
+            record.check(table)
+        (copy.folder / f"{STUDY_FOLDER}/table.json").unlink()
+        with pytest.raises(UserError, match="summary.csv: no record beside it tells how it was made; remove it"):
+            record.check(table)
 
 
 class TestPlaces:
@@ -379,6 +533,25 @@ class TestPlaces:
         error = run("scripts/evaluate.py", "", f"metrics={KD}/metrics.json", **inputs)
         assert error.startswith(f"error: {self.PREDICTIONS}: recipe: found 'hard', expected 'teacher'")
 
+    @pytest.mark.parametrize(
+        ("script", "stage"),
+        [
+            ("evaluate", ""),
+            ("teacher_cache", ""),
+            ("distill", "distill.methods.kd"),
+            ("quantize", "quantize.methods.rtn"),
+            ("sensitivity", "quantize.methods.rtn"),
+            ("retrain", "retrain.methods.qat"),
+            ("train_root", "roots.methods.hard"),
+        ],
+    )
+    def test_data_of_another_data_set(self, copy, run, script, stage):
+        write_tensors(copy.folder / DATA, {}, {"format": formats.DATA, "dataset": "mnist", "split_seed": 0})
+        outputs = {"evaluate": "metrics", "teacher_cache": "views", "sensitivity": "sensitivity"}
+        inputs = {"parent": self.FLOAT, "teacher": self.TEACHER}
+        error = run(f"scripts/{script}.py", stage, f"{outputs.get(script, 'model')}={self.QUANTIZED}", **inputs)
+        assert error.startswith(f"error: {DATA}: found the data of 'mnist', split 0, expected that of its path")
+
     def test_views_of_another_cell(self, copy, run):
         other = VIEWS.replace("seed=1", "seed=0")
         shutil.copy(copy.folder / VIEWS, copy.folder / other)
@@ -397,6 +570,23 @@ class TestPlaces:
 
 
 class TestCommand:
+    @pytest.mark.parametrize("module", ["kdq.provenance.verify", "kdq.workflow.adopt", "kdq.report.result_files"])
+    def test_a_reader_that_leaves_is_no_error(self, copy, module):
+        workflow(copy.folder, {})
+        words = [sys.executable, "-m", module]
+        if module != "kdq.report.result_files":
+            words += ["--configfile", "study.yaml"]
+        for path in copy.folder.glob("results/**/*.json"):
+            path.write_text("{}")  # nothing is fresh, so nothing is touched
+        reading, writing = os.pipe()
+        os.close(reading)
+        environment = {**os.environ, "PYTHONPATH": str(study.HOME)}
+        done = subprocess.run(
+            words, cwd=copy.folder, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True
+        )
+        os.close(writing)
+        assert done.stderr == "" and done.returncode in (0, 1)
+
     def test_lines_and_exit_codes(self, copy, capsys):
         config = ["--configfile", str(copy.folder / "study.yaml")]
         workflow(copy.folder, {})

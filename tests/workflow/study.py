@@ -10,13 +10,15 @@ from pathlib import Path
 
 import yaml
 
+from kdq.study.config import merged
+
 HOME = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "config.yaml", "kdq", "scripts", "rules", "profiles", "envs", "studies", "docs/report")
 SHORT = {"teacher": {"epochs": 2}, "student": {"epochs": 2}}
 
 
 class Workflow:
-    """A copy of the workflow in ``folder``, always run with the config overlay ``overlay.yaml``.
+    """A copy of the workflow in ``folder``, always run with the config ``overlay.yaml``.
 
     With ``original``, a folder of another such workflow, its results, records and modification times are copied too.
     """
@@ -41,7 +43,7 @@ class Workflow:
                 shutil.copy(source, place)
 
     def configure(self, changes: dict) -> None:
-        self.overlay.write_text(yaml.safe_dump({**SHORT, **changes}))
+        self.overlay.write_text(changed_default({**SHORT, **changes}))
 
     def command(self, *arguments) -> list[str]:
         return [sys.executable, "-m", "snakemake", "--configfile", str(self.overlay), *arguments]
@@ -81,6 +83,11 @@ class Workflow:
             yield
         finally:
             self.configure({})
+
+
+def changed_default(changes: dict) -> str:
+    """Return the config of the default study with changes."""
+    return yaml.safe_dump(merged([HOME / "config.yaml", ("changes", changes)]))
 
 
 def touch(text: str) -> str:

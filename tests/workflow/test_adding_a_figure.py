@@ -6,7 +6,7 @@ from pathlib import Path
 EXTENDING = Path(__file__).resolve().parents[2] / "docs/extending.md"
 SECTION = EXTENDING.read_text().split("## A figure")[1].split("\n## ")[0]
 FIGURE = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL).group(1)
-PLACE = "results/digits/figures/sizes"
+PLACE = "results/studies/overlay/figures/digits/sizes"
 MADE = {f"{PLACE}.{form}" for form in ("png", "svg", "json")}
 
 

@@ -44,6 +44,7 @@ with running(snakemake.log[0]) as log:
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_place
     from kdq.recipe.path import Cell
+    from kdq.train.device import device_name, prepare
 
     job, path = snakemake.params.job, snakemake.input.parent
     module = importlib.import_module(job["module"])
@@ -54,7 +55,8 @@ with running(snakemake.log[0]) as log:
     for parameter in network.parameters():
         if parameter.dim() > 1:
             parameter.data = module.prune(parameter.data, job["keys"]["share"])
-    made_by = provenance.describe(job["code"], {"parent": path}, threads=snakemake.threads, device="cpu")
+    machine = {"threads": snakemake.threads, "device": device_name(prepare(snakemake.threads))}
+    made_by = provenance.describe(job["code"], {"parent": path}, **machine)
     header = {**Cell.of(snakemake.output.model).identity, "keys": job["keys"], "provenance": made_by}
     model_file.save(snakemake.output.model, network, parent.header["architecture"], {}, **header)
 ''',
@@ -106,7 +108,7 @@ def test_a_description_a_folder_a_rule_and_a_script_make_a_kind(fresh):
     assert min(zeros) >= 0.49
     metrics = json.loads((folder / RECIPE / "metrics.json").read_text())
     assert metrics["recipe"] == RECIPE and metrics["nominal_bits"] == 4
-    with open(fresh.folder / "results/table.csv") as file:
+    with open(fresh.folder / "results/studies/overlay/table.csv") as file:
         rows = {row["recipe"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {"hard", PRUNED, RECIPE}
     assert (rows[PRUNED]["kind"], rows[RECIPE]["network"]) == ("prune", "hard")

@@ -13,7 +13,8 @@ BUDGETS = ["hard/gpfq,budget=2.5", "hard/gpfq,budget=3,order=greedy"]
 RECIPES = ["hard/gpfq,bits=3", *BUDGETS]
 CELLS = "results/digits/seed=0"
 MEASURED = f"{CELLS}/hard/gpfq/sensitivity.csv"
-REPORT = {"results/sensitivity.csv", *(f"results/digits/figures/sensitivity.{form}" for form in ("png", "svg"))}
+FOLDER = "results/studies/overlay"  # of overlay.yaml
+REPORT = {f"{FOLDER}/sensitivity.csv", *(f"{FOLDER}/figures/digits/sensitivity.{form}" for form in ("png", "svg"))}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def cells(paths) -> set[str]:
 
 def test_all_budgets_read_one_measurement(study):
     tables = [str(path.relative_to(study.folder)) for path in study.folder.glob("results/**/sensitivity.csv")]
-    assert sorted(tables) == sorted([MEASURED, "results/sensitivity.csv"])
+    assert sorted(tables) == sorted([MEASURED, f"{FOLDER}/sensitivity.csv"])
     inputs = [metrics(study, recipe)["provenance"]["inputs"] for recipe in RECIPES]
     assert ["sensitivity" in files for files in inputs] == [False, True, True]
     assert inputs[1] == inputs[2]
@@ -56,12 +57,12 @@ def test_the_bits_keep_the_budget(study, recipe, budget):
 
 
 def test_the_tables_show_the_bits(study):
-    with open(study.folder / "results/table.csv") as file:
+    with open(study.folder / f"{FOLDER}/table.csv") as file:
         rows = {row["recipe"]: row for row in csv.DictReader(file)}
     for recipe in BUDGETS:
         assert float(rows[recipe]["bits"]) == pytest.approx(metrics(study, recipe)["nominal_bits"], abs=1e-6)
     assert rows["hard/gpfq,bits=3"]["bits"] == "3" and rows["hard"]["entropy_bytes"] == ""
-    with open(study.folder / "results/sensitivity.csv") as file:
+    with open(study.folder / f"{FOLDER}/sensitivity.csv") as file:
         assert len(list(csv.DictReader(file))) == 21 * 7
 
 

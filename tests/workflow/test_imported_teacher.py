@@ -1,8 +1,12 @@
 """An imported teacher in the real workflow: made, used, and remade if its source changes."""
 
+import contextlib
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -45,7 +49,7 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
 
     fresh.environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(fresh.folder / "hub"), "NO_PROXY": "127.0.0.1"}
     configure(COMMIT)
-    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/table.csv"]
+    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/studies/overlay/table.csv"]
     done = fresh.run("--cores", "1", *targets)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -59,9 +63,10 @@ def test_a_revision_reruns_the_teacher_and_what_descends_from_it(fresh, hub, bui
 
     configure(COMMIT, epochs=50)  # nothing is trained
     assert fresh.plan(*targets) == set()
+    assert not stale(fresh)
     configure(OTHER_COMMIT)
     expected = made(["teacher", "teacher/kd"], ["teacher/rtn,bits=4"])
-    tables = {f"results/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
+    tables = {f"results/studies/overlay/{name}" for name in ("table.csv", "summary.csv", "layers.csv", "table.json")}
     assert fresh.plan(*targets) == expected | tables
 
     configure("f" * 40)  # unknown to the hub
@@ -84,7 +89,7 @@ def test_a_vision_transformer_is_evaluated_distilled_from_and_quantized(fresh):
             "stages": {"teacher": {"source": "transformers", "folder": "published"}},
         }
     )
-    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/table.csv"]
+    targets = sorted(files(["hard", *CHILDREN], "metrics.json")) + ["results/studies/overlay/table.csv"]
     done = fresh.run("--cores", "1", *targets)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -107,5 +112,41 @@ def test_a_vision_transformer_is_evaluated_distilled_from_and_quantized(fresh):
     loss = (place / "kd/history.csv").read_text().splitlines()[0].split(",").index("loss_distillation")
     assert float((place / "kd/history.csv").read_text().splitlines()[1].split(",")[loss]) > 0
     assert fresh.plan(*targets) == set()
-    with fresh.edited("published/preprocessor_config.json", lambda text: f"{text}\n"):
-        assert {f"{FOLDER}/model.safetensors", f"{FOLDER}/kd/model.safetensors"} <= fresh.plan(*targets)
+    assert not stale(fresh)
+    for name in ("model.safetensors", "config.json", "preprocessor_config.json"):
+        with exchanged(published / name):
+            assert {f"{FOLDER}/model.safetensors", f"{FOLDER}/kd/model.safetensors"} <= fresh.plan(*targets), name
+            role = "weights" if name == "model.safetensors" else name
+            assert f"({role} {name} has another digest)" in stale(fresh)[f"{FOLDER}/model.safetensors"]
+            assert f"{FOLDER}/kd/model.safetensors" in stale(fresh)
+        os.utime(published / name)  # newer than the results, of the same content
+        assert fresh.plan(*targets) == set() and not stale(fresh), name
+    (published / "config.json").unlink()
+    assert "has no file config.json" in stale(fresh)[f"{FOLDER}/model.safetensors"]
+    done = fresh.run("-n")
+    assert done.returncode != 0 and "has no file config.json" in done.stderr + done.stdout
+
+
+def stale(workflow) -> dict[str, str]:
+    """What ``verify`` calls not fresh: its lines by path."""
+    program = [sys.executable, "-m", "kdq.provenance.verify", "--quiet", "--configfile", str(workflow.overlay)]
+    done = subprocess.run(program, cwd=workflow.folder, env=workflow.environment, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return {line.split()[1]: line for line in done.stdout.splitlines()[:-1]}
+
+
+@contextlib.contextmanager
+def exchanged(path):
+    """Exchange a file for one of the same size with an older time, within the block."""
+    before, status = path.read_bytes(), path.stat()
+    after = bytearray(before)
+    place = len(after) - 2 if path.suffix == ".safetensors" else before.index(b"0.4") if b"0.4" in before else 4
+    after[place] ^= 1
+    path.unlink()
+    path.write_bytes(after)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 10**13))
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

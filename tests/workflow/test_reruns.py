@@ -9,9 +9,10 @@ import pytest
 
 from tests.workflow.study import touch
 
-FIGURES = "results/digits/figures"
-TABLES = {f"results/{name}.csv" for name in ("table", "summary", "layers", "comparisons")}
-TABLES |= {f"results/{name}.json" for name in ("table", "comparisons")}  # what they were made from
+REPORT = "results/studies/overlay"  # of overlay.yaml
+FIGURES = f"{REPORT}/figures/digits"
+TABLES = {f"{REPORT}/{name}.csv" for name in ("table", "summary", "layers", "comparisons")}
+TABLES |= {f"{REPORT}/{name}.json" for name in ("table", "comparisons")}  # what they were made from
 
 
 def figures(*names) -> set[str]:
@@ -130,7 +131,7 @@ def test_an_edit_of_the_metrics_reruns_no_training(finished):
         assert finished.plan() == expected
 
 
-COMPARISONS = {"results/comparisons.csv", "results/comparisons.json"} | figures("comparisons")
+COMPARISONS = {f"{REPORT}/comparisons.csv", f"{REPORT}/comparisons.json"} | figures("comparisons")
 
 
 @pytest.mark.parametrize(

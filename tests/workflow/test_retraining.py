@@ -7,7 +7,7 @@ import pytest
 
 from kdq.provenance.files import read_header, sha256
 from tests.workflow.study import Workflow
-from tests.workflow.test_reruns import TABLES, appended, figures, made
+from tests.workflow.test_reruns import REPORT, TABLES, appended, figures, made
 
 STUDY = {
     "teacher": {"epochs": 2, "width": 0.125},
@@ -24,7 +24,7 @@ RETRAINED = [
 OTHER_ORDER = "teacher/gpfq,bits=3/kd/gpfq,bits=3"
 FOLDER = "results/digits/seed=0"
 AGAIN = (
-    {"results/sequences.csv", "results/sequences.json"}
+    {f"{REPORT}/sequences.csv", f"{REPORT}/sequences.json"}
     | TABLES
     | figures("accuracy_vs_bits", "accuracy_vs_bytes", "sequences")
 )
@@ -40,7 +40,7 @@ def workflow(tmp_path_factory) -> Workflow:
 
 
 def rows(workflow, name) -> list[dict]:
-    with open(workflow.folder / f"results/{name}.csv") as file:
+    with open(workflow.folder / REPORT / f"{name}.csv") as file:
         return list(csv.DictReader(file))
 
 

@@ -38,7 +38,7 @@ def planned(tmp_path_factory) -> dict:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    files = [HOME / "config.yaml", workflow.overlay]
+    files = [workflow.overlay]
     study = read_study(merged(files), HOME / "kdq", files)
     return json.loads(done.stdout) | {"products": products.Products(study, Fingerprints(HOME))}
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.workflow.study import HOME, Workflow
-from tests.workflow.test_reruns import ALL_FIGURES, TABLES, TRAINED, files, made, quantized
+from tests.workflow.test_reruns import ALL_FIGURES, REPORT, TABLES, TRAINED, files, made, quantized
 
 
 @pytest.mark.smoke
@@ -21,16 +21,16 @@ def test_every_artifact_exists(finished):
 
 @pytest.mark.smoke
 def test_the_table_has_a_row_for_every_cell(finished):
-    with open(finished.folder / "results/table.csv") as file:
+    with open(finished.folder / f"{REPORT}/table.csv") as file:
         rows = list(csv.DictReader(file))
     assert {row["recipe"] for row in rows} == {*TRAINED, *quantized()}
     assert len(rows) == len(TRAINED) + len(quantized())
 
 
 def test_the_comparisons_match_the_table(finished):
-    with open(finished.folder / "results/table.csv") as file:
+    with open(finished.folder / f"{REPORT}/table.csv") as file:
         top1 = {row["recipe"]: float(row["test_top1"]) for row in csv.DictReader(file)}
-    with open(finished.folder / "results/comparisons.csv") as file:
+    with open(finished.folder / f"{REPORT}/comparisons.csv") as file:
         rows = list(csv.DictReader(file))
     # 13 float networks; 10 pairs of 5 quantized ones for each of 2 quantizers and 3 widths; 15 pairs of quantizers
     assert len(rows) == 13 * 12 / 2 + 10 * 6 + 15
@@ -41,7 +41,7 @@ def test_the_comparisons_match_the_table(finished):
 
 @pytest.mark.smoke
 def test_a_row_of_the_table_matches_the_metrics(finished):
-    with open(finished.folder / "results/table.csv") as file:
+    with open(finished.folder / f"{REPORT}/table.csv") as file:
         rows = {row["recipe"]: row for row in csv.DictReader(file)}
     recipe = "teacher/kd/gpfq,bits=3"
     metrics = json.loads((finished.folder / f"results/digits/seed=0/{recipe}/metrics.json").read_text())

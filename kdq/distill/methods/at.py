@@ -23,9 +23,9 @@ class Parameters(Base):
             "the L2 norm of equation 2"
         ),
     ] = "mean"
-    power: Annotated[
-        float, Field(ge=1, allow_inf_nan=False, description="p of a map: the mean over channels of abs(feature)^p")
-    ] = 2.0
+    power: Annotated[float, Field(ge=1, le=16, description="p of a map: the mean over channels of abs(feature)^p")] = (
+        2.0
+    )
     distillation_weight: Annotated[
         NonNegative,
         Field(
@@ -34,6 +34,10 @@ class Parameters(Base):
         ),
     ] = 1000.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "feature maps"
 
 
 def attention_map(feature: Tensor, power: float = 2.0) -> Tensor:

@@ -14,7 +14,16 @@ from kdq.data.batches import Batch
 from kdq.distill.divergence import match
 from kdq.distill.method import Method, Outputs
 from kdq.errors import UserError
-from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Fraction, NonNegative, Positive, PositiveInt
+from kdq.recipe.vocabulary import (
+    Annotated,
+    Base,
+    ClassVar,
+    Field,
+    NonNegative,
+    PositiveInt,
+    ProperFraction,
+    Temperature,
+)
 
 
 class Parameters(Base):
@@ -26,16 +35,23 @@ class Parameters(Base):
         PositiveInt,
         Field(description="images of other classes that each image is compared with; at most as many as there are"),
     ] = 16384
-    dimensions: Annotated[PositiveInt, Field(description="width of the two embeddings that are compared")] = 128
-    temperature: Annotated[Positive, Field(description="divides the cosine of two embeddings")] = 0.07
+    dimensions: Annotated[int, Field(ge=1, le=8192, description="width of the two embeddings that are compared")] = 128
+    temperature: Annotated[Temperature, Field(description="divides the cosine of two embeddings")] = 0.07
     bank_momentum: Annotated[
-        Fraction, Field(description="share that an embedding in the memory banks keeps when its image comes again")
+        ProperFraction,
+        Field(description="share that an embedding in the memory banks keeps when its image comes again"),
     ] = 0.5
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
     kd_weight: Annotated[
         NonNegative, Field(description="weight of the match of the logits besides; 1 is the published CRD+KD")
     ] = 0.0
-    kd_temperature: Annotated[Positive, Field(description="softens both predictions in the match of the logits")] = 4.0
+    kd_temperature: Annotated[Temperature, Field(description="softens both predictions in the match of the logits")] = (
+        4.0
+    )
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the embedding"
 
 
 def nce(positive: Tensor, negatives: Tensor, noise: float) -> Tensor:

@@ -11,7 +11,7 @@ from kdq.data.batches import Batch
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
-from kdq.recipe.vocabulary import Annotated, ClassVar, Field, NonNegative, Positive
+from kdq.recipe.vocabulary import Annotated, ClassVar, Field, NonNegative, Temperature
 
 
 class Parameters(Logits):
@@ -19,10 +19,13 @@ class Parameters(Logits):
     refuses: ClassVar = {"mixup": "DKD splits a prediction at its one label, and a mixed image has two"}
     alpha: Annotated[NonNegative, Field(description="weight of the target class's part (TCKD)")] = 1.0
     beta: Annotated[NonNegative, Field(description="weight of the other classes' part (NCKD)")] = 8.0
-    temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 4.0
+    temperature: Annotated[
+        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
+    ] = 4.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
     warmup: Annotated[
-        NonNegative, Field(description="epochs in which the match with the teacher grows linearly to its weight")
+        float,
+        Field(ge=0, le=100_000, description="epochs in which the match with the teacher grows linearly to its weight"),
     ] = 20.0
 
 

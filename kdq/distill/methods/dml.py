@@ -14,17 +14,23 @@ from kdq.distill.standardize import compared
 from kdq.errors import UserError
 from kdq.models import registry
 from kdq.models.network import Network
-from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive
+from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Temperature
 from kdq.roots.sources.keys import Fetched
 
 
 class Parameters(Logits, Start):
-    temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 1.0
+    temperature: Annotated[
+        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
+    ] = 1.0
     weight: Annotated[NonNegative, Field(description="weight of the match with the other network")] = 1.0
     start: Annotated[
         Literal["parent", "fresh"],
         Field(description="the peer begins as the `parent` model, or `fresh` with new weights of its architecture"),
     ] = "parent"
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the architecture" if keys["start"] == "fresh" else ""
 
 
 def dml(student_logits: Tensor, peer_logits: Tensor, temperature: float) -> Tensor:

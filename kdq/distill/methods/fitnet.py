@@ -12,7 +12,7 @@ from kdq.distill.divergence import kl
 from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.stages import stages_of
 from kdq.errors import UserError, nearest
-from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, NonNegative, PositiveInt, Temperature
 
 
 class Parameters(Base):
@@ -30,7 +30,7 @@ class Parameters(Base):
         PositiveInt, Field(description="two stages: epochs on the hint alone; the rest is knowledge distillation")
     ] = 5
     temperature: Annotated[
-        Positive, Field(description="two stages: softens both predictions: softmax(logits / temperature)")
+        Temperature, Field(description="two stages: softens both predictions: softmax(logits / temperature)")
     ] = 3.0
     first_weight: Annotated[
         NonNegative, Field(description="two stages: weight of the match with the teacher after the hint")
@@ -43,6 +43,18 @@ class Parameters(Base):
         if self.stages == "two" and self.hint_epochs >= self.epochs:
             return f"hint_epochs: found {self.hint_epochs}, expected fewer than the {self.epochs} epochs of the run"
         return ""
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "feature maps"
+
+    @classmethod
+    def misfit(cls, keys: dict, networks: dict) -> str:
+        stages = [facts.stages for facts in networks.values()]
+        shared = [name for name in stages[0] if all(name in names for names in stages)]
+        if keys["hint"] in shared or not all(stages):
+            return ""
+        return f"hint: found {keys['hint']!r}, expected a stage of both networks: {', '.join(shared)}"
 
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:

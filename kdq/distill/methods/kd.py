@@ -10,12 +10,14 @@ from kdq.distill.divergence import match, soft_cross_entropy
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
-from kdq.recipe.vocabulary import Annotated, ClassVar, Field, Literal, NonNegative, Positive
+from kdq.recipe.vocabulary import Annotated, ClassVar, Field, Literal, NonNegative, Temperature
 
 
 class Parameters(Logits):
     logits_only: ClassVar = True
-    temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 4.0
+    temperature: Annotated[
+        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
+    ] = 4.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 0.9
     loss: Annotated[

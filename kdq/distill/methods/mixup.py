@@ -13,13 +13,16 @@ from kdq.distill.image_mixing import mixed
 from kdq.distill.keys import Logits
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
-from kdq.recipe.vocabulary import Annotated, ClassVar, Field, Literal, NonNegative, Positive
+from kdq.recipe.vocabulary import Annotated, ClassVar, Field, Literal, NonNegative, Temperature
 
 
 class Parameters(Logits):
     refuses: ClassVar = {"mixup": "this method mixes by itself, see its key concentration"}
     concentration: Annotated[
-        Positive, Field(description="both parameters of the Beta distribution of the mixing share; 1 is uniform")
+        float,
+        Field(
+            ge=0.01, le=100, description="both parameters of the Beta distribution of the mixing share; 1 is uniform"
+        ),
     ] = 1.0
     labels: Annotated[
         Literal["none", "mixed"],
@@ -27,7 +30,9 @@ class Parameters(Logits):
     ] = "none"
     label_weight: Annotated[NonNegative, Field(description="weight of the mixed labels, if they are used")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 1.0
-    temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 1.0
+    temperature: Annotated[
+        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
+    ] = 1.0
 
     def inconsistency(self) -> str:
         if self.labels == "none" and self.label_smoothing:

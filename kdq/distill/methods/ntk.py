@@ -23,23 +23,29 @@ from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
 from kdq.errors import UserError
 from kdq.models.network import Network
-from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, PositiveInt, Temperature
 
 
 class Parameters(Logits):
-    temperature: Annotated[Positive, Field(description="softens both predictions: softmax(logits / temperature)")] = 4.0
+    temperature: Annotated[
+        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
+    ] = 4.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 0.1
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 0.9
     ntk_weight: Annotated[
         NonNegative, Field(description="weight of 1 - CKA of the tangent kernels, in the steps that estimate them")
     ] = 1.0
     every: Annotated[PositiveInt, Field(description="the kernels are matched in the first of so many steps")] = 4
-    probes: Annotated[PositiveInt, Field(description="random directions that a kernel is estimated from")] = 16
-    samples: Annotated[int, Field(ge=2, description="images of the batch that the kernels are taken on")] = 32
+    probes: Annotated[int, Field(ge=1, le=4096, description="random directions that a kernel is estimated from")] = 16
+    samples: Annotated[int, Field(ge=2, le=4096, description="images of the batch that the kernels are taken on")] = 32
     parameters: Annotated[
         Literal["last", "all"],
         Field(description="parameters of the kernels: of the last stage and the classifier, or all"),
     ] = "last"
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the parameters of the last stage" if keys["parameters"] == "last" else ""
 
 
 def tangent_kernel(function, parameters: dict[str, Tensor], probes: dict[str, Tensor]) -> Tensor:

@@ -18,6 +18,10 @@ class Parameters(Base):
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 30000.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the embedding"
+
 
 def neighbours(embedding: Tensor) -> Tensor:
     """Return the neighbour probabilities (B, B) of an embedding (B, ...): (cos + 1) / 2, each row of sum 1."""

@@ -20,7 +20,13 @@ class Parameters(Base):
         Field(description="weight of the review; published: 0.6 and 1 for thin networks, 5 for wide ones"),
     ] = 1.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
-    warmup: Annotated[NonNegative, Field(description="epochs in which the review grows linearly to its weight")] = 20.0
+    warmup: Annotated[
+        float, Field(ge=0, le=100_000, description="epochs in which the review grows linearly to its weight")
+    ] = 20.0
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "feature maps"
 
 
 LEVELS = (4, 2, 1)  # sides of the grids that the context loss compares in addition to the whole map

@@ -22,6 +22,10 @@ class Parameters(Base):
     angle_weight: Annotated[NonNegative, Field(description="weight of the match of angles in triplets")] = 50.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the embedding"
+
 
 def relative_distances(embedding: Tensor) -> Tensor:
     """Return the L2 distances (B, B) between the rows of an embedding (B, D), divided by their mean over pairs.

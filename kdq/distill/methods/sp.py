@@ -16,6 +16,10 @@ class Parameters(Base):
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher")] = 3000.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
 
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "feature maps"
+
 
 def similarities(features: Tensor) -> Tensor:
     """Return the inner products (B, B) of a batch's features (B, ...), each row divided by its L2 norm."""

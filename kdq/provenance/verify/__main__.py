@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kdq.errors import UserError, one_line
 from kdq.provenance.verify import study
-from kdq.provenance.verify.results import Row, summary, verify
+from kdq.provenance.verify.results import Row, mixed, summary, verify
+from kdq.stdout import print_lines
 
 
 def line(row: Row) -> str:
@@ -32,8 +33,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shown = [row for row in rows if row.verdict.state != "fresh" or not given.quiet]
-    sys.stdout.writelines(f"{line(row)}\n" for row in shown)
-    print(summary(rows, products))
+    print_lines([*map(line, shown), *map(one_line, mixed(rows, products)), summary(rows, products)])
     return int(any(row.verdict.state != "fresh" for row in rows))
 
 

@@ -47,6 +47,15 @@ def claim_of(product: Product, contents: Mapping[str, Content]) -> Claim:
             return Claim(header["archive"]["code"], {}, header["archive"]["inputs"])
         case formats.MODEL:
             outputs = dict.fromkeys(beside, header["history"]) if beside else {}
-            return Claim(header["provenance"]["code"], header["keys"], header["provenance"]["inputs"], outputs)
+            made_by = header["provenance"]
+            return Claim(made_by["code"], header["keys"] | _threads(made_by), made_by["inputs"], outputs)
+        case formats.SENSITIVITY:
+            made_by = header["provenance"]
+            return Claim(made_by["code"], header["keys"] | _threads(made_by), made_by["inputs"])
     made_by = header["provenance"]
     return Claim(made_by["code"], header.get("keys", made_by.get("keys", {})), made_by.get("inputs", {}))
+
+
+def _threads(made_by: dict) -> dict:
+    """Return the threads that a model or measurement was computed with, none if it was imported."""
+    return {"threads": made_by["threads"]} if "threads" in made_by else {}

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from kdq.errors import shown
 from kdq.provenance import ledger
+from kdq.provenance.file_digests import FileDigests
+from kdq.provenance.verify import outside
 from kdq.provenance.verify.claims import Claim, claim_of
 from kdq.provenance.verify.contents import Content
 from kdq.study.products import Product, Products
 
 STATES = ("fresh", "stale", "incomplete", "corrupt", "foreign")
 MOST_REASONS = 3
-OUTSIDE = "weights"  # the role of a file from outside the results
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Judge:
 
     def __init__(self, study: Products, contents: Mapping[str, Content], products: Mapping[str, Product]):
         self.code, self.contents, self.products = study.code, contents, products
+        self._digests = FileDigests()
         self._verdicts: dict[str, Verdict] = {}
         self._changed_code: dict[tuple, str] = {}
         self._by_digest = {content.sha256: path for path, content in contents.items() if path in products}
@@ -83,7 +85,7 @@ class Judge:
         reasons = [*self._code(product, claim), *_keys(product, claim), *self._inputs(product, claim)]
         reasons = reasons or self._inherited(product, claim)
         if not reasons:
-            return FRESH
+            return Verdict("fresh", "; ".join(product.unseen.values())) if product.unseen else FRESH
         more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
         state = "incomplete" if all(reason.endswith("is missing") for reason in reasons) else "stale"
         return Verdict(state, "; ".join(reasons[:MOST_REASONS]) + more)
@@ -108,7 +110,7 @@ class Judge:
         for role, digest in claim.inputs.items():
             path = self._path(product, role, digest)
             name = role if path in ("", role) else f"{role} {path}"
-            if role == OUTSIDE:
+            if role in outside.ROLES:
                 continue
             if path not in self.contents:
                 reasons.append(f"{name} is missing")
@@ -116,7 +118,7 @@ class Judge:
                 reasons.append(f"{name} has another digest")
             elif product.inputs and role not in product.inputs and "/seed=" in role:
                 reasons.append(f"{name} is no longer among its inputs")
-        return reasons
+        return reasons + outside.differences(product.keys, claim.inputs, self._digests)
 
     def _path(self, product: Product, role: str, digest: str) -> str:
         """Return an input's path: that of the workflow, the one that is its role, or any with that digest."""
@@ -127,7 +129,7 @@ class Judge:
         reasons = []
         for role, digest in claim.inputs.items():
             path = self._path(product, role, digest)
-            if role != OUTSIDE and (state := self.verdict(path).state) != "fresh":
+            if role not in outside.ROLES and (state := self.verdict(path).state) != "fresh":
                 reasons.append(f"{role} is {state}" if path == role else f"{role} {path} is {state}")
         return reasons
 
@@ -136,7 +138,7 @@ def _keys(product: Product, claim: Claim) -> list[str]:
     now = json.loads(json.dumps(product.keys))  # as they are read from a file
     return [
         f"parameter {product.name}.{key}: {_value(claim.keys, key)} -> {_value(now, key)}"
-        for key in sorted(now.keys() | claim.keys.keys())
+        for key in sorted((now.keys() | claim.keys.keys()) - product.unseen.keys())
         if claim.keys.get(key) != now.get(key) or (key in now) != (key in claim.keys)
     ]
 

@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from kdq.errors import UserError
+from kdq.provenance.mixtures import mixtures
 from kdq.provenance.verify.contents import read_all
 from kdq.provenance.verify.judge import STATES, Judge, Verdict
 from kdq.recipe.path import RESULTS, Cell
@@ -18,11 +19,12 @@ ASIDE = re.compile(r"\..+\.\d+")  # a file being written, see kdq.provenance.fil
 
 @dataclass(frozen=True)
 class Row:
-    """A file below the results and the verdict on it; ``made`` if a job of the workflow makes it."""
+    """A file below the results and the verdict on it; ``made`` if a job of the workflow makes it, with its header."""
 
     path: str
     verdict: Verdict
     made: bool
+    header: dict = field(default_factory=dict)
 
 
 def verify(study: Products, results: Path) -> list[Row]:
@@ -45,7 +47,10 @@ def verify(study: Products, results: Path) -> list[Row]:
             verdicts[path] = Verdict("foreign", str(error))
     contents = read_all(results, {path: product.outputs[path] for path, product in products.items()})
     judge = Judge(study, contents, products)
-    rows = [Row(path, verdicts.get(path) or judge.verdict(path), path in products) for path in paths]
+    headers = {path: content.header for path, content in contents.items()}
+    rows = [
+        Row(path, verdicts.get(path) or judge.verdict(path), path in products, headers.get(path, {})) for path in paths
+    ]
     return sorted(rows, key=lambda row: (STATES.index(row.verdict.state), row.path))
 
 
@@ -66,6 +71,12 @@ def _left_over(path: str, paths) -> Verdict | None:
     if file.name == CHECKPOINT or ASIDE.fullmatch(file.name):
         return Verdict("incomplete", "left over by a job that was killed; it may be removed")
     return None
+
+
+def mixed(rows: list[Row], study: Products) -> list[str]:
+    """Return a line for each mixture of precisions or machines among the intact metrics of the study's table."""
+    intact = {row.path: row.header for row in rows if row.verdict.state in ("fresh", "stale")}
+    return mixtures([intact[path] for path in study.report.inputs("table") if path in intact])
 
 
 def summary(rows: list[Row], study: Products) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import kdq
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.study.config import merged, read_study
+from kdq.study.files import config_files
 from kdq.study.products import Products
 
 HOME = Path(kdq.__file__).resolve().parent.parent
@@ -18,6 +19,6 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def products(configfiles: list[str]) -> Products:
-    """Return the products of the study of ``config.yaml`` and the files over it; raise UserError if one is wrong."""
-    files = [HOME / "config.yaml", *configfiles]
+    """Return the products of the study of these files, else of ``config.yaml``; raise UserError if one is wrong."""
+    files = config_files(configfiles, HOME)
     return Products(read_study(merged(files), HOME / "kdq", files), Fingerprints(HOME))

@@ -79,3 +79,8 @@ def without_bias(module: nn.Module, outputs: Tensor) -> Tensor:
     if module.bias is None:
         return outputs
     return outputs - module.bias.view(-1, *[1] * 2 * isinstance(module, nn.Conv2d))
+
+
+def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every nn.Conv2d and nn.Linear by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}

@@ -12,6 +12,7 @@ from kdq.errors import UserError, nearest
 from kdq.models.codes import Point
 from kdq.models.plain_layers import replace
 from kdq.quantize.activation_ranges import measured_points
+from kdq.quantize.execution.layer import quantizable_layers
 from kdq.quantize.execution.passes import before_calls, floats, survey
 from kdq.quantize.keys import Quantizing
 
@@ -63,8 +64,8 @@ def select(model: nn.Module, images: Tensor, keep: str = "") -> Selection:
     calls, image_bytes = survey(model, plain, images[:1])
     functional = {}
     if missing := {name: layer for name, layer in plain.items() if name not in calls}:
-        functional = called_by_function(model, missing, images[:1])
-        reasons |= {name: NEVER_CALLED for name in missing if name not in functional}
+        functional, uncalled = called_by_function(model, missing, images[:1])
+        reasons |= uncalled
     with as_modules(functional):
         if functional:
             calls, image_bytes = survey(model, plain, images[:1])
@@ -93,11 +94,6 @@ def activation_points(model: nn.Module, selection: Selection, images: Tensor, ke
     aside = {*selection.constants, *selection.functional}
     layers = [name for name in selection.executed if name not in aside]
     return measured_points(model, layers, images, keys.activations, keys.activation_range)
-
-
-def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return every nn.Conv2d and nn.Linear by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
 def unlike_plain(layers: dict[str, nn.Module]) -> dict[str, str]:
@@ -166,16 +162,25 @@ def _arguments(input, weight, bias=None) -> tuple:
     return input, weight, bias
 
 
-def called_by_function(model: nn.Module, layers: dict[str, nn.Module], image: Tensor) -> dict[str, nn.Module]:
-    """Return those of the ``layers`` whose weight and bias reach nn.functional.linear, for one uint8 image."""
+def called_by_function(
+    model, layers: dict[str, nn.Module], image: Tensor
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Return those of the ``layers`` whose weight and bias reach nn.functional.linear, for one uint8 image.
+
+    Second, for each of the others, the reason why it stays float.
+    """
     with _Called() as called:
         model(floats(image))
-    return {
-        name: layer
-        for name, layer in layers.items()
-        if isinstance(layer, nn.Linear) and (uses := [bias for weight, bias in called.pairs if weight is layer.weight])
-        if all(bias is layer.bias for bias in uses)
-    }
+    functional, reasons = {}, {}
+    for name, layer in layers.items():
+        biases = [bias for weight, bias in called.pairs if weight is layer.weight]
+        if not biases:
+            reasons[name] = NEVER_CALLED
+        elif isinstance(layer, nn.Linear) and all(bias is layer.bias for bias in biases):
+            functional[name] = layer
+        else:
+            reasons[name] = "its weight is used by a function with another bias"
+    return functional, reasons
 
 
 def as_modules(functional: dict[str, nn.Module]) -> contextlib.AbstractContextManager:

@@ -16,7 +16,7 @@ import torch
 from kdq.quantize.keys import Quantizing
 from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout
-from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positive, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, PositiveInt
 
 WARM_UP = 0.2  # the share of the iterations without the regularization
 FIRST_BETA, LAST_BETA = 20.0, 2.0
@@ -27,13 +27,15 @@ class Parameters(Quantizing):
     """AdaRound: every weight is rounded down or up, as a descent on the layer's error finds best."""
 
     scale: Annotated[
-        Literal["search", "mse", "minmax"] | Positive,
+        Literal["search", "mse", "minmax"] | Annotated[float, Field(ge=0.01, le=100)],
         Field(
             description="as for the other quantizers; `mse` is the method's own, `search` takes 15 descents, one a step"
         ),
     ] = "mse"
     iterations: Annotated[PositiveInt, Field(description="steps of the descent")] = 1000
-    learning_rate: Annotated[Positive, Field(description="Adam's, for the variables behind the rounding")] = 0.1
+    learning_rate: Annotated[
+        float, Field(ge=1e-6, le=10, description="Adam's, for the variables behind the rounding")
+    ] = 0.1
     regularization: Annotated[
         NonNegative,
         Field(

@@ -18,7 +18,7 @@ import torch
 from kdq.quantize.keys import Quantizing
 from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, substitute, triangle_product
-from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative
+from kdq.recipe.vocabulary import Annotated, Field, Literal
 
 
 class Parameters(Quantizing):
@@ -29,7 +29,7 @@ class Parameters(Quantizing):
         Field(description="`hard` makes weights within the threshold zero; `soft` draws all weights to zero by it"),
     ] = "hard"
     threshold: Annotated[
-        NonNegative, Field(description="as a share of the root mean square of an output's weights")
+        float, Field(ge=0, le=100, description="as a share of the root mean square of an output's weights")
     ] = 0.5
 
 

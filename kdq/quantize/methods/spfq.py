@@ -18,17 +18,19 @@ import torch
 from kdq.quantize.keys import Quantizing
 from kdq.quantize.quantizer import Quantizer
 from kdq.quantize.solver.substitution import Layout, Nearest, reciprocal_diagonal, substitute, triangle_product
-from kdq.recipe.vocabulary import Annotated, Field, NonNegativeInt
+from kdq.recipe.vocabulary import Annotated, Field
 
 
 class Parameters(Quantizing):
     """SPFQ: as GPFQ, but rounded at random so that the errors are zero on average."""
 
     alignment: Annotated[
-        NonNegativeInt,
+        int,
         Field(
+            ge=0,
+            le=1000,
             description="sweeps that fit the weights to the quantized network's inputs first (the paper's order r); "
-            "1 is GPFQ with stochastic rounding, 0 leaves the weights as they are"
+            "1 is GPFQ with stochastic rounding, 0 leaves the weights as they are",
         ),
     ] = 1
 

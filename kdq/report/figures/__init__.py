@@ -45,7 +45,7 @@ def find_figures(folder: Path) -> dict[str, Figure]:
     figures = {}
     for file in sorted(folder.glob("*.py")):
         try:
-            tree = ast.parse(file.read_text())
+            tree = ast.parse(file.read_bytes())
             for node in tree.body:
                 if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FIGURE":
                     arguments = {word.arg: ast.literal_eval(word.value) for word in node.value.keywords}

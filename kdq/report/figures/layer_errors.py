@@ -36,7 +36,8 @@ def series(table: pd.DataFrame) -> dict[tuple[str, float, str], np.ndarray]:
     errors: dict[tuple, list] = {}
     for (recipe, _), run in table.groupby(["recipe", "seed"]):
         layers = in_order_of_execution(run)
-        bits = nearest_tenth(mean_bits(layers[["bits", "weights"]].to_dict("records")))
+        quantized = layers[layers.relative_error.notna()]  # a layer that stays float is a gap
+        bits = nearest_tenth(mean_bits(quantized[["bits", "weights"]].to_dict("records")))
         group = parent(recipe), bits, without_bits(stages(recipe)[-1])
         errors.setdefault(group, []).append(layers.relative_error.to_numpy())
     return {group: np.mean(runs, axis=0) for group, runs in errors.items()}
@@ -44,7 +45,8 @@ def series(table: pd.DataFrame) -> dict[tuple[str, float, str], np.ndarray]:
 
 def draw(table: pd.DataFrame, dataset: str):
     """Draw one data set's rows of the table of layers, of all seeds; retrained models have no such errors."""
-    table = table[(table.dataset == dataset) & table.relative_error.notna()]
+    measured = table.groupby(["dataset", "recipe", "seed"]).relative_error.transform("count") > 0
+    table = table[(table.dataset == dataset) & measured]
     lines = series(table)
     parents = style.in_order({network for network, _, _ in lines})
     widths = sorted({bits for _, bits, _ in lines})

@@ -3,11 +3,13 @@
 import pandas as pd
 
 from kdq.errors import UserError
+from kdq.provenance.mixtures import auto_precision
 from kdq.recipe.kinds import KINDS
 from kdq.recipe.path import join, name_of, stages
-from kdq.report import dkd_choice
+from kdq.report import dkd_choice, precisions
 from kdq.report.bits import mean_bits, without_bits
 from kdq.report.tables.schema import Column, Schema, bits_per_weight, count, number, share, text, truth
+from kdq.roots.keys import is_imported
 
 PARTS = ("validation", "test")
 IDENTITY = ("dataset", "seed", "recipe")
@@ -39,6 +41,12 @@ SCHEMA = Schema(
         "recipe": text("path of the model: its stages, joined by `/`"),
         "kind": text(f"kind of the last stage: one of {KIND_NAMES}"),
         "root": text("first stage"),
+        "validation_seen": truth(
+            "`true` if the root was imported: it may have been trained on the validation images too, so that all that "
+            "is chosen on these, for it and for what descends from it, is chosen too favourably; empty if the root is "
+            "no row",
+            optional=True,
+        ),
         "network": text("the float network: the recipe up to the last stage that makes one"),
         "method": text("last stage of `network`, as the recipe spells it"),
         "method_name": text("the name in `method`"),
@@ -55,8 +63,8 @@ SCHEMA = Schema(
         ),
         "quantizer_name": text("the names in `quantizer`"),
         "bits": bits_per_weight(
-            "bits of the alphabet, their mean over the weights if layers differ; 32 for a float model, even with the "
-            "random head of `ntklc`"
+            "bits of the alphabet, their mean over the weights if layers differ, 32 for those of a layer that stays "
+            "float; 32 for a float model, even with the random head of `ntklc`"
         ),
         "levels": text(
             "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a model without alphabets", optional=True
@@ -70,7 +78,8 @@ SCHEMA = Schema(
             optional=True,
         ),
         "nominal_bits": number(
-            "mean over the quantized weights of log2 of their alphabet's levels; 32 for a float model",
+            "mean over the quantized weights of log2 of their alphabet's levels, with 32 for each weight of a layer "
+            "that stays float; 32 for a float model",
             unit="bits per weight",
         ),
         "parameters": count("parameters of the network"),
@@ -78,6 +87,11 @@ SCHEMA = Schema(
         "mean_relative_layer_error": share(
             "mean over the quantized layers of the relative output error on the calibration images; empty for a float "
             "model and for one that was trained after it was quantized",
+            optional=True,
+        ),
+        "auto_precision": text(
+            "what `precision: auto` was when the model and those that it descends from were trained: `bfloat16`, "
+            "`float32`, or `bfloat16+float32` if their machines differed; empty if none was trained with `auto`",
             optional=True,
         ),
     },
@@ -96,7 +110,8 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> pd.DataFrame:
     keys = {(cell["dataset"], cell["seed"], cell["recipe"]): cell["keys"] for cell in cells}
     if len(keys) < len(cells):
         raise UserError(f"metrics of {len(cells):,} files: found {len(keys):,} cells, expected each cell once")
-    table = SCHEMA.frame([_row(cell, keys, kinds) for cell in cells])
+    trained = {cell: auto_precision(metrics) for cell, metrics in zip(keys, cells, strict=True)}
+    table = SCHEMA.frame([_row(cell, keys, kinds) | _auto_precision(cell, trained) for cell in cells])
     in_grid = table.recipe.isin(list(dkd_grid))
     for _, grid in table[in_grid].groupby("dataset"):
         chosen = dkd_choice.choose(grid)
@@ -112,12 +127,13 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     network, method, quantizers = join(*path[:length]), path[length - 1], path[length:]
     is_dkd = names[length - 1] == "dkd"
     weights = keys.get((cell["dataset"], cell["seed"], network), {}) if is_dkd else {}
-    layers = cell["layers"]
+    root, layers = (cell["dataset"], cell["seed"], path[0]), cell["layers"]
     alphabets = [layer for layer in layers if "bits" in layer]  # the ternary layers of a random head have none
     row = {
         **{name: cell[name] for name in (*IDENTITY, *SIZES)},
         "kind": kinds[names[-1]],
         "root": path[0],
+        "validation_seen": is_imported(keys[root]) if root in keys else None,
         "network": network,
         "method": method,
         "method_name": names[length - 1],
@@ -126,11 +142,20 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
         "quantizer": "+".join(map(without_bits, quantizers)) or "none",
         "quantizer_name": "+".join(names[length:]) or "none",
         "bits": mean_bits(alphabets) if alphabets else 32,
-        "levels": alphabets[0]["levels"] if alphabets else None,
-        "mean_relative_layer_error": _mean([layer.get("relative_error") for layer in layers]),
+        "levels": next((layer["levels"] for layer in alphabets if layer["levels"] != "float"), None),
+        "mean_relative_layer_error": _mean(
+            [layer.get("relative_error") for layer in layers if layer["levels"] != "float"]
+        ),
     }
     measured = {f"{part}_{name}": cell[part].get(name) for part in PARTS for name in ("images", *MEASURES)}
     return row | measured
+
+
+def _auto_precision(cell: dict, trained: dict) -> dict:
+    """Return the column ``auto_precision`` of a cell; ``trained`` has what `auto` was in all cells' last stages."""
+    path = stages(cell["recipe"])
+    line = [(cell["dataset"], cell["seed"], join(*path[:length])) for length in range(1, len(path) + 1)]
+    return {"auto_precision": precisions.joined({trained.get(model) for model in line})}
 
 
 def _mean(values: list) -> float | None:

@@ -7,13 +7,14 @@ from kdq.errors import UserError
 from kdq.evaluate.significance import Outcome, bootstrap_images, holm, paired, welch
 from kdq.recipe.kinds import KINDS
 from kdq.recipe.path import Cell, name_of, parent, stages
-from kdq.report import pairs
+from kdq.report import pairs, precisions
 from kdq.report.bits import nearest_tenth
 from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text, truth
 
 Answers = dict[Cell, np.ndarray]  # for each cell whether each test image is classified correctly, boolean (M,)
 
 SIGNIFICANT = 0.05
+MIXED = "trained in bfloat16 and in float32, as `precision: auto` was on unlike machines: no verdict"
 SINGLE_SEED = "single seed: the bootstrap speaks of other test images alone, nothing of other seeds"
 
 STATISTICS = {
@@ -44,11 +45,12 @@ STATISTICS = {
     "p_images_holm": number("`p_images`, corrected by Holm within this data set and family"),
     "within_noise": truth(
         f"`false` if `p_holm` and `p_images_holm` are both below {SIGNIFICANT}, else `true`; empty if no test over "
-        "seeds is possible",
+        "seeds is possible, and if `auto_precision` is mixed",
         optional=True,
     ),
     "note": text(
-        "limits of the row: a single seed, the same difference under all seeds, one model under all seeds",
+        "limits of the row: a single seed, the same difference under all seeds, one model under all seeds, "
+        "`auto_precision` (of the two models under all seeds) is mixed",
         optional=True,
     ),
 }
@@ -77,10 +79,11 @@ def rows(table: pd.DataFrame, kinds: dict[str, str], correct: Answers) -> pd.Dat
         seeds = group.groupby("recipe").seed.agg(set)
         models = group.drop_duplicates("recipe")
         bits = dict(zip(models.recipe, models.bits.map(nearest_tenth), strict=True))
+        by = precisions.by_recipe(group)
         for family, recipe, reference in pairs.choose(models):
             if common := sorted(seeds[recipe] & seeds[reference]):
                 pair = {"dataset": dataset, "family": family, "recipe": recipe, "other": reference}
-                pair["bits"] = bits[recipe]
+                pair |= {"bits": bits[recipe], "mixed": len(by[recipe] | by[reference]) > 1}
                 comparisons.append(pair | difference(pair, kinds, common, correct))
     return SCHEMA.frame(corrected(comparisons, ["dataset", "family"]))
 
@@ -88,6 +91,7 @@ def rows(table: pd.DataFrame, kinds: dict[str, str], correct: Answers) -> pd.Dat
 def difference(pair: dict, kinds: dict[str, str], seeds: list[int], correct: Answers) -> dict:
     """Return the statistics of the recipes ``recipe`` and ``other`` of a ``dataset`` over the seeds that both have.
 
+    ``pair`` says whether they are ``mixed``, trained in both values of `auto`.
     Holm's correction and the verdict are left to :func:`corrected`.
     """
     recipe, reference = pair["recipe"], pair["other"]
@@ -113,7 +117,7 @@ def difference(pair: dict, kinds: dict[str, str], seeds: list[int], correct: Ans
         "image_high": over_images.high,
         "p_images": over_images.p,
         "p_images_holm": over_images.p,
-        "note": _note(recipe, reference, len(seeds), over_seeds),
+        "note": _note(pair, len(seeds), over_seeds),
     }
 
 
@@ -154,11 +158,12 @@ def _is_distilled(recipe: str, kinds: dict[str, str]) -> bool:
     return any(KINDS[kinds[name_of(stage)]].learns_from == "parent" for stage in stages(recipe))
 
 
-def _note(recipe: str, reference: str, seeds: int, over_seeds: Outcome) -> str | None:
+def _note(pair: dict, seeds: int, over_seeds: Outcome) -> str | None:
+    notes = [MIXED] if pair["mixed"] else []
     if seeds == 1:
-        return SINGLE_SEED
-    constant = [path for path in (recipe, reference) if not parent(path) and pairs.shares_root(path)]
-    notes = [f"{path} is one model under all seeds" for path in constant]
+        return "; ".join([SINGLE_SEED, *notes])
+    constant = [path for path in (pair["recipe"], pair["other"]) if not parent(path) and pairs.shares_root(path)]
+    notes = [*(f"{path} is one model under all seeds" for path in constant), *notes]
     if over_seeds.p is None:
         notes.append("the same difference under all seeds: no test over them")
     return "; ".join(notes) or None
@@ -166,11 +171,11 @@ def _note(recipe: str, reference: str, seeds: int, over_seeds: Outcome) -> str |
 
 def corrected(comparisons: list[dict], family: list[str]) -> pd.DataFrame:
     """Return the rows with Holm's corrections and the verdict; rows that agree in ``family`` are one family."""
-    table = pd.DataFrame(comparisons, columns=None if comparisons else [*family, *STATISTICS])
+    table = pd.DataFrame(comparisons, columns=None if comparisons else [*family, "mixed", *STATISTICS])
     for column in ("p_holm", "p_images_holm"):
         table[column] = table[column].astype("float64")
         for _, p in table.groupby(family, dropna=False)[column]:
             p = p.dropna()
             table.loc[p.index, column] = holm(p.tolist())
     noise = (table.p_holm >= SIGNIFICANT) | (table.p_images_holm >= SIGNIFICANT)
-    return table.assign(within_noise=noise.astype("boolean").mask(table.p_holm.isna()))
+    return table.assign(within_noise=noise.astype("boolean").mask(table.p_holm.isna() | table.mixed.astype(bool)))

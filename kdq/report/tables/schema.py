@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 
 from kdq.errors import UserError, nearest, shown
-from kdq.provenance.files import atomic
+from kdq.provenance.files import atomic, check_regular
 
 NUMBER = r"-?\d{1,30}(\.\d+)?(e[+-]\d{1,2})?"
 TYPES = {  # the dtype, the fields that are allowed, and these in words
@@ -61,6 +61,7 @@ class Schema:
 
     def read(self, path) -> pd.DataFrame:
         """Return the table in the file ``path``; raise UserError if it is not of this schema."""
+        check_regular(path)
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 names, *rows = csv.reader(file, strict=True)

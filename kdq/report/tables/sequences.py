@@ -9,12 +9,15 @@ import pandas as pd
 
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.recipe.path import join, keys_of, name_of, stages
+from kdq.report import precisions
 from kdq.report.tables import comparisons, summary
 from kdq.report.tables.comparisons import Answers
-from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text
+from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text, truth
 
 SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers
-DESCRIBED = ("bits", "sequence", "recipe", "epochs", "parameters", "test_top1_mean", "file_bytes_mean")
+DESCRIBED = (
+    *("bits", "sequence", "recipe", "validation_seen", "epochs", "parameters", "test_top1_mean", "file_bytes_mean"),
+)
 
 SCHEMA = Schema(
     "sequences",
@@ -33,6 +36,12 @@ SCHEMA = Schema(
         "other_sequence": text("`other` without its bits"),
         "recipe": text("the model"),
         "other": text("the model that it is compared with"),
+        "validation_seen": truth(
+            "`true` if the root of `recipe` was imported and may have seen the validation part, by which the best is "
+            "chosen",
+            optional=True,
+        ),
+        "other_validation_seen": truth("the same of `other`", optional=True),
         "epochs": count("training of the network of `recipe`, as a float network and since", unit="epochs"),
         "other_epochs": count("that of `other`", unit="epochs"),
         "parameters": count("parameters of the network of `recipe`"),
@@ -81,6 +90,7 @@ def rows(table: pd.DataFrame, kinds: dict[str, str], epochs: dict[str, int], cor
                 pair = {"dataset": dataset, "question": question, "other": rival.recipe}
                 pair |= {f"other_{name}": rival[name] for name in DESCRIBED if name != "recipe"}
                 pair |= {name: model[name] for name in DESCRIBED}
+                pair["mixed"] = len(model.auto_precisions | rival.auto_precisions) > 1
                 pair["winner"] = model.recipe if question == "order" else ""
                 compared.append(pair | comparisons.difference(pair, kinds, seeds, correct))
     return SCHEMA.frame(comparisons.corrected(compared, ["dataset", "question", "winner"]))
@@ -96,6 +106,7 @@ def _models(table: pd.DataFrame, epochs: dict[str, int]) -> pd.DataFrame:
         parameters=first.parameters,
         epochs=models.recipe.map(epochs),
         all_seeds=cells.seed.agg(set),
+        auto_precisions=pd.Series(precisions.by_recipe(table)),
         is_teacher=first.network.isin(teachers),
         has_bits=first.apply(_has_bits, axis=1),
         sequence=[sequence(recipe, bits) for recipe, bits in zip(models.recipe, models.bits, strict=True)],

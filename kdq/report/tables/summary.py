@@ -5,12 +5,25 @@ from statistics import fmean
 import pandas as pd
 
 from kdq.recipe.kinds import KINDS
+from kdq.report import precisions
 from kdq.report.pairs import shares_root
 from kdq.report.tables.cells import SCHEMA as CELLS
 from kdq.report.tables.schema import Schema, count, number, text
 
 IDENTITY = (
-    *("dataset", "recipe", "kind", "root", "network", "method", "method_name", "alpha", "beta", "chosen"),
+    *(
+        "dataset",
+        "recipe",
+        "kind",
+        "root",
+        "validation_seen",
+        "network",
+        "method",
+        "method_name",
+        "alpha",
+        "beta",
+        "chosen",
+    ),
     *("quantizer", "quantizer_name", "bits", "levels"),
 )
 MEASURES = (
@@ -30,6 +43,7 @@ SCHEMA = Schema(
     | {
         "seeds": count("number of seeds; 1 for a root that all seeds share, one model"),
         "note": text(f"`{SINGLE_SEED}`, `mean of N seeds`, or `one model for N seeds`"),
+        "auto_precision": text("as in `table.csv`, over all seeds", optional=True),
     }
     | {
         f"{measure}_mean": number(f"mean over the seeds: {column.meaning}", unit=column.unit, optional=column.optional)
@@ -55,6 +69,7 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     summary["bits"] = rows.bits.agg(fmean)  # under a budget they differ from seed to seed
     summary["seeds"] = rows.size()
     summary["note"] = [_note(seeds, count) for seeds, count in zip(summary.seeds, counts, strict=True)]
+    summary["auto_precision"] = rows.auto_precision.agg(lambda values: precisions.joined(precisions.among(values)))
     for measure in MEASURES:
         # fmean is exact: equal models have equal means, whatever the order of their seeds
         summary[f"{measure}_mean"] = rows[measure].agg(

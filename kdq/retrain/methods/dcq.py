@@ -25,7 +25,9 @@ from kdq.train.task import Step, Task
 
 
 class Parameters(Quantized):
-    sections: Annotated[PositiveInt, Field(description="parts that are trained separately, of equally many blocks")] = 4
+    sections: Annotated[
+        int, Field(ge=1, le=1000, description="parts that are trained separately, of equally many blocks")
+    ] = 4
     inputs: Annotated[
         Literal["teacher", "student"],
         Field(description="inputs of a section: the float network's features, or those of the sections before it"),
@@ -40,6 +42,23 @@ class Parameters(Quantized):
             "the epoch, cropped and mirrored as it saw them"
         ),
     ] = 256
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "sections"
+
+    @classmethod
+    def misfit(cls, keys: dict, networks: dict) -> str:
+        parent, teacher = networks["parent"], networks["teacher"]
+        if parent.blocks and keys["sections"] > parent.blocks:
+            return f"sections: found {keys['sections']}, expected 1 to {parent.blocks}, the blocks of the network"
+        for key, expected in parent.description.items():
+            if teacher.description[key] != expected:
+                return (
+                    f"teacher: found one of {key} {teacher.description[key]}, expected the parent's, {expected}; "
+                    "teacher=float is of its architecture"
+                )
+        return ""
 
 
 class DCQ(Retraining):

@@ -27,7 +27,7 @@ from kdq.models.codes import Codes, QuantizedWeight
 from kdq.models.model import Model
 from kdq.models.network import Network
 from kdq.models.random_head import RandomHead
-from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, PositiveInt
+from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal
 from kdq.retrain.method import Retraining
 from kdq.retrain.random_features.activation_match import Match, match_relu
 from kdq.retrain.random_features.conjugate_kernel import coefficients
@@ -46,8 +46,10 @@ class Parameters(Base):
             "levels, or `dense`, the network that they stand for, with Gaussian weights in float32 and ReLU"
         ),
     ] = "compressed"
-    neurons: Annotated[PositiveInt, Field(description="width of the first two random layers")] = 400
-    last_neurons: Annotated[PositiveInt, Field(description="width of the third, which the classifier reads")] = 200
+    neurons: Annotated[int, Field(ge=1, le=65536, description="width of the first two random layers")] = 400
+    last_neurons: Annotated[
+        int, Field(ge=1, le=65536, description="width of the third, which the classifier reads")
+    ] = 200
     zeros: Annotated[
         float, Field(ge=0, lt=1, description="`compressed`: probability that a weight is 0; else it is +-1 by a factor")
     ] = 0.95
@@ -64,6 +66,10 @@ class Parameters(Base):
         if values.get("head", "compressed") == "compressed":
             return {}
         return dict.fromkeys(("zeros", "last_activation"), "head=dense does not read this key")
+
+    @classmethod
+    def reads(cls, keys: dict) -> str:
+        return "the embedding"
 
 
 def ternary_step(zeros: float) -> float:

@@ -5,15 +5,17 @@ ResNets and MobileNetV2 have torchvision's parameter names (timm's ResNets too).
 
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdq.data.prepared import Prepared
-from kdq.errors import UserError, reason
+from kdq.errors import UserError
 from kdq.models import registry
+from kdq.roots.sources import tensors
 from kdq.roots.sources.fetch import fetch
+from kdq.roots.sources.tensors import read
 from kdq.train.settings import Network
-from kdq.workflow.signals import defer_sigterm
+
+COUNTER = ".num_batches_tracked"  # of a BatchNorm: the oldest files lack it, and nothing here reads it
 
 # The normalisation in the training of edadaltocg/*_<data set>, from the package detectors, published with them; the
 # deviations of the pixels are larger.
@@ -23,8 +25,8 @@ KNOWN = {
 }
 
 
-def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
-    """Return ``(network, architecture, path of the weights)``; raise UserError if checkpoint and keys do not fit."""
+def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, dict[str, Path]]:
+    """Return ``(network, architecture, files by role)``; raise UserError if checkpoint and keys do not fit."""
     channels = prepared.train.images.shape[1]
     architecture = {
         **{key: keys[key] for key in Network.model_fields},
@@ -33,12 +35,13 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
         **statistics(keys, channels),
     }
     network = registry.build(**architecture)
-    path = fetch(keys)[0]
-    state = read(path)
-    compare(path, state, network.state_dict(), prepared.classes, keys)
+    paths, expected = fetch(keys), network.state_dict()
+    path = paths["weights"]
+    state = {name: value for name, value in expected.items() if name.endswith(COUNTER)} | read(path)
+    compare(path, state, expected, prepared.classes, keys)
     network.load_state_dict(state, strict=True)
-    log(f"{path}: {len(state)} tensors")
-    return network.eval(), architecture, path
+    log(f"{path}: {tensors.types(state)}; its classes have no names and are taken to be in the data set's order")
+    return network.eval(), architecture, paths
 
 
 def statistics(keys: dict, channels: int) -> dict[str, list[float]]:
@@ -56,38 +59,20 @@ def statistics(keys: dict, channels: int) -> dict[str, list[float]]:
     return given
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a ``.safetensors`` file, or of a file of torch, from which only tensors are loaded."""
-    from safetensors.torch import load_file
-
-    try:
-        with defer_sigterm():
-            if path.suffix == ".safetensors":
-                return load_file(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, whatever a damaged file means to torch
-        raise UserError(f"{path}: not readable as weights ({reason(error)})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: no state dict, expected tensors by name")
-    return state
-
-
 def compare(path: Path, found: dict, expected: dict, classes: list[str], keys: dict) -> None:
-    """Raise UserError for the first tensor that is missing, unexpected or of another shape.
+    """Raise UserError for tensors that are missing, unexpected or of another shape, or that can't be weights.
 
     The last weight in ``expected`` is the classifier's, if ``classes`` are given.
     """
     *_, last = (name for name in expected if name.endswith(".weight"))
     described = f"{keys['architecture']}, stem={keys['stem']}, width={keys['width']:g}"
-    if classes and last in found and len(found[last]) != len(classes):
+    if classes and last in found and found[last].dim() and len(found[last]) != len(classes):
         raise UserError(f"{path}: a network of {len(found[last])} classes, the data set has {len(classes)}")
-    for names, fault in (
-        ([name for name in expected if name not in found], "missing"),
-        ([name for name in found if name not in expected], "unexpected"),
-    ):
-        if names:
-            raise UserError(f"{path}: the tensor {names[0]} is {fault} ({len(names)} in all are), of {described}")
+    missing, unexpected = ([name for name in a if name not in b] for a, b in ((expected, found), (found, expected)))
+    if message := tensors.names({"missing": missing, "unexpected": unexpected}):
+        raise UserError(f"{path}: {message}, of {described}")
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape:
             shapes = f"{tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
             raise UserError(f"{path}: the tensor {name} has the shape {shapes}, of {described}")
+    tensors.check_values(path, found, [name for name, value in expected.items() if not value.is_floating_point()])

@@ -12,35 +12,35 @@ from torch import nn
 
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
-from kdq.errors import UserError, reason
+from kdq.errors import UserError, reason, shown
 from kdq.models.huggingface import Pretrained, check_kernels
-from kdq.roots.keys import WEIGHTS
+from kdq.roots.keys import DESCRIPTIONS, WEIGHTS
+from kdq.roots.sources import tensors
 from kdq.roots.sources.fetch import fetch
+from kdq.roots.sources.image_processor import CHECKED_IMAGES, check_preprocessing, read_preprocessing
 
-FILTERS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # by Pillow's numbers
-CHECKED_IMAGES = 8
-MOST_PIXELS = 4096  # a side of a resized image
-LEVELS = 2  # grey levels that two rounded resamplings may be apart
+MOST_CLASSES = 1_000_000  # the library makes a name for each
 
 
-def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, Path]:
-    """Return ``(network, architecture, path of the weights)``; raise UserError if model and data set do not fit."""
+def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, dict[str, Path]]:
+    """Return ``(network, architecture, files by role)``; raise UserError if model and data set do not fit."""
     if keys["file"] not in ("", *WEIGHTS.values()):
         raise UserError(f"file: found {keys['file']!r}, expected one of {', '.join(sorted(WEIGHTS.values()))}")
-    weights = fetch(keys)[0]
-    config, processor = read_description(weights.parent)
-    check_classes(weights.parent, config, prepared.classes, keys["labels"], log)
+    paths = fetch(keys)
+    weights, folder = paths["weights"], paths["weights"].parent
+    config, processor = read_description(folder, {name: paths[name] for name in DESCRIPTIONS["transformers"]})
+    check_classes(folder, config, prepared.classes, keys["labels"], log)
     channels = prepared.train.images.shape[1]
     if (expected := getattr(config, "num_channels", channels)) != channels:
-        raise UserError(f"{weights.parent}: for images of {expected} channels, the data set's have {channels}")
+        raise UserError(f"{folder}: for images of {expected} channels, the data set's have {channels}")
     images = prepared.train.images[:CHECKED_IMAGES]
-    network, preprocessing = assemble(weights.parent, read_weights(weights, config), processor, images)
+    network, preprocessing = assemble(folder, read_weights(weights, config, log), processor, images)
     check_own_tensors(weights, network.network)
     described = json.loads(network.network.config.to_json_string(use_diff=False))
     described.pop("_name_or_path", None)  # a path of this machine
     size, crop = preprocessing["size"], preprocessing["crop"]
     log(f"{weights}: {config.model_type}, images resized to {size}, cropped to {crop}")
-    return network, {"architecture": "transformers", "config": described, "preprocessing": preprocessing}, weights
+    return network, {"architecture": "transformers", "config": described, "preprocessing": preprocessing}, paths
 
 
 def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) -> tuple[Pretrained, dict]:
@@ -50,48 +50,96 @@ def assemble(folder: Path, model: nn.Module, processor, images: torch.Tensor) ->
         network = Pretrained(model, **preprocessing).eval()
         check_preprocessing(network, processor, images)
         with torch.no_grad():
-            network(to_float(images))
+            logits = network(to_float(images))
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: model and image processor do not fit together ({reason(error)})") from None
+    expected = (len(images), model.config.num_labels)
+    if tuple(logits.shape) != expected or not torch.isfinite(logits).all():
+        found = f"logits {tuple(logits.shape)}, {int(torch.isfinite(logits).sum())} of them finite"
+        raise UserError(f"{folder}: the model gives {found}, expected {expected}, all finite")
     return network, preprocessing
 
 
-def read_description(folder: Path):
-    """Return the configuration of the model in ``folder`` and its image processor."""
+def read_description(folder: Path, paths: dict[str, Path]):
+    """Return the configuration of the model in ``folder`` and its image processor, from the files in ``paths``.
+
+    Given a folder, the library would also read files that lie beside them, such as ``processor_config.json``, which are
+    no part of what the model is known to be made from: it is given these files alone.
+    """
     from transformers import AutoConfig, AutoImageProcessor
 
     local = {"local_files_only": True, "trust_remote_code": False}
+    raw, _ = (read_json(path) for path in paths.values())
     try:
-        check_kernels(json.loads((folder / "config.json").read_text()))
-        return AutoConfig.from_pretrained(folder, **local), AutoImageProcessor.from_pretrained(folder, **local)
+        check_kernels(raw)
+        if isinstance(labels := raw.get("num_labels"), int) and labels > MOST_CLASSES:
+            raise UserError(f"num_labels: found {labels}, expected at most {MOST_CLASSES}")
+        config_file, processor_file = map(str, paths.values())
+        config = AutoConfig.from_pretrained(config_file, **local)
+        return config, AutoImageProcessor.from_pretrained(processor_file, config=config, **local)
     except Exception as error:  # of many kinds, whatever makes these no descriptions
         raise UserError(f"{folder}: config.json or preprocessor_config.json can't be read ({reason(error)})") from None
 
 
-def read_weights(path: Path, config) -> nn.Module:
+def read_json(path: Path) -> dict:
+    """Return the JSON object in a file; raise UserError if there is none, or for a number like NaN."""
+
+    def refused(constant: str):
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refused)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: can't be read as JSON ({reason(error)})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found {shown(value)}, expected a JSON object")
+    return value
+
+
+def read_weights(path: Path, config, log) -> nn.Module:
     """Return the model of ``config`` with the weights in ``path``, in float32, loaded strictly."""
     from transformers import AutoModelForImageClassification
 
+    state = tensors.read(path)
+    check_size(path, config.to_dict(), len(state))
     try:
-        network, report = AutoModelForImageClassification.from_pretrained(
-            path.parent,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
-            trust_remote_code=False,
-            use_safetensors=path.suffix == ".safetensors",
+        with torch.device("meta"):
+            model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+        counts = {
+            name.rpartition(".")[2] for name, value in model.state_dict().items() if not value.is_floating_point()
+        }
+    except Exception as error:  # likewise
+        raise UserError(f"{path.parent}: config.json describes no model ({reason(error)})") from None
+    tensors.check_values(path, state, [name for name in state if _leaf(name) in counts])
+    try:
+        # renames the tensors of older files
+        network, report = type(model).from_pretrained(
+            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # likewise
         # the message on sizes gives advice that would leave tensors random
         cause = "of other shapes" if "ignore_mismatched_sizes" in str(error) else reason(error)
         raise UserError(f"{path}: its tensors do not fit config.json ({cause}); the log lists them") from None
-    for kind in ("missing", "unexpected", "mismatched"):
-        if names := sorted(map(str, report[f"{kind}_keys"])):
-            raise UserError(
-                f"{path}: the tensor {names[0]} is {kind} ({len(names)} in all are), of {config.model_type}"
-            )
+    faults = ("missing", "unexpected", "mismatched")
+    if message := tensors.names({kind: sorted(map(str, report[f"{kind}_keys"])) for kind in faults}):
+        raise UserError(f"{path}: {message}, of {config.model_type}")
+    log(f"{path}: {tensors.types(state)}")
     return network
+
+
+def check_size(path: Path, config: dict, count: int) -> None:
+    """Raise UserError if a configuration has more layers than there are tensors: building them could take forever."""
+    for key, value in config.items():
+        if re.search("layers|depth|blocks", key):
+            for number in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(number, int) and number > count:
+                    raise UserError(f"{path}: {count} tensors, config.json describes more: {key} is {shown(value)}")
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def check_own_tensors(path: Path, network: nn.Module) -> None:
@@ -105,77 +153,40 @@ def check_own_tensors(path: Path, network: nn.Module) -> None:
 
 def check_classes(folder: Path, config, classes: list[str], labels: str, log) -> None:
     """Raise UserError unless the model has the data set's classes in the data set's order."""
-    if config.num_labels != len(classes):
-        raise UserError(f"{folder}: a model of {config.num_labels} classes, the data set has {len(classes)}")
-    named = [str(config.id2label[index]) for index in range(len(classes))]
-    plain, wanted = ([re.sub(r"[\W_]+", "", name.casefold()) for name in names] for names in (named, classes))
+    named = _names_of_classes(folder, config)
+    if len(named) != len(classes):
+        raise UserError(f"{folder}: a model of {len(named)} classes, the data set has {len(classes)}")
+    plain, wanted = _plain(named, classes)
     if plain == wanted:
         return
     index = next(index for index, pair in enumerate(zip(plain, wanted, strict=True)) if len(set(pair)) > 1)
     differ = f"class {index} is {named[index]!r}, the data set's is {classes[index]!r}"
-    if sorted(plain) == sorted(wanted):
-        raise UserError(f"{folder}: the same classes in another order: {differ}")
+    places = {name: place for place, name in enumerate(wanted)}
+    if displaced := [place for place, name in enumerate(plain) if places.get(name, place) != place]:
+        place = displaced[0]
+        differ = f"class {place} is {named[place]!r}, the data set's is {classes[place]!r}"
+        same = "the same" if sorted(plain) == sorted(wanted) else "some of the"
+        raise UserError(f"{folder}: {same} classes in another order: {differ}")
     if labels == "names":
         raise UserError(f"{folder}: other classes: {differ}; if only the names differ, labels=order accepts the order")
     log(f"{folder}: {differ}; the order is accepted because of labels=order")
 
 
-def read_preprocessing(processor, images: torch.Tensor) -> dict:
-    """Return the steps of an image processor for ``images`` (M, C, H, W), as arguments of Pretrained.
-
-    The normalisation is that of images in [0, 1], whatever the processor scales them to first.
-    """
-    config = processor.to_dict()
-    name, (rows, columns) = type(processor).__name__, images.shape[2:]
-    size, crop, resample = [rows, columns], None, 2
-    if config.get("do_resize"):
-        size, crop = _resized(config, rows, columns)
-        resample = int(config.get("resample", 2))
-    if config.get("do_center_crop"):
-        crop = [config["crop_size"]["height"], config["crop_size"]["width"]]
-    if max(size or [0]) > MOST_PIXELS:
-        raise UserError(f"{name}: resizes images to {size}, expected at most {MOST_PIXELS} pixels a side")
-    if size is None or resample not in FILTERS:
-        raise UserError(f"{name}: size {config.get('size')}, resample {resample}: no known way to resize")
-    scale = 255 * (config.get("rescale_factor", 1 / 255) if config.get("do_rescale") else 1.0)
-    statistics = {}
-    for key, neutral in (("mean", 0.0), ("std", 1.0)):
-        values = config[f"image_{key}"] if config.get("do_normalize") else neutral
-        values = list(values) if isinstance(values, list | tuple) else [values] * images.shape[1]
-        if len(values) != images.shape[1]:
-            raise UserError(f"{name}: image_{key}: {len(values)} values, expected {images.shape[1]}, one per channel")
-        statistics[key] = [float(value) / scale for value in values]
-    return {"size": size, "resample": FILTERS[resample], "crop": crop or size, **statistics}
+def _names_of_classes(folder: Path, config) -> list[str]:
+    """Return the model's names of classes in order; raise UserError unless there is one name for each."""
+    names = config.id2label
+    indices = sorted(names) if isinstance(names, dict) else []
+    if indices != list(range(len(indices))) or not indices:
+        gap = next((index for index, key in enumerate(indices) if index != key), 0)
+        raise UserError(f"{folder}: id2label in config.json: no class {gap}, expected all from 0 to the last")
+    for index, name in names.items():
+        if not isinstance(name, str):
+            raise UserError(f"{folder}: id2label in config.json: class {index} is {shown(name)}, expected a name")
+    return [names[index] for index in indices]
 
 
-def _resized(config: dict, rows: int, columns: int) -> tuple[list[int] | None, list[int] | None]:
-    """Return the size after resizing and that of the crop, None for all of it; (None, None) if the way is unknown."""
-    size = config["size"]
-    if size.get("height") and size.get("width"):
-        return [size["height"], size["width"]], None
-    edge, share = size.get("shortest_edge"), config.get("crop_pct")
-    if not edge or size.get("longest_edge"):
-        return None, None
-    if share and edge >= 384:  # of ConvNeXT's processor, which several models share: large images are not cropped
-        return [edge, edge], None
-    shortest = int(edge / share) if share else edge
-    longest = int(shortest * max(rows, columns) / min(rows, columns))
-    return [shortest, longest] if rows <= columns else [longest, shortest], [edge, edge] if share else None
-
-
-def check_preprocessing(network: Pretrained, processor, images: torch.Tensor) -> None:
-    """Raise UserError if our preprocessing of ``images`` differs from that of the model's image processor."""
-    name = type(processor).__name__
-    ours = network.pixels(to_float(images))
-    try:
-        theirs = processor(list(images), return_tensors="pt")["pixel_values"]
-    except Exception as error:  # of many kinds: a processor may refuse such images
-        raise UserError(f"{name}: does not take the data set's images ({reason(error)})") from None
-    apart = torch.inf
-    if ours.shape == theirs.shape:
-        apart = float(((ours - theirs) * network.std).abs().max() * 255)
-    if not apart <= LEVELS:
-        raise UserError(
-            f"{name}: gives {tuple(theirs.shape)}, {apart:.3g} grey levels from {tuple(ours.shape)} here: "
-            "it does more than to resize, crop and normalise, which is not supported"
-        )
+def _plain(*lists: list[str]) -> list[list[str]]:
+    """Return the names without case, spaces and signs, but unchanged if that makes two of one list the same."""
+    plain = [[re.sub(r"[\W_]+", "", name.casefold()) for name in names] for names in lists]
+    distinct = all(len(set(short)) == len(set(names)) for short, names in zip(plain, lists, strict=True))
+    return plain if distinct else list(lists)

@@ -33,7 +33,8 @@ def _repository(text: str) -> str:
     return text
 
 
-def _path(text: str) -> str:
+def path_of_folder(text: str) -> str:
+    """Admit a path without control characters, which no message could show and of which NUL is in no path."""
     if not text.isprintable():
         raise ValueError("a path of printable letters")
     return text
@@ -51,7 +52,7 @@ class Fetched(Base):
         Field(description="the repository's commit, 40 hexadecimal digits"),
     ] = ""
     folder: Annotated[
-        str, AfterValidator(_path), Field(description="a local folder with the files, instead of a repository")
+        str, AfterValidator(path_of_folder), Field(description="a local folder with the files, instead of a repository")
     ] = ""
     file: Annotated[
         str,

@@ -51,7 +51,9 @@ def patch_executor(plugin) -> None:
 def is_forgotten(number: str) -> bool:
     """Return whether the controller reports that there is no such job; False if it does not answer."""
     try:
-        answer = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(
+            ["scontrol", "show", "job", number], capture_output=True, encoding="utf-8", errors="replace", timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return answer.returncode != 0 and UNKNOWN in answer.stderr
