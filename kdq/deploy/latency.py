@@ -69,7 +69,7 @@ def run(runtime: str, files: Mapping[str, str], size: tuple[int, int, int], thre
 def _busy(times: dict, threads: int) -> str:
     """Return why the times say nothing, "" if the machine was quiet: with one thread wall time is processor time."""
     for name, batches in times.items():
-        for batch, series in batches.items():
+        for series in batches.values():
             ratio = statistics.median(series["wall"]) / statistics.median(series["processor"]) * threads
             if threads == 1 and ratio > BUSY:
                 return f"too busy: {name} took {ratio:.2f} times its processor time, expected at most {BUSY}"
