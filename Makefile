@@ -57,7 +57,7 @@ docs: $(READY)
 
 # pin the dependencies of pyproject.toml in requirements.txt and envs/
 pins: $(READY)
-	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-header \
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header \
 		--python-version 3.11 --quiet --output-file requirements.txt
 	python envs/pin.py
 
