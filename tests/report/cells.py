@@ -6,7 +6,7 @@ LAYERS = ("conv1", "fc", "layer1.0.conv1", "layer1.0.conv2")
 
 def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), dataset="digits", validation=None, widths=()):
     """One cell's metrics; ``errors`` are its layers' relative errors, none for a float model, ``widths`` their bits."""
-    bits = (keys or {}).get("bits", 4)
+    bits, activations = (keys or {}).get("bits", 4), (keys or {}).get("activations", 32)
     widths = widths or [bits] * len(errors)
     layers = [
         {"name": name, "weights": 10, "bits": width, "levels": "2^b", "relative_error": error}
@@ -26,6 +26,9 @@ def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), datase
         "parameters": 40,
         "quantized_weights": 10 * len(layers),
         "layers": layers,
+        "macs": 1000,
+        "bit_operations": 1000 * (sum(widths) // len(widths) if layers else 32) * (activations if layers else 32),
+        "activation_bits": activations,
         "test": part,
         "validation": part | (validation or {}),
     }
