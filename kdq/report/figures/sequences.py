@@ -1,12 +1,12 @@
 """Sequences of stages.
 
-Above, one panel per number of bits (A8: with activations of 8 bits, else float ones): the star is the sequence of stages with the best mean validation accuracy among
-networks of one size, the dots are its rivals, at their test accuracy less that of the star. The thick bar is the 95 %
-interval over seeds, the thin one that over test images, neither corrected; a black dot is behind the star beyond noise
-after Holm's correction, an open one is within it, a grey one has a single seed and no verdict. A black star is beyond
-noise of all rivals at these bits. A broken line separates networks of different sizes. Below, the best quantized
-teacher less the best student, at the teacher's bits and among students whose files are no larger; on the left of a row
-are the bits and sizes of both.
+Above, one panel per number of bits (A8: with activations of 8 bits, else float ones): the star is the sequence of
+stages with the best mean validation accuracy among networks of one size, the dots are its rivals, at their test
+accuracy less that of the star. The thick bar is the 95 % interval over seeds, the thin one that over test images,
+neither corrected; a black dot is behind the star beyond noise after Holm's correction, an open one is within it, a grey
+one has a single seed and no verdict. A black star is beyond noise of all rivals at these bits. A broken line separates
+networks of different sizes. Below, the best quantized teacher less the best student, at the teacher's bits and among
+students whose files are no larger, at equal bits of activations; on the left of a row are the bits and sizes of both.
 """
 
 import math
