@@ -63,8 +63,8 @@ SCHEMA = Schema(
             "`baseline`: float networks against `hard` (without one, the first root); `float`: among themselves; "
             "`networks`: quantized ones by one quantizer at the same bits; `quantizers`: of one network at the same "
             "bits, of weights and of activations; `activations`: by one quantizer at the same bits of weights and "
-            f"fewer bits of activations. In a group of more than {pairs.ALL_PAIRS_UP_TO} models each is compared with the "
-            "first alone"
+            f"fewer bits of activations. In a group of more than {pairs.ALL_PAIRS_UP_TO} models each is compared with "
+            "the first alone"
         ),
         "recipe": text("the model"),
         "other": text("the model that it is compared with"),
