@@ -150,8 +150,7 @@ def machines(table: pd.DataFrame) -> list[str]:
     """Return a line per processor if the table has several, and one on the cells without times."""
     cells = table.drop_duplicates(list(CELL))
     counts = cells.groupby(["processor", "threads"]).size()
-    lines = [
-        f"times of {count:,} cells are from {name}, {threads} threads" for (name, threads), count in counts.items()
-    ]
+    words = "times of {} cells are from {}, threads: {}, and not comparable with others"
+    lines = [words.format(f"{count:,}", *machine) for machine, count in counts.items()] if len(counts) > 1 else []
     busy = int(cells.busy.notna().sum())
-    return [*(lines if len(lines) > 1 else []), *([f"{busy:,} cells without times: too busy"] if busy else [])]
+    return [*lines, f"{busy:,} cells without times: too busy"] if busy else lines
