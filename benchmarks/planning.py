@@ -20,7 +20,7 @@ KEPT = HOME / "results/digits/seed=0/hard/rtn,bits=4/metrics.json"
 
 
 def grid(cells: int, latency: bool) -> str:
-    """Return a config of about ``cells`` cells, with or without their latencies: students by temperature, each at seven bit-widths by two quantizers."""
+    """Return a config of about ``cells`` cells: students by temperature, each at seven bit-widths by two quantizers."""
     students = max(1, round((cells - 1) / 15))
     return "\n".join(
         [
