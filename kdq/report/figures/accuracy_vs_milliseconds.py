@@ -12,12 +12,11 @@ Models that were timed on a busy machine have no times and are left out.
 import pandas as pd
 
 from kdq.report.figures import Figure, fronts, style
-from kdq.report.tables.deployment import MACHINE, SCHEMA, TORCH
+from kdq.report.tables.deployment import MACHINE, SAME_TIME, SCHEMA, TORCH
 
 FIGURE = Figure(shows="timed", table="deployment")
 read = SCHEMA.read
 
-SAME_TIME = 0.05  # quicker by less is chance
 PANEL_INCHES = 3.1
 
 

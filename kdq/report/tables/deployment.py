@@ -11,6 +11,7 @@ CELL = ("dataset", "seed", "recipe")
 DESCRIBED = ("network", "quantizer", "bits", "activation_bits")
 COSTS = ("macs", "bit_operations", "file_bytes", "test_top1", "validation_top1")
 BFLOAT16, TORCH = "@bfloat16", "torch"
+SAME_TIME = 0.05  # a share of a time; quicker by less is chance
 MACHINE = ["processor", "threads", "runtime", "version"]
 BATCHES = {"1": "", "128": "_batch128"}  # ends of the columns of speed-ups
 REFERENCES = {
