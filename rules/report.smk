@@ -9,6 +9,7 @@ localrules:
     compare,
     sequences,
     sensitivities,
+    deployment,
     plot,
 
 
@@ -118,6 +119,34 @@ rule sensitivities:
         "Collecting the sensitivities of all measured networks' layers"
     shell:
         PLAN.command("scripts/sensitivities.py", lists="sensitivities", output="table record", unrecorded="study")
+
+
+rule deployment:
+    input:
+        table=f"{REPORT}/table.csv",
+        latencies=PLAN.files_of_cells("deployment"),
+    output:
+        deployment=shown(
+            f"{REPORT}/deployment.csv", caption="../docs/report/deployment.rst", labels={"table": "deployment"}
+        ),
+        record=f"{REPORT}/deployment.json",
+    log:
+        f"logs/deployment/{STUDY.name}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=PLAN.table_job("deployment"),
+        study=PLAN.source,
+    message:
+        "Collecting the speed and size of all ONNX files"
+    shell:
+        PLAN.command(
+            "scripts/deployment.py",
+            input="table",
+            lists="latencies",
+            output="deployment record",
+            unrecorded="study",
+        )
 
 
 rule plot:

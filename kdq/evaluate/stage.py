@@ -15,6 +15,7 @@ from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
+from kdq.evaluate.work import work
 from kdq.models import archive
 from kdq.models.file import ModelFile, to_network
 
@@ -34,8 +35,8 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
 
     ``parent`` is the file of the parent's predictions, None for a root. The metrics are plain values: for each part
     top-1, top-5, cross entropy in nats, expected calibration error, agreement with the parent and with the root
-    (shares of 1), then sizes in bytes and bits and each quantized layer's relative output error. The predictions
-    carry the root's classes along, so that a child needs only its parent's file.
+    (shares of 1), then sizes in bytes and bits, the arithmetic per image, and each quantized layer's relative output
+    error. The predictions carry the root's classes along, so that a child needs only its parent's file.
     """
     network = to_network(file, path)
     check_fits(file, path, prepared)
@@ -59,8 +60,9 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
         }
         if not math.isfinite(metrics[part]["cross_entropy"]):
             raise UserError(f"{path}: its logits on the {part} part are not finite")
+    metrics |= sizes(file, path, network) | work(network, prepared.test.images[:1].to(device), file.codes)
     header = {key: file.header[key] for key in CELL}
-    return {**header, **metrics, **sizes(file, path, network), "layers": layer_table(file, network)}, predictions
+    return {**header, **metrics, "layers": layer_table(file, network)}, predictions
 
 
 def check_fits(file: ModelFile, path, prepared: Prepared) -> None:
@@ -87,15 +89,17 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
     """Return the bytes of the file, and of its archive if it has codes; parameters; quantized weights and their bits.
 
     ``nominal_bits`` is the mean over these weights of log2 of the number of levels, 32 for a float model; layers that
-    stay float in a quantized model are in the mean, with 32 bits per weight.
+    stay float in a quantized model are in the mean, with 32 bits per weight. Parameters are those of the network that
+    was trained, whose BatchNorm is not folded.
     """
+    trained = to_network(file, path, integer=False) if file.codes.points else network
     kept = sum(layer["weights"] for layer in file.codes.kept.values())
     quantized = sum(weight.codes.numel() for weight in file.codes.values())
     bits = sum(math.log2(weight.high - weight.low + 1) * weight.codes.numel() for weight in file.codes.values())
     return {
         "file_bytes": Path(path).stat().st_size,
         "entropy_bytes": archive.size_bytes(path) if file.codes else None,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in trained.parameters()),
         "quantized_weights": quantized,
         "nominal_bits": (bits + 32 * kept) / (quantized + kept) if quantized else 32.0,
     }

@@ -1,7 +1,8 @@
 """The arithmetic of a network per image: multiply-accumulates, and bit-operations for models of unlike precision.
 
 Bit-operations are MACs times bits per weight times bits per activation, 32 for floats (as in Baskin et al., UNIQ, 2018,
-and van Baalen et al., Bayesian Bits, 2020).
+and van Baalen et al., Bayesian Bits, 2020). Convolutions and linear layers are counted; additions, normalisations and
+the products of attention, which have no weights, are not.
 """
 
 import torch
@@ -37,14 +38,15 @@ def macs_per_layer(network: nn.Module, image: Tensor) -> dict[str, int]:
 def work(network: nn.Module, image: Tensor, codes: Codes) -> dict:
     """Return the plain values ``macs``, ``bit_operations`` and ``activation_bits`` of a model.
 
-    ``image`` is uint8 (1, C, H, W). A layer whose input is no point computes with floats, as does one without codes.
+    ``image`` is uint8 (1, C, H, W), on the network's device. A layer without codes counts as float, 32 bits by 32 bits,
+    and the input of a layer counts 32 bits if it is no point. ``activation_bits`` is the largest number of any point.
     """
     per_layer = macs_per_layer(network, image.float() / 255)
     activations = {reader: point.bits for point in codes.points for reader in point.readers}
     weights = {name: weight.facts.get("bits", weight.storage_bits) for name, weight in codes.items()}
-    bits = {name: weights.get(name, FLOAT_BITS) * activations.get(name, FLOAT_BITS) for name in per_layer}
+    bits = {name: width * activations.get(name, FLOAT_BITS) for name, width in weights.items()}
     return {
         "macs": sum(per_layer.values()),
-        "bit_operations": sum(macs * bits[name] for name, macs in per_layer.items()),
+        "bit_operations": sum(macs * bits.get(name, FLOAT_BITS**2) for name, macs in per_layer.items()),
         "activation_bits": max((point.bits for point in codes.points), default=FLOAT_BITS),
     }

@@ -1,5 +1,7 @@
 """Bits of models whose layers may differ, and the names of series over bits."""
 
+import re
+
 from kdq.recipe.path import keys_of, name_of
 
 
@@ -24,3 +26,12 @@ def without_bits(stage: str) -> str:
     """
     pairs = {key: "" if key == "budget" else f"={value}" for key, value in keys_of(stage).items() if key != "bits"}
     return ",".join([name_of(stage), *(f"{key}{value}" for key, value in pairs.items())])
+
+
+def without_activations(quantizer: str) -> str:
+    """Return a quantizer, as in the table, without what it does to activations.
+
+    >>> without_activations("gpfq,activation_range=minmax,activations=8,levels=2^b+qat")
+    'gpfq,levels=2^b+qat'
+    """
+    return re.sub(r",activation(s|_range)=[^,+]*", "", quantizer)

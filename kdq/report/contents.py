@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from kdq.deploy import exportable
 from kdq.recipe.grammar import Recipe, Stage
 from kdq.report import pairs
 from kdq.report.figures import FIGURES
@@ -15,7 +16,7 @@ class Contents:
     """The recipes of a study's tables and figures by their paths, the same for every data set."""
 
     def __init__(self, study):
-        self.grammar = study.grammar
+        self.grammar, self.latency = study.grammar, study.config.latency
         asked = {recipe.path: recipe for recipe in study.recipes}
         ancestors = {recipe.path: recipe for cell in study.recipes for recipe in cell.ancestors}
         self.asked = list(asked.values())
@@ -39,6 +40,20 @@ class Contents:
 
     def _needs_measurement(self, stage: Stage) -> bool:
         return stage.kind.quantizes and stage.type.keys.needs_measurement(self.grammar.resolve(stage))
+
+    @cached_property
+    def timed(self) -> list[str]:
+        """Return the recipes whose ONNX files are timed: all that have one, if the study has ``latency: true``."""
+        has_onnx = [recipe.path for recipe in self.shown if not exportable.refusal(recipe, self.grammar)]
+        return has_onnx if self.latency else []
+
+    @cached_property
+    def with_activations(self) -> list[str]:
+        """Return the recipes if any of them quantizes activations."""
+        return self.recipes if any(map(self._quantizes_activations, self.shown)) else []
+
+    def _quantizes_activations(self, recipe: Recipe) -> bool:
+        return self.grammar.resolve(recipe.last).get("activations") not in (None, 0, "parent")
 
     @cached_property
     def sequences(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdq.report.tables import cells, comparisons, layers, sensitivities, sequences, summary
+from kdq.report.tables import cells, comparisons, deployment, layers, sensitivities, sequences, summary
 from kdq.report.tables.schema import Schema
 
 INTRODUCTION = """# The columns of the tables
@@ -14,7 +14,7 @@ The tables of a study are in `results/studies/<study>/`.
 A `count` is a whole number, a `number` has six decimals (six significant digits in `sensitivity.csv`), `bits` are whole
 or a mean with six decimals, a `truth` is `true` or `false`. A field is empty if its column does not apply.
 """
-SCHEMAS = [module.SCHEMA for module in (cells, summary, layers, sensitivities, comparisons, sequences)]
+SCHEMAS = [module.SCHEMA for module in (cells, summary, layers, sensitivities, comparisons, sequences, deployment)]
 
 
 def documentation() -> str:

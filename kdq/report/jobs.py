@@ -39,6 +39,7 @@ TABLES = {  # by rule
     "compare": Table(("comparisons",), parameters=("kinds",), **PREDICTIONS),
     "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **PREDICTIONS),
     "sensitivities": Table(("sensitivity",), "sensitivity.csv", cells="measured", shows="measured"),
+    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed"),
 }
 
 

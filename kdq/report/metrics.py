@@ -52,6 +52,9 @@ class Metrics(Base, extra="allow"):
     nominal_bits: FiniteFloat
     parameters: int
     quantized_weights: int
+    macs: int
+    bit_operations: int
+    activation_bits: int
     layers: list[Layer]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from kdq.recipe.path import keys_of, name_of, parent, stages
-from kdq.report.bits import nearest_tenth
+from kdq.report.bits import nearest_tenth, without_activations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +43,9 @@ def choose(models: pd.DataFrame) -> list[tuple[str, str, str]]:
 
     ``models`` has one row of the table per recipe. The families: ``baseline``, float networks against the baseline;
     ``float``, float networks among themselves; ``networks``, quantized ones of different float networks by the same
-    quantizer at the same bits; ``quantizers``, different quantizers of the same float network at the same bits. Bits
-    are the same if they agree to a tenth.
+    quantizer at the same bits; ``quantizers``, different quantizers of the same float network at the same bits;
+    ``activations``, one quantizer of one network at the same bits of weights and different ones of activations. Bits
+    are the same if those of activations do, except in the last family, and those of weights agree to a tenth.
     """
     floats = models.recipe[models.quantizer == "none"].tolist()
     first = baseline(floats)
@@ -55,8 +56,19 @@ def choose(models: pd.DataFrame) -> list[tuple[str, str, str]]:
         ("networks", "quantizer", "network", first),
         ("quantizers", "network", "quantizer", "rtn"),
     ):
-        for _, group in quantized.groupby([same, "bits"]):
+        for _, group in quantized.groupby([same, "bits", "activation_bits"]):
             recipes = dict(zip(group[varied], group.recipe, strict=True))
             ordered = [recipes[name] for name in sorted(recipes, key=lambda name: (name != reference, name))]
             pairs += [(family, *pair) for pair in of_group(ordered)]
+    return [*pairs, *of_activations(quantized)]
+
+
+def of_activations(quantized: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Return the pairs of models that differ in what is done to activations alone: fewer bits against more."""
+    weights = quantized.quantizer.map(without_activations)
+    pairs = []
+    for _, group in quantized.groupby([quantized.network, weights, quantized.bits]):
+        levels = [rows.recipe for _, rows in group.sort_values("activation_bits").groupby("activation_bits")]
+        for more, fewer in combinations(reversed(levels), 2):
+            pairs += [("activations", *pair) for pair in product(fewer, more)]
     return pairs

@@ -263,9 +263,7 @@ def all_targets(study: Study, contents: Contents) -> Iterator[str]:
 
 def timed(study: Study, contents: Contents) -> list[str]:
     """Return the latencies of the cells and ancestors in a study's tables: [] unless it has the key ``latency``."""
-    recipes = contents.shown if study.config.latency else []
-    paths = [recipe.path for recipe in recipes if not exportable.refusal(recipe, study.grammar)]
-    grid = itertools.product(study.config.datasets, paths, study.config.seeds)
+    grid = itertools.product(study.config.datasets, contents.timed, study.config.seeds)
     return [Cell(dataset, seed, recipe).path(LATENCY) for dataset, recipe, seed in grid]
 
 

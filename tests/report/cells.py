@@ -6,7 +6,7 @@ LAYERS = ("conv1", "fc", "layer1.0.conv1", "layer1.0.conv2")
 
 def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), dataset="digits", validation=None, widths=()):
     """One cell's metrics; ``errors`` are its layers' relative errors, none for a float model, ``widths`` their bits."""
-    bits = (keys or {}).get("bits", 4)
+    bits, activations = (keys or {}).get("bits", 4), (keys or {}).get("activations", 32)
     widths = widths or [bits] * len(errors)
     layers = [
         {"name": name, "weights": 10, "bits": width, "levels": "2^b", "relative_error": error}
@@ -26,6 +26,9 @@ def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), datase
         "parameters": 40,
         "quantized_weights": 10 * len(layers),
         "layers": layers,
+        "macs": 1000,
+        "bit_operations": 1000 * (sum(widths) // len(widths) if layers else 32) * (activations if layers else 32),
+        "activation_bits": activations,
         "test": part,
         "validation": part | (validation or {}),
     }
@@ -52,6 +55,53 @@ def study(seeds=(0, 1)):
 def budgeted(network="teacher", seed=0, widths=(2, 8, 3, 3), budget=4):
     """A cell whose layers have bits of their own, in the order of ``LAYERS``."""
     return cell(f"{network}/gpfq,budget={budget}", seed, 0.92, errors=[0.1] * len(widths), widths=widths)
+
+
+RUNTIMES = {"onnxruntime": "1.32.0", "openvino": "2026.4.1"}
+
+
+def latency(recipe, seed=0, ms=1.0, float_ms=None, bfloat16_ms=None, runtimes=RUNTIMES, top1=0.9, busy="", **facts):
+    """A cell's latency in runtimes each twice as quick as the one before; without ``float_ms`` of a float network.
+
+    The bfloat16 version of the float network ran in OpenVINO and PyTorch alone, if there is any.
+    """
+    found = {}
+    network = "float" if float_ms else "model"
+    for index, (name, version) in enumerate(runtimes.items()):
+        times = {"model": ms / 2**index} | ({"float": float_ms / 2**index} if float_ms else {})
+        times |= {f"{network}@bfloat16": bfloat16_ms / 2**index} if bfloat16_ms and name == "openvino" else {}
+        found[name] = times_of(version, times)
+    if bfloat16_ms:
+        found["torch"] = times_of("2.14.1", {network: 2 * (float_ms or ms), f"{network}@bfloat16": 2 * bfloat16_ms})
+    return {
+        "dataset": "digits",
+        "seed": seed,
+        "recipe": recipe,
+        "onnx": {"bytes": 700, "test": {"images": 100, "top1": top1, "agreement": 0.995}},
+        "processor": {"name": "AMD EPYC 9B45", "flags": ["avx512_vnni"]},
+        "threads": 1,
+        "load": 0.1,
+        "busy": busy,
+        "runtimes": {} if busy else found,
+        **facts,
+    }
+
+
+def times_of(version, times):
+    """A runtime's times: images of large batches take half as long, the ratios vary by a tenth."""
+    ratios = {}
+    if "model" in times:
+        for name in times.keys() - {"model"}:
+            ratio = times[name] / times["model"]
+            at_one, at_many = ({"median": x, "least": 0.9 * x, "most": 1.1 * x} for x in (ratio, 1.5 * ratio))
+            ratios[name] = {"1": at_one, "128": at_many}
+    return {
+        "version": version,
+        "milliseconds": {name: {"median": ms, "least": 0.9 * ms} for name, ms in times.items()},
+        "images_per_second": {name: {"median": 2000 / ms, "most": 2200 / ms} for name, ms in times.items()},
+        "processor_milliseconds": times,
+        "speedups": ratios,
+    }
 
 
 def records(frame) -> list[dict]:

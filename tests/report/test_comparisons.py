@@ -196,12 +196,40 @@ class TestPairs:
         shares = {"teacher/gpfq,bits=3": 3, "teacher/gpfq,budget=3": 2.96, "teacher/gpfq,budget=3.2": 3.19}
         rows = [
             {"recipe": path, "network": "teacher", "bits": bits, "quantizer": path.split("/")[1].rsplit("=", 1)[0]}
+            | {"activation_bits": 32}
             for path, bits in shares.items()
         ]
         floats = {"recipe": "teacher", "network": "teacher", "bits": 32, "quantizer": "none"}
         assert pairs.choose(pd.DataFrame([floats, *rows])) == [
             ("quantizers", "teacher/gpfq,budget=3", "teacher/gpfq,bits=3")
         ]
+
+    def test_at_other_bits_of_activations_only_one_quantizer_with_itself(self, tmp_path):
+        ranges = ["", ",activation_range=minmax,activations=8", ",activations=4", ",activations=8"]
+        cells = [cell("teacher")]
+        for name in ("rtn", "gpfq"):
+            for keys in ranges:
+                bits = {"bits": 2, "activations": int(keys[-1])} if keys else {"bits": 2}
+                cells.append(cell(f"teacher/{name}{keys},bits=2", keys=bits, errors=[0.1]))
+        frame = table.rows(cells, KINDS)
+        found, bits = pairs.choose(frame), dict(zip(frame.recipe, frame.activation_bits, strict=True))
+        by_family = {
+            family: [pair[1:] for pair in found if pair[0] == family] for family in ("quantizers", "activations")
+        }
+        assert len(found) == sum(map(len, by_family.values()))
+        assert all(bits[recipe] == bits[reference] for recipe, reference in by_family["quantizers"])
+        assert len(by_family["quantizers"]) == 1 + 6 + 1  # float, two ranges of 8 bits, 4 bits
+        expected = [(4, 8)] * 2 + [(4, 32)] + [(8, 32)] * 2
+        for name in ("rtn", "gpfq"):
+            of_name = [pair for pair in by_family["activations"] if name in pair[0]]
+            assert all(name in reference for _, reference in of_name)
+            assert sorted((bits[recipe], bits[reference]) for recipe, reference in of_name) == expected
+        correct = {Cell("digits", 0, recipe): answers(0.9, seed) for seed, recipe in enumerate(frame.recipe)}
+        rows = comparisons.rows(frame, KINDS, correct)
+        comparisons.SCHEMA.write(tmp_path / "a.csv", rows)
+        told = comparisons.SCHEMA.read(tmp_path / "a.csv")
+        unequal = told.activation_bits != told.other_activation_bits
+        assert set(told.family[unequal]) == {"activations"} and unequal.sum() == 10
 
     def test_a_large_group_is_compared_with_its_first_alone(self):
         students = [f"teacher/dkd,alpha={alpha}" for alpha in range(40)]

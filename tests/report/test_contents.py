@@ -11,8 +11,8 @@ from kdq.study.config import read_study
 PACKAGE = Path(__file__).parents[2] / "kdq"
 
 
-def contents(*recipes, **stages):
-    values = {"datasets": ["digits"], "seeds": [0], "recipes": list(recipes), "stages": stages}
+def contents(*recipes, latency=False, **stages):
+    values = {"datasets": ["digits"], "seeds": [0], "recipes": list(recipes), "stages": stages, "latency": latency}
     return Contents(read_study(values, PACKAGE))
 
 
@@ -37,8 +37,32 @@ def test_a_figure_with_nothing_to_show_is_no_target():
     found = contents("teacher/dkd").figures  # one point is no grid
     assert found == ["accuracy_vs_bytes", "comparisons", "training_curves"]
     grid = ("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}")
-    assert set(contents(*grid).figures) == set(FIGURES) - {"sequences", "sensitivity"}
-    assert set(contents(*grid, "teacher/dkd,alpha=1/rtn,order=greedy/qat").figures) == set(FIGURES)
+    deployment = {"accuracy_vs_milliseconds", "accuracy_vs_bit_operations"}
+    assert set(contents(*grid).figures) == set(FIGURES) - {"sequences", "sensitivity"} - deployment
+    every = contents(*grid, "teacher/dkd,alpha=1/rtn,activations=8,order=greedy/qat", latency=True)
+    assert set(every.figures) == set(FIGURES)
+
+
+def test_files_are_timed_if_the_study_has_the_key_and_they_have_an_onnx_form():
+    recipes = ("teacher/rtn,bits={4,8},levels=paper", "hard/ntklc")
+    assert contents(*recipes).timed == []
+    assert contents(*recipes, latency=True).timed == ["hard", "teacher", "teacher/rtn,bits=4,levels=paper"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stages", "expected"),
+    [
+        ("teacher/rtn", {}, False),
+        ("teacher/rtn,activations=0/qat,activations=parent", {}, False),
+        ("teacher/rtn,activations=8", {}, True),
+        ("teacher/rtn,activations=8/kd", {}, True),
+        ("teacher/rtn", {"rtn": {"activations": 4}}, True),
+        ("teacher/rtn/qat,activations=8", {}, True),
+    ],
+)
+def test_bit_operations_are_drawn_if_activations_are_quantized(recipe, stages, expected):
+    found = contents(recipe, **stages)
+    assert bool(found.with_activations) == ("accuracy_vs_bit_operations" in found.figures) == expected
 
 
 def test_retrained_models_are_quantized_ones_but_for_the_errors_of_layers():

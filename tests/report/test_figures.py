@@ -8,8 +8,10 @@ from kdq.provenance.files import write_json
 from kdq.report import dkd_choice
 from kdq.report import figures as figures_package
 from kdq.report.figures import (
+    accuracy_vs_bit_operations,
     accuracy_vs_bits,
     accuracy_vs_bytes,
+    accuracy_vs_milliseconds,
     curves,
     dkd_curves,
     dkd_heatmap,
@@ -19,9 +21,10 @@ from kdq.report.figures import (
     training_curves,
 )
 from kdq.report.figures import comparisons as forest_plot
+from kdq.report.latency import Latency
 from kdq.report.tables import cells as table
-from kdq.report.tables import layers, summary
-from tests.report.cells import KINDS, LAYERS, budgeted, cell, records, study
+from kdq.report.tables import deployment, layers, summary
+from tests.report.cells import KINDS, LAYERS, budgeted, cell, latency, records, study
 
 POINTS = [(alpha, beta) for alpha in (0.5, 2.0) for beta in (4.0, 8.0)]
 
@@ -78,7 +81,16 @@ def alone():
     )
 
 
+def timed():
+    """The table of deployment of the small study."""
+    cells = study()
+    values = [latency(made["recipe"], made["seed"], 4.0 / (1 + len(made["layers"]))) for made in cells]
+    return deployment.rows([Latency(**made) for made in values], table.rows(cells, KINDS))
+
+
 FIGURES = {
+    "accuracy_vs_bit_operations": lambda: accuracy_vs_bit_operations.draw(rows(), "digits"),
+    "accuracy_vs_milliseconds": lambda: accuracy_vs_milliseconds.draw(timed(), "digits"),
     "accuracy_vs_bits": lambda: accuracy_vs_bits.draw(rows(), "digits"),
     "accuracy_vs_bytes": lambda: accuracy_vs_bytes.draw(rows(), "digits"),
     "comparisons": lambda: forest_plot.draw(differences(), "digits"),
@@ -338,7 +350,7 @@ class TestDeclarations:
     def test_every_file_with_a_draw_function_is_a_figure(self):
         folder = Path(figures_package.__file__).parent
         drawing = {file.stem for file in folder.glob("*.py") if "\nFIGURE = " in file.read_text()}
-        assert drawing == set(figures_package.FIGURES) and len(drawing) == 9
+        assert drawing == set(figures_package.FIGURES) and len(drawing) == 11
 
     def test_each_has_a_caption_and_one_source(self):
         for figure in figures_package.FIGURES.values():

@@ -105,6 +105,28 @@ class TestOrders:
         at_two_bits = {row["sequence"] for row in of("order", found) if row["bits"] == 2}
         assert at_two_bits == {"teacher/kd/gpfq"}
 
+    def test_models_of_other_activations_take_no_part(self):
+        """The same models with 8-bit activations, better on validation, are compared among themselves."""
+        cells, correct = study()
+        epochs = {recipe: values[3] for recipe, values in {**STUDENTS, **TEACHERS}.items()}
+        for made in [made for made in cells if made["layers"] and made["keys"]["bits"] == 2]:
+            recipe = made["recipe"].replace("gpfq,bits", "gpfq,activations=8,bits")
+            better = made["validation"] | {"top1": made["validation"]["top1"] + 0.01}
+            correct[Cell("digits", made["seed"], recipe)] = correct[Cell("digits", made["seed"], made["recipe"])]
+            cells.append(made | {"recipe": recipe, "validation": better, "activation_bits": 8})
+            epochs[recipe] = epochs[made["recipe"]]
+        kinds = ALL_KINDS
+        told = sequences.rows(table.rows(cells, kinds), kinds, epochs, correct)
+        before = frame()
+        columns = ["question", "bits", "recipe", "other", "difference"]
+        records_of = lambda rows: {tuple(row) for row in rows[columns].astype(str).to_numpy()}  # noqa: E731
+        assert records_of(told[told.activation_bits == 32]) == records_of(before)
+        eight = told[told.activation_bits == 8]
+        assert len(eight) == (before.bits == 2).sum()
+        assert all("activations=8" in recipe for recipe in [*eight.recipe, *eight.other])
+        panels = [panel.get_title() for panel in sequences_plot.draw(told, "digits").axes]
+        assert panels[:3] == ["2 bits, A8", "2 bits", "4 bits"]
+
 
 class TestTeachers:
     def test_at_equal_bits_and_at_equal_bytes(self):

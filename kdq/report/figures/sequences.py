@@ -1,12 +1,12 @@
 """Sequences of stages.
 
-Above, one panel per number of bits: the star is the sequence of stages with the best mean validation accuracy among
-networks of one size, the dots are its rivals, at their test accuracy less that of the star. The thick bar is the 95 %
-interval over seeds, the thin one that over test images, neither corrected; a black dot is behind the star beyond noise
-after Holm's correction, an open one is within it, a grey one has a single seed and no verdict. A black star is beyond
-noise of all rivals at these bits. A broken line separates networks of different sizes. Below, the best quantized
-teacher less the best student, at the teacher's bits and among students whose files are no larger; on the left of a row
-are the bits and sizes of both.
+Above, one panel per number of bits (A8: with activations of 8 bits, else float ones): the star is the sequence of
+stages with the best mean validation accuracy among networks of one size, the dots are its rivals, at their test
+accuracy less that of the star. The thick bar is the 95 % interval over seeds, the thin one that over test images,
+neither corrected; a black dot is behind the star beyond noise after Holm's correction, an open one is within it, a grey
+one has a single seed and no verdict. A black star is beyond noise of all rivals at these bits. A broken line separates
+networks of different sizes. Below, the best quantized teacher less the best student, at the teacher's bits and among
+students whose files are no larger, at equal bits of activations; on the left of a row are the bits and sizes of both.
 """
 
 import math
@@ -72,17 +72,17 @@ def lanes(orders: pd.DataFrame) -> list[Lane]:
 
 def draw_orders(part, orders: pd.DataFrame) -> None:
     """Draw one panel per number of bits: the winner at 0, each rival at its distance."""
-    by_bits = orders.groupby("bits")
+    by_bits = orders.groupby(["bits", "activation_bits"])
     listed = lanes(orders)[::-1]
     heights = {lane: height for height, lane in enumerate(listed)}
     panels = part.subplots(1, len(by_bits), sharey=True, squeeze=False)[0]
-    for panel, (bits, group) in zip(panels, by_bits, strict=True):
+    for panel, ((bits, of_activations), group) in zip(panels, by_bits, strict=True):
         panel.axvline(0, color="black", linewidth=0.9)
         for row in group.itertuples():
             _draw_bars(panel, heights[row.parameters, row.other_sequence], row, sign=-1)
         for _, rivals in group.groupby("recipe"):
             _draw_winner(panel, heights, rivals)
-        panel.set_title(f"{bits:g} bits")
+        panel.set_title(style.bits_text(bits, of_activations))
     names = [style.wrapped(text.replace(",", ", ").replace("/", " / "), 34) for _, text in listed]
     panels[0].set_yticks(range(len(listed)), names, fontsize=7)
     panels[0].set_ylim(-0.6, len(listed) - 0.4)
@@ -130,7 +130,7 @@ def _against(row) -> str:
     bits = "float" if row.other_bits == 32 else f"{row.other_bits:g} bits"
     kilobytes = (row.file_bytes_mean / 1000, row.other_file_bytes_mean / 1000)
     sizes = " / ".join(f"{size:,.0f}" if size >= 100 else f"{size:.3g}" for size in kilobytes)
-    return f"{row.bits:g} bits / {bits}\n{sizes} kB"
+    return f"{style.bits_text(row.bits, row.activation_bits)} / {bits}\n{sizes} kB"
 
 
 def _keys(rows: pd.DataFrame) -> list:

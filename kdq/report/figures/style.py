@@ -133,6 +133,11 @@ def labels(networks) -> dict[str, str]:
     return {path: text.replace(",", ", ") for path, text in chosen.items()}
 
 
+def bits_text(bits: float, activation_bits: int) -> str:
+    """Return the bits of weights, and those of activations unless they are float: ``2 bits, A8``."""
+    return f"{bits:.3g} bits" + (f", A{activation_bits}" if activation_bits < 32 else "")
+
+
 def wrapped(text: str, width: int) -> str:
     """Return ``text`` in lines of at most ``width`` letters, broken at spaces."""
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

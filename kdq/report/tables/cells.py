@@ -14,6 +14,7 @@ from kdq.roots.keys import is_imported
 PARTS = ("validation", "test")
 IDENTITY = ("dataset", "seed", "recipe")
 SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "quantized_weights")
+WORK = ("macs", "bit_operations", "activation_bits")
 MEASURES = {
     "top1": ("share of 1", "accuracy on the {} part"),
     "top5": ("share of 1", "images with the label among the five likeliest classes, {} part"),
@@ -69,6 +70,7 @@ SCHEMA = Schema(
         "levels": text(
             "kind of alphabet (`2^b`, `2^b-1`, `paper`); empty for a model without alphabets", optional=True
         ),
+        "activation_bits": count("bits of the quantized activations; 32 for float ones", unit="bits per activation"),
         **_columns_of("validation"),
         **_columns_of("test"),
         "file_bytes": count("size of the model's file", unit="bytes"),
@@ -84,6 +86,15 @@ SCHEMA = Schema(
         ),
         "parameters": count("parameters of the network"),
         "quantized_weights": count("weights that are stored as codes; 0 for a float model"),
+        "macs": count(
+            "multiply-accumulates of all convolutions and linear layers; the products of attention are not counted",
+            unit="per image",
+        ),
+        "bit_operations": count(
+            "sum over these layers of multiply-accumulates times bits per weight times bits per activation, 32 by 32 "
+            "for a layer that stays float",
+            unit="per image",
+        ),
         "mean_relative_layer_error": share(
             "mean over the quantized layers of the relative output error on the calibration images; empty for a float "
             "model and for one that was trained after it was quantized",
@@ -130,7 +141,7 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     root, layers = (cell["dataset"], cell["seed"], path[0]), cell["layers"]
     alphabets = [layer for layer in layers if "bits" in layer]  # the ternary layers of a random head have none
     row = {
-        **{name: cell[name] for name in (*IDENTITY, *SIZES)},
+        **{name: cell[name] for name in (*IDENTITY, *SIZES, *WORK)},
         "kind": kinds[names[-1]],
         "root": path[0],
         "validation_seen": is_imported(keys[root]) if root in keys else None,

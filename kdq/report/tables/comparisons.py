@@ -62,11 +62,15 @@ SCHEMA = Schema(
         "family": text(
             "`baseline`: float networks against `hard` (without one, the first root); `float`: among themselves; "
             "`networks`: quantized ones by one quantizer at the same bits; `quantizers`: of one network at the same "
-            f"bits. In a group of more than {pairs.ALL_PAIRS_UP_TO} models each is compared with the first alone"
+            "bits, of weights and of activations; `activations`: by one quantizer at the same bits of weights and "
+            f"fewer bits of activations. In a group of more than {pairs.ALL_PAIRS_UP_TO} models each is compared with "
+            "the first alone"
         ),
         "recipe": text("the model"),
         "other": text("the model that it is compared with"),
         "bits": bits_per_weight("bits of both, to a tenth; 32 for float models"),
+        "activation_bits": count("bits of the activations of `recipe`; 32 for float ones", unit="bits per activation"),
+        "other_activation_bits": count("those of `other`", unit="bits per activation"),
         **STATISTICS,
     },
 )
@@ -79,11 +83,14 @@ def rows(table: pd.DataFrame, kinds: dict[str, str], correct: Answers) -> pd.Dat
         seeds = group.groupby("recipe").seed.agg(set)
         models = group.drop_duplicates("recipe")
         bits = dict(zip(models.recipe, models.bits.map(nearest_tenth), strict=True))
+        activation_bits = dict(zip(models.recipe, models.activation_bits, strict=True))
         by = precisions.by_recipe(group)
         for family, recipe, reference in pairs.choose(models):
             if common := sorted(seeds[recipe] & seeds[reference]):
                 pair = {"dataset": dataset, "family": family, "recipe": recipe, "other": reference}
                 pair |= {"bits": bits[recipe], "mixed": len(by[recipe] | by[reference]) > 1}
+                pair["activation_bits"] = activation_bits[recipe]
+                pair["other_activation_bits"] = activation_bits[reference]
                 comparisons.append(pair | difference(pair, kinds, common, correct))
     return SCHEMA.frame(corrected(comparisons, ["dataset", "family"]))
 

@@ -3,6 +3,7 @@
 A sequence is a recipe without the bits of the model that it ends with, so that the models of one sequence differ in
 bits alone. The winner is chosen by validation accuracy and compared by test accuracy: chance in the choice is not in
 the comparison. A model whose layers differ in bits has no one number of bits: it is compared at equal bytes alone.
+Models of different bits of activations are never compared.
 """
 
 import pandas as pd
@@ -16,7 +17,8 @@ from kdq.report.tables.schema import Schema, bits_per_weight, count, number, sha
 
 SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers
 DESCRIBED = (
-    *("bits", "sequence", "recipe", "validation_seen", "epochs", "parameters", "test_top1_mean", "file_bytes_mean"),
+    *("bits", "activation_bits", "sequence", "recipe", "validation_seen", "epochs", "parameters"),
+    *("test_top1_mean", "file_bytes_mean"),
 )
 
 SCHEMA = Schema(
@@ -25,13 +27,15 @@ SCHEMA = Schema(
     {
         "dataset": text("data set"),
         "question": text(
-            "`order`: at these bits, does the best sequence for a size of network beat this one? `teacher at equal "
-            "bits`: does the best quantized teacher beat the best student at its bits? `teacher at equal bytes`: does "
-            "it beat the best student, of any bits or float, whose file is no larger (2% are allowed)? Teachers are "
-            "the networks that students are distilled from. Best is always by mean accuracy on the validation part"
+            "`order`: at these bits of weights and activations, does the best sequence for a size of network beat this "
+            "one? `teacher at equal bits`: does the best quantized teacher beat the best student at its bits? `teacher "
+            "at equal bytes`: does it beat the best student, of any bits or float, whose file is no larger (2% are "
+            "allowed)? Both have the same bits of activations. Teachers are the networks that students are distilled "
+            "from. Best is always by mean accuracy on the validation part"
         ),
         "bits": bits_per_weight("bits of `recipe`"),
         "other_bits": bits_per_weight("bits of `other`; 32 for a float model"),
+        "activation_bits": count("bits of the activations of both; 32 for float ones", unit="bits per activation"),
         "sequence": text("`recipe` without its bits"),
         "other_sequence": text("`other` without its bits"),
         "recipe": text("the model"),
@@ -127,9 +131,12 @@ def best(models: pd.DataFrame) -> pd.Series:
 
 
 def orders(models: pd.DataFrame) -> list[Pair]:
-    """Return at each number of bits, among networks of one size, the best quantized model against each other one."""
+    """Return at each number of bits, among networks of one size, the best quantized model against each other one.
+
+    Bits are those of weights and of activations.
+    """
     pairs = []
-    for _, group in models[models.has_bits].groupby(["bits", "parameters"]):
+    for _, group in models[models.has_bits].groupby(["bits", "activation_bits", "parameters"]):
         winner = best(group)
         rivals = group[group.recipe != winner.recipe].sort_values("recipe")
         pairs += [("order", winner, rival) for _, rival in rivals.iterrows()]
@@ -138,10 +145,11 @@ def orders(models: pd.DataFrame) -> list[Pair]:
 
 def against_teachers(models: pd.DataFrame) -> list[Pair]:
     """Return at each number of bits the best quantized teacher against the best student at these bits and bytes."""
-    students = models[~models.is_teacher]
     pairs = []
-    for bits, teachers in models[models.is_teacher & models.has_bits].groupby("bits"):
-        teacher = best(teachers)
+    for (bits, of_activations), teachers in models[models.is_teacher & models.has_bits].groupby(
+        ["bits", "activation_bits"]
+    ):
+        teacher, students = best(teachers), models[~models.is_teacher & (models.activation_bits == of_activations)]
         rivals = {
             "teacher at equal bits": students[students.has_bits & (students.bits == bits)],
             "teacher at equal bytes": students[students.file_bytes_mean <= (1 + SAME_SIZE) * teacher.file_bytes_mean],
