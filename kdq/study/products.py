@@ -19,7 +19,7 @@ from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Recipe, spell
-from kdq.recipe.path import SEED, STUDIES, Cell, data_file, figure_file, study_folder, table_file
+from kdq.recipe.path import HUB, SEED, STUDIES, Cell, below_seed, data_file, figure_file, study_folder, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES, ReportJobs, Table
@@ -27,6 +27,7 @@ from kdq.study.config import Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
 SENSITIVITY = "sensitivity.csv"
+GIVEN_AWAY = ("README.md", "model.onnx", MODEL, "config.json", "preprocessor_config.json", "LICENSE")
 TABLE_NAMES = tuple(name for table in TABLES.values() for name in table.names)
 FIGURE_FORMS = {"json": formats.RECORD, "png": formats.PLAIN, "svg": formats.PLAIN}
 
@@ -143,6 +144,20 @@ def _keys_of_measurement(place: Place) -> dict:
     return keys | threads_of(place.study, place.keys)
 
 
+def _latency(place: Place) -> str:
+    """Return the path of the model's times if they were measured: a folder to give away does without."""
+    return path if os.path.exists(path := place.cell.path("latency.json")) else ""
+
+
+def keys_of_stages(place: Place) -> dict:
+    """Return all keys of every stage, without those that name files of this machine."""
+    resolve = place.study.grammar.resolve
+    keys = [{"stage": stage.text, "keys": dict(resolve(stage))} for stage in place.recipe.stages]
+    for entry in keys:
+        entry["keys"].pop("folder", None)
+    return {"stages": keys}
+
+
 OF_CELLS = (
     Entry(
         files={MODEL: formats.MODEL, "history.csv": formats.HISTORY},
@@ -182,6 +197,23 @@ OF_CELLS = (
         pattern=r"views,crop=(?P<crop>\d+),flip=(?P<flip>true|false),precision=(auto|bfloat16|float32)\.safetensors",
         identity=lambda spelled: {"crop": int(spelled["crop"]), "flip": spelled["flip"] == "true"},
     ),
+    Entry(
+        rules=("model_folder",),
+        script="scripts/model_folder.py",
+        files={
+            f"{HUB}/provenance.json": formats.RECORD,
+            **dict.fromkeys((f"{HUB}/{name}" for name in GIVEN_AWAY), formats.PLAIN),
+        },
+        inputs={
+            "data": INPUTS["data"],
+            "model": _model,
+            "onnx": lambda place: place.cell.path("model.onnx"),
+            "metrics": lambda place: place.cell.path(METRICS),
+            "float": lambda place: place.of(place.recipe.network, PREDICTIONS),
+            "latency": _latency,
+        },
+        keys=keys_of_stages,
+    ),
 )
 COPIED = OF_CELLS[0].files  # of a root that seeds share
 
@@ -194,6 +226,11 @@ def names_of_cells() -> list[str]:
 def entry_of(name: str) -> Entry | None:
     """Return the entry of a model's file."""
     return next((entry for entry in OF_CELLS if entry.holds(name)), None)
+
+
+def name_in_cell(path: str) -> str:
+    """Return the name of a cell's file, given its path."""
+    return below_seed(list(PurePath(path).parts))[1]
 
 
 def all_targets(study: Study, contents: Contents) -> Iterator[str]:
@@ -249,7 +286,7 @@ class Products:
                 raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(CATALOG)}")
             case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
                 return self._data_set(path, dataset, int(split[1]))
-            case [_, _, seed, _, *_, name] if SEED.fullmatch(seed) and (entry := entry_of(name)):
+            case [_, _, seed, _, *_, _] if SEED.fullmatch(seed) and (entry := entry_of(name := name_in_cell(path))):
                 cell = Cell.of(path)
                 return self._of_cell(entry, Place(self.study, cell, self._recipe(cell.recipe)), name)
         raise Foreign("no file that the workflow makes")
@@ -275,7 +312,7 @@ class Products:
         files = dict(zip([name], entry.files.values(), strict=True)) if spelled else entry.files
         outputs = {cell.path(file): form for file, form in files.items() if not entry.refusal(place.recipe, file)}
         named = cell.identity | (entry.identity(spelled.groupdict()) if spelled else {})
-        identity = {path: named for path, form in outputs.items() if form != formats.HISTORY}
+        identity = {path: named for path, form in outputs.items() if form not in (formats.HISTORY, formats.PLAIN)}
         rules, script = entry.rules or (stage.kind.name,), entry.script or stage.kind.script
         roles = entry.inputs or {role: INPUTS[role] for role in stage.kind.inputs}
         return Product(

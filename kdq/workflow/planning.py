@@ -163,6 +163,19 @@ class Plan:
 
         return input_of
 
+    def input_of(self, name: str, role: str) -> Callable:
+        """Return the input function of a role of the product with the file ``name``; [] if there is no such input."""
+        return lambda wildcards: or_stop(products.entry_of(name).inputs[role], self._place(wildcards)) or []
+
+    def folder_job(self, wildcards) -> Job:
+        """Return the job of a folder to give away: it names the keys of every stage."""
+        keys = or_stop(products.keys_of_stages, self._place(wildcards))
+        return Job(self.script_job("scripts/model_folder.py") | keys)
+
+    def _place(self, wildcards) -> products.Place:
+        cell = Cell(wildcards.dataset, wildcards.seed, wildcards.parent)
+        return products.Place(self.study, cell, self.recipe(cell.recipe))
+
     def files_of_cells(self, rule: str) -> Callable:
         """Return the input function of a table's rule: the files of all cells in the table."""
         return lambda wildcards: self.report.inputs(rule)
