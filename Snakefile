@@ -14,6 +14,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/quantize.smk"
 include: "rules/evaluate.smk"
+include: "rules/deploy.smk"
 include: "rules/report.smk"
 
 

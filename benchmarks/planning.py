@@ -19,13 +19,14 @@ HOME = Path(__file__).resolve().parent.parent
 KEPT = HOME / "results/digits/seed=0/hard/rtn,bits=4/metrics.json"
 
 
-def grid(cells: int) -> str:
+def grid(cells: int, latency: bool) -> str:
     """Return a config of about ``cells`` cells: students by temperature, each at seven bit-widths by two quantizers."""
     students = max(1, round((cells - 1) / 15))
     return "\n".join(
         [
             "datasets: [digits]",
             "seeds: [0]",
+            f"latency: {str(latency).lower()}",
             "recipes:",
             "  - teacher",
             f"  - teacher/kd,temperature={{1..{students}}}",
@@ -48,11 +49,12 @@ def timed(*arguments) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, nargs="*", default=[1000, 10000])
+    parser.add_argument("--latency", action="store_true", help="with ONNX file and latency of every cell")
     arguments = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for cells in sorted(arguments.cells):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as config:
-            config.write(grid(cells))
+            config.write(grid(cells, arguments.latency))
             config.flush()
             seconds, memory = timed("--dry-run", "--quiet", "--configfile", "config.yaml", config.name)
         print(f"snakemake -n, {cells:6} cells   {seconds:6.1f} s   {memory:6.0f} MiB")

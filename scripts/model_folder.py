@@ -17,7 +17,7 @@ with running(snakemake.log[0]) as log:
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
     check_places(inputs)
     check_place(inputs["float"], read_header(inputs["float"], PREDICTIONS))
-    record = output.pop("record")
+    record = output.pop("provenance")
     scores = write(output, inputs, HOME / "LICENSE", job["stages"], prepare(snakemake.threads))
     digests = {role: sha256(path) for role, path in inputs.items()}
     made_by = {"job": dict(job), "inputs": digests, "outputs": {path: sha256(path) for path in output.values()}}

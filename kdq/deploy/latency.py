@@ -1,87 +1,77 @@
-"""How fast a model's ONNX file runs beside the float files of its parent and its root, in every installed runtime.
+"""How fast a model's ONNX file runs beside the float files of its float network and its root, in every runtime.
 
 All files run in turn in one process per runtime (:mod:`kdq.deploy.timing`). A speed-up is the median over rounds of the
-ratio of two times of one round, so that a machine that slows down slows down both.
+ratio of two times of one round, so that a machine that slows down slows down both. If the processor is fast in
+bfloat16, the float network also runs in PyTorch, in float32 and bfloat16: what is gained without quantization.
 """
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-from kdq.deploy.timing import BATCHES, RUNTIMES
+from kdq.deploy import machine
+from kdq.deploy.timing import BATCHES, BUSY
 from kdq.errors import UserError
 
-BUSY = 1.15  # wall time over processor time of a thread, above which something else ran beside it
 BFLOAT16 = "@bfloat16"
-FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "i8mm", "bf16")
 
 
-def installed() -> dict[str, str]:
-    """Return the versions of the runtimes that are installed."""
-    return {name: importlib.metadata.version(name) for name in RUNTIMES if importlib.util.find_spec(name)}
-
-
-def processor() -> dict:
-    """Return the processor's name and those of its instruction sets that matter here."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    facts = dict(reversed([tuple(map(str.strip, line.split(":", 1))) for line in lines if ":" in line]))
-    flags = (facts.get("flags") or facts.get("Features") or "").split()
-    return {"name": facts.get("model name", "unknown"), "flags": [flag for flag in FLAGS if flag in flags]}
-
-
-def measure(files: Mapping[str, str], size: tuple[int, int, int], threads: int = 1) -> dict:
+def measure(files: Mapping[str, str], images: str, threads: int = 1, network: str = "") -> dict:
     """Return the times of ONNX ``files``, of which ``model`` is compared with the others, in plain values.
 
-    ``size`` are the images' channels, height and width. ``load`` is the machine's before the first run. For each
-    runtime, see :func:`compared`; ``busy`` is why there are no numbers, "" if there are.
+    ``images`` describes a file's input, see :func:`kdq.deploy.timing.batches`; ``network`` is the float network's model
+    file, for PyTorch: its times are those of ``float``, or of ``model`` without a file ``float``. A file of two names
+    is run once. ``load`` is the machine's before the first run. For each runtime, see :func:`compared`; ``busy`` is why
+    there are no numbers, "" if there are.
     """
-    facts = {"processor": processor(), "threads": threads, "load": round(os.getloadavg()[0], 2), "busy": ""}
-    runtimes = {}
-    for runtime, version in installed().items():
-        times = run(runtime, files, size, threads)
-        if busy := _busy(times, threads):
-            return facts | {"busy": f"{runtime}: {busy}", "runtimes": {}}
-        runtimes[runtime] = {"version": version, **compared(times)}
-    return facts | {"runtimes": runtimes}
+    facts = {"processor": machine.processor(), "threads": threads, "load": round(os.getloadavg()[0], 2), "busy": ""}
+    measured = {}
+    for runtime, version in machine.runtimes().items():
+        if runtime != "torch":
+            times, busy = run(runtime, files, images, threads)
+        elif network:
+            times, busy = run(runtime, {"float" if "float" in files else "model": network}, images, threads)
+        else:
+            continue
+        if busy:
+            return facts | {"busy": f"too busy: {runtime} {busy}", "runtimes": {}}
+        measured[runtime] = {"version": version, **compared(times)}
+    return facts | {"runtimes": measured}
 
 
-def run(runtime: str, files: Mapping[str, str], size: tuple[int, int, int], threads: int) -> dict:
-    """Return the times of the files in a process of their own; raise UserError if the runtime can't read one."""
-    command = [sys.executable, "-m", "kdq.deploy.timing", runtime, "--threads", str(threads)]
-    command += ["--size", ",".join(map(str, size)), *(f"{name}={file}" for name, file in files.items())]
+def run(runtime: str, files: Mapping[str, str], images: str, threads: int) -> tuple[dict, str]:
+    """Return the times of the files in a process of their own, and why there are none, "" if there are.
+
+    Raise UserError if the runtime can't read one.
+    """
+    names = {file: name for name, file in reversed(files.items())}  # the first of each
+    command = [sys.executable, "-m", "kdq.deploy.timing", runtime, "--threads", str(threads), "--images", images]
+    command += [f"{name}={file}" for file, name in reversed(names.items())]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"{files['model']}: {runtime} can't run it or the files beside it ({reason[:300]})")
-    return json.loads(result.stdout)
-
-
-def _busy(times: dict, threads: int) -> str:
-    """Return why the times say nothing, "" if the machine was quiet: with one thread wall time is processor time."""
-    for name, batches in times.items():
-        for series in batches.values():
-            ratio = statistics.median(series["wall"]) / statistics.median(series["processor"]) * threads
-            if threads == 1 and ratio > BUSY:
-                return f"too busy: {name} took {ratio:.2f} times its processor time, expected at most {BUSY}"
-    return ""
+        reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        raise UserError(f"{next(iter(files.values()))}: {runtime} can't run it or a file beside it ({reason[:300]})")
+    answer = json.loads(result.stdout)
+    if busy := answer["busy"]:
+        return {}, f"took {busy} times its processor time, expected at most {BUSY}"
+    times = answer["times"]
+    for name, file in files.items():
+        of_first = {key: value for key, value in times.items() if key.partition("@")[0] == names[file]}
+        times |= {key.replace(names[file], name, 1): value for key, value in of_first.items()}
+    return times, ""
 
 
 def compared(times: dict) -> dict:
     """Return milliseconds, images per second and speed-ups from the times of all rounds.
 
     ``times`` is :func:`kdq.deploy.timing.timed`'s. ``milliseconds`` per batch of 1 and ``images_per_second`` at the
-    large batch, of each file: median, and the best round's. ``speedups`` of ``model`` over each other file, and over
-    its own and their bfloat16 version, at each batch: the median of the rounds' ratios, the lowest and the highest.
+    large batch, of each file: median, and the best round's. ``speedups`` of ``model``, if it is among them, over each
+    other file, and over its own and their bfloat16 version, at each batch: the median of the rounds' ratios, the lowest
+    and the highest.
     """
     small, large = (str(batch) for batch in BATCHES)
     facts = {"milliseconds": {}, "images_per_second": {}, "processor_milliseconds": {}, "speedups": {}}
@@ -94,7 +84,7 @@ def compared(times: dict) -> dict:
         rates = {"median": BATCHES[1] / statistics.median(many), "most": BATCHES[1] / min(many)}
         facts["images_per_second"][name] = {key: _round(value) for key, value in rates.items()}
         facts["processor_milliseconds"][name] = _round(1e3 * statistics.median(batches[small]["processor"]))
-        if name != "model":
+        if name != "model" and "model" in times:
             facts["speedups"][name] = {
                 batch: _ratios(series["wall"], times["model"][batch]["wall"]) for batch, series in batches.items()
             }
@@ -105,8 +95,10 @@ def summary(measured: dict) -> str:
     """Return the times of the model as one line for the log."""
     parts = []
     for runtime, times in measured["runtimes"].items():
-        milliseconds, rate = times["milliseconds"]["model"]["median"], times["images_per_second"]["model"]["median"]
-        parts.append(f"{runtime} {milliseconds:g} ms at batch {BATCHES[0]}, {rate:g} images/s at {BATCHES[1]}")
+        name = "model" if "model" in times["milliseconds"] else "float"
+        milliseconds, rate = times["milliseconds"][name]["median"], times["images_per_second"][name]["median"]
+        what = "" if name == "model" else "the float network "
+        parts.append(f"{runtime}: {what}{milliseconds:g} ms at batch {BATCHES[0]}, {rate:g} images/s at {BATCHES[1]}")
     return "; ".join(parts)
 
 

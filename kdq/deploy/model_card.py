@@ -11,7 +11,7 @@ from kdq.data.cifar_files import DESCRIPTIONS
 from kdq.data.prepared import Prepared
 from kdq.deploy.file_scores import Score
 from kdq.deploy.hub_configs import loads_in_timm, torchvision_name
-from kdq.deploy.latency import processor
+from kdq.deploy.machine import processor
 from kdq.errors import UserError, reason
 from kdq.models.file import ModelFile
 from kdq.recipe.path import Cell, name_of

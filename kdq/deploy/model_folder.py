@@ -5,10 +5,9 @@ import shutil
 from collections.abc import Mapping
 
 import torch
-from onnx import TensorProto
 
 from kdq.data.prepared import read as read_data
-from kdq.deploy import hub_configs, model_card, onnx_file
+from kdq.deploy import hub_configs, model_card, record
 from kdq.deploy.file_scores import Score, scores
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
@@ -28,6 +27,7 @@ def write(
     prepared, file = read_data(inputs["data"]), read_model(inputs["model"])
     header, predictions = predictions_file.read(inputs["float"])
     of_float = predictions_file.classes(inputs["float"], predictions, "test", len(prepared.test.labels))
+    described = record.read(inputs["record"], inputs["onnx"])
     copy(license_file, output["license"])
     for role in ("onnx", "model"):
         copy(inputs[role], output[role])
@@ -44,7 +44,7 @@ def write(
         parent=header["recipe"],
         parent_top1=float((of_float == prepared.test.labels).double().mean()),
         latency=read_json(inputs["latency"], sealed=True) if inputs.get("latency") else {},
-        takes_bytes=onnx_file.read(output["onnx"]).graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8,
+        takes_bytes=described["input"]["type"] == "uint8",
     )
     write_text(output["card"], model_card.checked(output["card"], model_card.card(facts)))
     return scored

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from kdq.deploy.onnx_graph import graph_of
+from kdq.deploy.onnx_graph import FLOAT32_NCHW, graph_of
 from kdq.errors import UserError, reason
 from kdq.models.file import ModelFile, to_network
 from kdq.models.integer import folded_layers
@@ -18,18 +18,18 @@ from kdq.models.tracing import norms_behind, trace
 LAYERS = "layers"  # metadata: the tensors of codes and steps per quantized layer
 
 
-def to_onnx(file: ModelFile, path, metadata: dict) -> onnx.ModelProto:
+def to_onnx(file: ModelFile, path, metadata: dict, images: str = FLOAT32_NCHW) -> onnx.ModelProto:
     """Return the ONNX model of a model file, with ``metadata``, plain values by key.
 
-    Input ``images``, float32 (N, C, H, W) in [0, 1]; output ``logits`` (N, classes). Raise UserError that names
-    ``path`` for a network that has no ONNX form here.
+    Input ``images``, see :func:`kdq.deploy.onnx_graph.graph_of`; output ``logits`` (N, classes). Raise UserError that
+    names ``path`` for a network that has no ONNX form here.
     """
     network = to_network(file, path, integer=False)
     if not isinstance(network, Network):
         name = file.header["architecture"]["architecture"]
         raise UserError(f"{path}: a network of {name}; expected one of this package, others have no ONNX form yet")
     try:
-        return graph_of(network, file.codes, metadata)
+        return graph_of(network, file.codes, metadata, images)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -27,6 +27,7 @@ OPSET, IR = 17, 8  # read by ONNX Runtime from 1.13 on
 FLOAT = TensorProto.FLOAT
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 INT8 = range(-128, 128)
+FLOAT32_NCHW, UINT8_NHWC = "float32_nchw", "uint8_nhwc"  # images in [0, 1], or in 0 .. 255 as cameras give them
 
 
 class Graph:
@@ -86,7 +87,10 @@ class Writer:
         }
         self.functions = {"add": "Add", "sub": "Sub", "mul": "Mul", "truediv": "Div", "relu": "Relu"}
 
-    def write(self, images: str, logits: str) -> Graph:
+    def write(self, images: str, logits: str, form: str = FLOAT32_NCHW) -> Graph:
+        if form == UINT8_NHWC:
+            planes = self.graph.add("Transpose", self.graph.add("Cast", images, to=FLOAT), perm=[0, 3, 1, 2])
+            images = self.graph.add("Mul", planes, self.graph.constant(np.array(1 / 255, np.float32)))
         for node in self.trace.nodes:
             if node.op == "placeholder":
                 self.names[node] = images if not self.names else ""
@@ -247,18 +251,20 @@ class Writer:
         return graph.add("Cast", total, to=TensorProto.INT8)
 
 
-def graph_of(network: Network, codes: Codes, metadata: dict | None = None) -> onnx.ModelProto:
+def graph_of(network: Network, codes: Codes, metadata: dict | None = None, form: str = FLOAT32_NCHW) -> onnx.ModelProto:
     """Return the ONNX model of ``network``, in eval mode and with plain float layers.
 
-    ``codes`` holds the quantized layers and activations. Input ``images``, float32 (N, C,
-    H, W) in [0, 1] with N, H and W free; output ``logits`` (N, classes). ``metadata`` are plain values by key;
-    ``layers`` is added to them: the tensors of codes and steps of each quantized layer. Raise UserError, naming the
-    layer, for what has no ONNX form here.
+    ``codes`` holds the quantized layers and activations. Input ``images``, N, H and W free: ``form`` ``float32_nchw``
+    is float32 (N, C, H, W) in [0, 1], ``uint8_nhwc`` uint8 (N, H, W, C) in 0 .. 255; output ``logits`` (N, classes).
+    ``metadata`` are plain values by key; ``layers`` is added to them: the tensors of codes and steps of each quantized
+    layer. Raise UserError, naming the layer, for what has no ONNX form here.
     """
     writer = Writer(network, codes)
-    graph, arguments = writer.write("images", "logits"), network.architecture
-    shapes = {"images": ["N", arguments["channels"], "H", "W"], "logits": ["N", arguments["classes"]]}
-    images, logits = (helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in shapes.items())
+    graph, arguments = writer.write("images", "logits", form), network.architecture
+    channels = arguments["channels"]
+    kind, shape = (TensorProto.UINT8, ["H", "W", channels]) if form == UINT8_NHWC else (FLOAT, [channels, "H", "W"])
+    images = helper.make_tensor_value_info("images", kind, ["N", *shape])
+    logits = helper.make_tensor_value_info("logits", FLOAT, ["N", arguments["classes"]])
     body = helper.make_graph(graph.nodes, "kdq", [images], [logits], graph.initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="kdq")
     texts = {key: json.dumps(value, sort_keys=True) for key, value in (metadata or {}).items()}

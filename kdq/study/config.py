@@ -71,6 +71,14 @@ class Config(Base):
         description="threads of a job; the last bits of what it trains or quantizes depend on them, so another number "
         "makes these models again, and a job takes as many even if `--cores` is less",
     )
+    latency: bool = Field(
+        False, description="measure how fast the ONNX file of every model in the tables runs, on this processor"
+    )
+    onnx_input: Literal["float32_nchw", "uint8_nhwc"] = Field(
+        "float32_nchw",
+        description="images that an ONNX file takes: `float32_nchw` in [0, 1], or `uint8_nhwc` in 0..255, channels "
+        "last, as cameras give",
+    )
 
 
 class Study:

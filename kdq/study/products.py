@@ -15,10 +15,11 @@ from pathlib import PurePath
 
 from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import folder_digest
+from kdq.deploy import exportable
 from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
-from kdq.recipe.grammar import Recipe, spell
+from kdq.recipe.grammar import Grammar, Recipe, spell
 from kdq.recipe.path import HUB, SEED, STUDIES, Cell, below_seed, data_file, figure_file, study_folder, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
@@ -27,7 +28,8 @@ from kdq.study.config import Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
 SENSITIVITY = "sensitivity.csv"
-GIVEN_AWAY = ("README.md", "model.onnx", MODEL, "config.json", "preprocessor_config.json", "LICENSE")
+ONNX, ONNX_RECORD, LATENCY = "model.onnx", "model.onnx.json", "latency.json"
+GIVEN_AWAY = ("README.md", ONNX, MODEL, "config.json", "preprocessor_config.json", "LICENSE")
 TABLE_NAMES = tuple(name for table in TABLES.values() for name in table.names)
 FIGURE_FORMS = {"json": formats.RECORD, "png": formats.PLAIN, "svg": formats.PLAIN}
 
@@ -64,6 +66,41 @@ def _sensitivity(place: Place) -> str:
     return place.cell.with_recipe(place.recipe.measured).path(SENSITIVITY) if measured else ""
 
 
+def _model(place: Place) -> str:
+    return place.cell.path(MODEL)
+
+
+def _of_float(name: str) -> Callable[[Place], str]:
+    """Return the function that gives the file ``name`` of the float network that a place's model was made from."""
+    return lambda place: "" if place.recipe.network == place.recipe else place.of(place.recipe.network, name)
+
+
+def _of_root(name: str) -> Callable[[Place], str]:
+    """Return the function that gives the file ``name`` of a place's root, if the root has an ONNX form."""
+
+    def of_root(place: Place) -> str:
+        root = place.recipe.root
+        return "" if root == place.recipe or exportable.refusal(root, place.study.grammar) else place.of(root, name)
+
+    return of_root
+
+
+def _latency(place: Place) -> str:
+    """Return the path of the model's times if the study has them or they are there: a folder does without."""
+    path = place.cell.path(LATENCY)
+    return path if place.study.config.latency or os.path.exists(path) else ""
+
+
+# The inputs of the rule `latency`: ONNX files, their records, and the float network for PyTorch.
+TIMED: dict[str, Callable[[Place], str]] = {
+    "onnx": lambda place: place.cell.path(ONNX),
+    "record": lambda place: place.cell.path(ONNX_RECORD),
+    "float_onnx": _of_float(ONNX),
+    "float_record": _of_float(ONNX_RECORD),
+    "root_onnx": _of_root(ONNX),
+    "root_record": _of_root(ONNX_RECORD),
+    "network": lambda place: place.of(place.recipe.network, MODEL),
+}
 # The path of each role in `Kind.inputs`, empty if a model has no such input.
 INPUTS: dict[str, Callable[[Place], str]] = {
     "data": lambda place: data_file(place.cell.dataset, place.study.config.data.split_seed),
@@ -72,10 +109,16 @@ INPUTS: dict[str, Callable[[Place], str]] = {
     "views": _views,
     "sensitivity": _sensitivity,
 }
-
-
-def _model(place: Place) -> str:
-    return place.cell.path(MODEL)
+# The inputs of the rule `model_folder`.
+IN_FOLDER: dict[str, Callable[[Place], str]] = {
+    "data": INPUTS["data"],
+    "model": _model,
+    "onnx": TIMED["onnx"],
+    "record": TIMED["record"],
+    "metrics": lambda place: place.cell.path(METRICS),
+    "float": lambda place: place.of(place.recipe.network, PREDICTIONS),
+    "latency": _latency,
+}
 
 
 def _predictions_of_parent(place: Place) -> str:
@@ -88,8 +131,8 @@ class Entry:
 
     ``files`` holds the format of each file by its name; the header of the first holds code, keys and inputs. ``rules``
     make it by ``script``; ``inputs`` gives the path of each role; if these are empty, rule, script and inputs are those
-    of the last stage's kind. ``refusal`` returns the reason why a recipe has no file of a name, else "". A name that
-    spells out keys matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those
+    of the last stage's kind. ``refusal`` returns why a recipe has no file of a name, else "". A name that spells out
+    keys matches ``pattern``, and ``identity`` converts its groups to keys of the header. ``keys`` are those
     of the job besides code and inputs. The rule ``all`` asks for the files ``in_all``.
     """
 
@@ -97,7 +140,7 @@ class Entry:
     rules: tuple[str, ...] = ()
     script: str = ""
     inputs: dict[str, Callable[[Place], str]] = field(default_factory=dict)
-    refusal: Callable[[Recipe, str], str] = lambda recipe, name: ""
+    refusal: Callable[[Recipe, str, Grammar], str] = lambda recipe, name, grammar: ""
     pattern: str = ""
     identity: Callable[[dict], dict] | None = None
     keys: Callable[[Place], dict] = lambda place: {}
@@ -121,17 +164,17 @@ def _keys_of_model(place: Place) -> dict:
     return place.keys | threads_of(place.study, place.keys)
 
 
-def _no_history(recipe: Recipe, name: str) -> str:
+def _no_history(recipe: Recipe, name: str, grammar: Grammar) -> str:
     trains = recipe.last.kind.trains or name == MODEL
     return "" if trains else f"the stage {recipe.last.text!r} does not train and has no {name}"
 
 
-def _no_archive(recipe: Recipe, name: str) -> str:
+def _no_archive(recipe: Recipe, name: str, grammar: Grammar) -> str:
     float_model = f"the stage {recipe.last.text!r} gives a float model, which has no archive"
     return "" if recipe.last.kind.gives_codes else float_model
 
 
-def _no_sensitivity(recipe: Recipe, name: str) -> str:
+def _no_sensitivity(recipe: Recipe, name: str, grammar: Grammar) -> str:
     if not recipe.last.kind.quantizes:
         return f"the stage {recipe.last.text!r} does not quantize and has no {name}"
     if (expected := recipe.measured) != recipe.path:
@@ -139,14 +182,18 @@ def _no_sensitivity(recipe: Recipe, name: str) -> str:
     return ""
 
 
+def _no_onnx(recipe: Recipe, name: str, grammar: Grammar) -> str:
+    return exportable.refusal(recipe, grammar)
+
+
+def keys_of_export(study: Study) -> dict:
+    """Return what an ONNX file depends on besides its inputs."""
+    return {"input": study.config.onnx_input}
+
+
 def _keys_of_measurement(place: Place) -> dict:
     keys = place.recipe.last.type.keys.measurement_keys(place.keys)
     return keys | threads_of(place.study, place.keys)
-
-
-def _latency(place: Place) -> str:
-    """Return the path of the model's times if they were measured: a folder to give away does without."""
-    return path if os.path.exists(path := place.cell.path("latency.json")) else ""
 
 
 def keys_of_stages(place: Place) -> dict:
@@ -181,6 +228,21 @@ OF_CELLS = (
         refusal=_no_archive,
     ),
     Entry(
+        rules=("export",),
+        script="scripts/export.py",
+        files={ONNX_RECORD: formats.RECORD, ONNX: formats.PLAIN},
+        inputs={"data": INPUTS["data"], "model": _model, "predictions": lambda place: place.cell.path(PREDICTIONS)},
+        refusal=_no_onnx,
+        keys=lambda place: keys_of_export(place.study),
+    ),
+    Entry(
+        rules=("latency",),
+        script="scripts/latency.py",
+        files={LATENCY: formats.RECORD},
+        inputs=TIMED,
+        refusal=_no_onnx,
+    ),
+    Entry(
         rules=("sensitivity",),
         script="scripts/sensitivity.py",
         files={SENSITIVITY: formats.SENSITIVITY},
@@ -204,14 +266,8 @@ OF_CELLS = (
             f"{HUB}/provenance.json": formats.RECORD,
             **dict.fromkeys((f"{HUB}/{name}" for name in GIVEN_AWAY), formats.PLAIN),
         },
-        inputs={
-            "data": INPUTS["data"],
-            "model": _model,
-            "onnx": lambda place: place.cell.path("model.onnx"),
-            "metrics": lambda place: place.cell.path(METRICS),
-            "float": lambda place: place.of(place.recipe.network, PREDICTIONS),
-            "latency": _latency,
-        },
+        inputs=IN_FOLDER,
+        refusal=_no_onnx,
         keys=keys_of_stages,
     ),
 )
@@ -240,10 +296,19 @@ def all_targets(study: Study, contents: Contents) -> Iterator[str]:
     """
     cells = [Cell(dataset, seed, recipe.path) for dataset, seed, recipe in study.cells()]
     yield from (cell.path(name) for entry in OF_CELLS for name in entry.in_all for cell in cells)
+    yield from timed(study, contents)
     tables = [table for table in TABLES.values() if getattr(contents, table.shows)]
     yield from (table_file(study.name, name) for table in tables for name in table.names)
     for dataset, figure in itertools.product(study.config.datasets, contents.figures):
         yield from (figure_file(study.name, dataset, figure, form) for form in ("png", "svg"))
+
+
+def timed(study: Study, contents: Contents) -> list[str]:
+    """Return the latencies of the cells and ancestors in a study's tables: [] unless it has the key ``latency``."""
+    recipes = contents.shown if study.config.latency else []
+    paths = [recipe.path for recipe in recipes if not exportable.refusal(recipe, study.grammar)]
+    grid = itertools.product(study.config.datasets, paths, study.config.seeds)
+    return [Cell(dataset, seed, recipe).path(LATENCY) for dataset, recipe, seed in grid]
 
 
 @dataclass(frozen=True)
@@ -302,7 +367,7 @@ class Products:
         return self._recipes[text]
 
     def _of_cell(self, entry: Entry, place: Place, name: str) -> Product:
-        if reason := entry.refusal(place.recipe, name):
+        if reason := entry.refusal(place.recipe, name, self.study.grammar):
             raise Foreign(reason)
         cell, stage = place.cell, place.recipe.last
         if name in COPIED and cell.original != cell:
@@ -310,7 +375,8 @@ class Products:
             return Product("share_root", ("share_root",), {cell.path(name): COPIED[name]}, inputs=inputs, is_copy=True)
         spelled = re.fullmatch(entry.pattern, name)
         files = dict(zip([name], entry.files.values(), strict=True)) if spelled else entry.files
-        outputs = {cell.path(file): form for file, form in files.items() if not entry.refusal(place.recipe, file)}
+        refused = {file for file in files if entry.refusal(place.recipe, file, self.study.grammar)}
+        outputs = {cell.path(file): form for file, form in files.items() if file not in refused}
         named = cell.identity | (entry.identity(spelled.groupdict()) if spelled else {})
         identity = {path: named for path, form in outputs.items() if form not in (formats.HISTORY, formats.PLAIN)}
         rules, script = entry.rules or (stage.kind.name,), entry.script or stage.kind.script

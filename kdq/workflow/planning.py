@@ -12,6 +12,7 @@ from pathlib import Path
 from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import KEPT as KEPT_IMAGES
 from kdq.data.folder_digest import folder_digest
+from kdq.deploy import machine
 from kdq.provenance.file_digests import KEPT as KEPT_FILES
 from kdq.provenance.file_digests import FileDigests
 from kdq.provenance.fingerprint import Fingerprints
@@ -45,7 +46,7 @@ class Plan:
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
         # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
-        for name in ("stage_job", "measurement_job", "script_job", "data_job", "_students"):
+        for name in ("stage_job", "measurement_job", "script_job", "export_job", "data_job", "_students"):
             setattr(self, name, cache(getattr(self, name)))
 
     def prepare_process(self) -> None:
@@ -130,6 +131,9 @@ class Plan:
         """Return the job of a rule that depends on its inputs and its code alone."""
         return Job(code=or_stop(self.code.of, script))
 
+    def export_job(self) -> Job:
+        return Job(code=or_stop(self.code.of, "scripts/export.py"), **products.keys_of_export(self.study))
+
     def data_job(self, dataset: str) -> Job:
         """Return what a data set's file depends on: code, and the part of the config that matters to this data set."""
         keys = self.study.data_keys(dataset)
@@ -153,28 +157,41 @@ class Plan:
         local = or_stop(local_files, job["keys"])
         return Job(job | {"imported": {role: self._digests.of(path) for role, path in local.items()}}) if local else job
 
-    def input(self, role: str) -> Callable:
-        """Return the input function of a stage's role, see kdq/study/products.py; [] if a stage has no such input."""
+    def input(self, role: str, inputs=products.INPUTS) -> Callable:
+        """Return the input function of a model's role, see kdq/study/products.py; [] if a model has no such input."""
 
         def input_of(wildcards) -> str | list:
-            recipe = self.recipe(path.join(wildcards.parent, wildcards.stage))
+            recipe = self.recipe(path.join(wildcards.parent, getattr(wildcards, "stage", "")))
             cell = Cell(wildcards.dataset, wildcards.seed, recipe.path)
-            return or_stop(products.INPUTS[role], products.Place(self.study, cell, recipe)) or []
+            return or_stop(inputs[role], products.Place(self.study, cell, recipe)) or []
 
         return input_of
 
-    def input_of(self, name: str, role: str) -> Callable:
-        """Return the input function of a role of the product with the file ``name``; [] if there is no such input."""
-        return lambda wildcards: or_stop(products.entry_of(name).inputs[role], self._place(wildcards)) or []
+    def in_folder(self, role: str) -> Callable:
+        """Return the input function of a role of the rule ``model_folder``."""
+        return self.input(role, products.IN_FOLDER)
 
     def folder_job(self, wildcards) -> Job:
         """Return the job of a folder to give away: it names the keys of every stage."""
-        keys = or_stop(products.keys_of_stages, self._place(wildcards))
-        return Job(self.script_job("scripts/model_folder.py") | keys)
-
-    def _place(self, wildcards) -> products.Place:
         cell = Cell(wildcards.dataset, wildcards.seed, wildcards.parent)
-        return products.Place(self.study, cell, self.recipe(cell.recipe))
+        place = products.Place(self.study, cell, self.recipe(cell.recipe))
+        return Job(self.script_job("scripts/model_folder.py") | or_stop(products.keys_of_stages, place))
+
+    def timed(self, role: str) -> Callable:
+        """Return the input function of a role of the rule ``latency``."""
+        return self.input(role, products.TIMED)
+
+    @cached_property
+    def machine(self) -> str:
+        """What makes a time of another machine worthless here: processor and runtimes; of a cluster's nodes no one."""
+        if self.settings.is_on_cluster or not self.settings.is_local:
+            return "that of the job"
+        return json.dumps({**machine.processor(), **machine.runtimes()})
+
+    @property
+    def all_cores(self) -> int:
+        """The threads of a job beside which no other runs; on a cluster, whose nodes have cores of their own, 1."""
+        return 1 if self.settings.is_on_cluster else self.settings.cores
 
     def files_of_cells(self, rule: str) -> Callable:
         """Return the input function of a table's rule: the files of all cells in the table."""

@@ -29,6 +29,7 @@ COPIES_OF_WEIGHTS = 8  # weight, gradient, momentum, average, selected epoch, an
 LIVE_SHARE = 0.25  # of a forward pass's activations, those that exist at a time without gradient
 ALONE = 7 * 54  # forward passes to measure every layer alone: bit-widths times layers of a ResNet-50
 EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
+TIMED_AT_ONCE, TIMED_ROUNDS = 128, 15  # images, and most rounds, kdq/deploy/timing.py
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,17 @@ def evaluating(images: Images, model: Network, threads: int) -> Needs:
     return Needs.of(_inference(images, model), images.count * model.gmacs / speed(False, threads))
 
 
+def timing(model: Network, root: Network) -> Needs:
+    """Return the needs of running ``model``, its float network and its root, each in turn in every runtime.
+
+    At most three runtimes with two precisions hold these networks and the activations of a large batch.
+    """
+    networks = (model, model, root)
+    megabytes = 2 * 4 * sum(TIMED_AT_ONCE * LIVE_SHARE * each.activations + 2 * each.parameters for each in networks)
+    images = 3 * 2 * TIMED_ROUNDS * TIMED_AT_ONCE
+    return Needs.of(megabytes, images * sum(each.gmacs for each in networks) / speed(False, 1))
+
+
 def _inference(images: Images, model: Network) -> float:
     """Return the megabytes of a forward pass over a data set."""
     return 4 * (EVALUATED_AT_ONCE * LIVE_SHARE * model.activations + 2 * model.parameters) + 2 * images.megabytes
@@ -211,5 +223,9 @@ class Estimates:
         return self.images(dataset), calibrated, self.network(dataset, wildcards.parent), self.threads
 
     def evaluate(self, wildcards) -> Needs:
-        recipe = join(getattr(wildcards, "parent", ""), wildcards.stage)
+        recipe = join(getattr(wildcards, "parent", ""), getattr(wildcards, "stage", ""))
         return evaluating(self.images(wildcards.dataset), self.network(wildcards.dataset, recipe), self.threads)
+
+    def latency(self, wildcards) -> Needs:
+        recipes = (wildcards.parent, self.plan.recipe(wildcards.parent).root.path)
+        return timing(*(self.network(wildcards.dataset, recipe) for recipe in recipes))

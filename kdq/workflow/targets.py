@@ -50,7 +50,7 @@ def check(target: str, grammar: Grammar, datasets, data=None) -> None:
     recipe = grammar.parse("/".join(rest))
     if data:
         check_recipe(grammar, recipe, dataset, data)
-    if reason := entry.refusal(recipe, name):
+    if reason := entry.refusal(recipe, name, grammar):
         raise UserError(f"{target}: {reason}")
 
 

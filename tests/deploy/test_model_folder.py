@@ -23,9 +23,10 @@ from PIL import Image
 from kdq import models
 from kdq.data import prepared as data_file
 from kdq.deploy import model_folder
-from kdq.deploy.export import export
+from kdq.deploy.export import export, input_of
 from kdq.deploy.file_scores import score
 from kdq.deploy.model_card import checked
+from kdq.deploy.onnx_graph import FLOAT32_NCHW, UINT8_NHWC
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.stage import evaluate
@@ -49,12 +50,14 @@ CPU = torch.device("cpu")
 class Place:
     """A cell with its files below ``folder``, as its jobs would write them, and its folder to give away."""
 
-    def __init__(self, folder: Path, file: model_file.ModelFile, recipe: str, dataset="cifar10", size=16):
+    def __init__(
+        self, folder: Path, file: model_file.ModelFile, recipe: str, dataset="cifar10", size=16, form=FLOAT32_NCHW
+    ):
         cell = Cell(dataset, 3, recipe)
         self.folder, self.file = folder, file
         self.inputs = {role: folder / cell.path(name) for role, name in (("model", "model.safetensors"),)}
-        self.inputs["data"] = folder / f"results/{dataset}/data/split=0.safetensors"
-        self.prepared = made_up(dataset, file.header["architecture"], size)
+        self.inputs["data"] = folder / "results/cifar10/data/split=0.safetensors"
+        self.prepared = made_up(file.header["architecture"])
         data_file.write(self.inputs["data"], self.prepared)
         header = {**cell.identity, "keys": {}, "provenance": {"code": "0", "inputs": {}}}
         network, model = model_file.to_network(file, integer=False), self.inputs["model"]
@@ -63,14 +66,17 @@ class Place:
         self.inputs["metrics"] = model.with_name("metrics.json")
         metrics, of_model = evaluate(written, model, self.prepared, None, CPU)
         write_json(self.inputs["metrics"], metrics)
-        parent = Cell(dataset, 3, "teacher/kd")
+        parent = Cell("cifar10", 3, "teacher/kd")
         if file.codes:  # a float parent that is right on every other image
             of_model["test_class"] = self.prepared.test.labels.short()
             of_model["test_class"][::2] = (of_model["test_class"][::2] + 1) % len(self.prepared.classes)
         self.inputs["float"] = folder / parent.path("predictions.safetensors")
         write_tensors(self.inputs["float"], of_model, {"format": predictions_file.FORMAT, **parent.identity})
         self.inputs["onnx"] = model.with_name("model.onnx")
-        export(written, model, self.inputs["onnx"], self.prepared, sha256(model))
+        export(written, model, self.inputs["onnx"], self.prepared, sha256(model), form)
+        self.inputs["record"] = model.with_name("model.onnx.json")
+        facts = {"input": input_of(self.prepared.test.images, form), "outputs": {"onnx": sha256(self.inputs["onnx"])}}
+        write_json(self.inputs["record"], cell.identity | facts)
         self.hub = model.parent / "hub"
         self.output = {role: str(self.hub / name) for role, name in ROLES.items()}
 
@@ -84,23 +90,23 @@ class Place:
         return ModelCard.load(self.hub / "README.md")
 
 
-def made_up(dataset, architecture, size):
+def made_up(architecture):
     """Images of noise, in three equal parts."""
-    part = images(60, size)[:, : architecture["channels"]]
+    part = images(60)[:, : architecture["channels"]]
     labels = torch.arange(60) % architecture["classes"]
     parts = {name: data_file.Split(part.clone(), labels.clone()) for name in data_file.PARTS}
     classes = [f"class {index}" for index in range(architecture["classes"])]
     statistics = {"mean": architecture["mean"], "std": architecture["std"]}
-    return data_file.Prepared(**parts, classes=classes, **statistics, dataset=dataset, source={}, split_seed=0)
+    return data_file.Prepared(**parts, classes=classes, **statistics, dataset="cifar10", source={}, split_seed=0)
 
 
 @pytest.fixture(scope="module")
 def float_place(network_of, model_of, tmp_path_factory):
-    def float_place(stem, channels=3, width=1.0, architecture="resnet18", size=16) -> Place:
+    def float_place(stem, channels=3, width=1.0, architecture="resnet18") -> Place:
         statistics = {"mean": [0.4, 0.45, 0.5][:channels], "std": [0.2, 0.25, 0.3][:channels]}
         network = network_of(architecture, width=width, stem=stem, channels=channels, **statistics)
         file = model_file.ModelFile({"architecture": network.architecture, "layers": {}}, network.state_dict(), Codes())
-        place = Place(tmp_path_factory.mktemp("place"), file, "teacher/kd", size=size)
+        place = Place(tmp_path_factory.mktemp("place"), file, "teacher/kd")
         place.write()
         return place
 
@@ -255,6 +261,15 @@ class TestPrograms:
         picture, in_onnxruntime, in_kdq = blocks(quantized)
         ours, theirs = run(quantized, picture, in_kdq), run(quantized, picture, in_onnxruntime)
         assert theirs.shape == (1, 7) and np.abs(theirs - ours).max() < 0.05 * np.abs(ours).max()
+
+    def test_of_a_file_for_bytes_give_its_logits(self, model_of, tmp_path):
+        recipe = "teacher/kd/gpfq,activations=8,bits=4"
+        place = Place(tmp_path, model_of(bits=4, activations=8), recipe, form=UINT8_NHWC)
+        place.write()
+        assert "Input `images` of `model.onnx`: uint8 (N, 16, 16, 3)" in str(place.card)
+        picture, in_onnxruntime, in_kdq = blocks(place)
+        ours, theirs = run(place, picture, in_kdq), run(place, picture, in_onnxruntime)
+        assert np.abs(theirs - ours).max() < 0.05 * np.abs(ours).max()
 
     @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
     @pytest.mark.parametrize("channels", [1, 3])

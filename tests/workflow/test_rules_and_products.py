@@ -14,6 +14,7 @@ from tests.workflow.study import HOME, Workflow
 STUDY = {
     "datasets": ["digits"],
     "seeds": [0, 1],
+    "latency": True,
     "recipes": [
         *("teacher", "hard", "teacher/kd,teacher_cache=true", "teacher/at", "teacher,seed=0/rtn,bits=3"),
         *("{hard,teacher/at}/gpfq,bits={3,4}", "hard/gpfq,budget=3", "hard/gpfq,bits=3/qat", "hard/rtn/kd/rtn"),
