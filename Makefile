@@ -1,4 +1,4 @@
-# make run | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | clean
+# make run | export | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | clean
 # The first two are all that a user needs: each creates .venv from the pins if it is missing.
 SHELL := bash
 PYTHON ?= python3
@@ -8,11 +8,20 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run test test-all slurm-test verify adopt lint format docs pins clean
+.PHONY: run export test test-all slurm-test verify adopt lint format docs pins clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
 	@python -m kdq.report.result_files
+
+# A folder to give away, with model.onnx and a model card: make export RECIPE=teacher/kd/gpfq,activations=8,bits=4
+DATASET ?= digits
+SEED ?= 0
+FOLDER = results/$(DATASET)/seed=$(SEED)/$(RECIPE)/hub
+export: $(READY)
+	@test -n "$(RECIPE)" || { echo "RECIPE: missing, expected for example RECIPE=teacher/kd/gpfq,bits=4" >&2; exit 2; }
+	snakemake --cores $(CORES) "$(FOLDER)/README.md" $(STUDY)
+	@echo "$(FOLDER)"
 
 # A file's tests share a worker. Without --no-loadscope-reorder the longest files would run last (tests/conftest.py).
 PARALLEL := --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder

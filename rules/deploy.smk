@@ -53,3 +53,40 @@ rule latency:
             input="onnx record float_onnx float_record root_onnx root_record network",
             output="latency",
         )
+
+
+rule model_folder:
+    input:
+        data=DATA_FILE,
+        model=f"{PARENT}/model.safetensors",
+        onnx=f"{PARENT}/model.onnx",
+        record=f"{PARENT}/model.onnx.json",
+        metrics=f"{PARENT}/metrics.json",
+        float=PLAN.in_folder("float"),
+        latency=PLAN.in_folder("latency"),
+    output:
+        provenance=f"{PARENT}/hub/provenance.json",
+        card=f"{PARENT}/hub/README.md",
+        onnx=f"{PARENT}/hub/model.onnx",
+        model=f"{PARENT}/hub/model.safetensors",
+        config=f"{PARENT}/hub/config.json",
+        preprocessor=f"{PARENT}/hub/preprocessor_config.json",
+        license=f"{PARENT}/hub/LICENSE",
+    log:
+        "logs/model_folder/{dataset}/seed={seed}/{parent}.log",
+    conda:
+        "../envs/kdq.yaml"
+    threads: STUDY.config.threads
+    resources:
+        mem_mb=ESTIMATES.memory("evaluate"),
+        runtime=ESTIMATES.minutes("evaluate"),
+    params:
+        job=PLAN.folder_job,
+    message:
+        "Folder to give away of {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}"
+    shell:
+        PLAN.command(
+            "scripts/model_folder.py",
+            input="data model onnx record metrics float latency",
+            output="provenance card onnx model config preprocessor license",
+        )

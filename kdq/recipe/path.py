@@ -8,6 +8,7 @@ from kdq.errors import UserError
 
 RESULTS, LOGS = "results", "logs"
 STUDIES = "studies"  # below the results, beside the folders of data sets
+HUB = "hub"  # in the folder of a cell: the folder of files to give away
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 
 
@@ -44,6 +45,16 @@ def keys_of(stage: str) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in stage.split(",")[1:])
 
 
+def below_seed(parts: list[str]) -> tuple[list[str], str]:
+    """Return the stages of a cell and the name of its file, given the parts of a path below the folder of a seed.
+
+    >>> below_seed(["teacher", "kd", "model.onnx"]), below_seed(["teacher", "kd", "hub", "model.onnx"])
+    ((['teacher', 'kd'], 'model.onnx'), (['teacher', 'kd'], 'hub/model.onnx'))
+    """
+    depth = 2 if parts[-2:-1] == [HUB] else 1
+    return parts[:-depth], "/".join(parts[-depth:])
+
+
 @dataclass(frozen=True)
 class Cell:
     """A model of the grid: a data set, a seed and a recipe as text."""
@@ -59,8 +70,8 @@ class Cell:
         >>> Cell.of("results/digits/seed=0/teacher/kd/model.safetensors")
         Cell(dataset='digits', seed=0, recipe='teacher/kd')
         """
-        parts = Path(path).parent.parts
-        below = parts[len(parts) - parts[::-1].index(RESULTS) :] if RESULTS in parts else ()
+        parts, _ = below_seed(list(Path(path).parts))
+        below = parts[len(parts) - parts[::-1].index(RESULTS) :] if RESULTS in parts else []
         if len(below) < 3 or not (seed := SEED.fullmatch(below[1])):
             raise UserError(f"{path}: expected the file of a cell, {RESULTS}/DATASET/seed=NUMBER/RECIPE/NAME")
         return cls(below[0], int(seed[1]), join(*below[2:]))

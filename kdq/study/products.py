@@ -20,7 +20,7 @@ from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Grammar, Recipe, spell
-from kdq.recipe.path import SEED, STUDIES, Cell, data_file, figure_file, study_folder, table_file
+from kdq.recipe.path import HUB, SEED, STUDIES, Cell, below_seed, data_file, figure_file, study_folder, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES, ReportJobs, Table
@@ -29,6 +29,7 @@ from kdq.study.config import Study
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
 SENSITIVITY = "sensitivity.csv"
 ONNX, ONNX_RECORD, LATENCY = "model.onnx", "model.onnx.json", "latency.json"
+GIVEN_AWAY = ("README.md", ONNX, MODEL, "config.json", "preprocessor_config.json", "LICENSE")
 TABLE_NAMES = tuple(name for table in TABLES.values() for name in table.names)
 FIGURE_FORMS = {"json": formats.RECORD, "png": formats.PLAIN, "svg": formats.PLAIN}
 
@@ -84,6 +85,12 @@ def _of_root(name: str) -> Callable[[Place], str]:
     return of_root
 
 
+def _latency(place: Place) -> str:
+    """Return the path of the model's times if the study has them or they are there: a folder does without."""
+    path = place.cell.path(LATENCY)
+    return path if place.study.config.latency or os.path.exists(path) else ""
+
+
 # The inputs of the rule `latency`: ONNX files, their records, and the float network for PyTorch.
 TIMED: dict[str, Callable[[Place], str]] = {
     "onnx": lambda place: place.cell.path(ONNX),
@@ -101,6 +108,16 @@ INPUTS: dict[str, Callable[[Place], str]] = {
     "teacher": lambda place: place.of(place.study.grammar.teacher(place.recipe.parent, place.recipe.last), MODEL),
     "views": _views,
     "sensitivity": _sensitivity,
+}
+# The inputs of the rule `model_folder`.
+IN_FOLDER: dict[str, Callable[[Place], str]] = {
+    "data": INPUTS["data"],
+    "model": _model,
+    "onnx": TIMED["onnx"],
+    "record": TIMED["record"],
+    "metrics": lambda place: place.cell.path(METRICS),
+    "float": lambda place: place.of(place.recipe.network, PREDICTIONS),
+    "latency": _latency,
 }
 
 
@@ -179,6 +196,15 @@ def _keys_of_measurement(place: Place) -> dict:
     return keys | threads_of(place.study, place.keys)
 
 
+def keys_of_stages(place: Place) -> dict:
+    """Return all keys of every stage, without those that name files of this machine."""
+    resolve = place.study.grammar.resolve
+    keys = [{"stage": stage.text, "keys": dict(resolve(stage))} for stage in place.recipe.stages]
+    for entry in keys:
+        entry["keys"].pop("folder", None)
+    return {"stages": keys}
+
+
 OF_CELLS = (
     Entry(
         files={MODEL: formats.MODEL, "history.csv": formats.HISTORY},
@@ -233,6 +259,17 @@ OF_CELLS = (
         pattern=r"views,crop=(?P<crop>\d+),flip=(?P<flip>true|false),precision=(auto|bfloat16|float32)\.safetensors",
         identity=lambda spelled: {"crop": int(spelled["crop"]), "flip": spelled["flip"] == "true"},
     ),
+    Entry(
+        rules=("model_folder",),
+        script="scripts/model_folder.py",
+        files={
+            f"{HUB}/provenance.json": formats.RECORD,
+            **dict.fromkeys((f"{HUB}/{name}" for name in GIVEN_AWAY), formats.PLAIN),
+        },
+        inputs=IN_FOLDER,
+        refusal=_no_onnx,
+        keys=keys_of_stages,
+    ),
 )
 COPIED = OF_CELLS[0].files  # of a root that seeds share
 
@@ -245,6 +282,11 @@ def names_of_cells() -> list[str]:
 def entry_of(name: str) -> Entry | None:
     """Return the entry of a model's file."""
     return next((entry for entry in OF_CELLS if entry.holds(name)), None)
+
+
+def name_in_cell(path: str) -> str:
+    """Return the name of a cell's file, given its path."""
+    return below_seed(list(PurePath(path).parts))[1]
 
 
 def all_targets(study: Study, contents: Contents) -> Iterator[str]:
@@ -307,7 +349,7 @@ class Products:
                 raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(CATALOG)}")
             case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
                 return self._data_set(path, dataset, int(split[1]))
-            case [_, _, seed, _, *_, name] if SEED.fullmatch(seed) and (entry := entry_of(name)):
+            case [_, _, seed, _, *_, _] if SEED.fullmatch(seed) and (entry := entry_of(name := name_in_cell(path))):
                 cell = Cell.of(path)
                 return self._of_cell(entry, Place(self.study, cell, self._recipe(cell.recipe)), name)
         raise Foreign("no file that the workflow makes")

@@ -167,6 +167,16 @@ class Plan:
 
         return input_of
 
+    def in_folder(self, role: str) -> Callable:
+        """Return the input function of a role of the rule ``model_folder``."""
+        return self.input(role, products.IN_FOLDER)
+
+    def folder_job(self, wildcards) -> Job:
+        """Return the job of a folder to give away: it names the keys of every stage."""
+        cell = Cell(wildcards.dataset, wildcards.seed, wildcards.parent)
+        place = products.Place(self.study, cell, self.recipe(cell.recipe))
+        return Job(self.script_job("scripts/model_folder.py") | or_stop(products.keys_of_stages, place))
+
     def timed(self, role: str) -> Callable:
         """Return the input function of a role of the rule ``latency``."""
         return self.input(role, products.TIMED)

@@ -4,7 +4,7 @@ import os
 
 from kdq.errors import UserError, nearest
 from kdq.recipe.grammar import Grammar
-from kdq.recipe.path import RESULTS, SEED, name_of
+from kdq.recipe.path import RESULTS, SEED, below_seed, name_of
 from kdq.study.limits import check_recipe
 from kdq.study.products import entry_of, names_of_cells
 
@@ -42,7 +42,7 @@ def check(target: str, grammar: Grammar, datasets, data=None) -> None:
         raise UserError(f"{target}: found {seed!r} after the data set, expected seed=NUMBER, for example seed=0")
     if len(seed) > 30 or int(seed[5:]) >= 2**63:  # int() refuses thousands of digits
         raise UserError(f"{target}: found {seed}, expected a seed below 2^63")
-    name = rest.pop() if rest else ""
+    rest, name = below_seed(rest)
     if not (entry := entry_of(name)):
         _refuse_name(target, "/".join([*rest, name]), name, grammar)
     if not rest:

@@ -13,7 +13,7 @@ import yaml
 from kdq.study.config import merged
 
 HOME = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "config.yaml", "kdq", "scripts", "rules", "profiles", "envs", "studies", "docs/report")
+PARTS = ("Snakefile", "LICENSE", "config.yaml", "kdq", "scripts", "rules", "profiles", "envs", "studies", "docs/report")
 SHORT = {"teacher": {"epochs": 2}, "student": {"epochs": 2}, "latency": False}
 
 
