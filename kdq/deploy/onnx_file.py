@@ -35,7 +35,7 @@ def to_onnx(file: ModelFile, path, metadata: dict, images: str = FLOAT32_NCHW) -
 
 
 def read(path) -> onnx.ModelProto:
-    """Read and check an ONNX file; raise UserError that names it if it is missing, corrupted or no ONNX."""
+    """Read and check an ONNX file; raise UserError that names it if it is missing, corrupted, no ONNX or newer."""
     try:
         model = onnx.load_model_from_string(Path(path).read_bytes())
         onnx.checker.check_model(model, full_check=True)
@@ -43,6 +43,9 @@ def read(path) -> onnx.ModelProto:
         raise UserError(f"{path}: no such file, expected an ONNX model") from None
     except Exception as error:  # noqa: BLE001, onnx and protobuf raise errors of many kinds
         raise UserError(f"{path}: not readable as ONNX ({reason(error, 200)})") from None
+    for entry in model.opset_import:
+        if not entry.domain and entry.version > (newest := onnx.defs.onnx_opset_version()):
+            raise UserError(f"{path}: of opset {entry.version}, expected at most {newest}")
     return model
 
 

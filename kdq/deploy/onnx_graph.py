@@ -183,7 +183,10 @@ class Writer:
         if point is None:
             return self.graph.add("MaxPool", source, **attributes)
         # the maximum of codes is the code of the maximum: the layer before can then be an integer one
-        codes = self.graph.add("MaxPool", self._quantized(source, point), **attributes)
+        return self._value(self.graph.add("MaxPool", self._quantized(source, point), **attributes), point)
+
+    def _value(self, codes: str, point: Point) -> str:
+        """Return the float tensor of codes, whose reader gets the codes as they are."""
         name = self._dequantize(codes, point)
         self.pairs[name, point.name] = codes
         return name
@@ -199,7 +202,11 @@ class Writer:
         return reads.pop() if len(reads) == 1 and all(user.op == "call_module" for user in node.users) else None
 
     def _average(self, node) -> str:
-        return self.graph.add("Flatten", self.graph.add("GlobalAveragePool", self._input(node)))
+        mean, point = self.graph.add("GlobalAveragePool", self._input(node)), self._only_point(node)
+        if point is None:
+            return self.graph.add("Flatten", mean)
+        # quantized right behind the mean, which a runtime then takes of codes
+        return self._value(self.graph.add("Flatten", self._quantized(mean, point)), point)
 
     def _weights(self, name: str, gemm: bool = False) -> tuple[str, str]:
         """Return the tensors of a layer's weight and of its bias, "" if it has none."""

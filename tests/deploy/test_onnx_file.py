@@ -85,7 +85,8 @@ class TestOperators:
         session(to_onnx(file, "m", {}), file=tmp_path / "optimized.onnx")
         kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
         assert kinds["QLinearConv"] == len(file.codes) - 1 and kinds["QLinearAdd"] == additions and kinds["QGemm"] == 1
-        assert not kinds.keys() & {"Conv", "FusedConv", "Add", "Gemm", "MatMul", "Gather", "Relu"}
+        assert kinds["QLinearGlobalAveragePool"] == 1
+        assert not kinds.keys() & {"Conv", "FusedConv", "Add", "Gemm", "MatMul", "Gather", "Relu", "GlobalAveragePool"}
 
     def test_with_the_stem_of_imagenet(self, model_of, tmp_path):
         """The pooling behind the first convolution takes the maximum of codes."""

@@ -1,0 +1,20 @@
+"""The float network that rivals quantize: a plain torch.fx module of one input, its normalisation inside."""
+
+import torch
+
+from kdq.models.file import read, to_network
+from kdq.models.tracing import trace
+
+
+def float_network(model: str) -> torch.fx.GraphModule:
+    """Return the network of a float model file in eval mode."""
+    network = to_network(read(model), model)
+    graph = trace(network)
+    _, *others = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in others:  # the taps, which nothing reads
+        graph.erase_node(node)
+    output = next(node for node in graph.nodes if node.op == "output")
+    if isinstance(output.args[0], list | tuple):
+        output.args = tuple(output.args[0])
+    graph.set_codegen(torch.fx.graph.CodeGen())
+    return torch.fx.GraphModule(network, graph).eval()
