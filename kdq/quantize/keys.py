@@ -107,6 +107,13 @@ class Quantizing(Base):
             "outermost 0.01%, or of the least squared error"
         ),
     ] = "mse"
+    channels: Annotated[
+        Literal["keep", "equalize"],
+        Field(
+            description="`equalize`: the float network's channels between two layers are scaled first, so that both "
+            "layers' weights have one range there; a ReLU lies between at most, and nothing else reads them"
+        ),
+    ] = "keep"
     batchnorm: Annotated[
         Literal["keep", "reestimate"],
         Field(

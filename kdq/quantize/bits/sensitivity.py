@@ -19,9 +19,10 @@ from kdq.models.activations import quantized_activations
 from kdq.models.codes import Point
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.sensitivity_table import Measurement
+from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import floats, later_inputs, layer_input
-from kdq.quantize.execution.selection import Selection, activation_points, as_modules, select
+from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
@@ -72,12 +73,14 @@ def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, 
 
     The layers are those that :func:`kdq.quantize.execution.network.quantize` would quantize without the key ``keep``.
     ``part`` are the calibration images with labels; the keys ``bits`` and ``keep`` are ignored. A layer's inputs are
-    those of the float network. The model is left as it was but for its plain layers, in eval mode. Per layer one
-    partial forward pass, and a whole one per bit-width.
+    those of the float network. The model is left as it was but for its plain layers and equalised channels, in eval
+    mode. Per layer one partial forward pass, and a whole one per bit-width.
     """
     device = device or next(model.parameters()).device
     images = part.images.to(device)
     selection = select(model.to(device).eval(), images)
+    if quantizer.keys.channels == "equalize":
+        equalize(model)
     for name, reason in selection.reasons.items():
         log(f"{name}: stays float, {reason}")
     with as_modules(selection.functional):
@@ -94,21 +97,23 @@ class _Inputs:
     def __init__(self, model: nn.Module, selection: Selection, images: Tensor, points: Sequence[Point]):
         self.model, self.selection, self.images, self.points = model, selection, images, points
         calls = [name for name in selection.calls if name not in selection.constants]
-        self.later = later_inputs(model, selection.layers, calls, images)
+        self.later = later_inputs(model, selection.layers, calls, images, points)
 
     def calibration(self, name: str, quantizer: Quantizer, seed: int) -> SharedInputs:
         """Return a layer's inputs, of every call, in the float network and in that with quantized activations."""
-        calls = quantized = self.selection.constants.get(name) or self._calls(name)
+        analog, quantized = self.later.get(name, ([], []))
+        calls = reached = self.selection.constants.get(name) or [self._first(name), *analog]
         if self.points and name not in self.selection.constants:
             with quantized_activations(self.model, self.points):
-                quantized = self._calls(name)
+                reached = [self._first(name), *quantized]
         module, place = self.selection.layers[name], self.selection.places[name]
-        return SharedInputs(module, calls, quantized, quantizer.keys.patches, seed + place, len(calls) == 1)
+        sampling, point = quantizer.keys.patches, point_of(name, self.points)
+        return SharedInputs(module, calls, reached, sampling, seed + place, len(calls) == 1, point)
 
-    def _calls(self, name: str) -> list[Tensor]:
+    def _first(self, name: str) -> Tensor:
+        """Return the inputs of a layer's first call."""
         module, batches = self.selection.layers[name], floats(self.images).split(AT_ONCE)
-        first = torch.cat([layer_input(self.model, module, batch) for batch in batches])
-        return [first, *self.later.get(name, [])]
+        return torch.cat([layer_input(self.model, module, batch) for batch in batches])
 
 
 def _alone(inputs: _Inputs, name, quantizer, seed, part, reference, log) -> Iterator[Measurement]:

@@ -17,9 +17,10 @@ from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.batchnorm import reestimate
+from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs, layer_input
-from kdq.quantize.execution.selection import Selection, activation_points, as_modules, select
+from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
@@ -59,13 +60,16 @@ def quantize(
     not finite, and ValueError for an order of other layers.
 
     A layer that runs more than once is quantized on the inputs of all its calls. Those of the later calls depend on its
-    own codes; in their place the float network's stand on both sides. A layer whose input is the same for all images,
-    such as that of a position bias, is quantized before all others, which see its quantized outputs in both networks.
+    own codes; in their place the float network's stand on both sides, for X~ those with quantized activations. A layer
+    whose input is the same for all images, such as that of a position bias, is quantized before all others, which see
+    its quantized outputs in both networks.
     """
     device = device or next(model.parameters()).device
     images, views = images.to(device), (images if views is None else views).to(device)
     keys, holders = quantizer.keys, {}
     selection = select(model.to(device).eval(), images, keys.keep)
+    if keys.channels == "equalize":
+        equalize(model)
     for name, reason in selection.reasons.items():
         log(f"{name}: stays float, {reason}")
     executed = selection.executed
@@ -107,7 +111,7 @@ class _Network:
         self.layers = selection.layers
         self.calls = [name for name in selection.calls if name not in selection.constants]
         self.halves = Halves(self.model, self.layers, chunk, constants=selection.constants, points=self.points)
-        self.later = later_inputs(self.model, self.layers, self.calls, self.images)
+        self.later = later_inputs(self.model, self.layers, self.calls, self.images, self.points)
 
     def quantize(self, order: Sequence[str] | None, fits: bool) -> None:
         """Quantize all layers in ``order``, or as they are executed if it is None; constant ones first.
@@ -171,12 +175,12 @@ class _Network:
 
     def _quantize(self, name: str, analog: Sequence[Tensor], quantized: Sequence[Tensor]) -> None:
         """Quantize a layer on the inputs of its first call, in chunks, and those of its later calls."""
-        later = self.later.get(name, [])
+        later, point = self.later.get(name, ([], [])), point_of(name, self.points)
         # the place of execution, not that in the order: a layer's patches are drawn the same way in every order
         seed = self.seed + self.selection.places[name]
-        sampling, inputs = self.quantizer.keys.patches, ([*analog, *later], [*quantized, *later])
+        sampling, inputs = self.quantizer.keys.patches, ([*analog, *later[0]], [*quantized, *later[1]])
         one_call = self.selection.calls.count(name) == 1
-        calibration = Calibration(self.layers[name], *inputs, sampling, seed, one_call)
+        calibration = Calibration(self.layers[name], *inputs, sampling, seed, one_call, point)
         alphabet = Alphabet(self.bits[name], self.quantizer.keys.levels)
         self.done[name] = quantize_layer(name, calibration, self.quantizer, alphabet)
         self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)

@@ -193,20 +193,32 @@ def survey(model: nn.Module, layers: dict[str, nn.Module], image: Tensor) -> tup
     return order, most_bytes
 
 
-def later_inputs(model: nn.Module, layers: dict[str, nn.Module], order: list[str], images: Tensor) -> dict[str, list]:
-    """Return the float network's inputs of all calls but the first, for every layer that runs more than once.
+def later_inputs(
+    model: nn.Module, layers: dict[str, nn.Module], order: list[str], images: Tensor, points: Sequence[Point] = ()
+) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+    """Return the inputs of all calls but the first, for every layer that runs more than once.
 
-    ``images`` uint8 (M, C, H, W); one forward pass more, and only for networks with such a layer.
+    They are those of the float network, and those of it with quantized activations at ``points``; ``images`` uint8 (M,
+    C, H, W). One forward pass more for each, and only for networks with such a layer.
     """
-    later = {name: [] for name in layers if order.count(name) > 1}
-    calls = collections.Counter()
+    names = [name for name in layers if order.count(name) > 1]
+    analog = _later_inputs(model, {name: layers[name] for name in names}, images)
+    quantized = analog
+    if points:
+        with quantized_activations(model, points):
+            quantized = _later_inputs(model, {name: layers[name] for name in names}, images)
+    return {name: (analog[name], quantized[name]) for name in names}
+
+
+def _later_inputs(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> dict[str, list[Tensor]]:
+    later, calls = {name: [] for name in layers}, collections.Counter()
 
     def arrive(name, inputs):
         calls[name] += 1
         if calls[name] > 1:
             later[name].append(inputs.clone())  # an activation in place may come
 
-    with before_calls({name: layers[name] for name in later}, arrive):
+    with before_calls(layers, arrive):
         for chunk in images.split(AT_ONCE) if later else ():
             calls.clear()
             model(floats(chunk))

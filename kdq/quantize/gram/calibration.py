@@ -9,7 +9,8 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from kdq.quantize.gram import shifts
+from kdq.models.codes import Point
+from kdq.quantize.gram import integers, shifts
 from kdq.quantize.gram.patches import pad, patches, positions, sample, windows
 
 # A layer's inputs: one tensor, or chunks of samples, which differ in their first dimension alone.
@@ -45,7 +46,8 @@ class Calibration:
 
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
     or (M, ..., features), or chunks of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
-    ``one_call``: they are the inputs of a single call of the layer.
+    ``one_call``: they are the inputs of a single call of the layer. ``point``: the quantized activation of which the
+    quantized inputs are values, if they are.
     """
 
     module: nn.Module
@@ -54,6 +56,7 @@ class Calibration:
     sampling: str | int = "all"
     seed: int = 0
     one_call: bool = True
+    point: Point | None = None
 
     @property
     def of_outputs(self) -> bool:
@@ -67,7 +70,7 @@ class Calibration:
 
     def gram_matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (cross, gram), each (groups, d, d); computed at every call, since they take most of the memory."""
-        return gram_matrices(*self.inputs)
+        return gram_matrices(*self.inputs, point=self.point)
 
     @cached_property
     def patches(self) -> int:
@@ -95,23 +98,29 @@ class Calibration:
         return all(bool(torch.stack(inputs.aminmax()).isfinite().all()) for inputs in every)
 
 
-def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES):
+def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES, point=None):
     """Return (cross, gram) = (X~'X, X~'X~) of an nn.Conv2d or nn.Linear, each (groups, d, d) in float64.
 
     ``sampling`` selects the patches that make the rows of X and X~: ``all`` of the layer; an integer, at most that
     many, drawn without replacement; ``paper``, those of the published code. If the inputs are equal, both results are
-    one tensor.
+    one tensor. With ``point`` X~ are values of that quantized activation, and X~'X~ is computed from their codes if
+    that is faster; with shifted images it is not.
     """
     analog, quantized = chunks(analog), chunks(quantized)
-    same = _same(analog, quantized)
+    same, gram = _same(analog, quantized), None
     if sampling == "all" and shifts.apply_to(module):
         return shifts.gram_matrices(module, zip(analog, quantized, strict=True), same, chunk_bytes)
-    count, width = groups(module), module.weight[0].numel()
-    gram = torch.empty(count, width, width, dtype=torch.float64, device=module.weight.device)
+    if integers.apply_to(module, point):
+        gram = integers.gram_matrix(_code_columns(module, quantized, point, sampling, seed, chunk_bytes), point)
+        if same:
+            return gram, gram
+    known, count, width = gram is not None, groups(module), module.weight[0].numel()
+    gram = gram if known else torch.empty(count, width, width, dtype=torch.float64, device=module.weight.device)
     cross = gram if same else torch.empty_like(gram)
     for index, (x, xq) in enumerate(rows(module, analog, quantized, sampling, seed, chunk_bytes)):
         # The first chunk overwrites, which saves writing hundreds of megabytes of zeros.
-        gram.baddbmm_(xq.mT, xq, beta=min(index, 1))
+        if not known:
+            gram.baddbmm_(xq.mT, xq, beta=min(index, 1))
         if not same:
             cross.baddbmm_(xq.mT, x, beta=min(index, 1))
     return cross, gram
@@ -120,15 +129,27 @@ def gram_matrices(module, analog, quantized, sampling="all", seed=0, chunk_bytes
 def rows(module, analog, quantized, sampling="all", seed=0, chunk_bytes=CHUNK_BYTES, dtype=torch.float64):
     """Yield pairs (groups, patches, d): the rows of X and X~, of the same patches, in chunks."""
     analog, quantized = chunks(analog), chunks(quantized)
-    shape, stride, chosen = _selection(module, analog, sampling, seed)
-    count, width = groups(module), module.weight[0].numel()
-    size = max(1, chunk_bytes // (dtype.itemsize * count * width))
-    for x, xq, taken in zip(analog, quantized, _by_chunk(chosen, shape, analog), strict=True):
+    selection = _selection(module, analog, sampling, seed)
+    size = max(1, chunk_bytes // (dtype.itemsize * groups(module) * module.weight[0].numel()))
+    for x, xq, taken in zip(analog, quantized, _by_chunk(selection, analog), strict=True):
         if taken is not None and not len(taken):  # few patches are drawn, and none of this chunk
             continue
-        views = patches(module, x, stride), patches(module, xq, stride)
+        views = patches(module, x, selection[1]), patches(module, xq, selection[1])
         for part in _parts(views[0].shape[:3], taken, size, views[0].device):
-            yield tuple(_rows(view, part, count, dtype) for view in views)
+            yield tuple(_rows(view, part, groups(module), dtype) for view in views)
+
+
+def _code_columns(module, quantized, point, sampling, seed, chunk_bytes):
+    """Yield the columns of X~ as shifted codes, (d, patches) in int8, in chunks of patches; for a single group."""
+    selection, width = _selection(module, quantized, sampling, seed), module.weight[0].numel()
+    size = min(integers.ROWS, max(1, chunk_bytes // width))
+    for xq, taken in zip(quantized, _by_chunk(selection, quantized), strict=True):
+        if taken is not None and not len(taken):
+            continue
+        view = patches(module, integers.shifted_codes(xq, point), selection[1], integers.border(point))
+        for part in _parts(view.shape[:3], taken, size, view.device):
+            # Written in this order, runs along a row of pixels are copied at once.
+            yield view[part].movedim((-3, -2, -1), (0, 1, 2)).reshape(width, -1)
 
 
 def columns(module, analog, quantized, sampling="all", seed=0, size=36):
@@ -139,9 +160,9 @@ def columns(module, analog, quantized, sampling="all", seed=0, size=36):
     """
     analog, quantized = chunks(analog), chunks(quantized)
     kinds = (analog,) if _same(analog, quantized) else (analog, quantized)
-    shape, stride, chosen = _selection(module, analog, sampling, seed)
-    count, pixels, places = groups(module), [], []
-    for taken, *parts in zip(_by_chunk(chosen, shape, analog), *kinds, strict=True):
+    selection = _selection(module, analog, sampling, seed)
+    count, stride, pixels, places = groups(module), selection[1], [], []
+    for taken, *parts in zip(_by_chunk(selection, analog), *kinds, strict=True):
         if taken is not None and not len(taken):
             continue
         images = [_images(module, part) for part in parts]
@@ -174,8 +195,9 @@ def _selection(module, inputs: Inputs, sampling, seed):
     return shape, stride, sample(shape, sampling, seed)
 
 
-def _by_chunk(chosen, shape, inputs: Inputs):
-    """Return per chunk of samples the flat indices of its patches to take, None for all."""
+def _by_chunk(selection, inputs: Inputs):
+    """Return per chunk of samples the flat indices of its patches to take, None for all; see :func:`_selection`."""
+    shape, _, chosen = selection
     if chosen is None:
         return [None] * len(inputs)
     ends = list(itertools.accumulate(len(chunk) * math.prod(shape[1:]) for chunk in inputs))

@@ -7,15 +7,16 @@ from torch import nn
 from torch.nn import functional
 
 
-def patches(module, inputs, stride=None) -> torch.Tensor:
+def patches(module, inputs, stride=None, zero=0) -> torch.Tensor:
     """Return the inputs of a layer's outputs as a view (M, height, width, C, kernel height, kernel width).
 
-    For nn.Linear the kernel is 1 x 1, and (M, ..., features) gives (M, positions, 1, features, 1, 1).
+    For nn.Linear the kernel is 1 x 1, and (M, ..., features) gives (M, positions, 1, features, 1, 1). A border of zeros
+    has the value ``zero``.
     """
     inputs = inputs.to(module.weight.device)
     if isinstance(module, nn.Linear):
         return inputs.reshape(inputs.shape[0], -1, 1, inputs.shape[-1], 1, 1)
-    return windows(module, pad(module, inputs), stride)
+    return windows(module, pad(module, inputs, zero), stride)
 
 
 def positions(module, shape, stride=None) -> tuple[int, int, int]:
@@ -53,13 +54,13 @@ def borders(module: nn.Conv2d) -> list[tuple[int, int]]:
     return [(border, border) for border in module.padding]
 
 
-def pad(module: nn.Conv2d, inputs) -> torch.Tensor:
-    """Return the inputs with the border that the convolution adds, in its padding mode."""
+def pad(module: nn.Conv2d, inputs, zero=0) -> torch.Tensor:
+    """Return the inputs with the border that the convolution adds, in its padding mode; ``zero`` stands for zeros."""
     (top, bottom), (left, right) = borders(module)
     if not (top or bottom or left or right):
         return inputs
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    return functional.pad(inputs, (left, right, top, bottom), mode)
+    return functional.pad(inputs, (left, right, top, bottom), mode, **({"value": zero} if mode == "constant" else {}))
 
 
 def sample(shape, sampling, seed) -> torch.Tensor | None:
