@@ -21,7 +21,7 @@ from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.sensitivity_table import Measurement
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import floats, later_inputs, layer_input
-from kdq.quantize.execution.selection import Selection, activation_points, as_modules, select
+from kdq.quantize.execution.selection import Selection, activation_points, as_modules, seen, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
@@ -97,10 +97,11 @@ class _Inputs:
         self.later = later_inputs(model, selection.layers, calls, images)
 
     def calibration(self, name: str, quantizer: Quantizer, seed: int) -> SharedInputs:
-        """Return a layer's inputs, of every call, in the float network and in that with quantized activations."""
+        """Return a layer's inputs, of every call, in the float network and in that in which it is quantized."""
         calls = quantized = self.selection.constants.get(name) or self._calls(name)
-        if self.points and name not in self.selection.constants:
-            with quantized_activations(self.model, self.points):
+        points = seen(self.points, quantizer.keys)
+        if points and name not in self.selection.constants:
+            with quantized_activations(self.model, points):
                 quantized = self._calls(name)
         module, place = self.selection.layers[name], self.selection.places[name]
         return SharedInputs(module, calls, quantized, quantizer.keys.patches, seed + place, len(calls) == 1)

@@ -1,6 +1,7 @@
 """Which layers of a network are quantized, and why the others stay float: no layer stops the network."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +95,11 @@ def activation_points(model: nn.Module, selection: Selection, images: Tensor, ke
     aside = {*selection.constants, *selection.functional}
     layers = [name for name in selection.executed if name not in aside]
     return measured_points(model, layers, images, keys.activations, keys.activation_range)
+
+
+def seen(points: Sequence[Point], keys: Quantizing) -> Sequence[Point]:
+    """Return the quantized activations in the inputs on which weights are quantized."""
+    return points if keys.activation_order == "first" else ()
 
 
 def unlike_plain(layers: dict[str, nn.Module]) -> dict[str, str]:
