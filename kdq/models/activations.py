@@ -148,6 +148,11 @@ def by_module(points: Sequence[Point], quantizers: Iterable[nn.Module]) -> dict[
     return table
 
 
+def has_quantizers(network: nn.Module) -> bool:
+    """Return whether :func:`attach` let the network compute with quantized activations."""
+    return hasattr(network, QUANTIZERS)
+
+
 def detach_quantizers(network: nn.Module) -> list[nn.Module]:
     """Undo :func:`attach_quantizers` in place; return the quantizers."""
     for module in network.modules():

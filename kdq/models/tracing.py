@@ -10,8 +10,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdq.errors import UserError, reason
 from kdq.models.operations import Add, GlobalAverage
+from kdq.models.random_head import RandomHead
 
-LEAVES = (nn.Conv2d, nn.Linear, _BatchNorm, nn.MaxPool2d, nn.ReLU, nn.ReLU6, nn.Identity, Add, GlobalAverage)
+LEAVES = (
+    nn.Conv2d,
+    nn.Linear,
+    _BatchNorm,
+    nn.MaxPool2d,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.Identity,
+    Add,
+    GlobalAverage,
+    RandomHead,
+)
 
 
 class _Tracer(torch.fx.Tracer):

@@ -95,10 +95,7 @@ class Quantizing(Base):
     ] = 4
     activations: Annotated[
         Literal[0] | Annotated[int, Field(ge=4, le=8)],
-        Field(
-            description="bits per activation: inputs of quantized layers, of additions and of the pooling; weights are "
-            "quantized on inputs that are; 0: float"
-        ),
+        Field(description="bits per activation: inputs of quantized layers, of additions and of the pooling; 0: float"),
     ] = 0
     activation_range: Annotated[
         Ranges,
@@ -114,6 +111,13 @@ class Quantizing(Base):
             "layers' weights have one range there; a ReLU lies between at most, and nothing else reads them"
         ),
     ] = "keep"
+    activation_order: Annotated[
+        Literal["first", "last"],
+        Field(
+            description="quantize activations `first`, and weights on inputs that are quantized, or `last`, and "
+            "weights on float inputs; the ranges are the same"
+        ),
+    ] = "first"
     batchnorm: Annotated[
         Literal["keep", "reestimate"],
         Field(
@@ -151,7 +155,7 @@ class Quantizing(Base):
     def unread(cls, values: dict) -> dict[str, str]:
         reasons = {"bits": "the budget gives each layer its own"} if values.get("budget") else {}
         if not values.get("activations"):
-            reasons["activation_range"] = "activations are float"
+            reasons |= dict.fromkeys(("activation_range", "activation_order"), "activations are float")
         if not cls.needs_measurement(values):
             reasons["cost"] = "nothing is chosen by cost without a budget or order=greedy"
         return reasons

@@ -63,6 +63,12 @@ class Quantized(Base):
         Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
     ] = 2.0
 
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        if values.get("activations", PARENTS) in (PARENTS, 0):
+            return {"activation_range": "no activations get new bits"}
+        return {}
+
     def inconsistency(self) -> str:
         if self.label_weight or self.distillation_weight:
             return ""

@@ -2,7 +2,8 @@
 
 Source: Esser et al., Learned Step Size Quantization, ICLR 2020, arXiv:1902.08153. Each quantized layer keeps float
 weights; the network computes with them rounded to the grid, and gradients pass straight through the rounding. So do
-those of quantized activations, whose scales are learned too; their zero points stay.
+those of quantized activations, whose scales are learned too; their zero points stay. With a zero point the gradient
+scale is that of Bhalgat et al., LSQ+, CVPR Workshops 2020, arXiv:2004.09576.
 """
 
 from dataclasses import replace
@@ -17,6 +18,7 @@ from kdq.models.model import Model
 
 KEPT_FACTS = ("bits", "levels")  # a layer's other facts describe the codes before retraining
 INSIDE = 0.49  # of a step: the largest distance of a float weight from its code at the start
+LEAST = 1e-3  # of its first value: the least scale of an activation
 
 
 class _Quantize(torch.autograd.Function):
@@ -52,20 +54,26 @@ def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 
 
 class LearnedScale(nn.Module):
-    """The quantizer of a point: its scale is a parameter."""
+    """The quantizer of a point: its scale is a parameter, which stays positive."""
 
     def __init__(self, point: Point):
         super().__init__()
         self.scale = nn.Parameter(point.scale.clone())
+        self.least = LEAST * float(point.scale)
         self.low, self.high = -point.zero_point, 2**point.bits - 1 - point.zero_point
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the codes' values, in the shape of ``x`` (B, ...).
+    def positive(self) -> Tensor:
+        """Return the scale, or the least one if training drove it below; the gradient passes either way."""
+        least = self.least + (self.scale - self.scale.detach())
+        return torch.where(self.scale < self.least, least, self.scale)
 
-        The gradient of the scale is that of a step, scaled by 1 / sqrt(numbers per sample * number of codes above 0).
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the codes' values, in the shape and type of ``x`` (B, ...); codes are computed in float32.
+
+        The gradient of the scale is that of a step, scaled by 1 / sqrt(numbers per sample * (2^bits - 1)).
         """
         gain = (x[0].numel() * (self.high - self.low)) ** -0.5
-        return _Quantize.apply(x.float(), self.scale, self.low, self.high, gain).to(x.dtype)
+        return _Quantize.apply(x.float(), self.positive(), self.low, self.high, gain).to(x.dtype)
 
 
 class LearnedStep(nn.Module):
@@ -130,5 +138,5 @@ def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> Codes:
         after[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
         parametrize.remove_parametrizations(module, "weight")
     pairs = zip(getattr(before, "points", ()), detach_quantizers(network), strict=True)
-    after.points = tuple(replace(point, scale=quantizer.scale.detach().cpu()) for point, quantizer in pairs)
+    after.points = tuple(replace(point, scale=quantizer.positive().detach().cpu()) for point, quantizer in pairs)
     return after

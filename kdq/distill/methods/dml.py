@@ -13,6 +13,7 @@ from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
 from kdq.errors import UserError
 from kdq.models import registry
+from kdq.models.activations import has_quantizers
 from kdq.models.network import Network
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Temperature
 from kdq.roots.sources.keys import Fetched
@@ -58,6 +59,11 @@ class DML(Method):
 
     def peer(self, parent: nn.Module) -> nn.Module:
         if self.keys.start == "parent":
+            if has_quantizers(parent):
+                raise UserError(
+                    "dml: start: found parent, whose quantized activations have no gradient, expected fresh, or a "
+                    "parent with float activations"
+                )
             return super().peer(parent)
         if not isinstance(parent, Network):
             raise UserError("dml: start: found fresh, but the parent is no network of this package, expected parent")

@@ -5,7 +5,7 @@ The measure by which a budget of bits is spent: divergence from the float networ
 2021). Summed over layers it estimates what the network loses if all of them are quantized.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Split
 from kdq.models.activations import quantized_activations
-from kdq.models.codes import Point
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.bits.sensitivity_table import Measurement
 from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import floats, later_inputs, layer_input
-from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, select
+from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration
+from kdq.quantize.keys import Quantizing
 from kdq.quantize.quantizer import Quantizer
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
@@ -85,7 +85,7 @@ def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, 
         log(f"{name}: stays float, {reason}")
     with as_modules(selection.functional):
         reference = Reference(log_probabilities(model, part.images, device), part.labels)
-        inputs = _Inputs(model, selection, images, activation_points(model, selection, images, quantizer.keys))
+        inputs = _Inputs(model, selection, images, quantizer.keys)
         return [
             row for name in selection.executed for row in _alone(inputs, name, quantizer, seed, part, reference, log)
         ]
@@ -94,20 +94,22 @@ def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, 
 class _Inputs:
     """The inputs of a network's layers, those of a layer computed when they are asked for."""
 
-    def __init__(self, model: nn.Module, selection: Selection, images: Tensor, points: Sequence[Point]):
-        self.model, self.selection, self.images, self.points = model, selection, images, points
+    def __init__(self, model: nn.Module, selection: Selection, images: Tensor, keys: Quantizing):
+        self.model, self.selection, self.images = model, selection, images
+        self.points = activation_points(model, selection, images, keys)
+        self.seen = seen(self.points, keys)
         calls = [name for name in selection.calls if name not in selection.constants]
-        self.later = later_inputs(model, selection.layers, calls, images, points)
+        self.later = later_inputs(model, selection.layers, calls, images, self.seen)
 
     def calibration(self, name: str, quantizer: Quantizer, seed: int) -> SharedInputs:
-        """Return a layer's inputs, of every call, in the float network and in that with quantized activations."""
+        """Return a layer's inputs, of every call, in the float network and in that in which it is quantized."""
         analog, quantized = self.later.get(name, ([], []))
         calls = reached = self.selection.constants.get(name) or [self._first(name), *analog]
-        if self.points and name not in self.selection.constants:
-            with quantized_activations(self.model, self.points):
+        if self.seen and name not in self.selection.constants:
+            with quantized_activations(self.model, self.seen):
                 reached = [self._first(name), *quantized]
         module, place = self.selection.layers[name], self.selection.places[name]
-        sampling, point = quantizer.keys.patches, point_of(name, self.points)
+        sampling, point = quantizer.keys.patches, point_of(name, self.seen)
         return SharedInputs(module, calls, reached, sampling, seed + place, len(calls) == 1, point)
 
     def _first(self, name: str) -> Tensor:

@@ -20,7 +20,7 @@ from kdq.quantize.execution.batchnorm import reestimate
 from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs, layer_input
-from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, select
+from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Quantizer
 
@@ -43,8 +43,8 @@ def quantize(
 ) -> Codes:
     """Quantize the layers of a float network in place; return the weights in order of execution.
 
-    With the key ``activations`` each is quantized on inputs X~ that are quantized too, with the ranges that the float
-    network has on ``images``; the result's ``points`` hold them.
+    With the key ``activations`` each is quantized on inputs X~ that are quantized too, unless ``activation_order`` is
+    ``last``, with the ranges that the float network has on ``images``; the result's ``points`` hold them.
 
     These are every nn.Conv2d and nn.Linear, and the projections of every nn.MultiheadAttention, which get layers of
     their own (:mod:`kdq.models.plain_layers`); but for those that the key ``keep`` names, that are never called, or
@@ -80,7 +80,7 @@ def quantize(
         if keys.bias == "correct":
             holders = bias.holders(model, selection.layers, floats(images[:1]))
         points = activation_points(model, selection, images, keys)
-        network = _Network(model, selection, images, quantizer, seed, log, bits, points)
+        network = _Network(model, selection, images, quantizer, seed, log, bits, seen(points, keys))
         network.quantize(order, fits=2 * len(images) * selection.image_bytes <= keys.memory * 2**30)
         for name, weight in network.halves.weights.items():
             selection.layers[name].weight.data = weight

@@ -1,7 +1,7 @@
 """Which layers of a network are quantized, and why the others stay float: no layer stops the network."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -100,6 +100,11 @@ def activation_points(model: nn.Module, selection: Selection, images: Tensor, ke
 def point_of(name: str, points: Iterable[Point]) -> Point | None:
     """Return the quantized activation that a layer reads, None if there is none."""
     return next((point for point in points if name in point.readers), None)
+
+
+def seen(points: Sequence[Point], keys: Quantizing) -> Sequence[Point]:
+    """Return the quantized activations in the inputs on which weights are quantized."""
+    return points if keys.activation_order == "first" else ()
 
 
 def unlike_plain(layers: dict[str, nn.Module]) -> dict[str, str]:

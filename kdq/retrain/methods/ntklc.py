@@ -14,6 +14,7 @@ softmax. The readout's inputs are of size tau, 0.2 for a dense head and 0.5 for 
 learning rate of 0.01 training takes some hundred epochs, at 5 or more a few.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from math import log2, sqrt
 
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
-from kdq.models.codes import Codes, QuantizedWeight
+from kdq.models.activations import attach, detach_quantizers
+from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.model import Model
 from kdq.models.network import Network
 from kdq.models.random_head import RandomHead
@@ -115,6 +117,7 @@ class NTKLC(Retraining):
             raise UserError(
                 f"ntklc: found a parent that is no network of this package ({type(network).__name__}), expected one"
             )
+        attach(network, self._points(parent)).to(device)
         embedding = embeddings(network, prepared.train.images, device).double()
         head = RandomHead(embedding.shape[1], len(prepared.classes), **self.head)
         head.mean.copy_(embedding.mean(0))
@@ -128,13 +131,21 @@ class NTKLC(Retraining):
         self._describe()
         return Readout(network)
 
+    def _points(self, parent: Model) -> list[Point]:
+        """Return the parent's quantized activations but for those of the classifier, which is replaced."""
+        classifier = parent.network.classifier_name
+        readers = [[name for name in point.readers if name != classifier] for point in parent.codes.points]
+        return [replace(p, readers=tuple(left)) for p, left in zip(parent.codes.points, readers, strict=True) if left]
+
     def model(self, task: Readout, parent: Model) -> Model:
         classifier = f"{task.network.classifier_name}."
         before, floats = (
             {name: layer for name, layer in layers.items() if not f"{name}.".startswith(classifier)}
             for layers in (parent.codes, getattr(parent.codes, "kept", {}))
         )
-        codes = Codes(before | (self._codes(task.network) if self.keys.head == "compressed" else {}), kept=floats)
+        detach_quantizers(task.network)
+        random = self._codes(task.network) if self.keys.head == "compressed" else {}
+        codes = Codes(before | random, kept=floats, points=self._points(parent))
         return Model(task.network, {**parent.architecture, "head": self.head}, codes)
 
     @cached_property
