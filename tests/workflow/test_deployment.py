@@ -1,12 +1,17 @@
 """ONNX files and latencies as results: what makes them again, what does not, and what verify notices."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from kdq.deploy import machine
 from kdq.provenance.files import read_json
+from kdq.workflow.planning import Plan
 from tests.workflow.study import Workflow
-from tests.workflow.test_adopt import command
+from tests.workflow.test_adopt import command, copied
 from tests.workflow.test_reruns import appended
 
+STUDY = {"recipes": ["hard/rtn,bits=3"], "latency": True}
 CELL, ROOT = "results/digits/seed=0/hard/rtn,bits=3", "results/digits/seed=0/hard"
 LATENCIES = {f"{CELL}/latency.json", f"{ROOT}/latency.json"}
 EXPORTED = {f"{folder}/{name}" for folder in (CELL, ROOT) for name in ("model.onnx", "model.onnx.json")}
@@ -16,7 +21,7 @@ EXPORTED = {f"{folder}/{name}" for folder in (CELL, ROOT) for name in ("model.on
 def timed(tmp_path_factory) -> Workflow:
     """A finished study of a network and its quantization, with latencies."""
     workflow = Workflow(tmp_path_factory.mktemp("timed"))
-    workflow.configure({"recipes": ["hard/rtn,bits=3"], "latency": True})
+    workflow.configure(STUDY)
     done = workflow.run("--cores", "2")
     assert done.returncode == 0, done.stderr[-4000:]
     return workflow
@@ -78,13 +83,13 @@ def test_another_version_of_a_runtime_makes_latencies_alone(timed, tmp_path):
 
 
 def test_another_input_makes_onnx_files_again(timed):
-    timed.configure({"recipes": ["hard/rtn,bits=3"], "latency": True, "onnx_input": "uint8_nhwc"})
+    timed.configure(STUDY | {"onnx_input": "uint8_nhwc"})
     try:
         assert timed.plan() == LATENCIES | EXPORTED
         reason = "stale (parameter export.input: 'float32_nchw' -> 'uint8_nhwc')"
         assert {verdicts(timed)[path] for path in EXPORTED} == {reason}
     finally:
-        timed.configure({"recipes": ["hard/rtn,bits=3"], "latency": True})
+        timed.configure(STUDY)
 
 
 def test_a_changed_byte_is_noticed(timed):
@@ -110,6 +115,35 @@ def test_a_model_that_would_be_another_makes_its_onnx_stale(timed):
         assert LATENCIES - {f"{ROOT}/latency.json"} <= timed.plan() and f"{ROOT}/model.onnx" not in timed.plan()
 
 
+def test_a_copy_of_another_machine_is_adopted(timed, tmp_path):
+    workflow = copied(timed, tmp_path, metadata=False)
+    workflow.configure(STUDY)
+    assert workflow.plan() != set()
+    adopted = command(workflow, "kdq.workflow.adopt")
+    assert adopted.returncode == 0 and not list(tmp_path.glob("results.aside*")), adopted.stdout + adopted.stderr
+    assert workflow.plan() == set()
+
+
+def test_it_asks_for_all_cores_of_a_local_run(timed):
+    done = timed.run("--cores", "7", "--dry-run", "--printshellcmds", "--force", f"{ROOT}/latency.json")
+    assert "--threads 7" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "keyed", "threads"),
+    [
+        ({"is_on_cluster": False, "is_local": True}, True, 4),
+        ({"is_on_cluster": True, "is_local": True}, False, 1),
+        ({"is_on_cluster": False, "is_local": False}, False, 4),
+    ],
+    ids=["local", "planned for a cluster", "on a node"],
+)
+def test_the_processor_matters_to_a_local_run_alone(settings, keyed, threads):
+    plan = SimpleNamespace(settings=SimpleNamespace(cores=4, **settings))
+    assert (machine.processor()["name"] in Plan.machine.func(plan)) == keyed
+    assert Plan.all_cores.fget(plan) == threads
+
+
 def test_a_changed_file_is_not_timed(timed):
     """The last test of this study: Snakemake removes the output of a failed job."""
     path = timed.folder / CELL / "model.onnx"
@@ -120,5 +154,5 @@ def test_a_changed_file_is_not_timed(timed):
 
 
 def test_without_the_key_nothing_is_asked_for(fresh):
-    fresh.configure({"recipes": ["hard/rtn,bits=3"], "latency": False})
+    fresh.configure(STUDY | {"latency": False})
     assert not {path for path in fresh.plan() if path.endswith(("latency.json", "model.onnx"))}
