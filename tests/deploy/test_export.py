@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdq.data.prepared import Prepared, Split
-from kdq.deploy import exportable, export, record
+from kdq.deploy import export, exportable, record
 from kdq.deploy.onnx_file import metadata_of, read, to_onnx
 from kdq.deploy.onnx_graph import FLOAT32_NCHW, UINT8_NHWC
 from kdq.errors import UserError
