@@ -2,7 +2,7 @@
 
 from kdq.provenance.files import checked, read_json
 from kdq.recipe.vocabulary import Annotated, Base, Field
-from kdq.report.metrics import check_cell
+from kdq.report.metrics import Count, check_cell
 
 Measured = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -47,7 +47,7 @@ class Score(Base, extra="allow"):
 class Onnx(Base, extra="allow"):
     """The ONNX file."""
 
-    bytes: Annotated[int, Field(gt=0)]
+    bytes: Annotated[Count, Field(gt=0)]
     test: Score
 
 
@@ -61,11 +61,11 @@ class Latency(Base, extra="allow"):
     """A cell; ``busy`` is why it has no times, "" if it has."""
 
     dataset: str
-    seed: int
+    seed: Count
     recipe: str
     onnx: Onnx
     processor: Processor
-    threads: int
+    threads: Count
     busy: str
     runtimes: dict[str, Runtime]
 

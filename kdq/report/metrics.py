@@ -5,13 +5,15 @@ from pydantic import FiniteFloat
 from kdq.errors import UserError, shown
 from kdq.provenance.files import checked, read_json
 from kdq.recipe.path import Cell
-from kdq.recipe.vocabulary import Base, Literal
+from kdq.recipe.vocabulary import Annotated, Base, Field, Literal
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # as a table holds
 
 
 class Part(Base, extra="allow"):
     """Measures on the validation or the test part; a root has no agreements."""
 
-    images: int
+    images: Count
     top1: FiniteFloat
     top5: FiniteFloat
     cross_entropy: FiniteFloat
@@ -24,8 +26,8 @@ class Layer(Base, extra="allow"):
     """A quantized layer."""
 
     name: str
-    weights: int
-    bits: int | None = None  # None for a random layer of `ntklc`
+    weights: Count
+    bits: Count | None = None  # None for a random layer of `ntklc`
     levels: str
     scale: FiniteFloat | None = None
     relative_error: FiniteFloat | None = None
@@ -41,20 +43,20 @@ class Metrics(Base, extra="allow"):
     """A cell."""
 
     dataset: str
-    seed: int
+    seed: Count
     recipe: str
     keys: dict
     provenance: Provenance = Provenance()
     validation: Part
     test: Part
-    file_bytes: int
-    entropy_bytes: int | None
+    file_bytes: Count
+    entropy_bytes: Count | None
     nominal_bits: FiniteFloat
-    parameters: int
-    quantized_weights: int
-    macs: int
-    bit_operations: int
-    activation_bits: int
+    parameters: Count
+    quantized_weights: Count
+    macs: Count
+    bit_operations: Count
+    activation_bits: Count
     layers: list[Layer]
 
 

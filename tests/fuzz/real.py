@@ -21,6 +21,7 @@ from kdq.report import record
 from kdq.report.tables import cells as table
 from kdq.report.tables import layers, summary
 from kdq.train import checkpoint, history
+from tests.report.cells import latency
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.03}
 ARCHITECTURE |= {"mean": [0.3], "std": [0.4]}
@@ -85,6 +86,12 @@ class Real:
             write_tensors(path, predictions, {**write, "recipe": metrics["recipe"]})
         write_json(metrics_path, metrics)
         return metrics_path, predictions_path
+
+    @cached_property
+    def latency(self) -> Path:
+        path = self.folder / CELL / "latency.json"
+        write_json(path, latency("hard/rtn,bits=3", float_ms=3.0, bfloat16_ms=2.0))
+        return path
 
     @cached_property
     def history(self) -> Path:

@@ -30,11 +30,12 @@ from kdq.provenance.verify.__main__ import line
 from kdq.provenance.verify.results import verify
 from kdq.recipe.grammar import Grammar
 from kdq.recipe.stages import find_stages
-from kdq.report import answers
+from kdq.report import answers, fastest
+from kdq.report import latency as latency_file
 from kdq.report import metrics as metrics_file
 from kdq.report.figures import curves
 from kdq.report.tables import cells as table
-from kdq.report.tables import comparisons, layers, summary
+from kdq.report.tables import comparisons, deployment, layers, summary
 from kdq.roots.sources import hub as hub_checkpoint
 from kdq.study.config import merged, read_study
 from kdq.train import checkpoint
@@ -237,6 +238,13 @@ def of_files(real: Real) -> dict[str, Subject]:
         summary.summarize(rows)
         layers.rows([metrics_file.read(path)])
 
+    def read_latency(path):
+        of_cells = table.SCHEMA.read(tables["table"])
+        rows = deployment.rows([latency_file.read(path)], of_cells)
+        deployment.SCHEMA.write(path.with_name("deployment.csv"), rows)
+        deployment.machines(rows)
+        fastest.lines(deployment.SCHEMA.read(path.with_name("deployment.csv")))
+
     def read_views(path):
         cached_logits.read(path, real.prepared, **VIEWS).sum()
 
@@ -245,6 +253,7 @@ def of_files(real: Real) -> dict[str, Subject]:
         "model": Subject(lambda random: changed_tensors(random.choice(files), random), read_model),
         "data": Subject(tensors(data), read_data),
         "metrics": Subject(lambda random: changed_json(metrics, random), read_metrics, f"{CELL}/metrics.json"),
+        "latency": Subject(lambda random: changed_json(real.latency, random), read_latency, f"{CELL}/latency.json"),
         "predictions": Subject(tensors(predictions), read_predictions),
         "compared predictions": Subject(tensors(predictions), compare, f"{CELL}/predictions.safetensors"),
         "history": Subject(as_bytes(real.history), curves.read_history),

@@ -23,7 +23,7 @@ from tests.fuzz.subjects import HOME, of_texts, read_guarded, subjects
 INPUTS = 15  # per subject
 NAMES = (
     *("recipe", "config", "model", "archive", "data", "metrics", "predictions", "compared predictions"),
-    *("history", "tables"),
+    *("history", "tables", "latency"),
     *("views", "checkpoint", "weights.bin", "weights.safetensors", "cifar batch", "cifar batch of the right MD5"),
     *("cifar archive", "cifar archive of the right MD5", "cifar parquet", "results", "image"),
     *("model of a hub", "model file of it"),
