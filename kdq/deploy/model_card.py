@@ -124,7 +124,8 @@ def _stages(facts: Facts) -> str:
     for number, entry in enumerate(facts.stages, 1):
         tree = ast.parse(types[name_of(entry["stage"])].file.read_bytes())
         words = " ".join(ast.get_docstring(tree).split("\n\n")[0].split())
-        keys = ", ".join(f"`{key}={_value(value)}`" for key, value in sorted(entry["keys"].items()))
+        given = {key: value for key, value in sorted(entry["keys"].items()) if value not in ("", [], None)}
+        keys = ", ".join(f"`{key}={_value(value)}`" for key, value in given.items())
         lines.append(f"{number}. `{entry['stage']}`: {words} Keys: {keys}.")
     return "\n".join(lines)
 

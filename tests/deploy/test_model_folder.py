@@ -302,10 +302,10 @@ def normalised(place: Place) -> str:
     return f"import torch\nlogits = network.eval()((torch.from_numpy(images) - {mean}) / {std})"
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_processor_of_transformers_gives_what_the_network_expects(float_place, channels):
+@pytest.mark.parametrize(("stem", "channels", "width"), [("cifar", 1, 0.25), ("cifar", 3, 0.25), ("imagenet", 3, 1.0)])
+def test_an_image_processor_of_transformers_gives_what_the_network_expects(float_place, stem, channels, width):
     """It resizes and scales; the network itself normalises, so it must not."""
-    place = float_place("cifar", channels, width=0.25)
+    place = float_place(stem, channels, width=width)
     processor = transformers.AutoImageProcessor.from_pretrained(place.hub)
     batch = place.prepared.test.images[:5]
     pixels = processor(list(batch.permute(0, 2, 3, 1).numpy()), return_tensors="np", input_data_format="channels_last")
