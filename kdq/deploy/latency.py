@@ -1,6 +1,6 @@
 """How fast a model's ONNX file runs beside the float files of its float network and its root, in every runtime.
 
-All files run in turn in one process per runtime (:mod:`kdq.deploy.timing`). A speed-up is the median over rounds of the
+All files run in turn in a process per runtime (:mod:`kdq.deploy.timing`). A speed-up is the median over rounds of the
 ratio of two times of one round, so that a machine that slows down slows down both. If the processor is fast in
 bfloat16, the float network also runs in PyTorch, in float32 and bfloat16: what is gained without quantization.
 """
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 
 from kdq.deploy import machine
-from kdq.deploy.timing import BATCHES, BUSY
+from kdq.deploy.timing import BATCHES, BUSY, timed_files
 from kdq.errors import UserError
 
 BFLOAT16 = "@bfloat16"
@@ -43,19 +43,16 @@ def measure(files: Mapping[str, str], images: str, threads: int = 1, network: st
 
 
 def run(runtime: str, files: Mapping[str, str], images: str, threads: int) -> tuple[dict, str]:
-    """Return the times of the files in a process of their own, and why there are none, "" if there are.
+    """Return the times of the files, and why there are none, "" if there are.
 
-    Raise UserError if the runtime can't read one.
+    Raise UserError if the runtime can't read one. PyTorch runs in this process, a job's, which has it already.
     """
     names = {file: name for name, file in reversed(files.items())}  # the first of each
-    command = [sys.executable, "-m", "kdq.deploy.timing", runtime, "--threads", str(threads), "--images", images]
-    command += [f"{name}={file}" for file, name in reversed(names.items())]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
-        raise UserError(f"{next(iter(files.values()))}: {runtime} can't run it or a file beside it ({reason[:300]})")
-    answer = json.loads(result.stdout)
+    once = {name: file for file, name in reversed(names.items())}
+    if runtime == "torch":
+        answer = json.loads(json.dumps(timed_files(runtime, once, images, threads)))  # as from another process
+    else:
+        answer = _run_apart(runtime, once, images, threads)
     if busy := answer["busy"]:
         return {}, f"took {busy} times its processor time, expected at most {BUSY}"
     times = answer["times"]
@@ -63,6 +60,18 @@ def run(runtime: str, files: Mapping[str, str], images: str, threads: int) -> tu
         of_first = {key: value for key, value in times.items() if key.partition("@")[0] == names[file]}
         times |= {key.replace(names[file], name, 1): value for key, value in of_first.items()}
     return times, ""
+
+
+def _run_apart(runtime: str, files: Mapping[str, str], images: str, threads: int) -> dict:
+    """Return what :func:`kdq.deploy.timing.timed_files` does, in a process of its own."""
+    command = [sys.executable, "-m", "kdq.deploy.timing", runtime, "--threads", str(threads), "--images", images]
+    command += [f"{name}={file}" for name, file in files.items()]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        raise UserError(f"{next(iter(files.values()))}: {runtime} can't run it or a file beside it ({reason[:300]})")
+    return json.loads(result.stdout)
 
 
 def compared(times: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Time the files of networks in one runtime, in turn: the program of one process per runtime.
+"""Time the files of networks in one runtime, in turn: the program of a process per runtime.
 
     python -m kdq.deploy.timing RUNTIME --threads N --images uint8|float32,SHAPE NAME=FILE ...
 
@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -76,6 +76,14 @@ def torch_of(file: str, threads: int) -> dict[str, Run]:
 RUNTIMES = {"onnxruntime": onnxruntime_of, "openvino": openvino_of, "torch": torch_of}
 
 
+def timed_files(runtime: str, files: Mapping[str, str], images: str, threads: int) -> dict:
+    """Return the times of files by name, see :func:`timed`; ``images`` as in :func:`batches`."""
+    load, runs = RUNTIMES[runtime], {}
+    for name, file in files.items():
+        runs |= {name + suffix: run for suffix, run in load(file, threads).items()}
+    return timed(runs, batches(images), threads)
+
+
 def timed(runs: dict[str, Run], images: dict[int, np.ndarray], threads: int = 1, rounds: int = ROUNDS) -> dict:
     """Return the times of so many quiet rounds, ``images`` holding the batch of each size.
 
@@ -137,11 +145,8 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="their type, then the shape of each")
     parser.add_argument("files", nargs="+", help="name=file")
     arguments = parser.parse_args()
-    load, runs = RUNTIMES[arguments.runtime], {}
-    for entry in arguments.files:
-        name, _, file = entry.partition("=")
-        runs |= {name + suffix: run for suffix, run in load(file, arguments.threads).items()}
-    print(json.dumps(timed(runs, batches(arguments.images), arguments.threads)))
+    files = dict(entry.split("=", 1) for entry in arguments.files)
+    print(json.dumps(timed_files(arguments.runtime, files, arguments.images, arguments.threads)))
 
 
 if __name__ == "__main__":

@@ -146,6 +146,10 @@ class TestRuntimes:
             difference = np.linalg.norm(runs["@bfloat16"](batch) - expected) / np.linalg.norm(expected)
             assert 1e-4 < difference < 0.1  # rounded to 8 bits, and no more
 
+    def test_torch_has_both_precisions(self, files):
+        measured, busy = latency.run("torch", {"float": str(files / "model.safetensors")}, SHAPE, 2)
+        assert measured.keys() == {"float", "float@bfloat16"} and measured["float"].keys() == {"1", "128"}
+
     def test_a_file_that_a_runtime_refuses_is_one_line(self, files, tmp_path):
         (tmp_path / "model.onnx").write_bytes(b"none")
         with pytest.raises(UserError, match=r"model\.onnx: onnxruntime can't run it or a file beside it \(.+\)$"):
