@@ -7,6 +7,7 @@ processor of transformers loads ``preprocessor_config.json``.
 from kdq.data.prepared import Prepared
 from kdq.models.file import ModelFile
 
+PROCESSOR = {"image_processor_type": "ViTImageProcessor"}  # resizes, scales, normalises: each as its keys say
 BILINEAR = 2  # Pillow's number
 EMBEDDINGS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}  # channels at width 1
 
@@ -37,7 +38,7 @@ def config(file: ModelFile, prepared: Prepared) -> dict:
     }
     if loads_in_timm(file):
         channels, height, width = prepared.test.images.shape[1:]
-        content |= {
+        content |= PROCESSOR | {  # of a folder for timm transformers reads the processor's name here
             "num_features": EMBEDDINGS[facts["architecture"]],
             "label_names": list(prepared.classes),
             "model_args": {"in_chans": channels},
@@ -58,7 +59,7 @@ def preprocessor(file: ModelFile, prepared: Prepared) -> dict:
     channels, height, width = prepared.test.images.shape[1:]
     facts = file.header["architecture"]
     return {
-        "image_processor_type": "ViTImageProcessor",
+        **PROCESSOR,
         "do_convert_rgb": channels == 3,
         "do_resize": True,
         "size": {"height": height, "width": width},

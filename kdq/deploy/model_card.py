@@ -124,7 +124,8 @@ def _stages(facts: Facts) -> str:
     for number, entry in enumerate(facts.stages, 1):
         tree = ast.parse(types[name_of(entry["stage"])].file.read_bytes())
         words = " ".join(ast.get_docstring(tree).split("\n\n")[0].split())
-        keys = ", ".join(f"`{key}={_value(value)}`" for key, value in sorted(entry["keys"].items()))
+        given = {key: value for key, value in sorted(entry["keys"].items()) if value not in ("", [], None)}
+        keys = ", ".join(f"`{key}={_value(value)}`" for key, value in given.items())
         lines.append(f"{number}. `{entry['stage']}`: {words} Keys: {keys}.")
     return "\n".join(lines)
 
@@ -165,33 +166,40 @@ def _points(share: float) -> str:
 
 
 def _speed(facts: Facts) -> str:
-    rows = [
-        _speed_row(f"{name} {times['version']}", times)
-        for name, times in facts.latency.get("runtimes", {}).items()
-        if "model" in times["milliseconds"]
-    ]
+    runtimes = facts.latency.get("runtimes", {})
+    rows = [_speed_row(runtime, times, role) for runtime, times in runtimes.items() for role in times["milliseconds"]]
     if not rows:
         return ""
-    machine, threads = facts.latency["processor"]["name"], facts.latency["threads"]
+    machine, load, threads = facts.latency["processor"]["name"], facts.latency["load"], facts.latency["threads"]
     return "\n".join(
         [
             "## How fast it is",
             "",
-            f"`model.onnx` on {machine}, {threads} thread{'s' * (threads > 1)}, load {facts.latency['load']:g} before",
-            "the first run. Speed-ups are over the ONNX files of the float parent (`float`) and of the recipe's root",
-            "(`root`) in the same runtime, in turn with this one; `@bfloat16`: the file computed in bfloat16.",
+            f"On {machine}, {threads} thread{'s' * (threads > 1)}, load {load:g} before the first run.",
+            "All networks of a runtime ran in turn; the last column is the median ratio of their times at batch 1",
+            "(lowest to highest).",
             "",
-            "| runtime | ms at batch 1: median (least) | images/s at batch 128 | speed-up at batch 1 |",
-            "|---|---|---|---|",
+            "| runtime | network | ms at batch 1: median (least) | images/s at batch 128 | `model.onnx` is faster by |",
+            "|---|---|---|---|---|",
             *rows,
         ]
     )
 
 
-def _speed_row(runtime: str, times: dict) -> str:
-    milliseconds, rate = times["milliseconds"]["model"], times["images_per_second"]["model"]["median"]
-    ratios = ", ".join(f"{ratio['1']['median']:.2f} over {role}" for role, ratio in sorted(times["speedups"].items()))
-    return f"| {runtime} | {milliseconds['median']:.3g} ({milliseconds['least']:.3g}) | {rate:,.4g} | {ratios} |"
+def _speed_row(runtime: str, times: dict, role: str) -> str:
+    """Return the line of a table on the network of a ``role`` of :mod:`kdq.deploy.latency`."""
+    file, _, precision = role.partition("@")
+    named = {"model": "`model.onnx`", "float": "float parent", "root": "root of the recipe"}
+    if runtime == "torch":  # which runs float networks alone
+        named["model"] = named["float"]
+    network = named[file] + (f", in {precision}" if precision else "")
+    milliseconds, rate = times["milliseconds"][role], times["images_per_second"][role]["median"]
+    ratio = times["speedups"].get(role, {}).get("1")
+    faster = (
+        f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})" if ratio and runtime != "torch" else ""
+    )
+    numbers = f"{milliseconds['median']:.3g} ({milliseconds['least']:.3g}) | {rate:,.4g}"
+    return f"| {runtime} {times['version']} | {network} | {numbers} | {faster} |"
 
 
 def _input(facts: Facts) -> str:

@@ -25,6 +25,7 @@ from kdq.data import prepared as data_file
 from kdq.deploy import model_folder
 from kdq.deploy.export import export, input_of
 from kdq.deploy.file_scores import score
+from kdq.deploy.latency import compared
 from kdq.deploy.model_card import checked
 from kdq.deploy.onnx_graph import FLOAT32_NCHW, UINT8_NHWC
 from kdq.errors import UserError
@@ -231,15 +232,22 @@ class TestCard:
 
     def test_has_milliseconds_if_they_were_measured(self, quantized, tmp_path):
         assert "ms at batch 1" not in str(quantized.card)
-        ratio = {"1": {"median": 3.5, "least": 3.1, "most": 4}, "128": {"median": 4, "least": 3, "most": 5}}
-        times = {"version": "1.2", "milliseconds": {"model": {"median": 1.27, "least": 1.21}}}
-        times |= {"images_per_second": {"model": {"median": 1234.0}}, "speedups": {"float": ratio}}
+        series = {"model": (0.00127, 0.1), "float": (0.00635, 0.4), "float@bfloat16": (0.00254, 0.2)}
+        times = {}
+        for name, seconds in series.items():
+            batches = zip(("1", "128"), seconds, strict=True)
+            times[name] = {batch: {"wall": [each], "processor": [each]} for batch, each in batches}
         facts = {"processor": {"name": "Some CPU"}, "threads": 1, "load": 0.5, "busy": ""}
-        write_json(tmp_path / "latency.json", facts | {"runtimes": {"onnxruntime": times}})
+        in_torch = compared({"float": times["float"]})
+        runtimes = {"openvino": {"version": "1.2", **compared(times)}, "torch": {"version": "2.14", **in_torch}}
+        write_json(tmp_path / "latency.json", facts | {"runtimes": runtimes})
         quantized.write(latency=tmp_path / "latency.json")
         text = str(quantized.card)
-        assert "| onnxruntime 1.2 | 1.27 (1.21) | 1,234 | 3.50 over float |" in text
-        assert "`model.onnx` on Some CPU, 1 thread, load 0.5" in text
+        assert "| openvino 1.2 | `model.onnx` | 1.27 (1.27) | 1,280 |  |" in text
+        assert "| openvino 1.2 | float parent | 6.35 (6.35) | 320 | 5.00 (5.00 to 5.00) |" in text
+        assert "| openvino 1.2 | float parent, in bfloat16 | 2.54 (2.54) | 640 | 2.00 (2.00 to 2.00) |" in text
+        assert "| torch 2.14 | float parent | 6.35 (6.35) | 320 |  |" in text
+        assert "On Some CPU, 1 thread, load 0.5" in text
         write_json(tmp_path / "latency.json", facts | {"busy": "too busy", "runtimes": {}})
         quantized.write(latency=tmp_path / "latency.json")
         assert "ms at batch 1" not in str(quantized.card)
@@ -302,10 +310,10 @@ def normalised(place: Place) -> str:
     return f"import torch\nlogits = network.eval()((torch.from_numpy(images) - {mean}) / {std})"
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_processor_of_transformers_gives_what_the_network_expects(float_place, channels):
+@pytest.mark.parametrize(("stem", "channels", "width"), [("cifar", 1, 0.25), ("cifar", 3, 0.25), ("imagenet", 3, 1.0)])
+def test_an_image_processor_of_transformers_gives_what_the_network_expects(float_place, stem, channels, width):
     """It resizes and scales; the network itself normalises, so it must not."""
-    place = float_place("cifar", channels, width=0.25)
+    place = float_place(stem, channels, width=width)
     processor = transformers.AutoImageProcessor.from_pretrained(place.hub)
     batch = place.prepared.test.images[:5]
     pixels = processor(list(batch.permute(0, 2, 3, 1).numpy()), return_tensors="np", input_data_format="channels_last")

@@ -22,6 +22,7 @@ STUDY = {
     ],
 }
 ARCHIVE = "results/digits/seed=0/hard/gpfq,bits=3/model.archive.safetensors"
+HUB = "results/digits/seed=0/hard/gpfq,bits=3/hub/README.md"
 SHARED_HISTORY = "results/digits/seed=1/teacher,seed=0/history.csv"
 
 
@@ -32,7 +33,7 @@ def planned(tmp_path_factory) -> dict:
     workflow.configure(STUDY)
     program = [sys.executable, str(HOME / "tests/workflow/jobs.py"), str(workflow.folder), str(workflow.overlay)]
     done = subprocess.run(
-        [*program, "all", ARCHIVE, SHARED_HISTORY],
+        [*program, "all", ARCHIVE, HUB, SHARED_HISTORY],
         cwd=workflow.folder,
         env=workflow.environment,
         capture_output=True,
@@ -50,7 +51,7 @@ def test_every_rule_is_in_the_study(planned):
 
 
 def test_every_file_of_the_table_is_made_by_a_rule(planned):
-    made = {path.rpartition("/")[2] for job in planned["jobs"] for path in job["output"]}
+    made = {products.name_in_cell(path) for job in planned["jobs"] for path in job["output"]}
     assert set(products.names_of_cells()) <= made
     assert any(name.startswith("views,") for name in made)
 
