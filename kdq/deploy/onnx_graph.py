@@ -127,7 +127,7 @@ class Writer:
             codes = self.graph.add("QuantizeLinear", tensor, *self._scale(point))
             if point.bits < 8:
                 bound = self.graph.constant(np.array(2**point.bits - 1, np.uint8))
-                codes = self.graph.add("Min", codes, bound)
+                codes = self.graph.add("Clip", codes, "", bound)  # runtimes of 2024 have no Min of uint8
             self.pairs[key] = codes
         return self.pairs[key]
 
