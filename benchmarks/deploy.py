@@ -1,15 +1,16 @@
 """Compare this package's ONNX files with rivals' of the same float networks: bytes, accuracy and milliseconds.
 
     python -m benchmarks.deploy [--networks resnet18 resnet50 results/.../hard/model.safetensors]
-        [--data results/cifar10/data/split=0.safetensors] [--folder benchmarks/results/deploy] [--keep]
+        [--data results/cifar10/data/split=0.safetensors] [--folder benchmarks/results/deploy] [--files] [--keep]
     python -m benchmarks.deploy --runtimes
 
 ``resnet18`` and ``resnet50`` have width 1 and random weights: right for bytes and speed; a model file's accuracy is
 measured too. The rivals are quantized and timed with their own packages, each in an environment of its own below
 ``--folder``, which is made when it is missing; a rival that can't be installed or fails is left out, with a line. Every
 runtime gets one process and one thread; its rounds run all files in turn, and a speed-up is the median over rounds of
-the ratio to the float file. Written: ``deploy.csv``, ``deploy.md``. With ``--keep``, files that are there are not made
-again. ``--runtimes`` compares old versions of ONNX Runtime with the installed one instead, on files of all kinds.
+the ratio to the float file. Written: ``deploy.csv``, ``deploy.md``. With ``--files`` only the files are made,
+but that of inductor; with ``--keep`` files that are there are not made again. ``--runtimes`` compares old versions of
+ONNX Runtime with the installed one instead, on files of all kinds.
 """
 
 import argparse
@@ -110,6 +111,8 @@ def files_of(path: Path, prepared: Prepared, arguments) -> dict[str, tuple[Path,
         files[f"KDQ {bits}"] = file, bits
     np.save(folder / "calibration.npy", prepared.train.images[:CALIBRATION].numpy())
     for name, (environment, program, bits) in RIVALS.items():
+        if arguments.files and name == INDUCTOR:  # it is timed where it is compiled
+            continue
         file = folder / f"{program}-{bits}.{'pt2' if program == 'pt2e' else 'onnx'}"
         if (arguments.keep and file.exists()) or rival(environment, program, bits, file, path, arguments):
             files[name] = file, bits
@@ -173,6 +176,8 @@ def rows_of(network: str, prepared: Prepared, arguments) -> list[dict]:
     np.save(folder / "test.npy", prepared.test.images.numpy())
     path = float_files(network, prepared, folder)
     files, trained = files_of(path, prepared, arguments), folder.name == TRAINED
+    if arguments.files:
+        return []
     weights = sum(value.numel() for name, value in read(path).floats.items() if value.dim() > 1)
     rows, size = [], tuple(prepared.test.images.shape[1:])
     for name, (file, bits) in files.items():
@@ -242,14 +247,16 @@ def old_runtimes(prepared: Prepared, arguments) -> list[dict]:
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "test.npy", prepared.test.images[:1000].numpy())
     path = float_files(arguments.networks[0], prepared, folder)
+    files = [folder / "float.onnx"]
     for bits in BITS:
         for activations in (0, 4, 8):
-            content = ours(path, bits, activations, prepared, "gpfq")
-            onnx.save(to_onnx(content, path, {}), folder / f"weights{bits}-activations{activations}.onnx")
+            files.append(folder / f"weights{bits}-activations{activations}.onnx")
+            if not (arguments.keep and files[-1].exists()):
+                onnx.save(to_onnx(ours(path, bits, activations, prepared, "gpfq"), path, {}), files[-1])
     rows = []
     for name in OLD_RUNTIMES:
         python = python_of(name, arguments.folder)
-        for file in sorted(folder.glob("*[0-9t].onnx")) if python else ():
+        for file in files if python else ():
             facts = {"runtime": name, "file": file.stem}
             rows.append(facts | compared(python, sys.executable, file, folder / "test.npy", folder))
     return rows
@@ -261,6 +268,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("results/cifar10/data/split=0.safetensors"))
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/results/deploy"))
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--files", action="store_true")
     parser.add_argument("--runtimes", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -29,7 +29,12 @@ def quantized(network: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module
     prepared = prepare_pt2e(exported, quantizer)
     for part in images.split(64):
         prepared(part)
-    return convert_pt2e(prepared)
+    converted = convert_pt2e(prepared)
+    used = {node.target for node in converted.graph.nodes if node.op == "get_attr"}
+    for name in [name for name in converted.state_dict() if name not in used]:  # the float weights
+        parent, _, attribute = name.rpartition(".")
+        delattr(converted.get_submodule(parent), attribute)
+    return converted
 
 
 def run_of(network: torch.nn.Module, shapes: dict[int, torch.Tensor]):
@@ -53,7 +58,7 @@ def main(float_onnx: str, model: str, calibration: str, output: str, images: str
         content = torch.from_numpy(np.load(images))
         np.save(f"{output}.npy", torch.cat([int8(part.float() / 255) for part in content.split(128)]).numpy())
     batch = torch.export.Dim("N", min=1, max=4096)
-    torch.export.save(torch.export.export(int8, (chosen[:2],), dynamic_shapes=({0: batch},)), output)
+    torch.export.save(torch.export.export(int8, (chosen[:2].clone(),), dynamic_shapes=({0: batch},)), output)
     shapes = {size: chosen.repeat(-(-size // len(chosen)), 1, 1, 1)[:size] for size in BATCHES}
     runs = {"float": run_of(network, shapes), "int8": run_of(int8, shapes)}
     times = timed(runs, tuple(chosen.shape[1:]))

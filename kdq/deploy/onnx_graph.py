@@ -130,8 +130,10 @@ class Writer:
         if key not in self.pairs:
             codes = self.graph.add("QuantizeLinear", tensor, *self._scale(point))
             if point.bits < 8:
-                bound = self.graph.constant(np.array(2**point.bits - 1, np.uint8))
-                codes = self.graph.add("Min", codes, bound)
+                # in int32: ONNX Runtime 1.20 has no Min of uint8, and OpenVINO 2026 leaves a Clip of uint8 out
+                bound = self.graph.constant(np.array(2**point.bits - 1, np.int32))
+                codes = self.graph.add("Min", self.graph.add("Cast", codes, to=TensorProto.INT32), bound)
+                codes = self.graph.add("Cast", codes, to=TensorProto.UINT8)
             self.pairs[key] = codes
         return self.pairs[key]
 
