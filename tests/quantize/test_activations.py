@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from kdq.data.prepared import Split
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.activations import SECOND, fake_quantized, groups, quantized_activations, readers
@@ -20,6 +19,7 @@ from kdq.quantize.quantizer import quantizer_of
 from kdq.study.config import read_study
 from tests.deploy.conftest import images, network_of  # noqa: F401, a fixture
 from tests.models.classifiers import transformers_classifier
+from tests.quantize import small
 
 METHODS = ("gpfq", "gptq", "qronos", "adaround", "rtn")
 
@@ -204,17 +204,18 @@ class TestAfterwards:
         assert torch.allclose(statistics.running_mean, reached.mean(1), atol=0.02 * float(reached.std()))
         assert not torch.allclose(statistics.running_var, floats.var(1), rtol=0.02)
 
-    def test_any_order_sees_them(self, network_of):  # noqa: F811
+    def test_any_order_sees_them(self):
         """Last to first, every layer gets float weights' activations, quantized: as when it is measured alone."""
-        network, keys = network_of("resnet18"), {"bits": 3, "scale": "mse"}
-        names, part = names_of(network), Split(images(16), torch.arange(16) % 7)
-        quantizer = quantizer_of("kdq.quantize.methods.gpfq", keys | {"activations": 4}, 0)
-        model = copy.deepcopy(network)
-        codes = quantize(model, images(16), quantizer, log=lambda line: None, order=names[::-1])
-        alone = measure(copy.deepcopy(network), part, quantizer, log=lambda row: None)
-        assert list(codes) == names
-        errors = {row.layer: row.relative_error for row in alone if row.bits == 3}
-        assert errors == pytest.approx({name: codes[name].facts["relative_error"] for name in names}, rel=1e-4)
+        keys = {"bits": 3, "scale": "mse", "activations": 4}
+        quantizer, quiet = quantizer_of("kdq.quantize.methods.gpfq", keys, 0), {"log": lambda line: None}
+        codes = quantize(small.network(), small.part().images, quantizer, order=small.ORDER[::-1], **quiet)
+        alone = {row.layer: row for row in measure(small.network(), small.part(), quantizer, **quiet) if row.bits == 3}
+        for name, row in alone.items():
+            assert row.relative_error == pytest.approx(codes[name].facts["relative_error"], rel=1e-4)
+        floats = quantizer_of("kdq.quantize.methods.gpfq", keys | {"activations": 0}, 0)
+        unseen = quantize(small.network(), small.part().images, floats, order=small.ORDER[::-1], **quiet)
+        errors = [[layers[name].facts["relative_error"] for name in small.ORDER] for layers in (codes, unseen)]
+        assert all(seen != error for seen, error in zip(*errors, strict=True))
 
     def test_measurements_are_of_one_setting(self, home):
         """Budgets and orders of one setting share a table of costs; another setting has its own."""
