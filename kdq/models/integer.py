@@ -8,7 +8,7 @@ from torch import nn
 from kdq.models.activations import attach
 from kdq.models.codes import Codes
 from kdq.models.folding import FoldedLayer, fold, integer_bias
-from kdq.models.tracing import norms_behind, trace
+from kdq.models.tracing import folded_norms
 
 
 def folded_layers(
@@ -37,9 +37,9 @@ def folded_layers(
 def to_integer(network: nn.Module, codes: Codes) -> nn.Module:
     """Let ``network``, in eval mode, compute as an integer runtime does, in place, and return it.
 
-    Its names stay; a folded BatchNorm becomes the identity.
+    Its names stay; a folded BatchNorm becomes the identity. In a network not of this package BatchNorm stays float.
     """
-    norms = norms_behind(network, trace(network))
+    norms = folded_norms(network)
     for name, (folded, _) in folded_layers(network, codes, norms).items():
         layer = network.get_submodule(name)
         layer.weight = nn.Parameter(folded.decoded().to(layer.weight), requires_grad=False)

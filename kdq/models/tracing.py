@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdq.errors import UserError, reason
+from kdq.models.network import Network
 from kdq.models.operations import Add, GlobalAverage
 from kdq.models.random_head import RandomHead
 
@@ -56,6 +57,11 @@ def norms_behind(network: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
         if len(readers) == len(modules) == 1 and isinstance(modules[0], _BatchNorm):
             norms[node.target] = readers[0].target
     return norms
+
+
+def folded_norms(network: nn.Module) -> dict[str, str]:
+    """Return the BatchNorm that is folded into each convolution by name: none in a network not of this package."""
+    return norms_behind(network, trace(network)) if isinstance(network, Network) else {}
 
 
 def lone_norms(network: nn.Module) -> set[str]:

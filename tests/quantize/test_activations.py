@@ -7,13 +7,19 @@ import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.models import file as model_file
 from kdq.models.activations import SECOND, fake_quantized, groups, quantized_activations, readers
 from kdq.models.codes import Codes
 from kdq.models.integer import to_integer
 from kdq.quantize.activation_ranges import measured_points
+from kdq.quantize.bits.sensitivity import measure
+from kdq.quantize.execution import network as execution
 from kdq.quantize.execution.network import quantize
 from kdq.quantize.quantizer import quantizer_of
+from kdq.study.config import read_study
 from tests.deploy.conftest import images, network_of  # noqa: F401, a fixture
+from tests.models.classifiers import transformers_classifier
+from tests.quantize import small
 
 METHODS = ("gpfq", "gptq", "qronos", "adaround", "rtn")
 
@@ -148,6 +154,126 @@ class TestQuantizers:
 
     def test_without_the_key_there_are_none(self, network_of):  # noqa: F811
         assert quantized(network_of("resnet18"))[1].points == ()
+
+    @pytest.mark.parametrize("method", ["gptq", "qronos", "spfq", "sparse"])
+    def test_memory_changes_no_code_of_any_method(self, network_of, method):  # noqa: F811
+        keys = {"activations": 5, "scale": "mse", "patches": 256}
+        network = network_of("resnet18")
+        _, whole = quantized(network, method, **keys)
+        _, apart = quantized(network, method, memory=0.0001, **keys)
+        assert all(torch.equal(whole[name].codes, apart[name].codes) for name in whole)
+
+
+def outputs(network, points, names, batch):
+    """Return the outputs of modules by name, channels first, of a network with quantized activations."""
+    caught = {}
+    hooks = [
+        network.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: caught.__setitem__(name, output.clone().movedim(1, 0).flatten(1))
+        )
+        for name in names
+    ]
+    with torch.no_grad(), quantized_activations(network, points):
+        network(batch)
+    for hook in hooks:
+        hook.remove()
+    return caught
+
+
+class TestAfterwards:
+    @pytest.mark.parametrize("memory", [4, 0.0001])
+    def test_corrected_means_are_those_of_the_network_with_quantized_activations(self, network_of, memory):  # noqa: F811
+        network, batch = network_of("resnet18"), images(16).float() / 255
+        norms = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        expected = outputs(network, (), [*norms, "fc"], batch)
+        largest = {}
+        for bias in ("keep", "correct"):
+            model, codes = quantized(network, "rtn", activations=4, bias=bias, memory=memory)
+            actual = outputs(model, codes.points, [*norms, "fc"], batch)
+            shifts = [(actual[name] - expected[name]).mean(1).abs().max() for name in expected]
+            largest[bias] = float(max(shifts))
+        assert largest["correct"] < 0.01 < 0.05 < largest["keep"]
+
+    def test_statistics_measured_again_are_those_of_quantized_activations(self, network_of):  # noqa: F811
+        network, batch = network_of("resnet18"), images(16).float() / 255
+        layer, norm = "layer2.0.conv2", "layer2.0.bn2"
+        model, codes = quantized(network, activations=4, batchnorm="reestimate")
+        reached, floats = (outputs(model, points, [layer], batch)[layer] for points in (codes.points, ()))
+        statistics = model.get_submodule(norm)
+        assert torch.allclose(statistics.running_var, reached.var(1), rtol=0.02)
+        assert torch.allclose(statistics.running_mean, reached.mean(1), atol=0.02 * float(reached.std()))
+        assert not torch.allclose(statistics.running_var, floats.var(1), rtol=0.02)
+
+    def test_any_order_sees_them(self):
+        """Last to first, every layer gets float weights' activations, quantized: as when it is measured alone."""
+        keys = {"bits": 3, "scale": "mse", "activations": 4}
+        quantizer, quiet = quantizer_of("kdq.quantize.methods.gpfq", keys, 0), {"log": lambda line: None}
+        codes = quantize(small.network(), small.part().images, quantizer, order=small.ORDER[::-1], **quiet)
+        alone = {row.layer: row for row in measure(small.network(), small.part(), quantizer, **quiet) if row.bits == 3}
+        for name, row in alone.items():
+            assert row.relative_error == pytest.approx(codes[name].facts["relative_error"], rel=1e-4)
+        floats = quantizer_of("kdq.quantize.methods.gpfq", keys | {"activations": 0}, 0)
+        unseen = quantize(small.network(), small.part().images, floats, order=small.ORDER[::-1], **quiet)
+        errors = [[layers[name].facts["relative_error"] for name in small.ORDER] for layers in (codes, unseen)]
+        assert all(seen != error for seen, error in zip(*errors, strict=True))
+
+    def test_measurements_are_of_one_setting(self, home):
+        """Budgets and orders of one setting share a table of costs; another setting has its own."""
+        budgets = ("gpfq,activations=8,budget=3", "gpfq,activations=8,order=greedy", "gpfq,activations=4,budget=3")
+        recipes = [f"hard/{stage}" for stage in (*budgets, "gpfq,budget=3")]
+        study = read_study({"datasets": ["digits"], "seeds": [0], "recipes": recipes}, home / "kdq")
+        measured = [study.grammar.parse(recipe).measured for recipe in recipes]
+        assert measured == ["hard/gpfq,activations=8"] * 2 + ["hard/gpfq,activations=4", "hard/gpfq"]
+
+
+class Twice(nn.Module):
+    """A convolution that is called twice, and one behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 2, 3)
+
+    def forward(self, x):
+        return self.last(self.conv(self.conv(x).relu()).relu()).mean((2, 3))
+
+
+def test_later_calls_are_quantized_too(monkeypatch):
+    torch.manual_seed(0)
+    network, seen = Twice().eval(), {}
+    make = execution.Calibration
+    monkeypatch.setattr(
+        execution, "Calibration", lambda *given: (seen.setdefault(id(given[0]), given), make(*given))[1]
+    )
+    conv = copy.deepcopy(network.conv)
+    _, codes = quantized(network, activations=4)
+    (_, analog, reached, *_), _ = seen.values()
+    point = next(point for point in codes.points if "conv" in point.readers)
+    x = images(16).float() / 255
+    quantizer = lambda x: fake_quantized(x, point.scale, point.zero_point, 4)  # noqa: E731
+    with torch.no_grad():
+        expected = conv(quantizer(x)).relu()
+        assert torch.allclose(torch.cat(list(analog[-1:])), conv(x).relu(), atol=1e-6)
+        assert (reached[-1] - quantizer(expected)).abs().max() <= float(point.scale) * 1.01
+        assert torch.equal(quantizer(reached[-1]), reached[-1])
+
+
+@pytest.mark.parametrize("name", ["vit", "siglip", "swinv2", "resnet", "mobilevit"])
+def test_a_classifier_of_transformers_and_its_file(tmp_path, name):
+    """BatchNorm stays float there; the projections of an attention read one point."""
+    network, architecture, pictures = transformers_classifier(name)
+    batch = pictures.float() / 255
+    with torch.no_grad():
+        analog = network(batch)
+        quantizer = quantizer_of("kdq.quantize.methods.gpfq", {"scale": "mse", "bits": 8, "activations": 8}, 0)
+        codes = quantize(network, pictures, quantizer, log=lambda line: None)
+        with quantized_activations(network, codes.points):
+            expected = network(batch)
+        model_file.save(tmp_path / "model.safetensors", network, architecture, codes, keys={})
+        actual = model_file.load(tmp_path / "model.safetensors")(batch)
+    assert (actual - expected).norm() < 0.01 * expected.norm() and (expected - analog).norm() < 0.03 * analog.norm()
+    together = [point.readers for point in codes.points if len(point.readers) == 3]
+    assert bool(together) == (name != "resnet")
+    assert all(len({reader.rpartition(".")[0] for reader in readers}) == 1 for readers in together)
 
 
 def test_codes_hold_no_points_by_default():
