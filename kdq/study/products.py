@@ -35,6 +35,10 @@ class Foreign(UserError):
     """A path that no job of the workflow makes."""
 
 
+class OfAnotherStudy(Foreign):
+    """A path among the tables and figures of another study."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A model of a study: its cell, and the recipe of the cell as parsed."""
@@ -310,7 +314,7 @@ class Products:
     def _of_study(self, path: str, name: str, below: list[str]) -> Product:
         """Return the product of a table or figure, ``below`` the folder of the study ``name``."""
         if name != self.study.name:
-            raise Foreign(f"is of the study {name!r}, compared is {self.study.name!r}")
+            raise OfAnotherStudy(f"is of the study {name!r}, compared is {self.study.name!r}")
         match below:
             case [_] if rule := next((rule for rule, table in TABLES.items() if path in table.files(name)), ""):
                 return self._table(rule, TABLES[rule])
