@@ -19,7 +19,7 @@ from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Recipe, spell
-from kdq.recipe.path import SEED, STUDIES, Cell, data_file, figure_file, study_folder, table_file
+from kdq.recipe.path import SEED, SPLIT, STUDIES, Cell, data_file, figure_file, study_folder, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES, ReportJobs, Table
@@ -251,7 +251,7 @@ class Products:
                 return Product("code", (), {path: formats.CODE})
             case [_, dataset, _, *_] if dataset not in CATALOG:
                 raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(CATALOG)}")
-            case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
+            case [_, dataset, "data", name] if split := SPLIT.fullmatch(name):
                 return self._data_set(path, dataset, int(split[1]))
             case [_, _, seed, _, *_, name] if SEED.fullmatch(seed) and (entry := entry_of(name)):
                 cell = Cell.of(path)

@@ -189,7 +189,7 @@ class Plan:
         """Refuse a mistyped rule, file or recipe: Snakemake makes nothing, leaves nothing out, or names no reason."""
         rules = self.settings.rules
         for word in sorted(self.settings.asked - rules):
-            or_stop(report_targets.check, word, self.study.name)
+            or_stop(report_targets.check, word, self.study.name, self.study.config.datasets)
             or_stop(targets.check_word, word, rules)
             or_stop(targets.check, word, self.study.grammar, CATALOG, self.study.config.data)
 
