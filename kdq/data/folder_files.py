@@ -97,6 +97,9 @@ def image_files(settings: dict) -> ImageFiles:
     has_parts, has_test = _parts(root, listing)
     train_folder, test_folder = os.path.join(root, "train"), os.path.join(root, "test")
     train = listing.classes(train_folder if has_parts else root)
+    if len(train) < 2:
+        name, folder = *train, train_folder if has_parts else root
+        raise UserError(f"{folder}: found one folder, {name!r}, expected one for each of at least two classes")
     test = listing.classes(test_folder) if has_test else {}
     for name in test:
         if name not in train:

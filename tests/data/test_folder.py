@@ -70,6 +70,7 @@ def test_middle_square_of_the_shorter_side(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.fromarray(pixels).save(tmp_path / "test/cat/wide.png")
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     raw = load(settings(tmp_path, image_size=4))
     assert np.array_equal(raw.test.images[0].numpy(), pixels[:, 3:7].transpose(2, 0, 1))
 
@@ -79,6 +80,7 @@ def test_scaled_bicubically(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.fromarray(pixels).save(tmp_path / "test/cat/large.png")
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     expected = np.asarray(Image.fromarray(pixels).resize((8, 8), Image.Resampling.BICUBIC))
     assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), expected.transpose(2, 0, 1))
 
@@ -90,11 +92,13 @@ def test_turned_as_exif_says(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "test/cat/turned.png", exif=exif)
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), upright.transpose(2, 0, 1))
 
 
 def test_grey_and_palette_become_rgb(tmp_path):
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.new("L", (8, 8), 77).save(tmp_path / "test/cat/grey.png")
     Image.new("RGB", (8, 8), (9, 8, 7)).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "test/cat/p.png")
@@ -269,3 +273,12 @@ def test_planning_and_training_import_no_more_than_they_need():
         "assert not found & set(sys.modules), found & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_above_the_classes_is_no_data_set_of_one_class(both):
+    shutil.rmtree(both / "train/dog")
+    refused(both, "train: found one folder, 'cat', expected one for each of at least two classes")
+    shutil.rmtree(both / "test")
+    shutil.move(both / "train/cat", both / "images")
+    shutil.rmtree(both / "train")
+    refused(both, "both: found one folder, 'images', expected one for each of at least two classes")
