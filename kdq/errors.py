@@ -51,5 +51,7 @@ def nearest(word, choices) -> str:
 
     text = word[:LONGEST_WORD] if isinstance(word, str) else shown(word)
     cutoff = 0.5 if len(text) < 4 else 0.6  # of two letters, one is enough
-    matches = difflib.get_close_matches(text, [str(choice) for choice in choices], n=1, cutoff=cutoff)
+    words = [str(choice) for choice in choices]
+    shortened = [name for name in words if len(text) > 2 and name.startswith(text)]  # temp is temperature, not stem
+    matches = shortened or difflib.get_close_matches(text, words, n=1, cutoff=cutoff)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -37,4 +37,5 @@ def test_a_value_that_would_fill_the_memory_is_shown_at_once():
 
 def test_the_nearest():
     assert nearest("kdd", ["kd", "dkd", "rtn"]) == "; did you mean 'kd'?"
+    assert nearest("temp", ["stem", "temperature"]) == "; did you mean 'temperature'?"
     assert nearest("kd" * 100_000, ["kd"]) == nearest(["kd"], ["gpfq"]) == ""

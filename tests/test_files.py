@@ -232,7 +232,7 @@ class TestIrregular:
         "a folder": os.mkdir,
         "a device": lambda path: os.symlink("/dev/zero", path),
         "a link to nowhere, which does not exist": lambda path: os.symlink("nowhere", path),
-        "not readable \\(too many levels of symbolic links": lambda path: os.symlink(path, path),
+        "nothing readable \\(too many levels of symbolic links": lambda path: os.symlink(path, path),
     }
     READERS = {
         "model": lambda path: model_file.read(path),
@@ -254,13 +254,13 @@ class TestIrregular:
         path = tmp_path / "results/digits/seed=0/hard/file"
         path.parent.mkdir(parents=True)
         self.KINDS[kind](path)
-        with pytest.raises(UserError, match=f"^{path}: (found )?{kind}"):
+        with pytest.raises(UserError, match=f"^{path}: found {kind}"):
             self.READERS[reader](path)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_checkpoint_is_refused(self, tmp_path, kind):
         self.KINDS[kind](tmp_path / "checkpoint.pt")
-        with pytest.raises(UserError, match=rf"checkpoint\.pt: (found )?{kind}"):
+        with pytest.raises(UserError, match=rf"checkpoint\.pt: found {kind}"):
             checkpoint.load(tmp_path / "checkpoint.pt", "identity", print)
 
     @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a folder"])

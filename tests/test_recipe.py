@@ -357,6 +357,10 @@ class TestTargets:
             ),
             (f"results/digits/seed={2**63}/teacher/metrics.json", "expected a seed below 2"),
             ("results/digits/seed=" + "9" * 5000 + "/x", "expected a seed below 2"),
+            *(
+                (f"results/digits/data/{name}", "expected for example results/digits/data/split=0.safetensors")
+                for name in ("split=00.safetensors", "split=-1.safetensors", "split=0.csv")
+            ),
             ("results/digits/seed=0/teacher", "names the folder of a recipe.*teacher/metrics.json"),
             ("results/digits/seed=0/teacher/rtn,bits=4/", "names the folder of a recipe"),
             (

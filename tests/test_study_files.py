@@ -116,11 +116,11 @@ class TestTargets:
         [
             *("all", "--cores", "results", "results/", "results/notes.csv", "docs/results/table.csv"),
             *("results/studies", "results/studies/mine", "results/studies/mine/table.csv", "table.csv", ""),
-            *("results/studies/mine/figures/digits/pie.png", "results/digits/seed=0/hard/sensitivity.csv"),
+            *("results/studies/mine/figures/digits/comparisons.png", "results/digits/seed=0/hard/sensitivity.csv"),
         ],
     )
     def test_what_is_there_or_is_left_to_snakemake(self, target):
-        report_targets.check(target, "mine")
+        report_targets.check(target, "mine", ["digits"])
 
     @pytest.mark.parametrize(
         ("target", "match"),
@@ -130,10 +130,12 @@ class TestTargets:
             ("results/digits/figures/pie.svg", "expected results/studies/mine/figures/digits/pie.svg"),
             ("results/studies/cifar10/table.csv", "found the study 'cifar10', expected 'mine', whose config this run"),
             ("results/studies/cifar10/figures/digits/a.png", "found the study 'cifar10'"),
+            ("results/studies/mine/figures/digits/comparison.png", "no such figure, .*; did you mean 'comparisons'"),
+            ("results/studies/mine/figures/cifar10/comparisons.png", "data set 'cifar10', expected one of digits"),
             ("results/studies/mine/tabel.csv", "ends in 'tabel.csv', expected one of .*; did you mean 'table.csv'"),
         ],
     )
     def test_slips(self, target, match):
         with pytest.raises(UserError, match=f"^{re.escape(target)}: .*{match}") as error:
-            report_targets.check(target, "mine")
+            report_targets.check(target, "mine", ["digits"])
         assert "\n" not in str(error.value)

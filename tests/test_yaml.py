@@ -136,7 +136,7 @@ def test_the_studies_that_come_along(home):
 
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="pipe: no regular file, expected a config"):
+    with pytest.raises(UserError, match="pipe: found a FIFO, expected a config"):
         read_file(tmp_path / "pipe")
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdq.data import download, regular_file
+from kdq.data import download
 from kdq.data.cifar_files import DESCRIPTIONS, PARTS, Description
 from kdq.data.prepared import Raw, Split
 from kdq.errors import UserError, reason
+from kdq.provenance import regular_file
 
 LARGEST_BATCH_BYTES = 2**28  # the genuine ones have 155 MB at most
 

@@ -23,4 +23,4 @@ def load(settings: dict) -> Raw:
     content = hashlib.sha256(images.numpy().tobytes() + labels.to(torch.uint8).numpy().tobytes()).hexdigest()
     test_fraction = settings.get("test_fraction", 0.2)
     source = {"kind": "scikit-learn digits", "sha256": content, "test_fraction": test_fraction}
-    return Raw(*split(images, labels, test_fraction, TEST_SEED, classes), classes, source)
+    return Raw(*split(images, labels, test_fraction, TEST_SEED, classes, "test"), classes, source)

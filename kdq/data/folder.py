@@ -35,7 +35,7 @@ def load(settings: dict) -> Raw:
     train, test, classes = parts["train"], parts["test"], list(files.train)
     if not files.test:
         source["test_fraction"] = settings.get("test_fraction", 0.2)
-        train, test = split(train.images, train.labels, source["test_fraction"], TEST_SEED, classes)
+        train, test = split(train.images, train.labels, source["test_fraction"], TEST_SEED, classes, "test")
     content = hashlib.sha256()
     for tensor in (train.images, train.labels, test.images, test.labels):
         content.update(tensor.numpy())

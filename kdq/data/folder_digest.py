@@ -5,7 +5,6 @@ last change of its status (ctime), which no program can set back, so other conte
 modification is noticed; a copied, touched or unpacked folder is read once, and its digest is the same.
 """
 
-import contextlib
 import hashlib
 import os
 import time
@@ -15,10 +14,9 @@ from pathlib import Path
 
 from kdq.data.folder_files import image_files, image_folder
 from kdq.errors import UserError
-from kdq.provenance.files import read_json, write_json
+from kdq.provenance.notes import SETTLED_SECONDS, Notes
 
 KEPT = Path(".snakemake/images")  # below the working folder; planning uses it, verification does not
-SETTLED_SECONDS = 2  # a file system may give a second change within this time the same ctime
 
 
 def folder_digest(settings: dict, kept: Path | None = None) -> str:
@@ -31,8 +29,8 @@ def folder_digest(settings: dict, kept: Path | None = None) -> str:
     from tqdm import tqdm
 
     root = os.path.realpath(image_folder(settings))
-    cache = kept / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json" if kept else None
-    known, current, classes = _known(cache), {}, {}
+    notes = Notes(kept)
+    known, current, classes = notes.read(root).get("classes", {}), {}, {}
     parts = list(image_files(settings).of_classes())
     with ThreadPoolExecutor() as pool:
         for part, name, paths in tqdm(parts, desc="comparing images", unit="class", disable=None, delay=2):
@@ -44,9 +42,8 @@ def folder_digest(settings: dict, kept: Path | None = None) -> str:
             classes[part, name] = class_digest(pool.map(_digest, paths))
             if is_settled and outward == _outward(paths)[0]:  # not changed meanwhile
                 current[key] = {"outward": outward, "content": classes[part, name]}
-    if cache and current != known and cache.parent.parent.is_dir():
-        with contextlib.suppress(UserError, OSError):
-            write_json(cache, {"classes": current}, alone=False)
+    if current != known:
+        notes.write(root, {"classes": current})
     return combined(classes)
 
 
@@ -64,15 +61,6 @@ def combined(classes: dict[tuple[str, str], str]) -> str:
     for (part, name), digest in classes.items():
         total.update(os.fsencode(f"{part}/{name}\0{digest}\n"))
     return total.hexdigest()
-
-
-def _known(cache: Path | None) -> dict[str, dict]:
-    """Return the cached entries, none if the cache is missing or damaged."""
-    if cache:
-        with contextlib.suppress(UserError):
-            classes = read_json(cache, sealed=True).get("classes")
-            return classes if isinstance(classes, dict) else {}
-    return {}
 
 
 def _outward(paths: list[str]) -> tuple[str, bool]:

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kdq.data.regular_file import kind
 from kdq.errors import UserError, nearest
+from kdq.provenance.regular_file import FILE, FOLDER, kind
 
 Classes = dict[str, list[str]]  # the paths of each class's images
 
@@ -50,18 +50,18 @@ class Listing:
         """Return the folders in ``folder``; raise UserError for what is neither a folder nor a file."""
         kinds = {entry: kind(entry.path) for entry in self.visible(folder)}
         for entry, lies_there in kinds.items():
-            if lies_there not in ("a folder", "a file"):
-                raise UserError(f"{entry.path}: {lies_there}, expected a folder of images")
-        self.loose += sum(lies_there == "a file" for lies_there in kinds.values())
-        return [entry for entry, lies_there in kinds.items() if lies_there == "a folder"]
+            if lies_there not in (FOLDER, FILE):
+                raise UserError(f"{entry.path}: found {lies_there}, expected a folder of images")
+        self.loose += sum(lies_there == FILE for lies_there in kinds.values())
+        return [entry for entry, lies_there in kinds.items() if lies_there == FOLDER]
 
     def images(self, folder: str) -> list[str]:
         """Return the paths of the images of a class; raise UserError if there are none or one is no file."""
         paths = []
         for entry in self.visible(folder):
             # most file systems tell the kind with the name, which saves a call per image
-            if not entry.is_file(follow_symlinks=False) and (lies_there := kind(entry.path)) != "a file":
-                raise UserError(f"{entry.path}: not a readable image ({lies_there}); mend it or move it away")
+            if not entry.is_file(follow_symlinks=False) and (lies_there := kind(entry.path)) != FILE:
+                raise UserError(f"{entry.path}: found {lies_there}, expected an image; mend it or move it away")
             paths.append(entry.path)
         if not paths:
             name = os.path.basename(folder)
@@ -97,6 +97,9 @@ def image_files(settings: dict) -> ImageFiles:
     has_parts, has_test = _parts(root, listing)
     train_folder, test_folder = os.path.join(root, "train"), os.path.join(root, "test")
     train = listing.classes(train_folder if has_parts else root)
+    if len(train) < 2:
+        name, folder = *train, train_folder if has_parts else root
+        raise UserError(f"{folder}: found one folder, {name!r}, expected one for each of at least two classes")
     test = listing.classes(test_folder) if has_test else {}
     for name in test:
         if name not in train:
@@ -116,7 +119,7 @@ def _parts(root: str, listing: Listing) -> tuple[bool, bool]:
     """Return whether ``root`` has a folder of training classes, and whether it has one of test classes beside it."""
     train = os.path.join(root, "train")
     # a class may be called "train": then it holds images, no folders
-    if not os.path.isdir(train) or not any(kind(entry.path) == "a folder" for entry in Listing().visible(train)):
+    if not os.path.isdir(train) or not any(kind(entry.path) == FOLDER for entry in Listing().visible(train)):
         return False, False
     names = [entry.name for entry in listing.folders(root)]
     if strays := sorted(set(names) - {"train", "test"}):
@@ -124,5 +127,5 @@ def _parts(root: str, listing: Listing) -> tuple[bool, bool]:
         raise UserError(f"{path}: a folder beside train/, expected at most test/; rename it or move it away")
     test = os.path.join(root, "test")
     if os.path.lexists(test) and "test" not in names:
-        raise UserError(f"{test}: {kind(test)}, expected a folder with a folder of images for each class")
+        raise UserError(f"{test}: found {kind(test)}, expected a folder with a folder of images for each class")
     return True, "test" in names

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdq.data import regular_file
 from kdq.errors import UserError, reason
+from kdq.provenance import regular_file
 
 # Pillow reads more, among them EPS, a program that Ghostscript would run
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

@@ -65,14 +65,14 @@ Header = create_model(
 )
 
 
-def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=None) -> tuple[Split, Split]:
-    """Take a stratified ``fraction`` of images (M, C, H, W) and labels (M,) away; return (rest, taken), both in order.
+def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=None, part="validation"):
+    """Take a stratified ``fraction`` of images (M, C, H, W), labels (M,) away; return rest and taken, both in order.
 
     Counts per class are rounded by the method of the largest remainder, so the whole is rounded once. ``classes`` are
-    names for messages. Raise UserError if a class would have no image in one of the two parts.
+    names for messages, ``part`` is that of what is taken. Raise UserError if a class would have no image in one part.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"the fraction to split off is {fraction}, expected more than 0 and less than 1")
+        raise UserError(f"data.{part}_fraction: found {fraction}, expected more than 0 and less than 1")
     taken_of_class = apportion(torch.bincount(labels).tolist(), fraction)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     taken = torch.zeros(len(labels), dtype=torch.bool)
@@ -80,8 +80,8 @@ def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=No
         if count and not 0 < take < count:
             name = classes[label] if classes else label
             raise UserError(
-                f"class {name!r} has {count} image{'s' * (count > 1)}, of which a fraction of {fraction} takes {take}: "
-                "each part needs at least 1; choose another fraction or add images"
+                f"data.{part}_fraction: found {fraction}, which takes {take} of the {count} images of class {name!r}; "
+                "each part needs at least 1: choose another fraction or add images"
             )
         taken[order[labels[order] == label][:take]] = True
     return Split(images[~taken], labels[~taken]), Split(images[taken], labels[taken])

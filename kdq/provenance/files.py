@@ -7,22 +7,15 @@ import hashlib
 import json
 import os
 import re
-import stat
 import uuid
 from pathlib import Path
 
 from kdq.errors import UserError, shown
 from kdq.provenance import seal
+from kdq.provenance.regular_file import check_regular
 from kdq.workflow.signals import defer_sigterm
 
 COMMENT = "# "  # begins the header of a CSV file
-KINDS = {  # of what is not a regular file
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -72,23 +65,6 @@ def _check_free(path: Path) -> None:
             if not folder.is_dir():
                 raise UserError(f"{path}: {folder} is no folder; remove it and start again")
             return
-
-
-def check_regular(path) -> None:
-    """Raise UserError if ``path`` is no regular file, nor a link to one; a missing file is left to its reader.
-
-    To read a FIFO is to wait for a writer, perhaps forever, and a device may have no end.
-    """
-    try:
-        kind = stat.S_IFMT(os.stat(path).st_mode)
-    except FileNotFoundError:
-        if os.path.islink(path):
-            raise UserError(f"{path}: a link to {os.readlink(path)}, which does not exist") from None
-        return
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({os.strerror(error.errno).lower()})") from None
-    if kind != stat.S_IFREG:
-        raise UserError(f"{path}: found {KINDS.get(kind, 'a special file')}, expected a file; remove it and run again")
 
 
 def refusal(error: BaseException | None) -> str:

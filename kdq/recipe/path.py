@@ -10,6 +10,7 @@ RESULTS, LOGS = "results", "logs"
 STUDIES = "studies"  # below the results, beside the folders of data sets
 HUB = "hub"  # in the folder of a cell: the folder of files to give away
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
+SPLIT = re.compile(r"split=(0|[1-9][0-9]*)\.safetensors")  # the name of a data set's file
 
 
 def stages(recipe: str) -> list[str]:

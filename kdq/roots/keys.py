@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kdq.errors import UserError
+from kdq.provenance.regular_file import NOTHING, kind
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
 from kdq.roots.sources.keys import Fetched
 from kdq.train.settings import Network, Training
@@ -99,10 +100,8 @@ def _not_there(folder: Path, name: str) -> str:
     path, text = folder / name, f"folder: found {str(folder)!r}"
     if (folder / f"{name}.index.json").is_file():
         return f"{text}, in which {name} is in several parts (sharded), expected one file"
-    if path.exists():
-        return f"{text}, in which {name} is a {'folder' if path.is_dir() else 'device or pipe'}, expected a file"
-    if path.is_symlink():
-        return f"{text}, in which {name} is a link to {str(path.readlink())!r}, which does not exist"
+    if (lies_there := kind(path)) != NOTHING:
+        return f"{text}, in which {name} is {lies_there}, expected a file"
     return f"{text}, which has no file {name}, one of the network's"
 
 

@@ -20,7 +20,18 @@ from kdq.errors import UserError
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Grammar, Recipe, spell
-from kdq.recipe.path import HUB, SEED, STUDIES, Cell, below_seed, data_file, figure_file, study_folder, table_file
+from kdq.recipe.path import (
+    HUB,
+    SEED,
+    SPLIT,
+    STUDIES,
+    Cell,
+    below_seed,
+    data_file,
+    figure_file,
+    study_folder,
+    table_file,
+)
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES, ReportJobs, Table
@@ -36,6 +47,10 @@ FIGURE_FORMS = {"json": formats.RECORD, "png": formats.PLAIN, "svg": formats.PLA
 
 class Foreign(UserError):
     """A path that no job of the workflow makes."""
+
+
+class OfAnotherStudy(Foreign):
+    """A path among the tables and figures of another study."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +362,7 @@ class Products:
                 return Product("code", (), {path: formats.CODE})
             case [_, dataset, _, *_] if dataset not in CATALOG:
                 raise Foreign(f"{dataset!r} is no data set, expected one of {', '.join(CATALOG)}")
-            case [_, dataset, "data", name] if split := re.fullmatch(r"split=(0|[1-9]\d*)\.safetensors", name):
+            case [_, dataset, "data", name] if split := SPLIT.fullmatch(name):
                 return self._data_set(path, dataset, int(split[1]))
             case [_, _, seed, _, *_, _] if SEED.fullmatch(seed) and (entry := entry_of(name := name_in_cell(path))):
                 cell = Cell.of(path)
@@ -411,7 +426,7 @@ class Products:
     def _of_study(self, path: str, name: str, below: list[str]) -> Product:
         """Return the product of a table or figure, ``below`` the folder of the study ``name``."""
         if name != self.study.name:
-            raise Foreign(f"is of the study {name!r}, compared is {self.study.name!r}")
+            raise OfAnotherStudy(f"is of the study {name!r}, compared is {self.study.name!r}")
         match below:
             case [_] if rule := next((rule for rule, table in TABLES.items() if path in table.files(name)), ""):
                 return self._table(rule, TABLES[rule])

@@ -6,13 +6,12 @@ silently takes the last; here it is refused, as are tags, anchors that contain t
 are not UTF-8. Anchors, aliases and merge keys (``<<``) work.
 """
 
-import os
 import re
-import stat
 
 import yaml
 
 from kdq.errors import UserError, reason, shown
+from kdq.provenance.regular_file import NOTHING, kind, require
 
 MOST_BYTES = 2**20  # of a file: PyYAML reads some 100 kB a second
 MOST_VALUES = 100_000  # with every alias counted as what it stands for
@@ -31,13 +30,12 @@ CORE_SCHEMA = {  # YAML 1.2.2, section 10.3.2
 
 def read_file(path) -> dict:
     """Return the content of a YAML file, keys with values; raise UserError with the file and line of what is wrong."""
+    if kind(path) == NOTHING:
+        raise UserError(f"{path}: no such file, expected a config")
+    require(path, "a config")  # a pipe that Snakemake has read is empty now
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe that Snakemake has read is empty now
-            raise UserError(f"{path}: no regular file, expected a config")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file, expected a config") from None
     except OSError as error:
         raise UserError(f"{path}: not readable as YAML ({reason(error)})") from None
     if len(content) > MOST_BYTES:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from kdq.errors import shown
-from kdq.provenance.files import atomic, check_regular, sha256
+from kdq.provenance.files import atomic, sha256
+from kdq.provenance.regular_file import check_regular
 
 MOST_CHANGES = 3  # that a line of the log names
 

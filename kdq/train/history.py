@@ -6,8 +6,9 @@ from pathlib import Path
 
 from kdq.errors import UserError
 from kdq.provenance import formats
-from kdq.provenance.files import atomic, check_regular, read_header
+from kdq.provenance.files import atomic, read_header
 from kdq.provenance.place import check_place
+from kdq.provenance.regular_file import check_regular
 
 # the header of the empty table of a network that was not trained here
 COLUMNS = (

@@ -6,6 +6,7 @@ done. The headers of our files hold code and keys too; a file that was made with
 params changed. Headers are read only if there is no record. ``make verify`` also checks seals and inputs.
 """
 
+import contextlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from kdq.provenance.files import COMMENT
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.provenance.verify.claims import claim_of
 from kdq.provenance.verify.contents import Content
+from kdq.recipe.path import RESULTS, STUDIES
 from kdq.study.config import Study
 from kdq.study.products import Products
 from kdq.workflow.snakemake_fixes.parts import part
@@ -75,6 +77,17 @@ class LostRecords:
         now = _texts(self.code.of(*product.code), product.keys)
         return before - now, now - before
 
+    def can_judge(self, files: list[str]) -> bool:
+        """Return whether the headers of a job's files tell all that their record does but the files' names.
+
+        Not of tables and figures, whose set of inputs no header is compared by, and not of copies.
+        """
+        if not files or files[0].startswith(f"{RESULTS}/{STUDIES}/"):
+            return False
+        with contextlib.suppress(*UNREADABLE):
+            return self._change(files[0]) is not None
+        return False
+
     def report(self, are_made_again: bool) -> list[str]:
         """Return at most two lines: how many results have no record, and how many were made with other code or keys."""
         judged = {path: changed for path, changed in self._changes.items() if changed is not None}
@@ -82,8 +95,8 @@ class LostRecords:
             return []
         changed = [path for path, (before, now) in judged.items() if before or now]
         lines = [
-            f"{len(judged):,} results have no record in .snakemake (removed, or of another folder): the code and "
-            "keys in their headers decide; make adopt checks them whole and records them\n"
+            f"{len(judged):,} results have no record in .snakemake (removed, of another folder, or of a job that "
+            "failed): the code and keys in their headers decide; make adopt checks them whole and records them\n"
         ]
         if changed:
             fate = "made again" if are_made_again else "left as it is, since params is not among --rerun-triggers"

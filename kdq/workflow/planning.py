@@ -27,8 +27,10 @@ from kdq.study.config import Study
 from kdq.study.files import check_owner
 from kdq.workflow import report_targets, slurm, targets
 from kdq.workflow.job import Job
+from kdq.workflow.kept_outputs import keep_outputs
 from kdq.workflow.lost_records import LostRecords
 from kdq.workflow.settings import Settings, or_stop
+from kdq.workflow.snakemake_fixes.parts import part
 from kdq.workflow.student_groups import group_of, missing_students, students_beside
 
 LISTS_END = "LISTS"  # ends the here-document of a job with lists of files; a path has a slash
@@ -73,6 +75,7 @@ class Plan:
         self.settings.before_planning(self.check_targets)
         self.settings.before_planning(self.check_cluster)
         self.settings.with_records(records.use)
+        keep_outputs(part("snakemake.jobs", "Job"), records.can_judge, puts_back=self.settings.is_main)
         self.settings.after_planning(lambda: sys.stderr.writelines(self.remarks(records)))
 
     def remarks(self, records: LostRecords) -> list[str]:
@@ -216,7 +219,7 @@ class Plan:
         """Refuse a mistyped rule, file or recipe: Snakemake makes nothing, leaves nothing out, or names no reason."""
         rules = self.settings.rules
         for word in sorted(self.settings.asked - rules):
-            or_stop(report_targets.check, word, self.study.name)
+            or_stop(report_targets.check, word, self.study.name, self.study.config.datasets)
             or_stop(targets.check_word, word, rules)
             or_stop(targets.check, word, self.study.grammar, CATALOG, self.study.config.data)
 

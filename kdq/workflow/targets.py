@@ -4,7 +4,7 @@ import os
 
 from kdq.errors import UserError, nearest
 from kdq.recipe.grammar import Grammar
-from kdq.recipe.path import RESULTS, SEED, below_seed, name_of
+from kdq.recipe.path import RESULTS, SEED, SPLIT, below_seed, data_file, name_of
 from kdq.study.limits import check_recipe
 from kdq.study.products import entry_of, names_of_cells
 
@@ -36,6 +36,8 @@ def check(target: str, grammar: Grammar, datasets, data=None) -> None:
                 f"{target}: data set {dataset!r} does not exist, expected one of {choices}{nearest(dataset, datasets)}"
             )
         return
+    if seed == "data" and len(rest) == 1 and not SPLIT.fullmatch(rest[0]):
+        raise UserError(f"{target}: ends in {rest[0]!r}, expected for example {data_file(dataset, 0)}")
     if seed in ("data", "figures"):
         return
     if not SEED.fullmatch(seed):

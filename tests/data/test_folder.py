@@ -70,6 +70,7 @@ def test_middle_square_of_the_shorter_side(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.fromarray(pixels).save(tmp_path / "test/cat/wide.png")
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     raw = load(settings(tmp_path, image_size=4))
     assert np.array_equal(raw.test.images[0].numpy(), pixels[:, 3:7].transpose(2, 0, 1))
 
@@ -79,6 +80,7 @@ def test_scaled_bicubically(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.fromarray(pixels).save(tmp_path / "test/cat/large.png")
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     expected = np.asarray(Image.fromarray(pixels).resize((8, 8), Image.Resampling.BICUBIC))
     assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), expected.transpose(2, 0, 1))
 
@@ -90,11 +92,13 @@ def test_turned_as_exif_says(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "test/cat/turned.png", exif=exif)
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), upright.transpose(2, 0, 1))
 
 
 def test_grey_and_palette_become_rgb(tmp_path):
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
+    paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.new("L", (8, 8), 77).save(tmp_path / "test/cat/grey.png")
     Image.new("RGB", (8, 8), (9, 8, 7)).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "test/cat/p.png")
@@ -117,10 +121,10 @@ def test_unreadable_images_are_named(both):
     refused(both, "train/dog/3.png: not a readable image")
     path.unlink()
     path.symlink_to("nothing")
-    refused(both, "train/dog/3.png: not a readable image .*No such file")
+    refused(both, "train/dog/3.png: found a link to nothing, which does not exist")
     path.unlink()
     path.mkdir()
-    refused(both, "train/dog/3.png: not a readable image .a folder")
+    refused(both, "train/dog/3.png: found a folder, expected an image")
 
 
 def test_a_program_that_calls_itself_an_image_is_not_run(both):
@@ -162,10 +166,10 @@ def test_counts_are_those_of_the_images_that_are_read(both):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("train/cat/0.png", "train/cat/0.png: not a readable image .{}.; mend it or move it away"),
-        ("train/cat", "train/cat: {}, expected a folder of images"),
-        ("test", "test: {}, expected a folder of images"),
-        ("README", "README: {}, expected a folder of images"),
+        ("train/cat/0.png", "train/cat/0.png: found {}, expected an image; mend it or move it away"),
+        ("train/cat", "train/cat: found {}, expected a folder of images"),
+        ("test", "test: found {}, expected a folder of images"),
+        ("README", "README: found {}, expected a folder of images"),
     ],
 )
 def test_only_files_and_folders_stand_for_images_and_classes(both, place, message):
@@ -174,8 +178,8 @@ def test_only_files_and_folders_stand_for_images_and_classes(both, place, messag
     for lies_there, make in (
         ("a FIFO", os.mkfifo),
         ("a device", lambda path: path.symlink_to("/dev/zero")),
-        ("a link that leads nowhere .No such file or directory.", lambda path: path.symlink_to("missing")),
-        ("a link that leads nowhere .Too many levels of symbolic links.", lambda path: path.symlink_to(path)),
+        ("a link to missing, which does not exist", lambda path: path.symlink_to("missing")),
+        ("nothing readable .too many levels of symbolic links.", lambda path: path.symlink_to(path)),
     ):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         make(path)
@@ -187,12 +191,12 @@ def test_only_files_and_folders_stand_for_images_and_classes(both, place, messag
 def test_a_file_in_the_place_of_the_test_part_is_refused(both):
     shutil.rmtree(both / "test")
     (both / "test").write_bytes(b"")
-    refused(both, "test: a file, expected a folder with a folder of images for each class")
+    refused(both, "test: found a file, expected a folder with a folder of images for each class")
 
 
 def test_a_folder_that_holds_itself_is_refused(both):
     (both / "train/circle").symlink_to(both / "train")
-    with pytest.raises(UserError, match="train/circle/cat: not a readable image .a folder."):
+    with pytest.raises(UserError, match="train/circle/cat: found a folder, expected an image"):
         folder_digest(settings(both))
 
 
@@ -269,3 +273,12 @@ def test_planning_and_training_import_no_more_than_they_need():
         "assert not found & set(sys.modules), found & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_above_the_classes_is_no_data_set_of_one_class(both):
+    shutil.rmtree(both / "train/dog")
+    refused(both, "train: found one folder, 'cat', expected one for each of at least two classes")
+    shutil.rmtree(both / "test")
+    shutil.move(both / "train/cat", both / "images")
+    shutil.rmtree(both / "train")
+    refused(both, "both: found one folder, 'images', expected one for each of at least two classes")

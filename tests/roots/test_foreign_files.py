@@ -141,12 +141,12 @@ class TestFiles:
 
     def test_no_file(self, path):
         path.mkdir()
-        refused(lambda: read(path), "no regular file")
+        refused(lambda: read(path), "found a folder, expected a file of weights")
         path.rmdir()
         os.mkfifo(path)
-        refused(lambda: read(path), "no regular file")
+        refused(lambda: read(path), "found a FIFO, expected a file of weights")
         path.unlink()
-        refused(lambda: read(path), "not readable as weights (No such file")
+        refused(lambda: read(path), "found nothing, expected a file of weights")
 
     def test_code_is_named_and_nobody_is_advised_to_run_it(self, tmp_path):
         path = tmp_path / NAME
@@ -165,8 +165,8 @@ class TestFiles:
         ("make", "message"),
         [
             (lambda path: path.mkdir(), "in which pytorch_model.bin is a folder, expected a file"),
-            (os.mkfifo, "in which pytorch_model.bin is a device or pipe, expected a file"),
-            (lambda path: path.symlink_to("blobs/gone"), "a link to 'blobs/gone', which does not exist"),
+            (os.mkfifo, "in which pytorch_model.bin is a FIFO, expected a file"),
+            (lambda path: path.symlink_to("blobs/gone"), "a link to blobs/gone, which does not exist"),
             (lambda path: path.with_name(f"{path.name}.index.json").touch(), "is in several parts (sharded)"),
             (lambda path: None, "which has no file pytorch_model.bin"),
         ],

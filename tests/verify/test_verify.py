@@ -336,7 +336,7 @@ class TestForeign:
         place = copy.folder / "results/studies/cifar10/table.csv"
         place.parent.mkdir()
         place.write_text("")
-        expected = ("foreign", "is of the study 'cifar10', compared is 'study'")
+        expected = ("skipped", "is of the study 'cifar10', compared is 'study'")
         assert copy() == {"results/studies/cifar10/table.csv": expected}
 
     def test_a_file_of_another_cell(self, copy):
@@ -600,6 +600,17 @@ class TestCommand:
         assert main([results, "--quiet", *config]) == 1
         found = capsys.readouterr().out.splitlines()
         assert found[0] == "foreign     results/notes  (no file that the workflow makes)" and "1 foreign" in found[1]
+
+    def test_another_study_is_none_of_this_ones_business(self, copy, capsys):
+        workflow(copy.folder, {})
+        folder = copy.folder / "results/studies/cifar10/figures"
+        folder.mkdir(parents=True)
+        for path in (folder / "a.png", folder.parent / "table.csv"):
+            path.write_text("")
+        assert main([str(copy.folder / "results"), "--configfile", str(copy.folder / "study.yaml")]) == 0
+        *lines, last = capsys.readouterr().out.splitlines()
+        assert "2 tables and figures of other studies are skipped" in last and "cifar10" not in " ".join(lines)
+        assert last.startswith(f"{len(lines)} files: {len(lines)} fresh;")
 
     @pytest.mark.parametrize("arguments", [["nowhere"], ["results", "--configfile", "nowhere.yaml"]])
     def test_a_wrong_call_is_one_line(self, copy, capsys, arguments, monkeypatch):

@@ -122,7 +122,7 @@ def test_results_are_verified_with_the_same_files(clone, tmp_path, files):
 @pytest.mark.parametrize(
     ("files", "arguments", "message"),
     [
-        ({"config": "a: [1\n"}, [], "config.yaml: not readable as YAML"),
+        ({"config": "a: [1\n"}, [], "config.yaml: line 2: not readable as YAML"),
         ({"config": "student: {epochs: 3}\n"}, [], "config.yaml: the key 'datasets' is missing"),
         (
             {"part": "student: {epochs: 3}\n"},

@@ -118,7 +118,7 @@ def test_what_can_not_be_retrained_is_one_line(workflow, recipe, expected):
     assert lines[0].startswith("error: ") and expected in lines[0]
 
 
-def test_a_teacher_that_dcq_can_not_use_ends_the_job_in_one_line(workflow):
+def test_a_teacher_that_dcq_can_not_use_is_refused_in_one_line(workflow):
     done = workflow.run("--cores", "1", f"{FOLDER}/teacher/kd/gpfq,bits=3/dcq,teacher=root/metrics.json")
     assert done.returncode != 0
-    assert "error: dcq: teacher: found one of architecture resnet50, expected the parent's, resnet18" in done.stderr
+    assert "teacher: found one of architecture resnet50, expected the parent's, resnet18" in done.stderr

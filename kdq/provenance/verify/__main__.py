@@ -1,7 +1,8 @@
 """Verify results wherever they lie: ``python -m kdq.provenance.verify [RESULTS] [--configfile FILE ...]``.
 
 Compare every file with its header, with what was made from it, and with the code and configuration as they are now.
-Print one line per file, the fresh ones first, then a summary. Exit with 0 if all are fresh.
+Print one line per file, the fresh ones first, then a summary. Exit with 0 if all are fresh. Tables and figures of
+other studies are skipped.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from kdq.errors import UserError, one_line
 from kdq.provenance.verify import study
+from kdq.provenance.verify.judge import SKIPPED
 from kdq.provenance.verify.results import Row, mixed, summary, verify
 from kdq.stdout import print_lines
 
@@ -32,9 +34,10 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shown = [row for row in rows if row.verdict.state != "fresh" or not given.quiet]
+    judged = [row for row in rows if row.verdict.state != SKIPPED]
+    shown = [row for row in judged if row.verdict.state != "fresh" or not given.quiet]
     print_lines([*map(line, shown), *map(one_line, mixed(rows, products)), summary(rows, products)])
-    return int(any(row.verdict.state != "fresh" for row in rows))
+    return int(any(row.verdict.state != "fresh" for row in judged))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from kdq.errors import UserError
 from kdq.provenance import formats, ledger
 from kdq.provenance.files import read_header, read_json, read_table, sha256
+from kdq.provenance.regular_file import FILE, kind
 from kdq.train import history
 
 LARGE = ("layers", "architecture", "validation", "test", "classes")  # and not needed here
@@ -45,8 +46,8 @@ def read_all(root: Path, files: dict[str, str]) -> dict[str, Content]:
 def read(root: Path, path: str, form: str) -> Content:
     """Return the content of one file of the format ``form``."""
     file = root.joinpath(*PurePath(path).parts[1:])
-    if not file.is_file():
-        return Content("", wrong="no regular file")
+    if (lies_there := kind(file)) != FILE:
+        return Content("", wrong=f"found {lies_there}, expected a file")
     try:
         digest = sha256(file)
     except OSError as error:

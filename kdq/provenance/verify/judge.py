@@ -13,12 +13,13 @@ from kdq.provenance.verify.contents import Content
 from kdq.study.products import Product, Products
 
 STATES = ("fresh", "stale", "incomplete", "corrupt", "foreign")
+SKIPPED = "skipped"  # of another study, so not judged
 MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The state of a file, one of ``STATES``, and the reason."""
+    """The state of a file, one of ``STATES`` or ``SKIPPED``, and the reason."""
 
     state: str
     reason: str = ""

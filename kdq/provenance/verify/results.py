@@ -9,12 +9,14 @@ from pathlib import Path, PurePath
 from kdq.errors import UserError
 from kdq.provenance.mixtures import mixtures
 from kdq.provenance.verify.contents import read_all
-from kdq.provenance.verify.judge import STATES, Judge, Verdict
+from kdq.provenance.verify.judge import SKIPPED, STATES, Judge, Verdict
 from kdq.recipe.path import RESULTS, Cell
-from kdq.study.products import METRICS, MODEL, Foreign, Product, Products
+from kdq.study.products import METRICS, MODEL, Foreign, OfAnotherStudy, Product, Products
 
 CHECKPOINT = "checkpoint.pt"
 ASIDE = re.compile(r"\..+\.\d+")  # a file being written, see kdq.provenance.files.atomic
+
+KEPT_PREFIX = ".kept."  # of what a job replaces, until it ends, see kdq.workflow.kept_outputs
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Row:
 def verify(study: Products, results: Path) -> list[Row]:
     """Return a row for every file below the folder ``results``, the fresh ones first; paths begin with ``results/``.
 
-    Raise UserError if there is no such folder.
+    Tables and figures of other studies have their rows, but are not judged: their config is another. Raise UserError if
+    there is no such folder.
     """
     if not results.is_dir():
         raise UserError(f"{results}: no such folder, expected the results of a study")
@@ -43,6 +46,8 @@ def verify(study: Products, results: Path) -> list[Row]:
             continue
         try:
             products[path] = study.of(path)
+        except OfAnotherStudy as error:
+            verdicts[path] = Verdict(SKIPPED, str(error))
         except Foreign as error:
             verdicts[path] = Verdict("foreign", str(error))
     contents = read_all(results, {path: product.outputs[path] for path, product in products.items()})
@@ -51,7 +56,7 @@ def verify(study: Products, results: Path) -> list[Row]:
     rows = [
         Row(path, verdicts.get(path) or judge.verdict(path), path in products, headers.get(path, {})) for path in paths
     ]
-    return sorted(rows, key=lambda row: (STATES.index(row.verdict.state), row.path))
+    return sorted(rows, key=lambda row: ((*STATES, SKIPPED).index(row.verdict.state), row.path))
 
 
 def files_below(folder: Path, prefix: str = "") -> Iterator[str]:
@@ -68,6 +73,8 @@ def _left_over(path: str, paths) -> Verdict | None:
     file = PurePath(path)
     if file.name == CHECKPOINT and str(file.with_name(MODEL)) not in paths:
         return Verdict("incomplete", "of a training that was interrupted; started again, it goes on from here")
+    if file.name.startswith(KEPT_PREFIX):
+        return Verdict("incomplete", "kept while a job made it anew; the job's next run names it back or removes it")
     if file.name == CHECKPOINT or ASIDE.fullmatch(file.name):
         return Verdict("incomplete", "left over by a job that was killed; it may be removed")
     return None
@@ -86,4 +93,7 @@ def summary(rows: list[Row], study: Products) -> str:
     there = {row.path for row in rows}
     cells = [Cell(dataset, seed, recipe.path).path(METRICS) for dataset, seed, recipe in study.study.cells()]
     evaluated = sum(path in there for path in cells)
-    return f"{len(rows):,} files: {counted}; {evaluated:,} of the study's {len(cells):,} cells are evaluated"
+    skipped = sum(row.verdict.state == SKIPPED for row in rows)
+    parts = [counted, f"{evaluated:,} of the study's {len(cells):,} cells are evaluated"]
+    parts += [f"{skipped:,} tables and figures of other studies are skipped"] if skipped else []
+    return f"{len(rows) - skipped:,} files: {'; '.join(parts)}"

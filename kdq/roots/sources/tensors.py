@@ -1,7 +1,6 @@
 """Tensors of a file of weights that somebody else wrote: read without running code, and refused if senseless."""
 
 import re
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdq.errors import UserError, reason, shown
+from kdq.provenance.regular_file import require
 from kdq.workflow.signals import defer_sigterm
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -41,9 +41,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def check_kind(path: Path) -> None:
     """Raise UserError for what lies in the place of weights: a pipe, a web page, the pointer of Git LFS."""
+    require(path, "a file of weights")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: no regular file, expected one with weights")
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError as error:
