@@ -16,6 +16,7 @@ LEGEND_WIDTH = 30  # letters
 TICKS = (1, 2, 5)
 MORE_TICKS = (1, 1.5, 2, 3, 4, 5, 6, 8)  # of an axis of less than FEW_TICKS_FROM
 FEW_TICKS_FROM = 20  # the largest cost over the least
+WHITE = {"markerfacecoloralt": "white"}  # the other half of a mark
 
 
 class Looks:
@@ -27,8 +28,8 @@ class Looks:
         self.networks = style.in_order(set(points.network), self.with_bits)
         self.names = style.labels(self.networks)
         widths = sorted(set(quantized.activation_bits), reverse=True)
-        hollow_first = ("none", "full", "left", "top", "right", "bottom")
-        shapes = hollow_first if FLOAT in widths else hollow_first[1:]
+        shapes = ("none", "full", "left", "top", "right", "bottom")  # float activations are hollow
+        shapes = shapes if FLOAT in widths else shapes[1:]
         self.fillings = dict(zip(widths, shapes, strict=False))
 
     def of(self, point) -> dict:
@@ -38,7 +39,7 @@ class Looks:
         look = style.of_network(self.networks.index(point.network))
         if point.quantizer == "none":
             return {**look, "markersize": 7, "markeredgecolor": "black", "zorder": 4}
-        return {**look, "fillstyle": self.fillings[point.activation_bits], "markerfacecoloralt": "white"}
+        return {**look, "fillstyle": self.fillings[point.activation_bits], **WHITE}
 
     def keys(self) -> list:
         """Return the legend."""
@@ -56,9 +57,6 @@ class Looks:
             text = "quantized weights alone" if width == FLOAT else f"A{width}: activations of {width} bits too"
             keys.append(style.key(style.wrapped(text, LEGEND_WIDTH), **look, fillstyle=filling, **WHITE))
         return keys
-
-
-WHITE = {"markerfacecoloralt": "white"}
 
 
 def front(points: pd.DataFrame, tolerance: float) -> list[str]:
