@@ -76,6 +76,16 @@ def test_what_does_not_scale_is_refused(between):
         equalize(nn.Sequential(nn.Conv2d(3, 4, 1), between, nn.Conv2d(4, 5, 1)))
 
 
+def test_a_network_whose_path_depends_on_its_input_is_refused():
+    class Path(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x if x.sum() > 0 else -x)
+
+    with pytest.raises(UserError, match="^channels=equalize: Path: can't be traced") as caught:
+        equalize(Path(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)))
+    assert "\n" not in str(caught.value)
+
+
 def test_the_model_file_holds_the_equalised_network(network_of, tmp_path):  # noqa: F811
     network = copy.deepcopy(network_of("resnet18"))
     equalised = copy.deepcopy(network)

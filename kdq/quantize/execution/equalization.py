@@ -52,7 +52,10 @@ def equalize(model: nn.Module) -> None:
 
     Raise UserError if there are none, or if the network can't be traced.
     """
-    chains = list(_chains(model))
+    try:
+        chains = list(_chains(model))
+    except UserError as error:
+        raise UserError(f"channels=equalize: {error}") from None
     if not chains:
         raise UserError(
             f"{type(model).__name__}: no two layers in a row with nothing but a ReLU between, expected some for "
