@@ -1,7 +1,8 @@
 """Compare this package's ONNX files with rivals' of the same float networks: bytes, accuracy and milliseconds.
 
     python -m benchmarks.deploy [--networks resnet18 resnet50 results/.../hard/model.safetensors]
-        [--data results/cifar10/data/split=0.safetensors] [--folder benchmarks/results/deploy] [--files] [--keep]
+        [--rivals NAME ...] [--data results/cifar10/data/split=0.safetensors] [--folder benchmarks/results/deploy]
+        [--files] [--keep]
     python -m benchmarks.deploy --runtimes
 
 ``resnet18`` and ``resnet50`` have width 1 and random weights: right for bytes and speed; a model file's accuracy is
@@ -42,7 +43,8 @@ from kdq.quantize.quantizer import quantizer_of
 from kdq.quantize.stage import quantize_stage
 
 CPU = torch.device("cpu")
-CALIBRATION = 256  # images
+CALIBRATION = {"gpfq": 256, "rtn": 16}  # images; random weights need few
+CHEAP = {"scale": 0.8, "activation_range": "minmax"}  # of random weights
 BITS = (8, 4, 3, 2)
 FLOAT, TRAINED, INDUCTOR = "float", "trained", "PT2E inductor"
 # name: environment, program, bits of weights
@@ -93,7 +95,9 @@ def ours(path: Path, bits: int, activations: int, prepared: Prepared, method: st
     """Return the content of the model file of a float one quantized by ``method``."""
     file = read(path)
     network = to_network(file, path)
-    keys = {"bits": bits, "activations": activations, "images": CALIBRATION}
+    keys = {"bits": bits, "activations": activations, "images": CALIBRATION[method]} | (
+        CHEAP if method == "rtn" else {}
+    )
     quantizer = quantizer_of(f"kdq.quantize.methods.{method}", keys, 0)
     codes = quantize_stage(network, prepared, quantizer, seed=0, device=CPU, log=lambda line: None)
     floats = {name: value for name, value in network.state_dict().items() if name.removesuffix(".weight") not in codes}
@@ -109,8 +113,8 @@ def files_of(path: Path, prepared: Prepared, arguments) -> dict[str, tuple[Path,
         if not (arguments.keep and file.exists()):
             onnx.save(to_onnx(ours(path, bits, 8, prepared, method_of(folder)), path, {}), file)
         files[f"KDQ {bits}"] = file, bits
-    np.save(folder / "calibration.npy", prepared.train.images[:CALIBRATION].numpy())
-    for name, (environment, program, bits) in RIVALS.items():
+    np.save(folder / "calibration.npy", prepared.train.images[: CALIBRATION[method_of(folder)]].numpy())
+    for name, (environment, program, bits) in ((name, RIVALS[name]) for name in arguments.rivals):
         if arguments.files and name == INDUCTOR:  # it is timed where it is compiled
             continue
         file = folder / f"{program}-{bits}.{'pt2' if program == 'pt2e' else 'onnx'}"
@@ -265,6 +269,7 @@ def old_runtimes(prepared: Prepared, arguments) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet50"])
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
     parser.add_argument("--data", type=Path, default=Path("results/cifar10/data/split=0.safetensors"))
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/results/deploy"))
     parser.add_argument("--keep", action="store_true")
