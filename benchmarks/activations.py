@@ -34,6 +34,7 @@ from kdq.quantize.quantizer import quantizer_of
 from kdq.quantize.stage import quantize_stage
 
 CPU = torch.device("cpu")
+PARTS = ["validation", "test"]
 NAMES = ("method", "bits", "activations", "order", "range", "seed")
 
 
@@ -44,12 +45,15 @@ def quantized(network, data, method: str, seed: int, **keys):
     return network, quantize_stage(network, data, quantizer, seed=seed, device=CPU, log=lambda line: None)
 
 
-def evaluated(network, codes: Codes, data) -> dict:
-    """Return the accuracy on the validation part and which images of the test part are right, in base64."""
+def evaluated(network, codes: Codes, data, parts: list[str]) -> dict:
+    """Return the accuracy on the parts and which images of the last are right, in base64."""
     network = to_integer(copy.deepcopy(network), codes) if codes.points else copy.deepcopy(network)
-    right = [predict(network, part.images, CPU).argmax(1) == part.labels for part in (data.validation, data.test)]
-    packed = base64.b64encode(np.packbits(right[1].numpy())).decode()
-    return {"validation": right[0].double().mean().item(), "test": right[1].double().mean().item(), "right": packed}
+    row = {}
+    for name in parts:
+        part = getattr(data, name)
+        right = predict(network, part.images, CPU).argmax(1) == part.labels
+        row |= {name: right.double().mean().item(), "right": base64.b64encode(np.packbits(right.numpy())).decode()}
+    return row
 
 
 def measure(options) -> None:
@@ -63,10 +67,10 @@ def measure(options) -> None:
     def write(key: tuple, model, codes) -> None:
         if key not in done:
             started = time.process_time()
-            row = dict(zip(NAMES, key, strict=True)) | evaluated(model, codes, data)
+            row = dict(zip(NAMES, key, strict=True)) | evaluated(model, codes, data, options.parts)
             with options.rows.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            print(*key, row["validation"], row["test"], f"{time.process_time() - started:.0f} s", flush=True)
+            print(*key, *(row[part] for part in options.parts), f"{time.process_time() - started:.0f} s", flush=True)
 
     for seed in options.seeds:
         images = calibration_images(data, 256, seed).images
@@ -96,14 +100,20 @@ def report(paths: list[Path]) -> None:
         row["right"] = np.unpackbits(np.frombuffer(base64.b64decode(row["right"]), np.uint8)).astype(bool)
         cells[tuple(row[name] for name in NAMES if name not in ("order", "seed"))][row["order"], row["seed"]] = row
     print("| quantizer | range | seeds | validation, first | last | test, first | last | first - last | over seeds |")
+    print("|---" * 9 + "|")
     for (method, bits, activations, range_), found in sorted(cells.items(), key=str):
         seeds = sorted({seed for _, seed in found})
-        mean = lambda part, order: np.mean([100 * found[key][part] for key in found if key[0] == order] or [np.nan])  # noqa: E731, B023
-        texts = [f"{mean(part, order):.2f}" for part in ("validation", "test") for order in ("first", "last")]
+        texts = [mean(found, part, order) for part in PARTS for order in ("first", "last")]
         both = [seed for seed in seeds if {("first", seed), ("last", seed)} <= found.keys()]
         texts += differences(found, both) if both else ["", ""]
         name = f"{method} W{bits}A{activations or 32}"
         print(f"| {name} | {range_} | {' '.join(map(str, seeds))} | {' | '.join(texts)} |")
+
+
+def mean(found: dict, part: str, order: str) -> str:
+    """Return the mean accuracy in per cent over the seeds that have one, or ""."""
+    values = [row[part] for key, row in found.items() if key[0] == order and part in row]
+    return f"{100 * np.mean(values):.2f}" if values else ""
 
 
 def differences(found: dict, seeds: list[int]) -> list[str]:
@@ -130,6 +140,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ranges", nargs="+", default=["mse"])
     parser.add_argument("--order", choices=["first", "last", "both"], default="both")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if options.report:
