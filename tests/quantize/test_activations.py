@@ -16,6 +16,7 @@ from kdq.quantize.bits.sensitivity import measure
 from kdq.quantize.execution import network as execution
 from kdq.quantize.execution.network import quantize
 from kdq.quantize.quantizer import quantizer_of
+from kdq.recipe.stages import find_stages, settle
 from kdq.study.config import read_study
 from tests.deploy.conftest import images, network_of  # noqa: F401, a fixture
 from tests.models.classifiers import transformers_classifier
@@ -146,6 +147,20 @@ class TestQuantizers:
         _, apart = quantized(network, activations=8, memory=0.0001)
         assert all(torch.equal(whole[name].codes, apart[name].codes) for name in whole)
         assert [point.readers for point in whole.points] == [point.readers for point in apart.points]
+
+    def test_last_are_the_codes_for_floats_and_the_same_ranges(self, network_of):  # noqa: F811
+        network = network_of("resnet18")
+        _, floats = quantized(network, bits=3)
+        _, first = quantized(network, activations=4, bits=3)
+        _, last = quantized(network, activation_order="last", activations=4, bits=3)
+        assert all(torch.equal(last[name].codes, floats[name].codes) for name in floats)
+        assert not all(torch.equal(last[name].codes, first[name].codes) for name in first)
+        assert [(p.readers, p.scale) for p in last.points] == [(p.readers, p.scale) for p in first.points]
+
+    @pytest.mark.parametrize(("key", "value"), [("activation_order", "last"), ("activation_range", "mse")])
+    def test_keys_that_float_activations_do_not_read_are_refused(self, home, key, value):
+        with pytest.raises(UserError, match=f"{key}: found '{value}': activations are float"):
+            settle(find_stages(home / "kdq")["gpfq"].keys, {}, {key: value}, "recipe")
 
     def test_kept_layers_read_floats(self, network_of):  # noqa: F811
         _, codes = quantized(network_of("resnet18"), activations=8, keep="first+last")
