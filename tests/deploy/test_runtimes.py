@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ import pytest
 import torch
 
 from benchmarks.rivals.old_runtimes import compared
-from kdq.data.catalog import prepare
-from kdq.data.prepared import Prepared, Split
+from kdq.data.prepared import Prepared
 from kdq.deploy.export import run
 from kdq.deploy.onnx_file import read, to_onnx
 from kdq.deploy.timing import RUNTIMES
@@ -25,28 +23,25 @@ from kdq.quantize.stage import quantize_stage
 from kdq.recipe.stages import find_stages
 from kdq.train.stage import train_root
 
-GENUINE = os.environ.get("KDQ_CIFAR")
 OLD_RUNTIMES = tuple(filter(None, os.environ.get("KDQ_OLD_RUNTIMES", "").split(os.pathsep)))
-DATA = ["digits", pytest.param("cifar10", marks=pytest.mark.skipif(not GENUINE, reason="KDQ_CIFAR is not set"))]
+DATA = ["digits"]
 KINDS = [(8, 8), (4, 8), (3, 8), (2, 8), (4, 4), (3, 0)]  # bits of weights and of activations
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
 def trained(home, tmp_path_factory, digits):
-    """Return the data, and the model file of a student of 15 epochs on the digits, or of 3 on 9,000 genuine images."""
+    """Return the data, and the model file of a student of 15 epochs on the digits."""
     made: dict[str, tuple[Prepared, Path]] = {}
 
     def trained(dataset: str) -> tuple[Prepared, Path]:
         if dataset not in made:
-            genuine = dataset != "digits"
-            prepared = prepare(dataset, {"folder": GENUINE}, 0.1, 0) if genuine else digits
-            some = Split(prepared.train.images[:9000], prepared.train.labels[:9000])
-            changes = {"epochs": 3 if genuine else 15, "learning_rate": 0.05, "flip": False, "crop": 1}
+            prepared = digits
+            changes = {"epochs": 15, "learning_rate": 0.05, "flip": False, "crop": 1}
             keys = find_stages(home / "kdq")["hard"].keys(width=0.125, batch_size=64, **changes).model_dump()
             folder = tmp_path_factory.mktemp(dataset)
             places = {"checkpoint": folder / "checkpoint.pt", "identity": "hard", "log": lambda line: None}
-            model = train_root(replace(prepared, train=some), keys, seed=0, threads=1, **places)
+            model = train_root(prepared, keys, seed=0, threads=1, **places)
             model_file.save(folder / "model.safetensors", model.network, model.architecture, {}, keys=keys)
             made[dataset] = prepared, folder / "model.safetensors"
         return made[dataset]
@@ -99,7 +94,7 @@ class TestAgreement:
     def test_of_onnx_runtime(self, exported, dataset, bits, activations):
         """With its optimizer and without it, and with the network of the model file."""
         test, path, ours = exported(dataset, bits, activations)
-        assert agreement(ours, test.labels) > (0.9 if dataset == "digits" else 0.4)
+        assert agreement(ours, test.labels) > 0.9
         optimized, plain = (run(path, test.images, optimized).argmax(1) for optimized in (True, False))
         assert agreement(optimized, plain) >= 0.999
         assert agreement(optimized, ours) >= 0.995
