@@ -86,8 +86,10 @@ class Workflow:
 
 
 def changed_default(changes: dict) -> str:
-    """Return the config of the default study with changes."""
-    return yaml.safe_dump(merged([HOME / "config.yaml", ("changes", changes)]))
+    """Return the config of the default study with changes, without its quantized activations."""
+    study = merged([HOME / "config.yaml"])
+    recipes = [recipe for recipe in study["recipes"] if "activations" not in recipe]
+    return yaml.safe_dump(merged([("study", study | {"recipes": recipes}), ("changes", changes)]))
 
 
 def touch(text: str) -> str:
