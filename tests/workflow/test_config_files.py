@@ -143,4 +143,6 @@ def test_a_wrong_file_is_named_in_one_line(clone, tmp_path, files, arguments, me
 def test_a_config_that_leads_nowhere_is_not_the_default_study(clone, tmp_path):
     (tmp_path / "config.yaml").symlink_to("moved.yaml")
     done = snakemake(clone, tmp_path)
-    assert done.returncode == 1 and "error: config.yaml: found a link to moved.yaml, which does not exist" in done.stderr
+    assert (
+        done.returncode == 1 and "error: config.yaml: found a link to moved.yaml, which does not exist" in done.stderr
+    )
