@@ -452,7 +452,7 @@ def test_a_new_import_joins_the_closure(tmp_path):
     for name, text in files.items():
         (package / name).parent.mkdir(exist_ok=True)
         (package / name).write_text(text)
-    copied = ("documentation", "files", "fingerprint", "seal")
+    copied = ("documentation", "files", "fingerprint", "regular_file", "seal")
     for name in ("errors", *(f"provenance/{name}" for name in copied), "workflow/signals"):
         (package / name).parent.mkdir(exist_ok=True)
         shutil.copy(HOME / f"kdq/{name}.py", package / f"{name}.py")

@@ -41,4 +41,4 @@ def python_of(name: str, folder: Path) -> str | None:
 
 
 def _call(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
+    subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=SECONDS)

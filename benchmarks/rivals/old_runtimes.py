@@ -17,7 +17,7 @@ def logits_and_operators(python: str, file, images, place) -> tuple[np.ndarray, 
     line if it can't run the file.
     """
     command = [python, str(PREDICTIONS), str(file), str(images), str(place)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if result.returncode:
         raise RuntimeError(f"{file}: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
     return np.load(place), Counter(node.op_type for node in onnx.load(f"{place}.onnx").graph.node)

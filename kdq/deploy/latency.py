@@ -67,7 +67,7 @@ def _run_apart(runtime: str, files: Mapping[str, str], images: str, threads: int
     command = [sys.executable, "-m", "kdq.deploy.timing", runtime, "--threads", str(threads), "--images", images]
     command += [f"{name}={file}" for name, file in files.items()]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
         raise UserError(f"{next(iter(files.values()))}: {runtime} can't run it or a file beside it ({reason[:300]})")

@@ -139,7 +139,7 @@ def batches(images: str) -> dict[int, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time ONNX files in one runtime, in turn.")
     parser.add_argument("runtime", choices=RUNTIMES)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--images", required=True, help="their type, then the shape of each")

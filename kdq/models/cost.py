@@ -20,19 +20,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdq.models import registry
 from kdq.models.network import STEMS
+from kdq.models.operations import Add, GlobalAverage
 
 FILE = Path(__file__).with_name("costs.json")
 WIDTHS, SIDE, CLASSES = (1.0, 2.0), 64, 10
 
 
 def count(architecture: str, stem: str, width: float, side: int, classes: int, channels: int = 3) -> dict[str, int]:
-    """Return multiply-adds, activations (outputs of all layers), parameters and embedding size for one image."""
+    """Return multiply-adds, activations, parameters and embedding size for one image.
+
+    Activations are the outputs of all layers; those of residual sums and of the pooling are not counted.
+    """
     statistics = {"mean": [0.0] * channels, "std": [1.0] * channels}
     outputs = []
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as flops:
         network = registry.build(architecture, classes=classes, channels=channels, stem=stem, width=width, **statistics)
         for module in network.modules():
-            if not list(module.children()):
+            if not list(module.children()) and not isinstance(module, Add | GlobalAverage):
                 module.register_forward_hook(lambda *given: outputs.append(given[-1].numel()))
         network.eval()(torch.empty(1, channels, side, side))
     return {

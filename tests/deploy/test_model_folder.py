@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -138,7 +139,9 @@ def run(place: Place, *programs: str, python=sys.executable) -> np.ndarray:
     Image.fromarray(picture).save(place.hub.parent / "image.png")
     program = "\n".join(programs).replace('"image.png"', '"../image.png"')
     end = '\nlogits = getattr(logits, "detach", lambda: logits)()\nnp.save("../logits.npy", np.asarray(logits))'
-    done = subprocess.run([python, "-c", program + end], cwd=place.hub, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(HOME)}  # the package need not be installed
+    command = [python, "-c", program + end]
+    done = subprocess.run(command, cwd=place.hub, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return np.load(place.hub.parent / "logits.npy")
 

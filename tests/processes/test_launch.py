@@ -240,7 +240,11 @@ def test_the_cgroup_is_a_part_of_the_socket_s_name(monkeypatch, tmp_path):
     """A SLURM allocation is one: a job of another may not use its memory and processors."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     read, before = Path.read_text, launch.socket_path()
-    monkeypatch.setattr(Path, "read_text", lambda self: "0::/slurm/job_7\n" if self.name == "cgroup" else read(self))
+
+    def read_text(self, **options):
+        return "0::/slurm/job_7\n" if self.name == "cgroup" else read(self, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
     assert before != launch.socket_path()
 
 
