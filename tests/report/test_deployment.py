@@ -79,13 +79,12 @@ class TestTable:
         assert found == pytest.approx([4.0, 3.6, 4.4, 6.0, 5.4])
         assert row["speedup_root"] is None
 
-    def test_bfloat16_is_that_of_the_runtime_else_that_of_torch_without_bounds(self):
+    def test_bfloat16_is_that_of_the_same_runtime_alone(self):
         row = row_of(frame(), EIGHT, "openvino")
-        assert (row["bfloat16_ms"], row["bfloat16_runtime"]) == (1.0, "openvino")
+        assert row["bfloat16_ms"] == 1.0
         assert [row[f"speedup_bfloat16{end}"] for end in ("", "_least", "_most")] == pytest.approx([2.0, 1.8, 2.2])
         row = row_of(frame(), EIGHT, "onnxruntime")
-        assert (row["bfloat16_ms"], row["bfloat16_runtime"], row["speedup_bfloat16"]) == (4.0, "torch", 4.0)
-        assert row["speedup_bfloat16_batch128"] == 4.0 and row["speedup_bfloat16_least"] is None
+        assert all(row[name] is None for name in row if "bfloat16" in name)
 
     def test_without_bfloat16_the_columns_are_empty(self):
         for row in records(frame(latencies(bfloat16_ms=None))):
@@ -185,8 +184,8 @@ class TestMilliseconds:
         ticks = [
             [line.get_xydata().tolist() for line in panel.lines if line.get_marker() == "|"] for panel in figure.axes
         ]
-        assert ticks == [[[[4.0, 93.0]]], [[[1.0, 93.0]]]]
-        assert "bfloat16 (beside onnxruntime: in PyTorch)" in legend_of(figure).replace("\n", " ")
+        assert ticks == [[], [[[1.0, 93.0]]]]
+        assert "bfloat16, in the same runtime" in legend_of(figure).replace("\n", " ")
         figure = accuracy_vs_milliseconds.draw(frame(latencies(bfloat16_ms=None)), "digits")
         assert "bfloat16" not in legend_of(figure)
 

@@ -59,7 +59,7 @@ def _draw_nothing(dataset: str):
 def _points(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one point per machine, runtime and recipe: means over the seeds."""
     groups = rows.groupby([*MACHINE, "recipe"], as_index=False)
-    points = groups[["network", "quantizer", "activation_bits", "bfloat16_runtime"]].first()
+    points = groups[["network", "quantizer", "activation_bits"]].first()
     means = groups[["latency_ms", "onnx_test_top1", "validation_top1", "bits", "bfloat16_ms"]].mean()
     return points.assign(
         cost=means.latency_ms,
@@ -85,15 +85,9 @@ def _bfloat16_keys(points: pd.DataFrame) -> list:
     floats = points[(points.quantizer == "none") & points.bfloat16_ms.notna()]
     if floats.empty:
         return []
-    by_torch = (floats.bfloat16_runtime == TORCH) & (floats.runtime != TORCH)
-    where = f" (beside {_names(floats, by_torch)}: in PyTorch)" if by_torch.any() else ""
-    text = f"the float network in bfloat16{where}"
+    text = "the float network in bfloat16, in the same runtime"
     look = {"color": "black", "marker": "|", "markersize": 9, "markeredgewidth": 1.8, "linewidth": 0.8}
     return [style.key(style.wrapped(text, fronts.LEGEND_WIDTH), **look, linestyle=(0, (1, 1.5)))]
-
-
-def _names(rows: pd.DataFrame, which: pd.Series) -> str:
-    return ", ".join(sorted(set(rows.runtime[which])))
 
 
 def _title(processor: str, threads: int, runtime: str, version: str) -> str:

@@ -17,7 +17,7 @@ BATCHES = {"1": "", "128": "_batch128"}  # ends of the columns of speed-ups
 REFERENCES = {
     "float": "the float network that the model descends from; empty for a float model",
     "root": "its root; empty for a root",
-    "bfloat16": "the float network in bfloat16 (of a float model: itself), in `bfloat16_runtime`",
+    "bfloat16": "the float network in bfloat16 (of a float model: itself) in the same runtime, if that computes in it",
 }
 
 
@@ -53,12 +53,7 @@ SCHEMA = Schema(
         "images_per_second_most": number("those of the quickest round", optional=True),
         "float_ms": _milliseconds("`latency_ms` of the float network in the same rounds (of a float model its own)"),
         "bfloat16_ms": _milliseconds(
-            "that of the float network in bfloat16; empty if the processor does not compute in it"
-        ),
-        "bfloat16_runtime": text(
-            "the runtime of `bfloat16_ms`: this one, else `torch`, in whose rounds the model did not run: the speed-up "
-            "is then a ratio of medians without lowest and highest",
-            optional=True,
+            "that of the float network in bfloat16 in the same runtime; empty if that does not compute in it"
         ),
         **_speedups(),
         "onnx_bytes": count("size of the ONNX file", unit="bytes"),
@@ -128,23 +123,11 @@ def _paired(runtime: Runtime, ran: str, reference: str) -> dict:
 
 
 def _bfloat16(latency: Latency, name: str, ran: str) -> dict:
-    """Return the columns of bfloat16: of the runtime's own run, else of PyTorch's, else none."""
+    """Return the columns of bfloat16, of the same runtime alone: two runtimes differ by more than the precision."""
     runtime = latency.runtimes[name]
-    if ran in runtime.milliseconds:
-        return {
-            "bfloat16_ms": runtime.milliseconds[ran].median,
-            "bfloat16_runtime": name,
-            **_paired(runtime, ran, "bfloat16"),
-        }
-    of_torch = latency.runtimes.get(TORCH)
-    if not of_torch or ran not in of_torch.milliseconds:
+    if ran not in runtime.milliseconds:
         return {}
-    single, many = of_torch.milliseconds[ran].median, of_torch.images_per_second.get(ran)
-    row = {"bfloat16_ms": single, "bfloat16_runtime": TORCH}
-    row["speedup_bfloat16"] = single / runtime.milliseconds["model"].median
-    if many and "model" in runtime.images_per_second:
-        row["speedup_bfloat16_batch128"] = runtime.images_per_second["model"].median / many.median
-    return row
+    return {"bfloat16_ms": runtime.milliseconds[ran].median, **_paired(runtime, ran, "bfloat16")}
 
 
 def machines(table: pd.DataFrame) -> list[str]:
