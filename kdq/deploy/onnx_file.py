@@ -8,14 +8,12 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from kdq.deploy.onnx_graph import FLOAT32_NCHW, graph_of
+from kdq.deploy.onnx_graph import FLOAT32_NCHW, IR, LAYERS, OPSET, graph_of
 from kdq.errors import UserError, reason
 from kdq.models.file import ModelFile, to_network
 from kdq.models.integer import folded_layers
 from kdq.models.network import Network
-from kdq.models.tracing import norms_behind, trace
-
-LAYERS = "layers"  # metadata: the tensors of codes and steps per quantized layer
+from kdq.models.tracing import folded_norms
 
 
 def to_onnx(file: ModelFile, path, metadata: dict, images: str = FLOAT32_NCHW) -> onnx.ModelProto:
@@ -78,15 +76,14 @@ def _computed(graph: onnx.GraphProto, tensor: str) -> np.ndarray:
             open_ += makers[name].input
     output = helper.make_tensor_value_info(tensor, onnx.TensorProto.UNDEFINED, None)
     part = helper.make_graph(nodes[::-1], "part", [], [output], list(constants.values()))
-    model = helper.make_model(part, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(part, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     return ReferenceEvaluator(model).run(None, {})[0]
 
 
 def check_codes(model: onnx.ModelProto, file: ModelFile, path) -> None:
     """Raise UserError unless the codes and steps in the graph are the model file's, with BatchNorm folded in."""
     network = to_network(file, path, integer=False)
-    norms = norms_behind(network, trace(network))
-    folded = folded_layers(network, file.codes, norms)
+    folded = folded_layers(network, file.codes, folded_norms(network))
     actual = codes_in(model)
     if actual.keys() != file.codes.keys():
         raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(file.codes)}")

@@ -25,6 +25,7 @@ from kdq.models.tracing import norms_behind, trace
 
 OPSET, IR = 17, 8  # read by ONNX Runtime from 1.13 on
 FLOAT = TensorProto.FLOAT
+LAYERS = "layers"  # metadata: the tensors of codes and steps per quantized layer
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 INT8 = range(-128, 128)
 FLOAT32_NCHW, UINT8_NHWC = "float32_nchw", "uint8_nhwc"  # images in [0, 1], or in 0 .. 255 as cameras give them
@@ -277,5 +278,5 @@ def graph_of(network: Network, codes: Codes, metadata: dict | None = None, form:
     body = helper.make_graph(graph.nodes, "kdq", [images], [logits], graph.initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="kdq")
     texts = {key: json.dumps(value, sort_keys=True) for key, value in (metadata or {}).items()}
-    helper.set_model_props(model, texts | ({"layers": json.dumps(writer.tensors)} if writer.tensors else {}))
+    helper.set_model_props(model, texts | ({LAYERS: json.dumps(writer.tensors)} if writer.tensors else {}))
     return model

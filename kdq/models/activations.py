@@ -7,7 +7,7 @@ to the even code, as ONNX's QuantizeLinear computes.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -63,64 +63,41 @@ def groups(network: nn.Module, modules: dict[str, nn.Module], images: Tensor) ->
     Two inputs are one point if they are the very same tensor.
     """
     read: dict[tuple[int, int], list[str]] = {}
-    alive = []  # so that no later tensor takes the place of an earlier one
+    noted, alive = set(), []  # alive: so that no later tensor takes the place of an earlier one
 
     def note(name, inputs):
         for place, tensor in enumerate(inputs):
             alive.append(tensor)
-            at = read.setdefault((id(tensor), tensor._version), [])
             reader = name + SECOND * place
-            if reader not in (entry for entries in read.values() for entry in entries):
-                at.append(reader)
-        return None
+            if reader not in noted:
+                noted.add(reader)
+                read.setdefault((id(tensor), tensor._version), []).append(reader)
 
-    with hooked(modules, note):
+    with observed(modules, note):
         network(images)
-    return [tuple(entries) for entries in read.values() if entries]
+    return [tuple(entries) for entries in read.values()]
+
+
+@contextlib.contextmanager
+def observed(modules: dict[str, nn.Module], action: Callable[[str, tuple], None]) -> Iterator[None]:
+    """In the block ``action(name, inputs)`` runs before every call of a module."""
+    with contextlib.ExitStack() as hooks:
+        for name, module in modules.items():
+            hook = lambda module, given, keywords, name=name: action(name, (*given, *keywords.values()))  # noqa: E731
+            hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
 
 
 @contextlib.contextmanager
 def quantized_activations(network: nn.Module, points: Sequence[Point], half: bool = False) -> Iterator[None]:
     """In the block ``network`` computes with quantized activations: for the whole batch, or for its second half."""
-    table = by_module(points, map(FakeQuantizer, points))
-    for quantizers in table.values():
-        for quantizer in quantizers.values():
-            quantizer.to(next(network.parameters()).device)
-
-    def quantize(name, inputs):
-        return [_part(x, table[name][place], half) if place in table[name] else x for place, x in enumerate(inputs)]
-
-    with hooked({name: network.get_submodule(name) for name in table}, quantize):
+    device = next(network.parameters()).device
+    quantizers = [FakeQuantizer(point).to(device) for point in points]
+    with contextlib.ExitStack() as hooks:
+        for name, at in by_module(points, quantizers).items():
+            module = network.get_submodule(name)
+            hooks.enter_context(module.register_forward_pre_hook(_Replace(at, half), with_kwargs=True))
         yield
-
-
-def _part(x: Tensor, quantizer: nn.Module, half: bool) -> Tensor:
-    if not half:
-        return quantizer(x)
-    analog, quantized = x.chunk(2)
-    return torch.cat([analog, quantizer(quantized)])
-
-
-class hooked:
-    """A context in which ``action(name, inputs)`` runs before every module; tensors it returns replace the inputs."""
-
-    def __init__(self, modules: dict[str, nn.Module], action):
-        self.modules, self.action, self.handles = modules, action, []
-
-    def __enter__(self):
-        for name, module in self.modules.items():
-            hook = lambda module, inputs, keywords, name=name: self._call(name, inputs, keywords)  # noqa: E731
-            self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-        return self
-
-    def _call(self, name, inputs, keywords):
-        tensors = (*inputs, *keywords.values())
-        replaced = self.action(name, tensors)
-        return None if replaced is None else (tuple(replaced), {})
-
-    def __exit__(self, *exception):
-        for handle in self.handles:
-            handle.remove()
 
 
 def attach(network: nn.Module, points: Sequence[Point]) -> nn.Module:
@@ -164,12 +141,19 @@ def detach_quantizers(network: nn.Module) -> list[nn.Module]:
 
 
 class _Replace:
-    """The hook of a reader: its inputs, quantized."""
+    """The hook of a reader: its inputs, quantized; with ``half`` those of the batch's second half alone."""
 
-    def __init__(self, quantizers: dict[int, nn.Module]):
-        self.quantizers = quantizers
+    def __init__(self, quantizers: dict[int, nn.Module], half: bool = False):
+        self.quantizers, self.half = quantizers, half
 
     def __call__(self, module, inputs, keywords):
         tensors = (*inputs, *keywords.values())
-        replaced = (self.quantizers[k](x) if k in self.quantizers else x for k, x in enumerate(tensors))
-        return tuple(replaced), {}
+        return tuple(self._replaced(place, x) for place, x in enumerate(tensors)), {}
+
+    def _replaced(self, place: int, x: Tensor) -> Tensor:
+        if place not in self.quantizers:
+            return x
+        if not self.half:
+            return self.quantizers[place](x)
+        analog, quantized = x.chunk(2)
+        return torch.cat([analog, self.quantizers[place](quantized)])

@@ -1,6 +1,6 @@
 """BatchNorm folded into the convolution before it: what a runtime computes, in codes, steps and integer biases."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,7 @@ def fold(layer: nn.Module, norm: nn.Module | None, codes: QuantizedWeight | None
         return FoldedLayer((weight.double() * gain.view(rows)).float(), None, bias.float())
     step = (codes.step.double() * gain).float()
     kept = torch.where((step == 0).view(rows), torch.zeros_like(codes.codes), codes.codes)
-    folded = QuantizedWeight(kept, step, codes.low, codes.high, codes.storage_bits, codes.facts)
-    return FoldedLayer(None, folded, bias.float())
+    return FoldedLayer(None, replace(codes, codes=kept, step=step), bias.float())
 
 
 def integer_bias(folded: FoldedLayer, scale: Tensor, name: str) -> tuple[FoldedLayer, Tensor]:
@@ -67,5 +66,4 @@ def integer_bias(folded: FoldedLayer, scale: Tensor, name: str) -> tuple[FoldedL
         row = int(rounded.abs().argmax())
         raise UserError(f"{name}: the bias {bias[row]:g} of output {row} exceeds int32 in units of {units[row]:g}")
     step = step if codes.step.numel() > 1 or empty.any() else codes.step
-    kept = QuantizedWeight(codes.codes, step, codes.low, codes.high, codes.storage_bits, codes.facts)
-    return FoldedLayer(None, kept, (rounded * units).float()), rounded.to(torch.int32)
+    return FoldedLayer(None, replace(codes, step=step), (rounded * units).float()), rounded.to(torch.int32)

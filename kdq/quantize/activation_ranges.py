@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models.activations import Point, groups, hooked, module_and_place, readers
+from kdq.models.activations import Point, groups, module_and_place, observed, readers
 
 BINS = 2048
 OUTSIDE = 1e-4  # share of the values outside a percentile's range
@@ -43,17 +43,16 @@ def measured_points(
 
 def _values(network, modules, tensors, images, chunk):
     """Yield per chunk of images the pairs of a point's index and its tensor's values."""
-    first = {reading[0]: index for index, reading in enumerate(tensors)}
+    first = {module_and_place(reading[0]): index for index, reading in enumerate(tensors)}
     for batch in images.split(chunk):
         caught = []
 
         def note(name, inputs, caught=caught):
             for place, tensor in enumerate(inputs):
-                index = next((first[r] for r in first if module_and_place(r) == (name, place)), None)
-                if index is not None:
-                    caught.append((index, tensor.float()))
+                if (name, place) in first:
+                    caught.append((first[name, place], tensor.float()))
 
-        with hooked({module_and_place(r)[0]: modules[module_and_place(r)[0]] for r in first}, note):
+        with observed({name: modules[name] for name, _ in first}, note):
             network(batch.float() / 255)
         yield caught
 

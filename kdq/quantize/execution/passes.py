@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from kdq.errors import UserError, reason
-from kdq.models.activations import quantized_activations
+from kdq.models.activations import observed, quantized_activations
 from kdq.models.codes import Point
 from kdq.quantize.execution.layer import forward
 
@@ -43,14 +43,9 @@ def input_of(arguments: tuple, keywords: dict) -> Tensor:
     return arguments[0] if arguments else keywords["input"]
 
 
-@contextlib.contextmanager
-def before_calls(layers: dict[str, nn.Module], action: Callable) -> Iterator[None]:
-    """In the block call ``action(name, inputs)`` before every call of a layer; its result is the hook's."""
-    with contextlib.ExitStack() as hooks:
-        for name, layer in layers.items():
-            hook = lambda layer, given, keywords, name=name: action(name, input_of(given, keywords))  # noqa: E731
-            hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
-        yield
+def before_calls(layers: dict[str, nn.Module], action: Callable) -> contextlib.AbstractContextManager:
+    """In the block call ``action(name, inputs)`` before every call of a layer."""
+    return observed(layers, lambda name, inputs: action(name, inputs[0]))
 
 
 @dataclass

@@ -24,7 +24,8 @@ def draw(table: pd.DataFrame, dataset: str):
     """Draw one data set's rows of the table of deployment: a panel per runtime and processor."""
     rows = table[(table.dataset == dataset) & table.latency_ms.notna() & (table.runtime != TORCH)]
     if rows.empty:
-        return _draw_nothing(dataset)
+        # that the machine was busy is known only after it was measured
+        return style.empty_figure(f"{dataset}: no model was timed, the machine was too busy")
     points = _points(rows)
     looks = fronts.Looks(points)
     panels_of = {machine: group for machine, group in points.groupby(MACHINE)}
@@ -45,14 +46,6 @@ def draw(table: pd.DataFrame, dataset: str):
         panels[-1].set_xlabel("time of one image (milliseconds, batch of 1)")
         figure.suptitle(f"{dataset}: test accuracy against time ({style.seeds_text(rows)})")
         figure.legend(handles=keys, loc="outside right upper", fontsize=7, handlelength=1.8, labelspacing=0.35)
-    return figure
-
-
-def _draw_nothing(dataset: str):
-    """Draw a figure without a time: that the machine was busy is known only after it was measured."""
-    with style.styled():
-        figure = style.new_figure(style.WIDTH_INCHES, 1.0)
-        figure.text(0.5, 0.5, f"{dataset}: no model was timed, the machine was too busy", ha="center")
     return figure
 
 

@@ -37,7 +37,8 @@ def draw(table: pd.DataFrame, dataset: str):
     against = {text: rows[rows.question == question] for question, text in QUESTIONS.items()}
     against = {text: group for text, group in against.items() if len(group)}
     if rows.empty:
-        return _draw_nothing(dataset)
+        # recipes alone do not decide whether networks are of one size
+        return style.empty_figure(f"{dataset}: no two models of one size of network and the same bits")
     drawn = [(draw_orders, orders, len(lanes(orders)))] if len(orders) else []
     drawn += [(draw_teachers, against, max(map(len, against.values())))] if against else []
     heights = [0.9 + ROW_INCHES * count for _, _, count in drawn]
@@ -49,14 +50,6 @@ def draw(table: pd.DataFrame, dataset: str):
         seeds = style.seeds_text(rows)
         figure.suptitle(f"{dataset}: sequences of stages ({seeds}, {rows.test_images.iloc[0]:,} test images)")
         figure.legend(handles=_keys(rows), loc="outside lower center", ncols=3, handlelength=2.2)
-    return figure
-
-
-def _draw_nothing(dataset: str):
-    """Draw a figure without a pair: recipes alone do not decide whether networks are of one size."""
-    with style.styled():
-        figure = style.new_figure(style.WIDTH_INCHES, 1.0)
-        figure.text(0.5, 0.5, f"{dataset}: no two models of one size of network and the same bits", ha="center")
     return figure
 
 

@@ -57,6 +57,14 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return figure
 
 
+def empty_figure(text: str) -> Figure:
+    """Return a figure that holds ``text``, why there is nothing to draw."""
+    with styled():
+        figure = new_figure(WIDTH_INCHES, 1.0)
+        figure.text(0.5, 0.5, text, ha="center")
+    return figure
+
+
 def styled():
     """Return the context in which figures are made and saved."""
     return matplotlib.rc_context(SETTINGS)

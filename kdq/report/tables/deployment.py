@@ -109,7 +109,7 @@ def _times(latency: Latency, name: str) -> dict:
     }
     for reference in ("float", "root"):
         row |= _paired(runtime, reference, reference)
-    return row | _bfloat16(latency, name, float_network + BFLOAT16)
+    return row | _bfloat16(runtime, float_network + BFLOAT16)
 
 
 def _paired(runtime: Runtime, ran: str, reference: str) -> dict:
@@ -122,9 +122,8 @@ def _paired(runtime: Runtime, ran: str, reference: str) -> dict:
     return columns
 
 
-def _bfloat16(latency: Latency, name: str, ran: str) -> dict:
+def _bfloat16(runtime: Runtime, ran: str) -> dict:
     """Return the columns of bfloat16, of the same runtime alone: two runtimes differ by more than the precision."""
-    runtime = latency.runtimes[name]
     if ran not in runtime.milliseconds:
         return {}
     return {"bfloat16_ms": runtime.milliseconds[ran].median, **_paired(runtime, ran, "bfloat16")}
