@@ -32,9 +32,9 @@ from benchmarks.rivals.environments import OLD_RUNTIMES, python_of
 from benchmarks.rivals.old_runtimes import compared
 from kdq.data.prepared import Prepared
 from kdq.data.prepared import read as read_data
-from kdq.deploy import latency
+from kdq.deploy import latency, machine
 from kdq.deploy.onnx_file import to_onnx
-from kdq.deploy.timing import BATCHES, RUNTIMES
+from kdq.deploy.timing import BATCHES, BFLOAT16, RUNTIMES
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models import registry
@@ -189,10 +189,14 @@ def rows_of(network: str, prepared: Prepared, arguments) -> list[dict]:
         facts |= {"activation_bits": 32 if name == FLOAT else 8}
         rows.append(facts | {"bytes_over_bits": rounded(facts["bytes"] * 8 / bits / weights)})
     facts_of, result = {row["method"]: row for row in rows}, []
-    for runtime in latency.installed():
+    for runtime in sorted(machine.runtimes().keys() - {"torch"}):
         result += in_runtime(runtime, files, facts_of, prepared if trained else None, size)
     if file := files.get(INDUCTOR, (None,))[0]:
-        times = json.loads(Path(f"{file}.json").read_text(encoding="utf-8"))
+        answer = json.loads(Path(f"{file}.json").read_text(encoding="utf-8"))
+        if answer["busy"]:
+            print(f"no times: inductor took {answer['busy']} times its processor time", file=sys.stderr)
+            return result
+        times = answer["times"]
         row = facts_of[INDUCTOR] | {"runtime": "inductor"} | compared_times(times, FLOAT, "int8")
         if trained:
             row["test_top1"] = top1(np.load(f"{file}.npy"), prepared.test.labels)
@@ -216,10 +220,14 @@ def in_runtime(runtime: str, files, facts_of, prepared: Prepared | None, size) -
         runnable[name] = str(file)
         if prepared:
             rows[name]["test_top1"] = top1(predicted, prepared.test.labels)
-    times = latency.run(runtime, {"model": runnable.pop(FLOAT)} | runnable, size, 1)
+    images = ",".join(["float32", *map(str, size)])
+    times, busy = latency.run(runtime, {"model": runnable.pop(FLOAT)} | runnable, images, 1)
+    if busy:
+        print(f"no times: {runtime} {busy}", file=sys.stderr)
+        return list(rows.values())
     for name, row in rows.items():
         row |= compared_times(times, "model", "model" if name == FLOAT else name)
-    bfloat16 = "model" + latency.BFLOAT16
+    bfloat16 = "model" + BFLOAT16
     if bfloat16 in times:
         row = rows[FLOAT] | {"method": "bfloat16", "bytes": "", "bytes_over_bits": "", "test_top1": ""}
         rows[bfloat16] = row | compared_times(times, "model", bfloat16)
@@ -289,7 +297,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     write(rows, columns, name, arguments.folder)
-    head = f"{latency.processor()['name']}, {' '.join(latency.processor()['flags'])}; load {os.getloadavg()[0]:.1f}\n\n"
+    head = f"{machine.processor()['name']}, {' '.join(machine.processor()['flags'])}; load {os.getloadavg()[0]:.1f}\n\n"
     table = head + markdown(rows, columns if arguments.runtimes else SHOWN)
     (arguments.folder / f"{name}.md").write_text(table, encoding="utf-8")
     print(table)

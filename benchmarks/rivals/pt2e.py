@@ -17,7 +17,7 @@ import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as x86
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from benchmarks.rivals.float_network import float_network
-from kdq.deploy.timing import BATCHES, timed
+from kdq.deploy.timing import BATCHES, batches, timed
 
 
 def quantized(network: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
@@ -61,7 +61,7 @@ def main(float_onnx: str, model: str, calibration: str, output: str, images: str
     torch.export.save(torch.export.export(int8, (chosen[:2].clone(),), dynamic_shapes=({0: batch},)), output)
     shapes = {size: chosen.repeat(-(-size // len(chosen)), 1, 1, 1)[:size] for size in BATCHES}
     runs = {"float": run_of(network, shapes), "int8": run_of(int8, shapes)}
-    times = timed(runs, tuple(chosen.shape[1:]))
+    times = timed(runs, batches(",".join(["float32", *map(str, chosen.shape[1:])])))
     Path(f"{output}.json").write_text(json.dumps(times), encoding="utf-8")
 
 

@@ -16,8 +16,6 @@ from kdq.deploy import machine
 from kdq.deploy.timing import BATCHES, BUSY, timed_files
 from kdq.errors import UserError
 
-BFLOAT16 = "@bfloat16"
-
 
 def measure(files: Mapping[str, str], images: str, threads: int = 1, network: str = "") -> dict:
     """Return the times of ONNX ``files``, of which ``model`` is compared with the others, in plain values.

@@ -67,7 +67,7 @@ class Writer:
     """Writes the graph of one network; see :func:`graph_of`."""
 
     def __init__(self, network: nn.Module, codes: Codes):
-        self.network, self.codes, self.graph = network, codes, Graph()
+        self.network, self.graph = network, Graph()
         self.trace = trace(network)
         norms = norms_behind(network, self.trace)
         self.layers = folded_layers(network, codes, norms)
@@ -90,8 +90,8 @@ class Writer:
 
     def write(self, images: str, logits: str, form: str = FLOAT32_NCHW) -> Graph:
         if form == UINT8_NHWC:
-            planes = self.graph.add("Transpose", self.graph.add("Cast", images, to=FLOAT), perm=[0, 3, 1, 2])
-            images = self.graph.add("Mul", planes, self.graph.constant(np.array(1 / 255, np.float32)))
+            nchw = self.graph.add("Transpose", self.graph.add("Cast", images, to=FLOAT), perm=[0, 3, 1, 2])
+            images = self.graph.add("Mul", nchw, self.graph.constant(np.array(1 / 255, np.float32)))
         for node in self.trace.nodes:
             if node.op == "placeholder":
                 self.names[node] = images if not self.names else ""

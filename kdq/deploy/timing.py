@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 BATCHES = (1, 128)
+BFLOAT16 = "@bfloat16"  # behind the name of a file that is run in bfloat16
 ROUNDS, MOST_ROUNDS = 5, 15  # quiet rounds that are enough, and rounds after which a machine is too busy
 LEAST_SECONDS = 0.05  # of a measured interval; a batch is run as often as that takes
 BUSY = 1.15  # wall time over processor time of a thread, above which something else ran beside it
@@ -40,7 +41,7 @@ def openvino_of(file: str, threads: int) -> dict[str, Run]:
     core = openvino.Core()
     precisions = {"": "f32"}
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        precisions["@bfloat16"] = "bf16"
+        precisions[BFLOAT16] = "bf16"
     runs = {}
     for suffix, precision in precisions.items():
         options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
@@ -59,7 +60,7 @@ def torch_of(file: str, threads: int) -> dict[str, Run]:
 
     torch.set_num_threads(threads)
     runs = {}
-    for suffix, precision in {"": torch.float32, "@bfloat16": torch.bfloat16}.items():
+    for suffix, precision in {"": torch.float32, BFLOAT16: torch.bfloat16}.items():
         network = to_integer(load(file), Codes()).to(precision, memory_format=torch.channels_last)
 
         def run(images, network=network, precision=precision) -> np.ndarray:
