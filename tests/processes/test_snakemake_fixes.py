@@ -4,12 +4,15 @@ A strict xfail test runs Snakemake's own code and asserts what it should do: it 
 """
 
 import asyncio
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
 import pytest
 from snakemake.common import get_function_params
 from snakemake.output_index import OutputIndex
+from snakemake.persistence.file import FilePersistence
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.target_jobs import parse_target_jobs_cli_args
 from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
@@ -17,6 +20,8 @@ from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target
 from kdq.workflow import snakemake_fixes
 from kdq.workflow.snakemake_fixes import outputs, target_jobs
 from kdq.workflow.snakemake_fixes.forgotten_jobs import TIMES
+from kdq.workflow.snakemake_fixes.interrupt import stop_jobs
+from kdq.workflow.snakemake_fixes.locks import keep_locks_of_others
 from kdq.workflow.snakemake_fixes.parts import part
 from kdq.workflow.snakemake_fixes.signatures import cache_signatures
 
@@ -89,6 +94,66 @@ def test_the_jobs_of_a_node_are_read_again_before_it_plans(monkeypatch):
     workflow._prepare_dag(forceall=False)
     assert workflow.dag_settings.target_jobs == [TargetSpec("root", {"stage": "hard,epochs=1"})]
     assert planned == [{"forceall": False}]
+
+
+def _locked_by_two_runs(folder, persistence):
+    """Return the lock that is left when the first of two runs ends."""
+    runs = [persistence.__new__(persistence) for _ in range(2)]
+    for run, file in zip(runs, ("results/a", "results/b"), strict=True):
+        run._lockdir, run._lockfile = str(folder), {}
+        run._write_locks("output", [file])
+    runs[0]._delete_locks()
+    return [path.read_text(encoding="utf-8") for path in folder.glob("*.lock")], runs[1]
+
+
+def test_the_locks_of_another_run_stay(tmp_path):
+    class Persistence(FilePersistence):
+        pass
+
+    keep_locks_of_others(Persistence)
+    left, last = _locked_by_two_runs(tmp_path, Persistence)
+    assert left == ["results/b\n"]
+    last._delete_locks()
+    assert not tmp_path.exists()
+    last._delete_locks()  # a second time, and without the folder
+
+
+@pytest.mark.xfail(strict=True, reason="the first run to end removes the locks of all")
+def test_defect_locks_of_others_are_removed(tmp_path):
+    assert _locked_by_two_runs(tmp_path, FilePersistence)[0]
+
+
+CANCEL = """
+import subprocess, sys
+from snakemake.executors.local import Executor
+from kdq.workflow.snakemake_fixes.interrupt import stop_jobs
+
+class Interrupted(Executor):
+    pass
+
+job = subprocess.Popen(["sleep", "60"])
+executor = Interrupted.__new__(Interrupted)
+executor.pool = type("Pool", (), {"shutdown": staticmethod(lambda: None)})
+if sys.argv[1] == "mended":
+    stop_jobs(Interrupted, seconds=0.1)
+executor.cancel()
+try:
+    print(job.wait(2))
+except subprocess.TimeoutExpired:
+    print("runs on")
+    job.kill()
+"""
+
+
+@pytest.mark.parametrize(("executor", "job"), [("mended", "-15"), ("Snakemake's", "runs on")])
+def test_a_cancel_stops_jobs_that_did_not_get_the_signal(executor, job):
+    run = subprocess.run([sys.executable, "-c", CANCEL, executor], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == job
+
+
+def test_an_executor_without_cancel_is_left_alone():
+    stop_jobs(object)
+    stop_jobs(None)
 
 
 @pytest.mark.xfail(strict=True, reason="every request for a re-evaluation schedules one more")

@@ -4,7 +4,15 @@ Each replaces a private part of theirs and does nothing if that part is missing:
 but must not end a run. A strict xfail test for each defect fails on the day the defect is gone.
 """
 
-from kdq.workflow.snakemake_fixes import forgotten_jobs, outputs, scheduler, signatures, target_jobs
+from kdq.workflow.snakemake_fixes import (
+    forgotten_jobs,
+    interrupt,
+    locks,
+    outputs,
+    scheduler,
+    signatures,
+    target_jobs,
+)
 from kdq.workflow.snakemake_fixes.parts import part
 
 
@@ -16,6 +24,8 @@ def apply(workflow) -> None:
     signatures.cache_signatures(part("snakemake.common"), part("snakemake.rules"))
     outputs.cache_producers(part("snakemake.output_index", "OutputIndex"))
     outputs.skip_disjoint_directories(part("snakemake.dag", "DAG"))
+    interrupt.stop_jobs(part("snakemake.executors.local", "Executor"))
+    locks.keep_locks_of_others(part("snakemake.persistence.file", "FilePersistence"))
     forgotten_jobs.patch_executor(part("snakemake_executor_plugin_slurm"))
     if not workflow.is_main_process:
         target_jobs.reread_target_jobs(workflow)
