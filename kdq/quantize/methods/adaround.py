@@ -36,8 +36,8 @@ class Parameters(Quantizing):
     reconstruct: Annotated[
         Literal["activation", "output"],
         Field(
-            description="error that the descent lessens: behind the ReLU, for layers with one right behind them or their "
-            "BatchNorm, or of the layer's outputs for all"
+            description="error that the descent lessens: behind the ReLU, for layers with one right behind them or "
+            "their BatchNorm, or of the layer's outputs for all"
         ),
     ] = "activation"
     iterations: Annotated[PositiveInt, Field(description="steps of the descent")] = 1000
@@ -87,7 +87,7 @@ def adaround_before_relu(
 ) -> torch.Tensor:
     """Return integer codes (int16) as :func:`adaround` does, by the error of outputs clamped to ``passed``.
 
-    ``rows`` of X and X~, (g, patches, d) in float32, in the order of which ``seed`` draws batches; ``passed`` (2, g, N);
+    ``rows`` of X and X~, (g, patches, d) in float32, from which ``seed`` draws batches; ``passed`` (2, g, N).
     ``weight`` (g, N, d), ``step`` (K, g, N), the result (K, g, N, d).
     """
     layout = Layout(weight, step)

@@ -1,7 +1,7 @@
 """Layers quantized alone.
 
-Cost of quantizing each layer alone: the Kullback-Leibler divergence of the predictions on the calibration images from
-those of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution, each on its
+Cost of quantizing each layer alone: the Kullback-Leibler divergence of the predictions on validation images from those
+of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution, each on its
 inputs in the float network. Bits under a budget are chosen by these numbers, or by the loss or accuracy beside them in
 the table.
 """
