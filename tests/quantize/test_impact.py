@@ -76,8 +76,8 @@ def test_equals_the_slow_search(cost, pick):
 
 
 def test_differs_from_one_sort_by_what_each_layer_costs_alone():
-    alone = sorted(ORDER, key=lambda name: cost_of([name], "kl", gpfq()))
-    order, _, _ = by_impact("kl", "least", gpfq())
+    alone = sorted(ORDER, key=lambda name: cost_of([name], "loss", gpfq()))
+    order, _, _ = by_impact("loss", "least", gpfq())
     assert order[0] == alone[0] and order != alone and sorted(order) == sorted(ORDER)
 
 

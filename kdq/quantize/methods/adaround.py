@@ -27,7 +27,7 @@ from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Positi
 WARM_UP = 0.2  # the share of the iterations without the regularization
 FIRST_BETA, LAST_BETA = 20.0, 2.0
 STRETCH, SHIFT = 1.2, -0.1
-BATCH = 1024  # patches of a step of the descent behind a ReLU
+BATCH = 4096  # patches of a step of the descent behind a ReLU: those of 1,024 cost half a point of accuracy at 2 bits
 
 
 class Parameters(Quantizing):

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 
 from kdq.recipe.path import parent, stages
+from kdq.report.bits import in_words
 from kdq.report.figures import Figure, style
 from kdq.report.tables.sensitivities import SCHEMA
 
@@ -39,7 +40,7 @@ def draw(table: pd.DataFrame, dataset: str):
         norm = _norm(panels.values())
         for panel, (recipe, grid) in zip(axes, panels.items(), strict=True):
             image = _draw_panel(panel, grid, norm)
-            title = f"{parent(recipe)}, each layer by {stages(recipe)[-1]}"
+            title = f"{parent(recipe)}, each layer by {in_words(stages(recipe)[-1])}"
             panel.set_title(title.replace(",", ", ").replace(",  ", ", "))
         axes[-1].set_xlabel("layer that alone is quantized, in order of execution")
         figure.colorbar(image, ax=axes, label="KL(float, quantized)\n(nats per image)", aspect=18 * len(panels))
