@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.legend import Legend
 
 from kdq.errors import UserError
 from kdq.provenance.files import write_json
@@ -368,10 +369,6 @@ class TestDeclarations:
 
 def test_rounding_is_named_by_its_step_in_legends():
     """Nobody takes rtn with the searched step for that of the literature."""
-    legends = [
-        accuracy_vs_bits.draw(rows(), "digits").legends,
-        layer_errors.draw(layers.rows(study()), "digits").legends,
-    ]
-    for legend in legends:
-        texts = [text.get_text().replace("\n", " ") for part in legend for text in part.get_texts()]
+    for figure in (accuracy_vs_bits.draw(rows(), "digits"), layer_errors.draw(layers.rows(study()), "digits")):
+        texts = [text.get_text().replace("\n", " ") for key in figure.findobj(Legend) for text in key.get_texts()]
         assert "rtn, searched step" in texts and "rtn" not in texts and "gpfq" in texts
