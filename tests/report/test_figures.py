@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.legend import Legend
 
 from kdq.errors import UserError
 from kdq.provenance.files import write_json
@@ -364,3 +365,10 @@ class TestDeclarations:
         (tmp_path / "pie.py").write_text(line)
         with pytest.raises(UserError, match="pie.py: not readable as a figure"):
             figures_package.find_figures(tmp_path)
+
+
+def test_rounding_is_named_by_its_step_in_legends():
+    """Nobody takes rtn with the searched step for that of the literature."""
+    for figure in (accuracy_vs_bits.draw(rows(), "digits"), layer_errors.draw(layers.rows(study()), "digits")):
+        texts = [text.get_text().replace("\n", " ") for key in figure.findobj(Legend) for text in key.get_texts()]
+        assert "rtn, searched step" in texts and "rtn" not in texts and "gpfq" in texts
