@@ -64,6 +64,11 @@ class Method(nn.Module):
         """Return further terms, for a method that needs the networks themselves in addition to their outputs."""
         return {}
 
+    def growth(self, epoch: int) -> float:
+        """Return the factor of the match with the teacher in ``epoch``, for a method with the keys ``Warmup``."""
+        warmup_epochs = self.keys.warmup * self.epochs
+        return min(epoch / warmup_epochs, 1.0) if warmup_epochs else 1.0
+
     def label_loss(self, batch: Batch, student: Outputs) -> Tensor:
         """Cross entropy with the labels, a scalar: mixed if the images are, smoothed if the options ask for it."""
         smoothing = self.options.label_smoothing

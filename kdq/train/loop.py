@@ -60,11 +60,10 @@ class Run:
         self.dtype = compute_dtype(settings.precision, self.device)
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.SGD(
-            task.parameters(),
+            parameter_groups(task, settings),
             lr=settings.learning_rate,
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
-            weight_decay=settings.weight_decay,
         )
         self.schedule = make_schedule(self.optimizer, settings, len(batches) * settings.epochs)
         averaged = task.networks if settings.averaging else {}
@@ -181,6 +180,17 @@ class Run:
         torch.set_rng_state(state["torch_random"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["cuda_random"])
+
+
+def parameter_groups(task: nn.Module, settings: Training) -> list[dict]:
+    """Return the parameters of ``task`` with their weight decay; weights are those of two dimensions or more."""
+    decay, parameters = settings.weight_decay, list(task.parameters())
+    if settings.decayed == "all":
+        return [{"params": parameters, "weight_decay": decay}]
+    weights = [parameter for parameter in parameters if parameter.dim() > 1]
+    rest = [parameter for parameter in parameters if parameter.dim() <= 1]
+    groups = {"params": weights, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}
+    return [group for group in groups if group["params"]]
 
 
 def make_schedule(optimizer, settings: Training, steps: int):

@@ -150,8 +150,13 @@ class TestStopped:
 class TestResumed:
     @pytest.mark.parametrize(
         "changes",
-        [EVERYTHING, {"select": "last", "momentum": 0.0}, {"precision": "bfloat16", "averaging": 0.5}],
-        ids=["everything", "plain", "bfloat16"],
+        [
+            EVERYTHING,
+            {"select": "last", "momentum": 0.0},
+            {"precision": "bfloat16", "averaging": 0.5},
+            {**EVERYTHING, "resolution": 6, "resolution_share": 0.6, "decayed": "weights"},
+        ],
+        ids=["everything", "plain", "bfloat16", "resolution"],
     )
     def test_from_every_epoch_the_same_weights_and_history(self, train, training_keys, tmp_path, changes, monkeypatch):
         keys = training_keys(epochs=4, **changes)
