@@ -20,11 +20,13 @@ class Method(nn.Module):
     ``features`` names the taps whose features the method reads from both networks; if they depend on the networks,
     override :meth:`taps`. What the method registers in :meth:`build` (an adapter, a regressor) is trained together with
     the student. ``keys`` are the method's own parameters, ``options`` those of every method, ``epochs`` the length of
-    the run. With ``teacher_learns`` the teacher is the student's peer: not frozen but trained too.
+    the run. With ``teacher_learns`` the teacher is the student's peer: not frozen but trained too. ``period`` is the
+    number of steps after which what a step computes repeats.
     """
 
     features: Taps = ()
     teacher_learns: bool = False
+    period: int = 1
 
     def __init__(self, parameters, options: Distilling | None = None, epochs: int = 1):
         super().__init__()

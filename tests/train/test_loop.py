@@ -239,9 +239,11 @@ class TestHistory:
         for row in history:
             assert list(row) == [
                 *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy", "validation_accuracy"),
-                *("images_per_second", "peak_memory_bytes"),
+                *("training_flops", "images_per_second", "processor_seconds", "energy_joules", "peak_memory_bytes"),
             ]
-            assert all(isinstance(value, int | float) for value in row.values())
+            numbers = [value for name, value in row.items() if name != "energy_joules"]
+            assert all(isinstance(value, int | float) for value in numbers)
+            assert row["energy_joules"] is None or row["energy_joules"] >= 0
             assert row["peak_memory_bytes"] > 10**6
 
     def test_validation_is_measured_in_eval_mode(self, run_fit):

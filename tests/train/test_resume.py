@@ -16,6 +16,7 @@ from kdq.data import prepared as data_file
 from kdq.distill.stage import distill
 from kdq.models import file as model_file
 from kdq.train import checkpoint as checkpoints
+from kdq.train.history import MEASURED
 from kdq.train.loop import Run
 from kdq.train.stage import save, train_root
 from kdq.workflow.job import running
@@ -93,10 +94,7 @@ def saved(trained, folder) -> bytes:
 
 
 def without_times(history):
-    return [
-        {key: value for key, value in row.items() if key not in ("images_per_second", "peak_memory_bytes")}
-        for row in history
-    ]
+    return [{key: value for key, value in row.items() if key not in MEASURED} for row in history]
 
 
 class TestKilled:

@@ -96,7 +96,8 @@ class TestFiles:
             rows = list(csv.DictReader(file))
         assert list(rows[0]) == [
             *("epoch", "learning_rate", "loss_cross_entropy", "loss_distillation", "training_accuracy"),
-            *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
+            *("validation_accuracy", "training_flops"),
+            *("images_per_second", "processor_seconds", "energy_joules", "peak_memory_bytes"),
         ]
         assert [row["epoch"] for row in rows] == ["1", "2"]
 
