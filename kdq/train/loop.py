@@ -89,15 +89,7 @@ class Run:
         started, processor_started = time.perf_counter(), time.process_time()
         self.energy.restart()
         names, terms, correct, images, flops = (), [], 0, 0, []
-        bar = tqdm(
-            self.batches.epoch(epoch, self.generator),
-            total=len(self.batches),
-            desc=f"epoch {epoch}/{self.settings.epochs}",
-            disable=None,  # shown on a terminal only
-            leave=False,
-            file=sys.__stderr__,
-        )
-        for index, batch in enumerate(bar, 1):
+        for index, batch in enumerate(self._batches(epoch), 1):
             if index <= self.task.period:
                 step, operations = self._counted_step(batch)
                 flops.append(operations)
@@ -129,6 +121,17 @@ class Run:
         self.history.append(row)
         self._select(epoch, accuracies)
         return row
+
+    def _batches(self, epoch: int):
+        """Return the batches of an epoch behind a bar of progress."""
+        return tqdm(
+            self.batches.epoch(epoch, self.generator),
+            total=len(self.batches),
+            desc=f"epoch {epoch}/{self.settings.epochs}",
+            disable=None,  # shown on a terminal only
+            leave=False,
+            file=sys.__stderr__,
+        )
 
     def _counted_step(self, batch):
         """Return the step as :meth:`_step`, and the floating-point operations of its passes, also of its teacher."""
