@@ -63,6 +63,7 @@ def test_methods_that_read_logits_alone(home, stage):
         ("hard,crop=17", "crop: found 17, expected at most 16, half the side of an image of cifar10"),
         ("hard,crop=1000000", "crop: found 1000000, expected less than or equal to 256"),
         ("hard,cutout=33", "cutout: found 33, expected at most 32, the side of an image of cifar10"),
+        ("hard,resolution=33", "resolution: found 33, expected at most 32, the side of an image of cifar10"),
         ("hard,batch_size=60001", "batch_size: found 60001, expected at most 60000, the number of images of cifar10"),
         ("hard/rtn/qat,batch_size=60001", "batch_size: found 60001, expected at most 60000"),
         ("hard/rtn,batchnorm=reestimate,images=1", "images: found 1 beside batchnorm=reestimate, expected at least 2"),

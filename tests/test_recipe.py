@@ -52,7 +52,7 @@ recipes = st.tuples(stages(ROOTS), st.lists(stages(OTHERS), max_size=3)).map(lam
 def grammar(home):
     student = {"epochs": 20, "width": 0.5, "learning_rate": 0.3, "batch_size": 50, "crop": 2}
     roles = {"teacher": {"epochs": 30}, "student": student, "retrain": {"crop": 1}}
-    return Grammar(find_stages(home / "kdq"), roles, {"dkd": {"warmup": 5}, "qkd": {"epochs": 7}})
+    return Grammar(find_stages(home / "kdq"), roles, {"dkd": {"warmup": 0.5}, "qkd": {"epochs": 7}})
 
 
 def refused(grammar, text: str, match: str) -> None:
@@ -218,7 +218,7 @@ class TestResolve:
 
         assert resolved("teacher")["epochs"] == 30 and resolved("teacher")["width"] == 1.0
         assert resolved("hard")["epochs"] == resolved("kd")["epochs"] == 20
-        assert resolved("dkd,warmup=7")["warmup"] == 7 and resolved("dkd")["warmup"] == 5
+        assert resolved("dkd,warmup=0.7")["warmup"] == 0.7 and resolved("dkd")["warmup"] == 0.5
         assert resolved("kd,epochs=3")["epochs"] == 3
         assert resolved("rtn")["bits"] == 4 and "epochs" not in resolved("rtn")
 

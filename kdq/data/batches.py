@@ -42,6 +42,19 @@ def evaluation_batches(images: Tensor, batch_size: int = 500) -> Iterator[Tensor
     return map(to_float, images.split(batch_size))
 
 
+def resized(images: Tensor, side: int) -> Tensor:
+    """Return float images (B, C, H, W) whose shorter side is ``side`` pixels, by antialiased bilinear interpolation.
+
+    ``side`` 0, or one that the images do not exceed, changes nothing.
+    """
+    height, width = images.shape[2:]
+    shorter = min(height, width)
+    if not 0 < side < shorter:
+        return images
+    size = [round(length * side / shorter) for length in (height, width)]
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
 def view_count(crop: int, flip: bool) -> int:
     """Return the number of crops and flips of an image: 162 for a crop of 4 with flips."""
     return (2 * crop + 1) ** 2 * (1 + flip)
@@ -52,16 +65,31 @@ class TrainingBatches:
 
     ``crop`` pads by that many black pixels and crops at a random place (as torchvision's RandomCrop does); ``flip``
     mirrors each image with probability 1/2; ``cutout`` sets a random square of that side, clipped at the border, to
-    ``fill`` (DeVries and Taylor, arXiv:1708.04552). A last batch of fewer than ``batch_size`` images is left out.
+    ``fill`` (DeVries and Taylor, arXiv:1708.04552). A last batch of fewer than ``batch_size`` images is left out. In
+    the first ``small_epochs`` epochs the augmented images are reduced to ``resolution`` pixels, see :func:`resized`:
+    crops and squares keep their share of the image.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, *, batch_size: int, crop: int, flip: bool, cutout: int, fill):
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        batch_size: int,
+        crop: int,
+        flip: bool,
+        cutout: int,
+        fill,
+        resolution: int = 0,
+        small_epochs: int = 0,
+    ):
         self.labels = labels
         self.count = len(labels)
         self.batch_size = min(batch_size, self.count)
         self.flip = flip
         self.cutout = cutout
         self.crop = crop
+        self.resolution, self.small_epochs = resolution, small_epochs
         self.size = images.shape[2:]
         self.fill = (torch.as_tensor(fill) * 255).round().to(torch.uint8).view(1, -1, 1, 1).to(images.device)
         padded = F.pad(images, (crop,) * 4)
@@ -73,11 +101,12 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield the batches of an epoch in a new order; all randomness is from ``generator`` (on the CPU)."""
-        device = self.labels.device
+        device, side = self.labels.device, self.resolution if epoch <= self.small_epochs else 0
         order = torch.randperm(self.count, generator=generator).to(device)
         for indices in order[: len(self) * self.batch_size].split(self.batch_size):
             images, views = self.augment(indices, generator)
-            yield Batch(to_float(images), self.labels[indices], indices, epoch, views=None if self.cutout else views)
+            batch = Batch(to_float(images), self.labels[indices], indices, epoch, views=None if self.cutout else views)
+            yield batch.with_images(resized(batch.images, side)) if side else batch
 
     def augment(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return augmented uint8 images (B, C, H, W) of ``indices``, and their views (B,) before the cutout."""

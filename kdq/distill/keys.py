@@ -20,6 +20,7 @@ class Distilling(Base):
     conflicts: ClassVar = {
         ("teacher_cache", "mixup"): "the cache holds the teacher's logits of crops and flips, not of mixed images",
         ("teacher_cache", "cutout"): "the cache holds the teacher's logits of crops and flips, not of cut out squares",
+        ("teacher_cache", "resolution"): "the cache holds the teacher's logits of images at full size",
     }
 
     mixup: Annotated[
@@ -50,6 +51,18 @@ class Logits(Base):
             "temperature=2 and weight 9 for KD with it"
         ),
     ] = False
+
+
+class Warmup(Base):
+    """Keys of the methods whose match with the teacher grows; see ``kdq.distill.method.Method.growth``."""
+
+    warmup: Annotated[
+        ProperFraction,
+        Field(
+            description="share of the epochs in which the match with the teacher grows linearly to its weight; "
+            "published: 20 of 240 epochs"
+        ),
+    ] = 0.0833
 
 
 class Start(Fetched):

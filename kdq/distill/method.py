@@ -20,11 +20,13 @@ class Method(nn.Module):
     ``features`` names the taps whose features the method reads from both networks; if they depend on the networks,
     override :meth:`taps`. What the method registers in :meth:`build` (an adapter, a regressor) is trained together with
     the student. ``keys`` are the method's own parameters, ``options`` those of every method, ``epochs`` the length of
-    the run. With ``teacher_learns`` the teacher is the student's peer: not frozen but trained too.
+    the run. With ``teacher_learns`` the teacher is the student's peer: not frozen but trained too. ``period`` is the
+    number of steps after which what a step computes repeats.
     """
 
     features: Taps = ()
     teacher_learns: bool = False
+    period: int = 1
 
     def __init__(self, parameters, options: Distilling | None = None, epochs: int = 1):
         super().__init__()
@@ -63,6 +65,11 @@ class Method(nn.Module):
     def network_losses(self, batch: Batch, student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
         """Return further terms, for a method that needs the networks themselves in addition to their outputs."""
         return {}
+
+    def growth(self, epoch: int) -> float:
+        """Return the factor of the match with the teacher in ``epoch``, for a method with the keys ``Warmup``."""
+        warmup_epochs = self.keys.warmup * self.epochs
+        return min(epoch / warmup_epochs, 1.0) if warmup_epochs else 1.0
 
     def label_loss(self, batch: Batch, student: Outputs) -> Tensor:
         """Cross entropy with the labels, a scalar: mixed if the images are, smoothed if the options ask for it."""

@@ -1,5 +1,7 @@
 """The task of a student and its teacher, which the training loop trains in a stage of distillation."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,13 @@ class Distillation(Task):
         """The networks that may be saved: the peer too if it has the student's architecture."""
         alike = getattr(self.teacher.network, "architecture", None) == self.network.architecture
         return ("network", "peer") if self.method.teacher_learns and alike else ("network",)
+
+    @property
+    def period(self) -> int:
+        return self.method.period
+
+    def alone(self) -> AbstractContextManager:
+        return nullcontext() if self.method.teacher_learns else self.teacher.alone()
 
     def get_extra_state(self) -> Tensor:
         return self._generator.get_state()

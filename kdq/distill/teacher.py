@@ -4,7 +4,8 @@ A frozen teacher (``Teacher`` and its subclasses) is no module, so that neither 
 checkpoint of the task that holds it can reach its network. A teacher that is trained (``Peer``) is a module.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,10 @@ class Teacher:
         """Return the outputs for the images of ``batch``, with the features of ``taps``."""
         return Outputs.of(self._forward, batch.images, taps)
 
+    def alone(self) -> AbstractContextManager:
+        """Return a context in which every call of :meth:`outputs` computes them, for one student."""
+        return nullcontext()
+
 
 class CachedTeacher(Teacher):
     """A teacher whose logits (views, M, classes) of all views are known; on a CPU they stay in their mapped file."""
@@ -66,16 +71,28 @@ class SharedTeacher(Teacher):
         self._taps, self._pass_turn = taps, pass_turn
         self._images: Tensor | None = None
         self._outputs: Outputs | None = None
+        self._shares = True
         self.computed = 0
 
     def outputs(self, batch: Batch, taps: tuple[str, ...] = ()) -> Outputs:
         """As :meth:`Teacher.outputs`."""
+        if not self._shares:
+            return super().outputs(batch, taps)
         if self._images is None or not torch.equal(self._images, batch.images):
             self._images, self._outputs = batch.images, super().outputs(batch, self._taps)
             self.computed += 1
         shared = self._outputs
         self._pass_turn()
         return Outputs(shared.logits, {tap: shared.features[tap] for tap in taps})
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """As :meth:`Teacher.alone`; no turn is passed in the block, so no other student is in it."""
+        self._shares = False
+        try:
+            yield
+        finally:
+            self._shares = True
 
 
 class Peer(nn.Module):

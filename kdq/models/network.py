@@ -83,7 +83,12 @@ class Network(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Return the logits (B, classes) given the last feature map."""
-        return self.last_layer(self.embed(x))
+        return self.classify(self.embed(x))
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Return the logits (B, classes) of embeddings (B, D): in their precision, which autocast would lower."""
+        with torch.autocast(self.mean.device.type, enabled=False):
+            return self.last_layer(embedding)
 
     def tail_prefixes(self) -> tuple[str, ...]:
         """Return the prefixes of the names of parameters in the last stage and the classifier."""
@@ -111,7 +116,7 @@ class Network(nn.Module):
             features[f"{name}.preactivation"] = x = last.preactivation(x)
             features[name] = x = self.activate(x, inplace)
         features["embedding"] = x = self.embed(x)
-        logits = self.last_layer(x)
+        logits = self.classify(x)
         return (logits, {tap: features[tap] for tap in taps}) if taps else logits
 
 

@@ -1,6 +1,7 @@
 """Operations of a network that have no weights but whose inputs are quantized where activations are: as modules, so
 that hooks see them and a trace names them."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -12,7 +13,7 @@ class Add(nn.Module):
 
 
 class GlobalAverage(nn.Module):
-    """The mean over all positions: (B, C) of a feature map (B, C, H, W)."""
+    """The mean over all positions, in float32 or wider: (B, C) of a feature map (B, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
+        return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -39,7 +39,8 @@ def check_recipe(grammar: Grammar, recipe: Recipe, dataset: str, data) -> None:
 def _check_data(grammar: Grammar, stage: Stage, dataset: str, data) -> None:
     keys, images = grammar.resolve(stage), CATALOG[dataset].images
     side = images.side if images else data.image_size  # the data set `folder`
-    most = {"crop": (side // 2, "half the side of an image"), "cutout": (side, "the side of an image")}
+    most = {"crop": (side // 2, "half the side of an image")}
+    most |= dict.fromkeys(("cutout", "resolution"), (side, "the side of an image"))
     if images:
         most["batch_size"] = images.count, "the number of images"
     for key, (limit, meaning) in most.items():

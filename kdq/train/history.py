@@ -13,9 +13,12 @@ from kdq.provenance.regular_file import check_regular
 # the header of the empty table of a network that was not trained here
 COLUMNS = (
     *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy"),
-    *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
+    *("validation_accuracy", "training_flops"),
+    *("images_per_second", "processor_seconds", "energy_joules", "peak_memory_bytes"),
 )
-MEASURED = ("images_per_second", "peak_memory_bytes")  # measured, so different in every run
+# measured, so different in every run; the energy is empty if the machine does not tell it
+MEASURED = ("images_per_second", "processor_seconds", "energy_joules", "peak_memory_bytes")
+IN_EVERY = {"images_per_second", "peak_memory_bytes"}  # columns of the oldest histories too
 
 
 def write(path, rows: list[dict]) -> str:
@@ -36,10 +39,10 @@ def digest(path) -> str:
     check_regular(path)
     try:
         names, *rows = (line.split(",") for line in Path(path).read_bytes().decode().split("\r\n"))
-        measured = [names.index(name) for name in MEASURED]
+        measured = {name: names.index(name) for name in MEASURED if name in IN_EVERY.union(names)}
         for row in rows[:-1]:  # the last entry is empty: the text after the last line end
-            for place in measured:
-                float(row[place])
+            for name, place in measured.items():
+                float(row[place] or (0 if name == "energy_joules" else "nothing"))
                 row[place] = ""
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{path}: not readable as the history of a training ({error})") from None

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from kdq.data.batches import TrainingBatches, evaluation_batches
 from kdq.errors import Stopped, UserError
 from kdq.train import checkpoint as checkpoints
 from kdq.train.device import autocast, compute_dtype, peak_memory_bytes
+from kdq.train.energy import EnergyMeter
 from kdq.train.settings import Training
 from kdq.train.task import Task
 
@@ -60,11 +62,10 @@ class Run:
         self.dtype = compute_dtype(settings.precision, self.device)
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.SGD(
-            task.parameters(),
+            parameter_groups(task, settings),
             lr=settings.learning_rate,
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
-            weight_decay=settings.weight_decay,
         )
         self.schedule = make_schedule(self.optimizer, settings, len(batches) * settings.epochs)
         averaged = task.networks if settings.averaging else {}
@@ -72,6 +73,7 @@ class Run:
         self.averages = nn.ModuleDict(
             {name: AveragedModel(network, multi_avg_fn=average, use_buffers=True) for name, network in averaged.items()}
         )
+        self.energy = EnergyMeter()
         self.epoch = 0
         self.history: list[dict] = []
         self.selected: dict | None = None
@@ -84,18 +86,15 @@ class Run:
     def train_epoch(self, epoch: int) -> dict:
         """Train one epoch, validate, and choose the epoch to save; return the row of the history."""
         self.task.train()
-        started = time.perf_counter()
-        names, terms, correct, images = (), [], 0, 0
-        bar = tqdm(
-            self.batches.epoch(epoch, self.generator),
-            total=len(self.batches),
-            desc=f"epoch {epoch}/{self.settings.epochs}",
-            disable=None,  # shown on a terminal only
-            leave=False,
-            file=sys.__stderr__,
-        )
-        for index, batch in enumerate(bar, 1):
-            step = self._step(batch)
+        started, processor_started = time.perf_counter(), time.process_time()
+        self.energy.restart()
+        names, terms, correct, images, flops = (), [], 0, 0, []
+        for index, batch in enumerate(self._batches(epoch), 1):
+            if index <= self.task.period:
+                step, operations = self._counted_step(batch)
+                flops.append(operations)
+            else:
+                step = self._step(batch)
             names = tuple(step.terms)
             terms.append(torch.stack([term.detach() for term in step.terms.values()]))
             correct = correct + (step.logits.argmax(1) == batch.labels).sum()
@@ -104,6 +103,7 @@ class Run:
                 check_finite(names, terms[-CHECK_EVERY_STEPS:], epoch, index - CHECK_EVERY_STEPS)
         check_finite(names, terms, epoch, 0)
         seconds = time.perf_counter() - started
+        spent = {"processor_seconds": time.process_time() - processor_started, "energy_joules": self.energy.joules()}
         self.task.before_validation(self.evaluated)
         accuracies = {name: self.validate(network) for name, network in self.evaluated.items()}
         row = {
@@ -112,13 +112,31 @@ class Run:
             **{f"loss_{name}": value for name, value in zip(names, torch.stack(terms).mean(0).tolist(), strict=True)},
             "training_accuracy": float(correct) / images,
             **{column_of(name): accuracy for name, accuracy in accuracies.items()},
+            "training_flops": sum(flops) * len(terms) // len(flops),
             "images_per_second": images / seconds,
+            **spent,
             "peak_memory_bytes": peak_memory_bytes(self.device),
         }
         self.epoch = epoch
         self.history.append(row)
         self._select(epoch, accuracies)
         return row
+
+    def _batches(self, epoch: int):
+        """Return the batches of an epoch behind a bar of progress."""
+        return tqdm(
+            self.batches.epoch(epoch, self.generator),
+            total=len(self.batches),
+            desc=f"epoch {epoch}/{self.settings.epochs}",
+            disable=None,  # shown on a terminal only
+            leave=False,
+            file=sys.__stderr__,
+        )
+
+    def _counted_step(self, batch):
+        """Return the step as :meth:`_step`, and the floating-point operations of its passes, also of its teacher."""
+        with self.task.alone(), FlopCounterMode(display=False) as counter:
+            return self._step(batch), counter.get_total_flops()
 
     def _step(self, batch):
         self.learning_rate = self.schedule.get_last_lr()[0]
@@ -181,6 +199,17 @@ class Run:
         torch.set_rng_state(state["torch_random"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["cuda_random"])
+
+
+def parameter_groups(task: nn.Module, settings: Training) -> list[dict]:
+    """Return the parameters of ``task`` with their weight decay; weights are those of two dimensions or more."""
+    decay, parameters = settings.weight_decay, list(task.parameters())
+    if settings.decayed == "all":
+        return [{"params": parameters, "weight_decay": decay}]
+    weights = [parameter for parameter in parameters if parameter.dim() > 1]
+    rest = [parameter for parameter in parameters if parameter.dim() <= 1]
+    groups = {"params": weights, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}
+    return [group for group in groups if group["params"]]
 
 
 def make_schedule(optimizer, settings: Training, steps: int):

@@ -36,7 +36,11 @@ class Training(Base):
     batch_size: Annotated[PositiveInt, Field(description="images per step, at most those of the training part")] = 128
     learning_rate: Annotated[float, Field(ge=1e-8, le=100, description="highest learning rate of the schedule")] = 0.1
     momentum: Annotated[ProperFraction, Field(description="Nesterov momentum; 0 is plain SGD")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, le=1, description="L2 penalty on all parameters")] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, le=1, description="L2 penalty on the parameters of `decayed`")] = 5e-4
+    decayed: Annotated[
+        Literal["all", "weights"],
+        Field(description="`all` parameters, or `weights` of convolutions and linear layers, not BatchNorm and biases"),
+    ] = "all"
     schedule: Annotated[
         Literal["cosine", "onecycle"],
         Field(description="`cosine` falls from the start; `onecycle` rises for the share `rise`, then falls linearly"),
@@ -54,6 +58,18 @@ class Training(Base):
         int,
         Field(ge=0, le=512, description="side in pixels of the square that is cut out, at most the image's; 0 is none"),
     ] = 0
+    resolution: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1024,
+            description="shorter side in pixels that augmented images are reduced to in the first epochs; 0 is never; "
+            "validation is always at full size",
+        ),
+    ] = 0
+    resolution_share: Annotated[
+        ProperFraction, Field(description="share of the epochs with images of `resolution`, rounded to whole epochs")
+    ] = 0.5
     precision: Annotated[
         Literal["auto", "bfloat16", "float32"],
         Field(

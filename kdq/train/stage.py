@@ -59,6 +59,8 @@ def train_task(
         flip=settings.flip,
         cutout=settings.cutout,
         fill=prepared.mean,
+        resolution=settings.resolution,
+        small_epochs=round(settings.resolution_share * settings.epochs),
     )
     validation = Split(prepared.validation.images.to(device), prepared.validation.labels.to(device))
     parameters = sum(parameter.numel() for parameter in task.network.parameters())

@@ -1,5 +1,6 @@
 """What the training loop trains: the contract, and its plainest case, labels alone."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ class Task(nn.Module):
     """
 
     candidates: tuple[str, ...] = ("network",)
+    period: int = 1  # steps after which the operations of a step repeat
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -36,6 +38,10 @@ class Task(nn.Module):
 
     def before_validation(self, networks: dict[str, nn.Module]) -> None:
         """Prepare ``networks`` after an epoch: they are evaluated next, and one may be saved."""
+
+    def alone(self) -> AbstractContextManager:
+        """Return a context in which the task shares no computation with others: its operations are counted there."""
+        return nullcontext()
 
     def forward(self, batch: Batch) -> Step:
         raise NotImplementedError

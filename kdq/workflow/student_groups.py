@@ -7,7 +7,7 @@ from kdq.recipe.path import Cell
 from kdq.study.config import Study
 
 # keys that determine the teacher's inputs and precision
-TEACHER_KEYS = ("batch_size", "crop", "cutout", "flip", "mixup", "precision")
+TEACHER_KEYS = ("batch_size", "crop", "cutout", "flip", "mixup", "precision", "resolution", "resolution_share")
 MOST_STUDENTS = 12  # per job: each takes memory, and the command of each job lists the others
 
 

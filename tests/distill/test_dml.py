@@ -20,6 +20,7 @@ from kdq.distill.teacher import Peer
 from kdq.errors import UserError
 from kdq.train import checkpoint as checkpoints
 from kdq.train import stage
+from kdq.train.history import MEASURED
 from kdq.train.loop import Run
 from kdq.train.stage import save
 from tests.distill.samples import batches
@@ -267,7 +268,7 @@ class TestResumed:
             again = run(checkpoint=tmp_path / f"after-{epoch}.pt", epochs=3, log=lines.append, **changes)
             assert any(f"going on after epoch {epoch}" in line for line in lines)
             assert saved(again, "again") == saved(whole, "whole")
-            for column in whole.history[0].keys() - {"images_per_second", "peak_memory_bytes"}:
+            for column in whole.history[0].keys() - set(MEASURED):
                 assert [row[column] for row in again.history] == [row[column] for row in whole.history]
 
     def test_stopped_in_the_middle_of_an_epoch(self, run, saved, monkeypatch):

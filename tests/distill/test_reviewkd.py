@@ -145,9 +145,9 @@ def both_maps(task, images) -> list[list[torch.Tensor]]:
 def make(build):
     """A student of one eighth width that learns from a teacher by the method."""
 
-    def make(options=None, teacher=None, size=8, **keys) -> Distillation:
+    def make(options=None, teacher=None, size=8, epochs=40, **keys) -> Distillation:
         teacher = teacher or build("resnet50", seed=1)
-        method = reviewkd.ReviewKD(reviewkd.Parameters(**{"warmup": 0.0, **keys}), options)
+        method = reviewkd.ReviewKD(reviewkd.Parameters(**{"warmup": 0.0, **keys}), options, epochs)
         return Distillation(build(), Teacher(teacher), method, torch.rand(2, 1, size, size), LABELS, seed=0)
 
     return make
@@ -191,8 +191,8 @@ class TestMethod:
         assert [feature.shape for feature in method.review(*sides)] == shapes
         assert shapes[-1] == (4, 128, 1, 1) and sides[0][0].shape[2:] != shapes[0][2:]
 
-    @pytest.mark.parametrize(("warmup", "epoch", "growth"), [(20.0, 5, 0.25), (20.0, 40, 1), (0.0, 1, 1), (1.0, 1, 1)])
-    def test_grows_in_its_warmup_and_weights_its_terms(self, make, warmup, epoch, growth):
+    @pytest.mark.parametrize(("warmup", "epoch", "growth"), [(0.5, 5, 0.25), (0.5, 40, 1), (0.0, 1, 1), (0.025, 1, 1)])
+    def test_grows_in_its_share_of_40_epochs_and_weights_its_terms(self, make, warmup, epoch, growth):
         task = make(warmup=warmup, weight=5.0, label_weight=0.7)
         terms = task(batch(epoch)).terms
         student = Outputs.of(task.network, batch().images)

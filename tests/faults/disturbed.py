@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from kdq.train.history import MEASURED
 from tests.slurm.cluster import Cluster
 from tests.slurm.submission import SOON
 from tests.workflow.study import Workflow
@@ -28,7 +29,6 @@ CONFIG = {
 PLACE = "results/digits/seed=0"
 TEACHER, STUDENT, QUANTIZED = (f"{PLACE}/{recipe}" for recipe in CONFIG["recipes"])
 DATA, VIEWS = "results/digits/data/split=0.safetensors", f"{TEACHER}/views,crop=1,flip=false,precision=auto.safetensors"
-TIMES = ("images_per_second", "peak_memory_bytes")
 KEPT = ("results", "logs", ".snakemake")
 SECONDS = 600  # no run of this study takes so long, on a busy machine either
 
@@ -136,7 +136,7 @@ def digest(path: Path) -> str:
     if path.name != "history.csv":
         return hashlib.sha256(path.read_bytes()).hexdigest()
     with open(path, newline="") as file:
-        rows = [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+        rows = [{key: value for key, value in row.items() if key not in MEASURED} for row in csv.DictReader(file)]
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 

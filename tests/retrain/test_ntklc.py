@@ -137,6 +137,14 @@ class TestTask:
             found = task.network.fc.features(embedding.bfloat16())
         assert torch.equal(found, task.network.fc.features(embedding.bfloat16().float()))
 
+    @pytest.mark.parametrize(("zeros", "layers"), [(0.5, []), (0.8, ["layer 1", "layer 2", "layer 3"])])
+    def test_too_few_weights_per_neuron_are_told(self, few, files, zeros, layers):
+        parent, lines = load(files["float"], CPU), []
+        method = ntklc.NTKLC(ntklc.Parameters(**{**SMALL, "zeros": zeros}), log=lines.append)
+        method.task(parent, parent, few, seed=0, device=CPU)
+        told = [line for line in lines if "the theory is not tested at this size" in line]
+        assert [line.partition(":")[0] for line in told] == layers
+
     def test_another_network_is_refused(self, few):
         with pytest.raises(UserError, match="ntklc: found a parent that is no network of this package .Linear"):
             make(few, Model(nn.Linear(2, 2), {}))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdq.data.batches import TrainingBatches, evaluation_batches, to_float, view_count
+from kdq.data.batches import TrainingBatches, evaluation_batches, resized, to_float, view_count
 
 
 def images(count=20, channels=3, height=8, width=8, seed=0):
@@ -14,10 +14,10 @@ def images(count=20, channels=3, height=8, width=8, seed=0):
     return torch.randint(1, 256, (count, channels, height, width), generator=generator, dtype=torch.uint8)
 
 
-def make(data=None, *, batch_size=5, crop=0, flip=False, cutout=0, fill=(0.5, 0.25, 0.0)):
+def make(data=None, *, batch_size=5, crop=0, flip=False, cutout=0, fill=(0.5, 0.25, 0.0), **schedule):
     data = images() if data is None else data
     settings = {"batch_size": batch_size, "crop": crop, "flip": flip, "cutout": cutout, "fill": fill[: data.shape[1]]}
-    return TrainingBatches(data, torch.arange(len(data)), **settings)
+    return TrainingBatches(data, torch.arange(len(data)), **settings, **schedule)
 
 
 def seeded(seed=0):
@@ -189,3 +189,43 @@ class TestViews:
         assert next(make(cutout=3).epoch(1, seeded())).views is None
         plain = next(make().epoch(1, seeded()))
         assert plain.views is not None and plain.with_images(plain.images * 0.5).views is None
+
+
+def triangle_weights(inputs: int, outputs: int) -> torch.Tensor:
+    """The matrix (outputs, inputs) of the antialiased reduction: triangles as wide as two output pixels, by hand."""
+    scale = inputs / outputs
+    centres = (torch.arange(outputs, dtype=torch.float64)[:, None] + 0.5) * scale
+    distance = (torch.arange(inputs, dtype=torch.float64)[None] + 0.5 - centres).abs() / scale
+    weights = (1 - distance).clamp_min(0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+class TestResolution:
+    @pytest.mark.parametrize(("shape", "side", "expected"), [((8, 8), 6, (6, 6)), ((8, 12), 4, (4, 6))])
+    def test_equals_the_weighted_means_of_all_covered_pixels(self, shape, side, expected):
+        data = to_float(images(4, 3, *shape))
+        found = resized(data, side)
+        rows, columns = map(triangle_weights, shape, expected)
+        assert found.shape[2:] == expected
+        torch.testing.assert_close(found.double(), rows @ data.double() @ columns.T, atol=1e-6, rtol=0)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+    @pytest.mark.parametrize("side", [0, 8, 9])
+    def test_images_are_never_enlarged(self, side):
+        data = to_float(images())
+        assert resized(data, side) is data
+
+    def test_the_first_epochs_have_the_same_images_reduced(self):
+        augmented = {"crop": 2, "flip": True, "cutout": 3}
+        whole, reduced = make(**augmented), make(**augmented, resolution=6, small_epochs=2)
+        for epoch, side in ((1, 6), (2, 6), (3, 0)):
+            pairs = zip(whole.epoch(epoch, seeded(epoch)), reduced.epoch(epoch, seeded(epoch)), strict=True)
+            for full, small in pairs:
+                assert torch.equal(small.images, resized(full.images, side))
+                assert torch.equal(small.indices, full.indices)
+        assert len(small.images[0, 0]) == 8
+
+    def test_reduced_images_are_no_views(self):
+        batches = make(resolution=6, small_epochs=1)
+        assert next(batches.epoch(1, seeded())).views is None
+        assert next(batches.epoch(2, seeded())).views is not None

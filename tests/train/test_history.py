@@ -1,5 +1,7 @@
 """The digest of a history: the same for equal runs, another for whatever else is changed."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,10 @@ from kdq.recipe.path import Cell
 from kdq.train import history
 
 ROWS = [
-    {"epoch": epoch, "loss_cross_entropy": 1 / epoch, "images_per_second": 1e3 / 7, "peak_memory_bytes": 512}
+    {
+        **{"epoch": epoch, "loss_cross_entropy": 1 / epoch, "training_flops": 10**9},
+        **{"images_per_second": 1e3 / 7, "processor_seconds": 2.5, "energy_joules": 90.5, "peak_memory_bytes": 512},
+    }
     for epoch in (1, 2, 3)
 ]
 
@@ -21,10 +26,11 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("history") / "history.csv"
 
 
-@given(st.floats(1e-3, 1e9), st.integers(0, 2**40))
-def test_what_was_measured_does_not_count(path, speed, memory):
+@given(st.floats(1e-3, 1e9), st.integers(0, 2**40), st.none() | st.floats(0, 1e9))
+def test_what_was_measured_does_not_count(path, value, memory, energy):
     expected = history.write(path, ROWS)
-    measured = {"images_per_second": speed, "peak_memory_bytes": memory}
+    measured = {"images_per_second": value, "processor_seconds": value}
+    measured |= {"energy_joules": energy, "peak_memory_bytes": memory}
     assert history.write(path, [{**row, **measured} for row in ROWS]) == history.digest(path) == expected
 
 
@@ -54,6 +60,18 @@ def test_what_is_no_history(path, content):
     with pytest.raises(UserError, match=f"^{path}: not readable as the history of a training") as error:
         history.digest(path)
     assert "\n" not in str(error.value)
+
+
+def test_an_older_one_without_costs_has_the_digest_that_it_had(path):
+    path.write_bytes(b"epoch,images_per_second,peak_memory_bytes\r\n1,7.5,512\r\n")
+    blanked = b"epoch,images_per_second,peak_memory_bytes\r\n1,,\r\n"
+    assert history.digest(path) == hashlib.sha256(blanked).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["images_per_second", "processor_seconds"])
+def test_only_the_energy_may_be_unknown(path, name):
+    with pytest.raises(UserError, match="not readable as the history"):
+        history.write(path, [{**ROWS[0], name: None}])
 
 
 def test_of_a_file_that_is_not_there(tmp_path):

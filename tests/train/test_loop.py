@@ -14,7 +14,7 @@ from kdq.data.batches import Batch, TrainingBatches
 from kdq.errors import UserError
 from kdq.provenance.describe import identity
 from kdq.train import checkpoint as checkpoints
-from kdq.train.loop import Run, fit, make_schedule
+from kdq.train.loop import Run, fit, make_schedule, parameter_groups
 from kdq.train.settings import Training
 from kdq.train.task import Classification, Step, Task
 
@@ -87,6 +87,31 @@ def rates(chosen: Training, steps: int) -> list[float]:
         optimizer.step()
         schedule.step()
     return found
+
+
+class TestWeightDecay:
+    def test_of_all_parameters(self):
+        task = Classification(Linear())
+        (group,) = parameter_groups(task, settings(weight_decay=0.01))
+        assert group["weight_decay"] == 0.01
+        assert list(map(id, group["params"])) == list(map(id, task.parameters()))
+
+    def test_of_weights_alone(self):
+        """A step with a gradient of zero shrinks the weights by the rate times the decay, and nothing else."""
+        task = Classification(Linear())
+        before = {name: value.detach().clone() for name, value in task.named_parameters()}
+        chosen = settings(weight_decay=0.01, decayed="weights")
+        optimizer = torch.optim.SGD(parameter_groups(task, chosen), lr=0.5)
+        for parameter in task.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        for name, value in task.named_parameters():
+            torch.testing.assert_close(value, before[name] * (0.995 if name == "network.fc.weight" else 1.0))
+        assert {name for name in before if before[name].dim() > 1} == {"network.fc.weight"}
+
+    def test_a_run_is_given_the_groups(self):
+        run = Run(Classification(Linear()), batches(), VALIDATION, settings(decayed="weights"), seed=0)
+        assert [group["weight_decay"] for group in run.optimizer.param_groups] == [5e-4, 0.0]
 
 
 class TestSchedule:
@@ -214,9 +239,11 @@ class TestHistory:
         for row in history:
             assert list(row) == [
                 *("epoch", "learning_rate", "loss_cross_entropy", "training_accuracy", "validation_accuracy"),
-                *("images_per_second", "peak_memory_bytes"),
+                *("training_flops", "images_per_second", "processor_seconds", "energy_joules", "peak_memory_bytes"),
             ]
-            assert all(isinstance(value, int | float) for value in row.values())
+            numbers = [value for name, value in row.items() if name != "energy_joules"]
+            assert all(isinstance(value, int | float) for value in numbers)
+            assert row["energy_joules"] is None or row["energy_joules"] >= 0
             assert row["peak_memory_bytes"] > 10**6
 
     def test_validation_is_measured_in_eval_mode(self, run_fit):

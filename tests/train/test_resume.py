@@ -16,6 +16,7 @@ from kdq.data import prepared as data_file
 from kdq.distill.stage import distill
 from kdq.models import file as model_file
 from kdq.train import checkpoint as checkpoints
+from kdq.train.history import MEASURED
 from kdq.train.loop import Run
 from kdq.train.stage import save, train_root
 from kdq.workflow.job import running
@@ -93,10 +94,7 @@ def saved(trained, folder) -> bytes:
 
 
 def without_times(history):
-    return [
-        {key: value for key, value in row.items() if key not in ("images_per_second", "peak_memory_bytes")}
-        for row in history
-    ]
+    return [{key: value for key, value in row.items() if key not in MEASURED} for row in history]
 
 
 class TestKilled:
@@ -150,8 +148,13 @@ class TestStopped:
 class TestResumed:
     @pytest.mark.parametrize(
         "changes",
-        [EVERYTHING, {"select": "last", "momentum": 0.0}, {"precision": "bfloat16", "averaging": 0.5}],
-        ids=["everything", "plain", "bfloat16"],
+        [
+            EVERYTHING,
+            {"select": "last", "momentum": 0.0},
+            {"precision": "bfloat16", "averaging": 0.5},
+            {**EVERYTHING, "resolution": 6, "resolution_share": 0.6, "decayed": "weights"},
+        ],
+        ids=["everything", "plain", "bfloat16", "resolution"],
     )
     def test_from_every_epoch_the_same_weights_and_history(self, train, training_keys, tmp_path, changes, monkeypatch):
         keys = training_keys(epochs=4, **changes)

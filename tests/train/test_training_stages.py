@@ -17,7 +17,7 @@ from kdq.train.settings import Training
 from kdq.train.stage import save, train_root
 
 KD = {"temperature": 4.0, "label_weight": 0.1, "distillation_weight": 0.9, "loss": "kl"}
-DKD = {"alpha": 1.0, "beta": 8.0, "temperature": 4.0, "label_weight": 1.0, "warmup": 5.0}
+DKD = {"alpha": 1.0, "beta": 8.0, "temperature": 4.0, "label_weight": 1.0, "warmup": 0.0833}
 MIXUP = {"concentration": 1.0, "labels": "none", "label_weight": 0.1, "distillation_weight": 1.0, "temperature": 1.0}
 OWN = {"kd": KD, "dkd": DKD, "mixup": MIXUP}
 HEADER = {"recipe": "hard", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
@@ -96,7 +96,8 @@ class TestFiles:
             rows = list(csv.DictReader(file))
         assert list(rows[0]) == [
             *("epoch", "learning_rate", "loss_cross_entropy", "loss_distillation", "training_accuracy"),
-            *("validation_accuracy", "images_per_second", "peak_memory_bytes"),
+            *("validation_accuracy", "training_flops"),
+            *("images_per_second", "processor_seconds", "energy_joules", "peak_memory_bytes"),
         ]
         assert [row["epoch"] for row in rows] == ["1", "2"]
 

@@ -50,7 +50,7 @@ def test_a_run_after_the_edit_makes_it_and_records_it(forgotten):
 
 def test_a_changed_key_and_a_changed_table_are_seen_too(forgotten):
     expected = made(DKD, quantized(["teacher/dkd,alpha=1,beta=8"])) | OVERVIEW
-    with forgotten.configured({"stages": {"dkd": {"warmup": 1}}}):
+    with forgotten.configured({"stages": {"dkd": {"warmup": 0.5}}}):
         assert forgotten.plan() == expected | figures("dkd_curves", "dkd_heatmap", "training_curves")
     with forgotten.edited("kdq/report/figures/comparisons.py", appended("EDITED = 1")):
         assert forgotten.plan() == figures("comparisons")

@@ -121,7 +121,7 @@ def test_a_default_in_the_config_reruns_the_cells_that_use_it(finished):
     descendants = quantized(["teacher/dkd,alpha=1,beta=8"])
     expected = made(DKD, descendants) | OVERVIEW
     expected |= figures("dkd_curves", "dkd_heatmap", "training_curves")
-    with finished.configured({"stages": {"dkd": {"warmup": 1}}}):
+    with finished.configured({"stages": {"dkd": {"warmup": 0.5}}}):
         assert finished.plan() == expected
 
 

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdq.data.batches import Batch
-from kdq.distill.keys import Logits
+from kdq.distill.keys import Logits, Warmup
 from kdq.distill.method import Method, Outputs
 from kdq.distill.standardize import compared
 from kdq.recipe.vocabulary import Annotated, ClassVar, Field, NonNegative, Temperature
 
 
-class Parameters(Logits):
+class Parameters(Logits, Warmup):
     logits_only: ClassVar = True
     refuses: ClassVar = {"mixup": "DKD splits a prediction at its one label, and a mixed image has two"}
     alpha: Annotated[NonNegative, Field(description="weight of the target class's part (TCKD)")] = 1.0
@@ -23,10 +23,6 @@ class Parameters(Logits):
         Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
     ] = 4.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
-    warmup: Annotated[
-        float,
-        Field(ge=0, le=100_000, description="epochs in which the match with the teacher grows linearly to its weight"),
-    ] = 20.0
 
 
 def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float):
@@ -65,10 +61,9 @@ def dkd(
 class DKD(Method):
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
-        growth = min(batch.epoch / keys.warmup, 1.0) if keys.warmup else 1.0
         logits = compared(keys.standardize, student.logits, teacher.logits)
         tckd, nckd = dkd_terms(*logits, batch.labels, keys.temperature)
-        scale = growth * keys.temperature**2
+        scale = self.growth(batch.epoch) * keys.temperature**2
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
             "target": scale * keys.alpha * tckd.mean(),

@@ -46,6 +46,7 @@ def dml(student_logits: Tensor, peer_logits: Tensor, temperature: float) -> Tens
 class DML(Method):
     """Minimise CE + weight KL(other || self) for each of two networks, both on a batch before either is updated.
 
+    Algorithm 1 of the paper updates one network after the other, which takes one more forward pass per batch.
     One optimizer minimises the sum of both losses. No term depends on both networks and SGD works parameter by
     parameter, so this equals two optimizers with the same settings. Saved is the network that is better on the
     validation part if the peer has the student's architecture, otherwise the student.

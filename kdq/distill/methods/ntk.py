@@ -103,6 +103,10 @@ class NTK(Method):
 
     steps = 0
 
+    @property
+    def period(self) -> int:
+        return self.keys.every
+
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.steps)
 

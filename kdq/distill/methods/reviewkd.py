@@ -8,21 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
+from kdq.distill.keys import Warmup
 from kdq.distill.method import Method, Outputs, Taps
 from kdq.distill.normalize import average_pool
 from kdq.distill.stages import deepest_stages
-from kdq.recipe.vocabulary import Annotated, Base, Field, NonNegative
+from kdq.recipe.vocabulary import Annotated, Field, NonNegative
 
 
-class Parameters(Base):
+class Parameters(Warmup):
     weight: Annotated[
         NonNegative,
         Field(description="weight of the review; published: 0.6 and 1 for thin networks, 5 for wide ones"),
     ] = 1.0
     label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
-    warmup: Annotated[
-        float, Field(ge=0, le=100_000, description="epochs in which the review grows linearly to its weight")
-    ] = 20.0
 
     @classmethod
     def reads(cls, keys: dict) -> str:
@@ -108,11 +106,10 @@ class ReviewKD(Method):
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys
-        growth = min(batch.epoch / keys.warmup, 1.0) if keys.warmup else 1.0
         maps, targets = _maps(student), _maps(teacher)
         return {
             "cross_entropy": keys.label_weight * self.label_loss(batch, student),
-            "review": growth * keys.weight * hcl(self.review(maps, targets), targets),
+            "review": self.growth(batch.epoch) * keys.weight * hcl(self.review(maps, targets), targets),
         }
 
     def review(self, maps: list[Tensor], targets: list[Tensor]) -> list[Tensor]:
