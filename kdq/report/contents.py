@@ -48,14 +48,6 @@ class Contents:
         return has_onnx if self.latency else []
 
     @cached_property
-    def with_activations(self) -> list[str]:
-        """Return the recipes if any of them quantizes activations."""
-        return self.recipes if any(map(self._quantizes_activations, self.shown)) else []
-
-    def _quantizes_activations(self, recipe: Recipe) -> bool:
-        return self.grammar.resolve(recipe.last).get("activations") not in (None, 0, "parent")
-
-    @cached_property
     def sequences(self) -> list[str]:
         """Return the quantized models if some were trained after a quantization, so that orders can be compared."""
         return self.quantized if any(map(self._trains_after_quantization, self.shown)) else []

@@ -95,6 +95,12 @@ SCHEMA = Schema(
             "for a layer that stays float",
             unit="per image",
         ),
+        "training_flops": number(
+            "floating-point operations of the training of the network and of what it was trained from and with; empty "
+            "if they were not counted",
+            unit="operations",
+            optional=True,
+        ),
         "mean_relative_layer_error": share(
             "mean over the quantized layers of the relative output error on the calibration images; empty for a float "
             "model and for one that was trained after it was quantized",
