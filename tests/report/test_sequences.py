@@ -80,10 +80,10 @@ class TestOrders:
         assert row["difference"] < 0
         assert row["difference"] == pytest.approx(row["test_top1_mean"] - row["other_test_top1_mean"])
 
-    def test_a_large_difference_is_beyond_noise_and_a_small_one_is_not(self):
-        found = {(row["bits"], row["other_sequence"]): row["within_noise"] for row in of("order", rows())}
-        assert found[2, "hard/gpfq"] is False and found[4, "hard/gpfq"] is True
-        assert {row["within_noise"] for row in of("order", rows(1))} == {None}
+    def test_a_large_difference_is_decided_and_a_small_one_is_not(self):
+        found = {(row["bits"], row["other_sequence"]): row["verdict"] for row in of("order", rows())}
+        assert found[2, "hard/gpfq"] == "better" and found[4, "hard/gpfq"] == "undecided"
+        assert {row["verdict"] for row in of("order", rows(1))} == {None}
 
     def test_holm_counts_all_that_are_held_against_one_winner(self):
         for bits in (2, 4):

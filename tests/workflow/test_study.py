@@ -36,7 +36,7 @@ def test_the_comparisons_match_the_table(finished):
     assert len(rows) == 13 * 12 / 2 + 10 * 6 + 15
     for row in rows:
         assert float(row["difference"]) == pytest.approx(top1[row["recipe"]] - top1[row["other"]], abs=3e-6)
-        assert (row["seeds"], row["within_noise"]) == ("1", "") and row["note"].startswith("single seed")
+        assert (row["seeds"], row["verdict"]) == ("1", "") and row["note"].startswith("single seed")
 
 
 @pytest.mark.smoke

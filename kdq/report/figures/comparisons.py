@@ -45,7 +45,7 @@ def draw(comparisons: pd.DataFrame, dataset: str):
         for height, row in enumerate(rows.itertuples()):
             _draw_row(panel, height, row)
         style.draw_undetectable(panel, range(len(rows)), 100 * rows.detectable)
-        _write(panel, len(rows) - 0.25, "points", "p, Holm", "visible", fontstyle="italic")
+        _write(panel, len(rows) - 0.25, "points", "p, Holm", "detectable", fontstyle="italic")
         panel.set_yticks(range(len(rows)), [style.wrapped(text, 34) for text in words])
         panel.set_ylabel("student")
         panel.set_ylim(-0.6, len(rows) - 0.4)

@@ -185,7 +185,7 @@ def fillings(rows: pd.DataFrame) -> pd.Series:
 
 def draw_undetectable(panel, heights, detectable) -> None:
     """Shade in each row the differences too small to be seen; the axis keeps the limits that it has."""
-    panel.autoscale(False, axis="x")
+    panel.set_xlim(panel.get_xlim())
     for height, size in zip(heights, detectable, strict=True):
         if size == size:  # a number
             panel.add_artist(Rectangle((-size, height - 0.4), 2 * size, 0.8, color=UNDETECTABLE, linewidth=0, zorder=0))
