@@ -85,6 +85,11 @@ class Contents:
         hidden |= retrained if len(retrained) > FEW_RETRAINED else set()
         return [recipe.path for recipe in trained if recipe.path not in hidden]
 
+    @property
+    def with_history(self) -> list[str]:
+        """Return the recipes whose last stage trains here."""
+        return [recipe.path for recipe in self.shown if self._trains(recipe.last)]
+
     def _trains(self, stage: Stage) -> bool:
         """Return whether the stage trains; a root from outside does not, and its history is empty."""
         return stage.kind.trains and self.grammar.resolve(stage).get("source", "train") == "train"
