@@ -60,7 +60,7 @@ def dkd_cells():
 
 
 def differences():
-    """Two students against the baseline, over two seeds and over images; one is beyond noise."""
+    """Two students against the baseline, over two seeds and over images; one is better."""
     rows = []
     for recipe, difference in (("teacher/kd", 0.02), ("teacher/dkd,alpha=2", -0.01)):
         row = {"dataset": "digits", "family": "control", "recipe": recipe, "other": "hard", "difference": difference}
