@@ -231,8 +231,7 @@ class TestHolm:
 FLOATS = ["teacher", "hard", "teacher/kd", "teacher/dkd,alpha=2"]
 
 
-def models(recipes, **facts):
-    """The table of models; ``facts`` change the metrics of all whose network's last stage has that name."""
+def models(recipes):
     cells = [cell(path, keys={"bits": 2}, errors=[0.1] if "rtn" in path or "gpfq" in path else ()) for path in recipes]
     return table.rows(cells, {**KINDS, "hard": "root"})
 
