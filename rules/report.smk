@@ -16,6 +16,7 @@ localrules:
 rule table:
     input:
         metrics=PLAN.files_of_cells("table"),
+        histories=lambda wildcards: PLAN.report.histories(),
     output:
         table=shown(f"{REPORT}/table.csv", caption="../docs/report/table.rst", labels={"table": "every cell"}),
         summary=shown(f"{REPORT}/summary.csv", caption="../docs/report/summary.rst", labels={"table": "over seeds"}),
@@ -33,7 +34,12 @@ rule table:
     message:
         "Collecting the metrics of all cells"
     shell:
-        PLAN.command("scripts/table.py", lists="metrics", output="table summary layers record", unrecorded="study")
+        PLAN.command(
+            "scripts/table.py",
+            lists="metrics histories",
+            output="table summary layers record",
+            unrecorded="study",
+        )
 
 
 rule compare:

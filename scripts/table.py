@@ -4,13 +4,13 @@ from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.provenance.mixtures import mixtures
-    from kdq.report import metrics, record
+    from kdq.report import metrics, operations, record
     from kdq.report.tables import cells, layers, summary
 
     job, output = snakemake.params.job, snakemake.output
     check_code(job["code"], "scripts/table.py")
     of_cells = [metrics.read(path) for path in snakemake.input.metrics]
-    table = cells.rows(of_cells, job["kinds"], job["dkd_grid"])
+    table = cells.rows(of_cells, job["kinds"], job["dkd_grid"], operations.read(snakemake.input.histories))
     cells.SCHEMA.write(output.table, table)
     summary.SCHEMA.write(output.summary, summary.summarize(table))
     layers.SCHEMA.write(output.layers, layers.rows(of_cells))

@@ -1,21 +1,37 @@
 """Significance of the difference between two models, over seeds and over test images: pure functions of arrays."""
 
+import math
 import warnings
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy import fft, stats
+from scipy import fft, optimize, stats
 
 LEVEL = 0.95  # of every interval
+POWER = 0.8  # at which the smallest detectable difference is stated
+QUANTILES = (np.arange(2000) + 0.5) / 2000  # of the chi-square distribution: an integral over it to 1e-4
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """An interval of the difference and a two-sided p-value; None if the data do not define them."""
+    """An interval of the difference and a two-sided p-value; None if the data do not define them.
+
+    ``error`` is the standard error of the difference and ``freedom`` its degrees of freedom.
+    """
 
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    error: float | None = None
+    freedom: float = math.inf
+
+    def detectable(self, level: float) -> float | None:
+        """Return the smallest true difference that the test at ``level`` finds with a probability of ``POWER``.
+
+        The spread is taken to be the one that was observed; None if there is none.
+        """
+        return self.error * errors_to_detect(self.freedom, level) if self.error else None
 
 
 def welch(values, references) -> Outcome:
@@ -27,19 +43,37 @@ def welch(values, references) -> Outcome:
     if min(len(values), len(references)) < 2 or not (np.ptp(values) or np.ptp(references)):
         return Outcome()
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a side without spread is no defect
-        return _outcome(stats.ttest_ind(values, references, equal_var=False))
+        test = stats.ttest_ind(values, references, equal_var=False)
+    return _outcome(test, math.sqrt(sum(stats.sem(runs) ** 2 for runs in (values, references))))
 
 
 def paired(values, references) -> Outcome:
     """Return the paired t test of mean(values - references): runs (S,), each pair under one seed, two at least."""
     if len(values) < 2 or not np.ptp(np.subtract(values, references)):
         return Outcome()
-    return _outcome(stats.ttest_rel(values, references))
+    return _outcome(stats.ttest_rel(values, references), float(stats.sem(np.subtract(values, references))))
 
 
-def _outcome(test) -> Outcome:
+def _outcome(test, error: float) -> Outcome:
     interval = test.confidence_interval(LEVEL)
-    return Outcome(float(interval.low), float(interval.high), float(test.pvalue))
+    return Outcome(float(interval.low), float(interval.high), float(test.pvalue), error, float(test.df))
+
+
+@cache
+def errors_to_detect(freedom: float, level: float) -> float:
+    """Return how many standard errors a true difference has that a two-sided t test finds with probability ``POWER``.
+
+    The test is at ``level`` with ``freedom`` degrees of freedom, infinite for a known spread. Its power is the mean,
+    over the chi-square distribution of the estimated variance, of that of a normal test (scipy's non-central t has no
+    value at the large differences that a few seeds need). Source: Cohen, Statistical Power Analysis (1988), ch. 2.
+    """
+    critical = float(stats.norm.isf(level / 2) if math.isinf(freedom) else stats.t.isf(level / 2, freedom))
+    spread = np.ones(1) if math.isinf(freedom) else np.sqrt(stats.chi2.ppf(QUANTILES, freedom) / freedom)
+
+    def power(shift: float) -> float:
+        return float(np.mean(stats.norm.sf(critical * spread - shift) + stats.norm.cdf(-critical * spread - shift)))
+
+    return float(optimize.brentq(lambda shift: power(shift) - POWER, 0, 2 * critical + 10))
 
 
 def bootstrap_images(correct, reference) -> Outcome:
@@ -64,7 +98,8 @@ def bootstrap_images(correct, reference) -> Outcome:
     low, high = sums[np.searchsorted(from_below, tail)], -sums[np.searchsorted(from_above, tail)]
     observed = int(differences.sum())
     p = mass[abs(sums - observed) >= abs(observed)].sum() if observed else 1.0
-    return Outcome(float(low / (seeds * images)), float(high / (seeds * images)), min(1.0, float(p)))
+    ends = float(low / (seeds * images)), float(high / (seeds * images))
+    return Outcome(*ends, min(1.0, float(p)), float(np.std(differences)) / (seeds * math.sqrt(images)))
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:

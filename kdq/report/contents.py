@@ -48,14 +48,6 @@ class Contents:
         return has_onnx if self.latency else []
 
     @cached_property
-    def with_activations(self) -> list[str]:
-        """Return the recipes if any of them quantizes activations."""
-        return self.recipes if any(map(self._quantizes_activations, self.shown)) else []
-
-    def _quantizes_activations(self, recipe: Recipe) -> bool:
-        return self.grammar.resolve(recipe.last).get("activations") not in (None, 0, "parent")
-
-    @cached_property
     def sequences(self) -> list[str]:
         """Return the quantized models if some were trained after a quantization, so that orders can be compared."""
         return self.quantized if any(map(self._trains_after_quantization, self.shown)) else []
@@ -92,6 +84,11 @@ class Contents:
         retrained = {recipe.path for recipe in trained if not recipe.last.kind.makes_network}
         hidden |= retrained if len(retrained) > FEW_RETRAINED else set()
         return [recipe.path for recipe in trained if recipe.path not in hidden]
+
+    @property
+    def with_history(self) -> list[str]:
+        """Return the recipes whose last stage trains here."""
+        return [recipe.path for recipe in self.shown if self._trains(recipe.last)]
 
     def _trains(self, stage: Stage) -> bool:
         """Return whether the stage trains; a root from outside does not, and its history is empty."""

@@ -16,7 +16,7 @@ class Table:
 
     ``shows``, ``cells`` and ``parameters`` are attributes of :class:`kdq.report.contents.Contents`: that without which
     a study has no such table, the recipes of the cells, and what the script is given. With ``data`` the rule reads
-    the files of all data sets too.
+    the files of all data sets too, with ``histories`` those of all trainings.
     """
 
     names: tuple[str, ...]
@@ -24,6 +24,7 @@ class Table:
     parameters: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     data: bool = False
+    histories: bool = False
     cells: str = "recipes"
     shows: str = "recipes"
 
@@ -35,7 +36,7 @@ class Table:
 
 PREDICTIONS = {"cell_file": "predictions.safetensors", "tables": ("table",), "data": True}
 TABLES = {  # by rule
-    "table": Table(("table", "summary", "layers"), "metrics.json", ("dkd_grid", "kinds")),
+    "table": Table(("table", "summary", "layers"), "metrics.json", ("dkd_grid", "kinds"), histories=True),
     "compare": Table(("comparisons",), parameters=("kinds",), **PREDICTIONS),
     "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **PREDICTIONS),
     "sensitivities": Table(("sensitivity",), "sensitivity.csv", cells="measured", shows="measured"),
@@ -61,6 +62,11 @@ class ReportJobs:
         """Return the files of cells that the rule of a table reads."""
         recipes, name = getattr(self.contents, TABLES[rule].cells), TABLES[rule].cell_file
         return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, name)]
+
+    def histories(self) -> list[str]:
+        """Return the histories of all trainings of the study's models."""
+        recipes = self.contents.with_history
+        return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, "history.csv")]
 
     def job(self, rule: str) -> Job:
         """Return the fingerprint of the code of a table's rule, and its parameters."""

@@ -437,6 +437,7 @@ class Products:
     def _table(self, rule: str, table: Table) -> Product:
         inputs = [table_file(self.study.name, name) for name in table.tables]
         inputs += [*(self.report.data_files() if table.data else ()), *self.report.inputs(rule)]
+        inputs += self.report.histories() if table.histories else ()
         files = table.files(self.study.name)
         return self._of_report(rule, files, (f"scripts/{rule}.py",), inputs, self.report.job(rule))
 

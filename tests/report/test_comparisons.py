@@ -1,6 +1,7 @@
 """Differences and whether they are real: hand-computed cases, symmetry, known distributions."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,14 @@ from scipy import stats
 from kdq.data.prepared import write as write_data
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
-from kdq.evaluate.significance import bootstrap_images, holm, paired, welch
+from kdq.evaluate.significance import bootstrap_images, errors_to_detect, holm, paired, welch
 from kdq.provenance.files import write_tensors
 from kdq.recipe.path import Cell
 from kdq.report import answers as answer_files
 from kdq.report import pairs
 from kdq.report.figures import comparisons as forest_plot
 from kdq.report.tables import cells as table
-from kdq.report.tables import comparisons
+from kdq.report.tables import comparisons, summary
 from tests.report.cells import KINDS, cell, records
 
 IMAGES = 200
@@ -71,6 +72,15 @@ class TestPaired:
     def test_nothing_is_said_where_all_differences_are_equal(self, values, others):
         assert paired(values, others).p is None
 
+    def test_false_alarms_come_as_often_as_the_level_says(self):
+        """Runs of a seed have much in common, and the spreads are unlike."""
+        rng = np.random.default_rng(0)
+        common = rng.normal(0, 3, (2000, 4))
+        runs = common + rng.normal(0, 1, (2, 2000, 4)) * np.array([1, 2])[:, None, None]
+        found = [paired(values, others) for values, others in zip(*runs, strict=True)]
+        assert [test.p for test in found] == pytest.approx(stats.ttest_rel(*runs, axis=1).pvalue)
+        assert 0.035 < np.mean(np.array([test.p for test in found]) < 0.05) < 0.065
+
     def test_what_the_seeds_have_in_common_cancels(self):
         teacher = np.array([0, 40, -30, 10, 80])
         values, others = teacher + [3, 2, 3, 4, 3], teacher
@@ -115,6 +125,67 @@ class TestBootstrapOfImages:
         draws = rng.random((2, 1000, 1, 400)) < 0.85
         ps = np.array([bootstrap_images(correct, others).p for correct, others in zip(*draws, strict=True)])
         assert 0.03 < np.mean(ps < 0.05) < 0.07
+
+
+class TestDetectable:
+    """The smallest difference that a test would have found: against scipy, by simulation, by hand."""
+
+    @pytest.mark.parametrize(("freedom", "level"), [(2, 0.05), (4, 0.05), (4, 0.05 / 3), (7.3, 0.01), (60, 0.05)])
+    def test_the_power_is_that_of_the_non_central_t(self, freedom, level):
+        shift, critical = errors_to_detect(freedom, level), stats.t.isf(level / 2, freedom)
+        upper, lower = stats.nct.sf(critical, freedom, shift), stats.nct.cdf(-critical, freedom, shift)
+        assert np.nan_to_num(upper) + np.nan_to_num(lower) == pytest.approx(0.8, abs=1e-3)
+
+    def test_of_a_known_spread_it_is_normal(self):
+        # 1.959964 + 0.841621: the textbook's 2.8 standard errors; the other tail adds nothing
+        assert errors_to_detect(math.inf, 0.05) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+        assert errors_to_detect(1e7, 0.05) == pytest.approx(errors_to_detect(math.inf, 0.05), abs=1e-4)
+
+    @pytest.mark.parametrize("freedom", [1, 2, 3.5, 20, math.inf])
+    def test_it_falls_with_seeds_and_rises_with_the_number_of_tests(self, freedom):
+        shifts = [errors_to_detect(freedom, 0.05 / tests) for tests in (1, 2, 10, 40)]
+        assert shifts == sorted(set(shifts))
+        assert shifts[0] >= errors_to_detect(math.inf, 0.05)
+
+    def test_a_true_difference_of_that_size_is_found_four_times_in_five(self):
+        rng, level, runs = np.random.default_rng(1), 0.05 / 3, 1500
+        for seeds in (2, 3, 5):
+            shift = errors_to_detect(seeds - 1, level) / math.sqrt(seeds)  # the spread of a difference is 1
+            ps = [paired(rng.normal(shift, 1, seeds), np.zeros(seeds)).p for _ in range(runs)]
+            assert np.mean(np.array(ps) < level) == pytest.approx(0.8, abs=0.03)
+
+    def test_nor_is_it_otherwise_for_unequal_spreads(self):
+        rng, level = np.random.default_rng(2), 0.05
+        variances = np.array([1, 4]) / 5
+        freedom = variances.sum() ** 2 / (variances**2 / 4).sum()
+        shift = errors_to_detect(freedom, level) * math.sqrt(variances.sum())
+        ps = [welch(rng.normal(shift, 1, 5), rng.normal(0, 2, 5)).p for _ in range(1500)]
+        assert np.mean(np.array(ps) < level) == pytest.approx(0.8, abs=0.03)
+
+    def test_over_images_too(self):
+        """Of 500 images the one model gets about 50 wrong that the other gets right, the other some fewer."""
+        rng, images, level, discordant = np.random.default_rng(3), 500, 0.01, 0.16
+        shift = errors_to_detect(math.inf, level) * math.sqrt(discordant / images)  # less the squared difference
+        draws = rng.choice(
+            [1, 0, -1], (1000, images), p=[(discordant + shift) / 2, 1 - discordant, (discordant - shift) / 2]
+        )
+        ps = [bootstrap_images((row > 0)[None], (row < 0)[None]).p for row in draws]
+        assert np.mean(np.array(ps) < level) == pytest.approx(0.8, abs=0.04)
+
+    def test_the_standard_errors_are_those_of_the_tests(self):
+        values, others = np.array([11, 22, 36]), np.array([10, 20, 30])
+        for test, found in ((stats.ttest_rel, paired), (stats.ttest_ind, welch)):
+            expected, outcome = test(values, others), found(values, others)
+            assert outcome.error == pytest.approx((values - others).mean() / expected.statistic)
+        assert paired(values, others).freedom == 2
+        assert welch(values, others).freedom == stats.ttest_ind(values, others, equal_var=False).df
+        correct, reference = np.stack([answers(0.9, 1), answers(0.9, 2)]), np.stack([answers(0.8, 3), answers(0.8, 4)])
+        means = (correct.astype(float) - reference).mean(0)
+        assert bootstrap_images(correct, reference).error == pytest.approx(means.std() / math.sqrt(IMAGES))
+
+    def test_without_spread_there_is_none(self):
+        assert paired([1, 1], [0, 0]).detectable(0.05) is None
+        assert bootstrap_images(bits_array(["11"]), bits_array(["11"])).detectable(0.05) is None
 
 
 def outcomes(draw):
@@ -165,44 +236,110 @@ def models(recipes):
     return table.rows(cells, {**KINDS, "hard": "root"})
 
 
-def chosen(recipes):
-    return pairs.choose(models(recipes))
+def of_family(family, rows):
+    return [pair[1:] for pair in pairs.choose(summary.summarize(rows)) if pair[0] == family]
+
+
+def sized(recipes, large="width=0.25"):
+    """The table of models, of which those of another width have more parameters, and the teacher most."""
+    rows = models(recipes)
+    sizes = {path: 90 if large in path else 40 for path in rows.recipe} | {"teacher": 200}
+    return rows.assign(parameters=rows.network.map(sizes))
+
+
+def validated(rows, accuracies):
+    """The table with other validation accuracies."""
+    return rows.assign(validation_top1=rows.recipe.map(accuracies).fillna(rows.validation_top1))
 
 
 class TestPairs:
-    def test_floats_against_hard_and_among_themselves(self):
-        found = chosen(FLOATS)
-        assert [pair for pair in found if pair[0] == "baseline"] == [
-            ("baseline", path, "hard") for path in ("teacher", "teacher/dkd,alpha=2", "teacher/kd")
+    def test_every_family_is_documented_and_nothing_else_is_compared(self):
+        quantized = [f"{path}/{name},bits=2" for path in FLOATS for name in ("rtn", "gpfq", "gpfq,activations=8")]
+        rows = models([*FLOATS, *quantized]).assign(training_flops=1.0)
+        rows.loc[rows.recipe.str.contains("activations"), "activation_bits"] = 8
+        assert {pair[0] for pair in pairs.choose(summary.summarize(rows))} == set(pairs.FAMILIES)
+
+    def test_a_float_network_is_compared_with_its_control(self):
+        assert of_family("control", models(FLOATS)) == [
+            (path, "hard") for path in ("teacher", "teacher/dkd,alpha=2", "teacher/kd")
         ]
-        assert len(found) == 6 and len({frozenset(pair[1:]) for pair in found}) == 6
+
+    def test_the_control_has_the_size_of_the_network(self):
+        recipes = ["hard", "hard,epochs=9", "hard,width=0.25", "teacher", "teacher/kd", "teacher/kd,width=0.25"]
+        assert dict(of_family("control", sized(recipes))) == {
+            "hard,epochs=9": "hard",
+            "hard,width=0.25": "hard",
+            "teacher": "hard",
+            "teacher/kd": "hard",
+            "teacher/kd,width=0.25": "hard,width=0.25",
+        }
 
     def test_without_hard_against_the_first_root(self):
-        assert chosen(["teacher", "teacher/kd"]) == [("baseline", "teacher/kd", "teacher")]
+        assert of_family("control", models(["teacher", "teacher/kd"])) == [("teacher/kd", "teacher")]
         assert pairs.baseline(["teacher,seed=0", "teacher", "teacher/kd"]) == "teacher"
         assert pairs.baseline(["hard,epochs=3", "teacher"]) == "hard,epochs=3"
 
-    def test_quantized_at_the_same_bits_only(self):
+    def test_quantized_models_against_their_float_network_and_the_quantized_control(self):
         quantized = [f"{path}/{name}" for path in ("hard", "teacher/kd") for name in ("rtn,bits=2", "gpfq,bits=2")]
-        found = [pair for pair in chosen(["hard", "teacher", "teacher/kd", *quantized]) if "bits" in pair[1]]
-        assert found == [
-            ("networks", "teacher/kd/gpfq,bits=2", "hard/gpfq,bits=2"),
-            ("networks", "teacher/kd/rtn,bits=2", "hard/rtn,bits=2"),
-            ("quantizers", "hard/gpfq,bits=2", "hard/rtn,bits=2"),
-            ("quantizers", "teacher/kd/gpfq,bits=2", "teacher/kd/rtn,bits=2"),
+        rows = models(["hard", "teacher", "teacher/kd", *quantized])
+        assert of_family("quantization", rows) == [(path, path.rsplit("/", 1)[0]) for path in sorted(quantized)]
+        assert of_family("networks", rows) == [
+            ("teacher/kd/gpfq,bits=2", "hard/gpfq,bits=2"),
+            ("teacher/kd/rtn,bits=2", "hard/rtn,bits=2"),
+        ]
+        assert of_family("quantizers", rows) == [
+            ("hard/gpfq,bits=2", "hard/rtn,bits=2"),
+            ("teacher/kd/gpfq,bits=2", "teacher/kd/rtn,bits=2"),
+        ]
+        assert of_family("networks", rows[rows.recipe != "hard/gpfq,bits=2"]) == [
+            ("teacher/kd/rtn,bits=2", "hard/rtn,bits=2")
         ]
 
+    def test_a_quantized_student_of_another_width_has_a_control_of_its_width(self):
+        networks = ["hard", "hard,width=0.25", "teacher/kd", "teacher/kd,width=0.25"]
+        rows = sized([*networks, "teacher", *(f"{path}/gpfq,bits=2" for path in networks)])
+        assert dict(of_family("networks", rows))["teacher/kd,width=0.25/gpfq,bits=2"] == "hard,width=0.25/gpfq,bits=2"
+
+    def test_the_best_is_chosen_on_validation_among_one_size(self):
+        recipes = ["hard", "hard,width=0.25", "teacher", "teacher/kd", "teacher/kd,width=0.25"]
+        rows = validated(sized(recipes), {"hard": 0.95, "teacher/kd,width=0.25": 0.96, "teacher": 0.99})
+        assert of_family("best network", rows) == [
+            ("teacher/kd", "hard"),
+            ("hard,width=0.25", "teacher/kd,width=0.25"),
+        ]
+        rows["test_top1"] = rows.recipe.map({"teacher/kd": 1.0}).fillna(0.1)
+        assert ("teacher/kd", "hard") in of_family("best network", rows)
+
+    def test_the_best_quantizer_and_the_best_quantized_network(self):
+        quantized = [f"{path}/{name},bits=2" for path in ("hard", "teacher/kd") for name in ("rtn", "gpfq")]
+        rows = models(["hard", "teacher", "teacher/kd", *quantized])
+        rows = validated(rows, {"hard/gpfq,bits=2": 0.96, "hard/rtn,bits=2": 0.95, "teacher/kd/rtn,bits=2": 0.94})
+        assert of_family("best quantizer", rows) == [
+            ("hard/rtn,bits=2", "hard/gpfq,bits=2"),
+            ("teacher/kd/gpfq,bits=2", "teacher/kd/rtn,bits=2"),
+        ]
+        assert of_family("best quantized network", rows) == [
+            ("teacher/kd/gpfq,bits=2", "hard/gpfq,bits=2"),
+            ("teacher/kd/rtn,bits=2", "hard/rtn,bits=2"),
+        ]
+
+    def test_at_equal_compute_with_the_nearest_control(self):
+        cost = {"hard": 10, "hard,epochs=9": 92, "hard,epochs=11": 108, "teacher/kd": 100, "teacher/dkd": 200}
+        rows = models([*cost, "teacher"])
+        assert of_family("compute", rows) == []  # nothing was counted
+        counted = rows.assign(training_flops=rows.recipe.map(cost))
+        assert of_family("compute", counted) == [("teacher/kd", "hard,epochs=11")]
+        elsewhere = counted.assign(parameters=counted.recipe.map({"hard,epochs=11": 90}).fillna(40).astype(int))
+        assert of_family("compute", elsewhere) == [("teacher/kd", "hard,epochs=9")]
+        for operations, expected in ((89.9, 0), (90.1, 1), (110.9, 1), (111.1, 0)):
+            costs = rows.recipe.map({"teacher/kd": 1.0, "hard": operations / 100})
+            assert len(of_family("compute", rows.assign(training_flops=1 / costs))) == expected
+
     def test_a_budget_that_is_met_to_a_tenth_has_the_same_bits(self):
-        shares = {"teacher/gpfq,bits=3": 3, "teacher/gpfq,budget=3": 2.96, "teacher/gpfq,budget=3.2": 3.19}
-        rows = [
-            {"recipe": path, "network": "teacher", "bits": bits, "quantizer": path.split("/")[1].rsplit("=", 1)[0]}
-            | {"activation_bits": 32}
-            for path, bits in shares.items()
-        ]
-        floats = {"recipe": "teacher", "network": "teacher", "bits": 32, "quantizer": "none"}
-        assert pairs.choose(pd.DataFrame([floats, *rows])) == [
-            ("quantizers", "teacher/gpfq,budget=3", "teacher/gpfq,bits=3")
-        ]
+        rows = models(["teacher", "teacher/rtn,bits=3", "teacher/gpfq,budget=3", "teacher/gpfq,budget=3.2"])
+        shares = {"teacher/rtn,bits=3": 3, "teacher/gpfq,budget=3": 2.96, "teacher/gpfq,budget=3.2": 3.19}
+        rows["bits"] = rows.recipe.map(shares).fillna(32)
+        assert of_family("quantizers", rows) == [("teacher/gpfq,budget=3", "teacher/rtn,bits=3")]
 
     def test_at_other_bits_of_activations_only_one_quantizer_with_itself(self, tmp_path):
         ranges = ["", ",activation_range=minmax,activations=8", ",activations=4", ",activations=8"]
@@ -212,30 +349,24 @@ class TestPairs:
                 bits = {"bits": 2, "activations": int(keys[-1])} if keys else {"bits": 2}
                 cells.append(cell(f"teacher/{name}{keys},bits=2", keys=bits, errors=[0.1]))
         frame = table.rows(cells, KINDS)
-        found, bits = pairs.choose(frame), dict(zip(frame.recipe, frame.activation_bits, strict=True))
-        by_family = {
-            family: [pair[1:] for pair in found if pair[0] == family] for family in ("quantizers", "activations")
-        }
-        assert len(found) == sum(map(len, by_family.values()))
-        assert all(bits[recipe] == bits[reference] for recipe, reference in by_family["quantizers"])
-        assert len(by_family["quantizers"]) == 1 + 6 + 1  # float, two ranges of 8 bits, 4 bits
-        expected = [(4, 8)] * 2 + [(4, 32)] + [(8, 32)] * 2
+        bits = dict(zip(frame.recipe, frame.activation_bits, strict=True))
+        assert all(bits[recipe] == bits[reference] for recipe, reference in of_family("quantizers", frame))
+        of_activations = of_family("activations", frame)
         for name in ("rtn", "gpfq"):
-            of_name = [pair for pair in by_family["activations"] if name in pair[0]]
+            of_name = [pair for pair in of_activations if name in pair[0]]
             assert all(name in reference for _, reference in of_name)
-            assert sorted((bits[recipe], bits[reference]) for recipe, reference in of_name) == expected
+            assert sorted((bits[recipe], bits[reference]) for recipe, reference in of_name) == [(4, 32)] + [(8, 32)] * 2
         correct = {Cell("digits", 0, recipe): answers(0.9, seed) for seed, recipe in enumerate(frame.recipe)}
         rows = comparisons.rows(frame, KINDS, correct)
         comparisons.SCHEMA.write(tmp_path / "a.csv", rows)
         told = comparisons.SCHEMA.read(tmp_path / "a.csv")
-        unequal = told.activation_bits != told.other_activation_bits
-        assert set(told.family[unequal]) == {"activations"} and unequal.sum() == 10
+        unequal = told[told.activation_bits != told.other_activation_bits]
+        assert set(unequal.family) == {"activations", "quantization"}
 
-    def test_a_large_group_is_compared_with_its_first_alone(self):
+    def test_many_networks_give_few_pairs(self):
         students = [f"teacher/dkd,alpha={alpha}" for alpha in range(40)]
-        found = chosen(["hard", "teacher", *students])
-        assert len(found) == 41 and {pair[2] for pair in found} == {"hard"}
-        assert pairs.of_group(list("abc")) == [("b", "a"), ("c", "a"), ("c", "b")]
+        found = pairs.choose(summary.summarize(models(["hard", "teacher", *students])))
+        assert len(found) == 41 + 41
 
     def test_the_students_of_the_figure(self):
         assert pairs.students(["teacher", "hard", "teacher/kd", "hard,epochs=3"]) == ["hard,epochs=3", "teacher/kd"]
@@ -246,13 +377,13 @@ class TestPairs:
 ALL_KINDS = {**KINDS, "hard": "root"}
 
 
-def compared(correct):
-    """The rows of comparisons for answers by (seed, recipe), by their pair."""
-    return {(row["recipe"], row["other"]): row for row in records(frame(correct))}
+def compared(correct, family="control"):
+    """The rows of a family of comparisons for answers by (seed, recipe), by their pair."""
+    return {(row["recipe"], row["other"]): row for row in records(frame(correct)) if row["family"] == family}
 
 
 def frame(correct):
-    cells = [cell(path, seed) for seed, path in correct]
+    cells = [cell(path, seed) | {"parameters": 90 if path == "teacher" else 40} for seed, path in correct]
     named = {Cell("digits", *key): answer for key, answer in correct.items()}
     return comparisons.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, named)
 
@@ -265,6 +396,16 @@ def row_of(shares, reference_shares, recipe="teacher/kd", reference="hard"):
     ]
 
 
+def against_hard(recipes, correct):
+    """The contrasts of a family, each recipe with ``hard``, all of one size, for answers by (seed, recipe)."""
+    named = {Cell("digits", *key): answer for key, answer in correct.items()}
+    common = {"dataset": "digits", "all_seeds": {seed for seed, _ in correct}, "parameters": 1}
+    hard, *others = (SimpleNamespace(**common, recipe=path, auto_precisions=set()) for path in ("hard", *recipes))
+    kinds = {**ALL_KINDS, **dict.fromkeys(recipes, "root")}
+    rows = [comparisons.difference(model, hard, kinds, named) for model in others]
+    return comparisons.corrected([row | {"other": "hard"} for row in rows], ["other"])
+
+
 class TestRows:
     def test_the_difference_is_that_of_the_accuracies(self):
         correct = {(0, "hard"): bits_array(["1100"])[0], (1, "hard"): bits_array(["1000"])[0]}
@@ -272,19 +413,73 @@ class TestRows:
         (row,) = compared(correct).values()
         # 3/4 and 4/4 less 2/4 and 1/4
         assert row["difference"] == pytest.approx(0.5) and row["test_images"] == 4 and row["seeds"] == 2
-        assert row["p_welch"] == pytest.approx(stats.ttest_ind([3, 4], [2, 1], equal_var=False).pvalue)
+        assert row["test"] == "Welch"  # networks of two sizes
+        assert row["p"] == pytest.approx(stats.ttest_ind([3, 4], [2, 1], equal_var=False).pvalue)
         assert row["low"] == pytest.approx(stats.ttest_ind([3, 4], [2, 1]).confidence_interval().low / 4)
-        assert row["p_paired"] == pytest.approx(stats.ttest_rel([3, 4], [2, 1]).pvalue)
+
+    def test_students_of_a_seed_share_weights_and_batches_and_are_paired(self):
+        correct = {(seed, "hard"): answers(0.6 + 0.1 * seed, seed) for seed in range(4)}
+        correct |= {(seed, "teacher/kd"): answers(0.65 + 0.1 * seed, 9 + seed) for seed in range(4)}
+        row = compared(correct | {(seed, "teacher"): answers(0.9, seed) for seed in range(4)})["teacher/kd", "hard"]
+        counts = [[correct[seed, path].sum() for seed in range(4)] for path in ("teacher/kd", "hard")]
+        assert row["test"] == "paired" and row["p"] == pytest.approx(stats.ttest_rel(*counts).pvalue)
+        interval = stats.ttest_rel(*counts).confidence_interval()
+        assert (row["low"], row["high"]) == pytest.approx((interval.low / IMAGES, interval.high / IMAGES))
 
     def test_a_single_seed_says_so_and_gives_no_verdict(self):
         row = row_of([0.95], [0.5])
-        empty = ("test", "low", "high", "p_welch", "p_paired", "p_holm", "within_noise")
+        empty = ("test", "low", "high", "p", "p_holm", "verdict")
         assert all(row[column] is None for column in empty)
         assert row["note"].startswith("single seed") and row["p_images_holm"] < 0.001
 
-    def test_a_large_difference_is_beyond_noise_and_none_is_within(self):
-        assert row_of([0.95, 0.94, 0.95, 0.96], [0.5, 0.52, 0.51, 0.5])["within_noise"] is False
-        assert row_of([0.9, 0.91, 0.9], [0.9, 0.9, 0.91])["within_noise"] is True
+    def test_a_large_difference_is_decided_and_a_small_one_is_not(self):
+        high, low = [0.95, 0.94, 0.95, 0.96], [0.5, 0.52, 0.51, 0.5]
+        assert row_of(high, low)["verdict"] == "better" and row_of(low, high)["verdict"] == "worse"
+        assert row_of([0.9, 0.91, 0.9], [0.9, 0.9, 0.91])["verdict"] == "undecided"
+
+    def test_beside_the_verdict_stands_what_would_have_been_seen(self):
+        correct = {(seed, path): answers(0.8, 10 * i + seed) for i, path in enumerate(FLOATS) for seed in range(3)}
+        for recipe in ("teacher/kd", "teacher/dkd,alpha=2"):
+            row = compared(correct)[recipe, "hard"]
+            pair = [np.stack([correct[seed, path] for seed in range(3)]) for path in (recipe, "hard")]
+            over_seeds = paired(*(rows.mean(1) for rows in pair)).detectable(0.05 / 3)
+            over_images = bootstrap_images(*pair).detectable(0.05 / 3)
+            assert row["detectable"] == pytest.approx(max(over_seeds, over_images)) and over_seeds != over_images
+        single = {key: value for key, value in correct.items() if key[0] == 0}
+        expected = bootstrap_images(single[0, "teacher/kd"][None], single[0, "hard"][None]).detectable(0.05 / 3)
+        assert compared(single)["teacher/kd", "hard"]["detectable"] == pytest.approx(expected)
+
+    def test_of_contrasts_without_a_difference_few_families_have_a_verdict(self):
+        """Seven students that differ from the control by chance alone: a false alarm in one family of twenty."""
+        rng, alarms, studies = np.random.default_rng(0), 0, 400
+        for _ in range(studies):
+            hardness = rng.random(100)
+            correct = {
+                (seed, path): 0.3 * hardness + 0.7 * rng.random(100) < 0.85 + 0.02 * rng.normal()
+                for path in ("hard", *"abcdefg")
+                for seed in range(3)
+            }
+            alarms += any(row["verdict"] != "undecided" for row in against_hard("abcdefg", correct))
+        assert alarms / studies <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
+
+    def test_a_true_difference_of_the_detectable_size_is_seldom_missed(self):
+        """Answers whose spread over seeds is much larger than over images: the t test decides."""
+        rng, images, spread, runs = np.random.default_rng(5), 1000, 0.02, 400
+        true = errors_to_detect(3, 0.05) * spread * math.sqrt(2 / 4)
+        found, stated = 0, []
+        for _ in range(runs):
+            shares = 0.8 + spread * rng.normal(size=(2, 4)) + np.array([[true], [0]])
+            correct = {
+                (seed, path): np.arange(images) < images * shares[index, seed]
+                for index, path in enumerate(("a", "hard"))
+                for seed in range(4)
+            }
+            (row,) = against_hard("a", correct)
+            found += row["verdict"] == "better"
+            stated.append(row["detectable"])
+        assert found / runs == pytest.approx(0.8, abs=0.05)
+        # an estimated variance is right on average
+        assert math.sqrt(np.mean(np.square(stated))) == pytest.approx(true, rel=0.1)
 
     def test_seeds_that_agree_are_not_enough_where_the_images_do_not(self):
         # the same images under every seed but for one: 20 that the teacher gets wrong, 22 others that hard does
@@ -293,27 +488,48 @@ class TestRows:
         correct = {(seed, "teacher"): images >= count for seed, count in enumerate(wrong["teacher"])}
         correct |= {(seed, "hard"): images < IMAGES - count for seed, count in enumerate(wrong["hard"])}
         (row,) = compared(correct).values()
-        assert row["p_holm"] < 0.01 and row["p_images_holm"] > 0.5 and row["within_noise"] is True
+        assert row["p_holm"] < 0.01 and row["p_images_holm"] > 0.5 and row["verdict"] == "undecided"
 
     def test_seeds_without_spread_say_so(self):
         correct = {(seed, path): answers(0.9, 7) for seed in (0, 1) for path in ("hard", "teacher")}
         (row,) = compared(correct).values()
-        assert "the same difference under all seeds" in row["note"] and row["within_noise"] is None
+        assert "the same difference under all seeds" in row["note"] and row["verdict"] is None
 
     def test_only_the_seeds_that_both_have(self):
         correct = {(seed, "hard"): answers(0.8, seed) for seed in range(3)}
         correct |= {(seed, "teacher"): answers(0.8, 9 + seed) for seed in (1, 2, 5)}
         assert compared(correct)["teacher", "hard"]["seeds"] == 2
 
-    def test_holm_counts_a_data_set_and_family(self):
-        correct = {(seed, path): answers(0.9, 10 * i + seed) for i, path in enumerate(FLOATS) for seed in range(3)}
-        rows = compared(correct).values()
-        for family in ("baseline", "float"):
-            of_family = [row for row in rows if row["family"] == family]
-            assert len(of_family) == 3
-            assert [row["p_images_holm"] for row in of_family] == holm([row["p_images"] for row in of_family])
-            primary = [row["p_paired" if row["test"] == "paired" else "p_welch"] for row in of_family]
-            assert [row["p_holm"] for row in of_family] == holm(primary)
+    def test_holm_counts_what_is_compared_with_one_model(self):
+        recipes = [*FLOATS, *(f"{path}/{name},bits=2" for path in ("teacher", "hard") for name in ("rtn", "gpfq"))]
+        correct = {(seed, path): answers(0.9, 10 * i + seed) for i, path in enumerate(recipes) for seed in range(3)}
+        cells = [cell(path, seed, keys={"bits": 2}, errors=[0.1] * ("bits" in path)) for seed, path in correct]
+        named = {Cell("digits", *key): answer for key, answer in correct.items()}
+        rows = comparisons.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, named)
+        sizes = {}
+        for (family, reference), group in rows.groupby(["family", "other"]):
+            assert group.p_holm.tolist() == holm(group.p.tolist())
+            assert group.p_images_holm.tolist() == holm(group.p_images.tolist())
+            sizes[family, reference] = len(group)
+        assert sizes["control", "hard"] == 3 and sizes["quantization", "teacher"] == sizes["quantization", "hard"] == 2
+
+    def test_calibration_errors_stand_beside_the_accuracies(self):
+        cells = [cell(path, seed) for path in ("hard", "teacher", "teacher/kd") for seed in range(2)]
+        for made, error in zip(cells, (0.01, 0.03, 0.2, 0.2, 0.06, 0.08), strict=True):
+            made["test"] = made["test"] | {"expected_calibration_error": error}
+        correct = {Cell("digits", made["seed"], made["recipe"]): answers(0.9) for made in cells}
+        rows = comparisons.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, correct)
+        row = rows[(rows.recipe == "teacher/kd") & (rows.family == "control")].iloc[0]
+        assert row.test_expected_calibration_error_mean == pytest.approx(0.07)
+        assert row.other_test_expected_calibration_error_mean == pytest.approx(0.02)
+
+    def test_a_best_that_may_have_seen_the_validation_part_is_noted(self):
+        cells = [cell(path, seed) for path in ("hard", "teacher", "teacher/kd") for seed in range(2)]
+        correct = {Cell("digits", made["seed"], made["recipe"]): answers(0.9, made["seed"]) for made in cells}
+        told = table.rows(cells, ALL_KINDS)
+        for seen, expected in ((True, {"best network"}), (False, set())):
+            rows = comparisons.rows(told.assign(validation_seen=seen), ALL_KINDS, correct)
+            assert set(rows.family[rows.note.str.contains(comparisons.SEEN, regex=False, na=False)]) == expected
 
     def test_the_csv_reads_back(self, tmp_path):
         rows = [row_of([0.9, 0.8], [0.7, 0.75]), row_of([0.9], [0.8])]
@@ -349,9 +565,12 @@ def test_a_root_that_all_seeds_share_is_noted():
     correct = {(seed, "teacher,seed=0"): answers(0.9, 1) for seed in range(3)}
     correct |= {(seed, "hard"): answers(0.8, 20 + seed) for seed in range(3)}
     (row,) = compared(correct).values()
+    assert row["test"] == "paired"  # with one model under all seeds it is Welch's test too
     assert row["note"] == "teacher,seed=0 is one model under all seeds" and row["design"] == "shared teacher"
     expected = stats.ttest_1samp([correct[seed, "hard"].sum() for seed in range(3)], answers(0.9, 1).sum()).pvalue
-    assert row["p_welch"] == pytest.approx(expected)
+    assert row["p"] == pytest.approx(expected)
+    shares = [correct[seed, "hard"].sum() for seed in range(3)], [answers(0.9, 1).sum()] * 3
+    assert welch(*shares).p == pytest.approx(expected)
 
 
 class TestFiles:
@@ -402,7 +621,9 @@ class TestFigure:
         assert sorted(labels) == ["dkd, alpha=2", "kd"]
         assert "percentage points" in panel.get_xlabel() and "hard" in panel.get_xlabel()
         expected = sorted(
-            100 * row["difference"] for row in records(self.rows()) if row["other"] == "hard" and "/" in row["recipe"]
+            100 * row["difference"]
+            for row in records(self.rows())
+            if row["family"] == "control" and "/" in row["recipe"]
         )
         dots = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"]
         assert dots == pytest.approx(expected)

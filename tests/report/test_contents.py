@@ -37,8 +37,7 @@ def test_a_figure_with_nothing_to_show_is_no_target():
     found = contents("teacher/dkd").figures  # one point is no grid
     assert found == ["accuracy_vs_bytes", "comparisons", "training_curves"]
     grid = ("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}")
-    deployment = {"accuracy_vs_milliseconds", "accuracy_vs_bit_operations"}
-    assert set(contents(*grid).figures) == set(FIGURES) - {"sequences", "sensitivity"} - deployment
+    assert set(contents(*grid).figures) == set(FIGURES) - {"sequences", "sensitivity", "accuracy_vs_milliseconds"}
     every = contents(*grid, "teacher/dkd,alpha=1/rtn,activations=8,budget=3/qat", latency=True)
     assert set(every.figures) == set(FIGURES)
 
@@ -49,20 +48,9 @@ def test_files_are_timed_if_the_study_has_the_key_and_they_have_an_onnx_form():
     assert contents(*recipes, latency=True).timed == ["hard", "teacher", "teacher/rtn,bits=4,levels=paper"]
 
 
-@pytest.mark.parametrize(
-    ("recipe", "stages", "expected"),
-    [
-        ("teacher/rtn", {}, False),
-        ("teacher/rtn,activations=0/qat,activations=parent", {}, False),
-        ("teacher/rtn,activations=8", {}, True),
-        ("teacher/rtn,activations=8/kd", {}, True),
-        ("teacher/rtn", {"rtn": {"activations": 4}}, True),
-        ("teacher/rtn/qat,activations=8", {}, True),
-    ],
-)
-def test_bit_operations_are_drawn_if_activations_are_quantized(recipe, stages, expected):
-    found = contents(recipe, **stages)
-    assert bool(found.with_activations) == ("accuracy_vs_bit_operations" in found.figures) == expected
+def test_every_training_has_a_history_and_a_network_from_outside_has_none():
+    found = contents("teacher/kd/rtn/qat", "hard/gpfq", teacher={"source": "transformers", "folder": "somewhere"})
+    assert found.with_history == ["hard", "teacher/kd", "teacher/kd/rtn/qat"]
 
 
 def test_retrained_models_are_quantized_ones_but_for_the_errors_of_layers():

@@ -61,13 +61,13 @@ def dkd_cells():
 
 
 def differences():
-    """Two students against the baseline, over two seeds and over images; one is beyond noise."""
+    """Two students against the baseline, over two seeds and over images; one is better."""
     rows = []
     for recipe, difference in (("teacher/kd", 0.02), ("teacher/dkd,alpha=2", -0.01)):
-        row = {"dataset": "digits", "family": "baseline", "recipe": recipe, "other": "hard", "difference": difference}
+        row = {"dataset": "digits", "family": "control", "recipe": recipe, "other": "hard", "difference": difference}
         row |= {"seeds": 2, "test_images": 100, "low": difference - 0.01, "high": difference + 0.01, "p_holm": 0.04}
         row |= {"image_low": difference - 0.02, "image_high": difference + 0.02, "p_images_holm": 0.0001}
-        rows.append(row | {"within_noise": difference < 0})
+        rows.append(row | {"detectable": 0.015, "verdict": "undecided" if difference < 0 else "better"})
     return pd.DataFrame(rows)
 
 
@@ -171,6 +171,44 @@ def test_accuracy_vs_bytes_draws_every_recipe_and_names_the_front():
     legend = " ".join(text.get_text() for text in figure.legends[0].get_texts())
     # 250 bytes is the least size; the teacher at 0.955 is the best
     assert "1 kd: gpfq, 2 bits" in legend and "teacher: float" in legend
+
+
+@pytest.mark.parametrize(
+    ("module", "cost"), [(accuracy_vs_bytes, "file_bytes"), (accuracy_vs_bit_operations, "bit_operations")]
+)
+def test_fronts_are_chosen_on_validation_and_drawn_at_the_test_accuracy(module, cost):
+    """Of three models the dearest is worse on validation, though the best on the test part."""
+    cells = [
+        cell("teacher", 0, 0.5, validation={"top1": 0.8}),
+        cell("hard", 0, 0.6, validation={"top1": 0.9}),
+        cell("teacher/kd", 0, 0.99, validation={"top1": 0.7}),
+    ]
+    cells = [made | {cost: (index + 1) * 10**6} for index, made in enumerate(cells)]
+    figure = module.draw(summary.summarize(table.rows(cells, {**KINDS, "hard": "root"})), "digits")
+    panel = figure.axes[0]
+    assert {text.get_text() for text in panel.texts} == {"1", "2"}
+    (front,) = [line for line in panel.lines if len(line.get_xdata()) == 2 and line.get_color() == "black"]
+    assert list(front.get_ydata()) == pytest.approx([50, 60])
+    assert "front chosen on validation" in panel.get_ylabel()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[-2:] == ["1 teacher: float", "2 hard: float"]
+
+
+def test_quantizers_have_fillings_on_the_axis_of_bytes_and_bits_of_activations_on_that_of_bit_operations():
+    cells = [cell("teacher")]
+    for name, activations in (("rtn", 32), ("gpfq", 32), ("gpfq,activations=8", 8)):
+        made = cell(f"teacher/{name},bits=2", keys={"bits": 2, "activations": activations}, errors=[0.1])
+        cells.append(made)
+    rows = summary.summarize(table.rows(cells, KINDS))
+    for module, expected in (
+        (accuracy_vs_bytes, ["gpfq", "gpfq, activations=8", "rtn"]),
+        (accuracy_vs_bit_operations, ["A8: activations of 8 bits too", "quantized weights alone"]),
+    ):
+        legend = module.draw(rows, "digits").legends[0]
+        words = [text.get_text() for text in legend.get_texts()]
+        assert [word for word in words if word in expected] == expected
+        looks = {line.get_fillstyle() for line in legend.get_lines() if line.get_label() in expected}
+        assert len(looks) == len(expected)
 
 
 def test_the_seeds_are_said():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from kdq.evaluate.significance import holm
+from kdq.evaluate.significance import Outcome, holm
 from kdq.recipe.path import Cell
 from kdq.report.figures import sequences as sequences_plot
 from kdq.report.tables import cells as table
-from kdq.report.tables import sequences
+from kdq.report.tables import comparisons, sequences
 from tests.report.cells import KINDS, cell, records
 
 IMAGES = 200
@@ -48,6 +48,8 @@ def study(seeds=3):
             part = {"top1": validation, "cross_entropy": 1 - validation}
             made = cell(recipe, seed, float(found.mean()), keys, size, errors, validation=part)
             made["parameters"] = 90 if recipe in TEACHERS else 40
+            if recipe in TEACHERS:
+                made |= {"macs": 2500, "bit_operations": made["bit_operations"] * 5 // 2}
             cells.append(made)
     return cells, correct
 
@@ -80,10 +82,10 @@ class TestOrders:
         assert row["difference"] < 0
         assert row["difference"] == pytest.approx(row["test_top1_mean"] - row["other_test_top1_mean"])
 
-    def test_a_large_difference_is_beyond_noise_and_a_small_one_is_not(self):
-        found = {(row["bits"], row["other_sequence"]): row["within_noise"] for row in of("order", rows())}
-        assert found[2, "hard/gpfq"] is False and found[4, "hard/gpfq"] is True
-        assert {row["within_noise"] for row in of("order", rows(1))} == {None}
+    def test_a_large_difference_is_decided_and_a_small_one_is_not(self):
+        found = {(row["bits"], row["other_sequence"]): row["verdict"] for row in of("order", rows(5))}
+        assert found[2, "hard/gpfq"] == "better" and found[4, "hard/gpfq"] == "undecided"
+        assert {row["verdict"] for row in of("order", rows(1))} == {None}
 
     def test_holm_counts_all_that_are_held_against_one_winner(self):
         for bits in (2, 4):
@@ -129,13 +131,53 @@ class TestOrders:
 
 
 class TestTeachers:
-    def test_at_equal_bits_and_at_equal_bytes(self):
-        """A teacher of 562 bytes at 2 bits allows a student of 4 bits, one of 1124 bytes no float student of 4000."""
+    def test_at_equal_bits_and_at_equal_costs(self):
+        """The best student of those that cost about as much, here none: then the best that costs less."""
         found = {(row["question"], row["bits"]): (row["sequence"], row["other"]) for row in rows()}
-        assert found["teacher at equal bits", 2] == ("teacher/gpfq", "teacher/kd/gpfq,bits=2/qat")
-        assert found["teacher at equal bits", 4] == ("teacher/gpfq", "teacher/kd/gpfq,bits=4/qat")
-        assert found["teacher at equal bytes", 2] == ("teacher/gpfq", "teacher/kd/gpfq,bits=4/qat")
-        assert found["teacher at equal bytes", 4] == ("teacher/gpfq", "teacher/kd/gpfq,bits=4/qat")
+        two, four = "teacher/kd/gpfq,bits=2/qat", "teacher/kd/gpfq,bits=4/qat"
+        assert found["teacher at equal bits", 2] == found["teacher at equal MACs", 2] == ("teacher/gpfq", two)
+        assert found["teacher at equal bits", 4] == found["teacher at equal MACs", 4] == ("teacher/gpfq", four)
+        assert found["teacher at equal bytes", 2] == found["teacher at equal bytes", 4] == ("teacher/gpfq", four)
+        assert found["teacher at equal bit-operations", 4] == ("teacher/gpfq", four)
+
+    def test_a_student_of_about_the_cost_goes_before_a_better_one_that_costs_less(self):
+        """Another width in 92% of the bytes, worse on validation than the small student, is the rival."""
+        cells, correct = study(5)
+        epochs = {recipe: values[3] for recipe, values in {**STUDENTS, **TEACHERS}.items()}
+        wide = "hard,width=2/gpfq,bits=2"
+        for seed in range(5):
+            found = correct[Cell("digits", seed, wide)] = answers(0.4, 5000 + seed)
+            for recipe, size in (("hard,width=2", 9000), (wide, 517)):  # of 562
+                keys, errors = ({"bits": 2}, [0.1]) if recipe == wide else ({}, ())
+                part = {"top1": 0.5, "cross_entropy": 0.5}
+                made = cell(recipe, seed, float(found.mean()), keys, size, errors, validation=part)
+                cells.append(made | {"parameters": 60, "macs": 2250})
+                correct[Cell("digits", seed, recipe)] = found
+                epochs[recipe] = 25
+        told = records(sequences.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, epochs, correct))
+        told = {(row["question"], row["bits"]): row for row in told}
+        for question in ("bytes", "MACs"):
+            row = told[f"teacher at equal {question}", 2]
+            assert row["other"] == wide and row["note"] is None and row["verdict"] == "better"
+        assert told["teacher at equal MACs", 2]["other_macs_mean"] == 2250  # the least that is allowed
+        assert told["teacher at equal bits", 2]["other"] == "teacher/kd/gpfq,bits=2/qat"
+
+    def test_a_rival_that_costs_less_than_nine_tenths_gets_no_verdict(self):
+        for row in rows(5):
+            refused = row["question"] not in ("order", "teacher at equal bits")
+            assert (row["verdict"] is None) == (row["p_holm"] is None) == (row["detectable"] is None) == refused
+            assert ("no student of about its cost" in (row["note"] or "")) == refused
+            assert row["low"] is not None
+        shares = {row["question"]: row["note"] for row in rows() if row["bits"] == 4}
+        assert shares["teacher at equal MACs"].startswith("`other` costs 40% of `recipe`, less than 90%")
+        assert shares["teacher at equal bytes"].startswith("`other` costs 44% of")
+
+    def test_refused_rows_do_not_count_for_holm(self):
+        row = {"question": "a", "p": 0.02, "p_images": 0.02, "difference": 0.1, "test_images": 100, "refused": False}
+        row |= {"over_seeds": Outcome(p=0.02, error=1.0, freedom=2.0), "over_images": Outcome(p=0.02, error=0.01)}
+        kept, refused = comparisons.corrected([{**row}, {**row, "refused": True}], ["question"])
+        assert kept["p_holm"] == kept["p_images_holm"] == 0.02 and kept["verdict"] == "better"
+        assert refused.keys() == row.keys()
 
     def test_a_root_that_nothing_is_distilled_from_is_no_teacher(self):
         assert all(row["recipe"].split("/")[0] != "hard" for row in rows())
@@ -145,7 +187,8 @@ class TestFigure:
     def test_a_panel_for_each_number_of_bits_with_its_star(self):
         figure = sequences_plot.draw(frame(), "digits")
         panels = {panel.get_title(): panel for panel in figure.axes}
-        assert list(panels) == ["2 bits", "4 bits", "teacher / student, equal bits", "teacher / student, equal bytes"]
+        equal = [f"teacher / student, equal {what}" for what in ("bits", "bytes", "MACs", "bit-operations")]
+        assert list(panels) == ["2 bits", "4 bits", *equal]
         listed = [label.get_text() for label in panels["2 bits"].get_yticklabels()]
         assert listed[-2:] == ["teacher / kd / gpfq / qat", "teacher / gpfq / kd / gpfq"]
         for bits in (2, 4):
@@ -160,7 +203,7 @@ class TestFigure:
     def test_a_single_seed_has_no_verdict(self):
         figure = sequences_plot.draw(frame(1), "digits")
         words = " ".join(text.get_text() for text in figure.legends[0].get_texts())
-        assert "one seed, no verdict" in words and "over seeds" not in words
+        assert "no verdict" in words and "over seeds" not in words
 
     @pytest.mark.parametrize(("question", "panels"), [("order", 2), ("teacher at equal bytes", 1)])
     def test_one_question_alone(self, question, panels):

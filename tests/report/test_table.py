@@ -5,7 +5,8 @@ import pytest
 
 from kdq.errors import UserError
 from kdq.provenance.files import write_json
-from kdq.report import docs, metrics
+from kdq.recipe.path import Cell
+from kdq.report import docs, metrics, operations
 from kdq.report.figures import layer_errors
 from kdq.report.tables import cells as table
 from kdq.report.tables import layers, summary
@@ -296,3 +297,28 @@ def test_a_retrained_model_has_bits_and_no_errors_of_layers():
     assert layers.rows([retrained]).relative_error.isna().all()
     figures = [layer_errors.draw(layers.rows(which), "digits") for which in (cells, [*cells, retrained])]
     assert len({len(figure.axes) for figure in figures}) == 1
+
+
+class TestOperations:
+    """The operations of trainings, from their histories."""
+
+    def history(self, folder, recipe, text, seed=1):
+        path = folder / f"results/digits/seed={seed}/{recipe}/history.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        return path
+
+    def test_they_are_summed_over_epochs_if_they_were_counted(self, tmp_path):
+        counted = "epoch,training_flops\n1,3000000000000\n2,4000000000001\n"
+        paths = [self.history(tmp_path, "hard", counted), self.history(tmp_path, "teacher", "epoch,loss_a\n1,0.5\n")]
+        found = operations.read(map(str, paths))
+        assert found == {Cell("digits", 1, "hard"): 7000000000001}
+        rows = table.rows([cell("hard", 1), cell("teacher", 1), cell("hard", 2)], {**KINDS, "hard": "root"}, (), found)
+        assert rows.set_index(["recipe", "seed"]).training_flops.dropna().to_dict() == {("hard", 1): 7000000000001}
+        assert summary.summarize(rows).training_flops_mean.dropna().tolist() == [7000000000001]
+
+    @pytest.mark.parametrize("value", ["x", "1.5", "1e9"])
+    def test_what_is_no_number_is_refused_in_one_line(self, tmp_path, value):
+        path = self.history(tmp_path, "hard", f"epoch,training_flops\n1,{value}\n")
+        with pytest.raises(UserError, match="history.csv: not readable as the history of a training"):
+            operations.read([str(path)])

@@ -20,8 +20,11 @@ def figures(*names) -> set[str]:
 
 
 # the tables and what is drawn from them: behind every metrics.json
-OVERVIEW = TABLES | figures("accuracy_vs_bits", "accuracy_vs_bytes", "comparisons", "layer_errors")
+OVERVIEW = TABLES | figures(
+    "accuracy_vs_bit_operations", "accuracy_vs_bits", "accuracy_vs_bytes", "comparisons", "layer_errors"
+)
 ALL_FIGURES = figures(
+    "accuracy_vs_bit_operations",
     "accuracy_vs_bits",
     "accuracy_vs_bytes",
     "comparisons",

@@ -26,7 +26,7 @@ FOLDER = "results/digits/seed=0"
 AGAIN = (
     {f"{REPORT}/sequences.csv", f"{REPORT}/sequences.json"}
     | TABLES
-    | figures("accuracy_vs_bits", "accuracy_vs_bytes", "sequences")
+    | figures("accuracy_vs_bit_operations", "accuracy_vs_bits", "accuracy_vs_bytes", "sequences")
 )
 
 

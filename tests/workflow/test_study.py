@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+from collections import Counter
 
 import pytest
 
@@ -32,11 +33,18 @@ def test_the_comparisons_match_the_table(finished):
         top1 = {row["recipe"]: float(row["test_top1"]) for row in csv.DictReader(file)}
     with open(finished.folder / f"{REPORT}/comparisons.csv") as file:
         rows = list(csv.DictReader(file))
-    # 13 float networks; 10 pairs of 5 quantized ones for each of 2 quantizers and 3 widths; 15 pairs of quantizers
-    assert len(rows) == 13 * 12 / 2 + 10 * 6 + 15
+    assert Counter(row["family"] for row in rows) == {
+        "control": 12,  # 13 float networks against hard
+        "quantization": 30,  # 5 networks by 2 quantizers at 3 widths
+        "networks": 4 * 6,
+        "quantizers": 15,
+        "best network": 11,  # 12 students against the best
+        "best quantized network": 3 * 6,  # 4 students
+        "best quantizer": 15,
+    }
     for row in rows:
         assert float(row["difference"]) == pytest.approx(top1[row["recipe"]] - top1[row["other"]], abs=3e-6)
-        assert (row["seeds"], row["within_noise"]) == ("1", "") and row["note"].startswith("single seed")
+        assert (row["seeds"], row["verdict"]) == ("1", "") and row["note"].startswith("single seed")
 
 
 @pytest.mark.smoke

@@ -40,7 +40,7 @@ def draw(table: pd.DataFrame, dataset: str):
             _draw_bfloat16(panel, group, looks)
             fronts.draw(panel, group, looks, numbers, chosen[machine])
             panel.set_title(_title(*machine))
-            panel.set_ylabel("test accuracy (%)")
+            panel.set_ylabel(fronts.ACCURACY)
         style.accuracy_axis(panels)
         fronts.cost_axis(panels[-1], pd.concat([points.cost, points.bfloat16_ms.dropna()]))
         panels[-1].set_xlabel("time of one image (milliseconds, batch of 1)")

@@ -1,11 +1,13 @@
 """Differences between students.
 
-Differences of test accuracy between the float students and the baseline, the student trained on labels alone (without
-one, the first root), in percentage points. The thick bar is the 95 % interval over seeds by the t test named in the
-table of comparisons, the thin one with caps the 95 % interval over test images by the paired bootstrap. Neither bar is
-corrected for the number of comparisons; the p-value on the right is, by Holm: the larger of the two. A black mark is a
-difference beyond noise in both, an open one is within it. A single seed gives only the interval over images, which does
-not generalize to other seeds: the mark is grey, without a verdict. The table has every pair.
+Differences of test accuracy between the float students and their control, the student of their size trained on labels
+alone (without one, the first root), in percentage points. The thick bar is the 95 % interval over seeds by the t test
+named in the table of comparisons, the thin one with caps the 95 % interval over test images by the paired bootstrap.
+Neither bar is corrected for the number of comparisons; the p-value on the right is, by Holm: the larger of the two. A
+black mark is better or worse than the control in both, an open one is undecided, which is not equal: a true difference
+as small as the shaded ones, whose half width is on the right, would have been missed more often than once in five. A
+single seed gives only the interval over images, which does not generalize to other seeds: the mark is grey, without a
+verdict. The table has every planned contrast.
 """
 
 import math
@@ -27,25 +29,29 @@ _WORD = {"textcoords": "offset points", "va": "center", "fontsize": 8, "annotati
 
 def draw(comparisons: pd.DataFrame, dataset: str):
     """Draw one data set's rows of the comparisons."""
-    rows = comparisons[(comparisons.dataset == dataset) & (comparisons.family == "baseline")]
-    baseline = rows.other.iloc[0]
-    rows = rows[rows.recipe.isin(pairs.students([baseline, *rows.recipe]))]
+    rows = comparisons[(comparisons.dataset == dataset) & (comparisons.family == "control")]
+    rows = rows[rows.recipe.isin(pairs.students({*rows.recipe, *rows.other}))]
     rows = rows.sort_values("difference", kind="stable").assign(filling=style.fillings)
-    names = style.labels(rows.recipe)
+    names, controls = style.labels(rows.recipe), style.labels(rows.other.unique())
+    against = next(iter(controls.values())) if len(controls) == 1 else "the control of their size"
+    words = [
+        names[row.recipe] + (f" \N{MINUS SIGN} {controls[row.other]}" if len(controls) > 1 else "")
+        for row in rows.itertuples()
+    ]
     with style.styled():
         figure = style.new_figure(style.WIDTH_INCHES, 1.3 + 0.3 * len(rows))
         panel = figure.subplots()
         panel.axvline(0, color="black", linewidth=0.9)
         for height, row in enumerate(rows.itertuples()):
             _draw_row(panel, height, row)
-        _write(panel, len(rows) - 0.25, "points", "p, Holm", fontstyle="italic")
-        panel.set_yticks(range(len(rows)), [style.wrapped(names[recipe], 34) for recipe in rows.recipe])
+        style.draw_undetectable(panel, range(len(rows)), 100 * rows.detectable)
+        _write(panel, len(rows) - 0.25, "points", "p, Holm", "detectable", fontstyle="italic")
+        panel.set_yticks(range(len(rows)), [style.wrapped(text, 34) for text in words])
         panel.set_ylabel("student")
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.grid(axis="y", visible=False)
         panel.tick_params(axis="y", length=0)
         panel.spines["left"].set_visible(False)
-        against = style.labels([baseline])[baseline]
         panel.set_xlabel(f"difference of test accuracy from {against} (percentage points)")
         seeds = style.seeds_text(rows)
         images = f"{rows.test_images.iloc[0]:,} test images"
@@ -66,15 +72,16 @@ def _draw_row(panel, height: int, row) -> None:
         panel.plot([100 * row.low, 100 * row.high], [height + offset] * 2, color=style.SEEDS_COLOUR, linewidth=2.6)
     panel.plot(difference, height, **_DOT, markerfacecolor=row.filling, zorder=4)
     p = np.fmax(row.p_holm, row.p_images_holm)  # of one seed only the latter is known
-    _write(panel, height, f"{difference:+.2f}".replace("-", "\N{MINUS SIGN}"), _p_text(p))
+    detectable = f"± {100 * row.detectable:.2f}" if row.detectable == row.detectable else ""
+    _write(panel, height, f"{difference:+.2f}".replace("-", "\N{MINUS SIGN}"), _p_text(p), detectable)
 
 
-def _write(panel, height: float, difference: str, p: str, **look) -> None:
-    """Write two words right of the panel, in columns."""
-    for text, points, side in ((difference, 38, "right"), (p, 46, "left")):
+def _write(panel, height: float, difference: str, p: str, detectable: str, **look) -> None:
+    """Write three words right of the panel, in columns."""
+    for text, points, side in ((difference, 38, "right"), (p, 46, "left"), (detectable, 122, "right")):
         beside = {"xycoords": panel.get_yaxis_transform(), "ha": side}
         panel.annotate(text, (1, height), (points, 0), **beside, **_WORD, **look)
 
 
 def _p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

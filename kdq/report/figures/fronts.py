@@ -2,7 +2,7 @@
 
 The points are rows of a DataFrame with the columns ``cost``, ``accuracy`` and ``deviation`` (test part, per cent),
 ``validation`` (accuracy by which the front is chosen), ``recipe``, ``network``, ``quantizer``, ``bits`` and
-``activation_bits``. A network has a colour and a marker, bits of activations a filling.
+``activation_bits``. A network has a colour and a marker, bits of activations or a quantizer a filling.
 """
 
 import pandas as pd
@@ -18,20 +18,25 @@ TICKS = (1, 2, 5)
 MORE_TICKS = (1, 1.5, 2, 3, 4, 5, 6, 8)  # of an axis of less than FEW_TICKS_FROM
 FEW_TICKS_FROM = 20  # the largest cost over the least
 WHITE = {"markerfacecoloralt": "white"}  # the other half of a mark
+SHAPES = ("full", "none", "left", "top", "right", "bottom")
+ACCURACY = "test accuracy (%), front chosen on validation"
 
 
 class Looks:
-    """Colours, markers and fillings of all ``points``, in every panel of a figure."""
+    """Colours, markers and fillings of all ``points``, in every panel of a figure.
 
-    def __init__(self, points: pd.DataFrame):
+    Fillings tell apart values of the column ``by``; if they would repeat, all quantized models are hollow.
+    """
+
+    def __init__(self, points: pd.DataFrame, by: str = "activation_bits"):
         quantized = points[points.quantizer != "none"]
         self.with_bits = set(quantized.network)
         self.networks = style.in_order(set(points.network), self.with_bits)
         self.names = style.labels(self.networks)
-        widths = sorted(set(quantized.activation_bits), reverse=True)
-        shapes = ("none", "full", "left", "top", "right", "bottom")  # float activations are hollow
-        shapes = shapes if FLOAT in widths else shapes[1:]
-        self.fillings = dict(zip(widths, shapes, strict=False))
+        self.by, values = by, sorted(set(quantized[by]))
+        # float activations, the last of the numbers, are hollow
+        shapes = (*SHAPES[:1], *SHAPES[2:], "none")[-len(values) :] if values[-1:] == [FLOAT] else SHAPES
+        self.fillings = dict(zip(values, shapes, strict=False)) if len(values) <= len(SHAPES) else {}
 
     def of(self, point) -> dict:
         """Return the look of a point."""
@@ -40,7 +45,7 @@ class Looks:
         look = style.of_network(self.networks.index(point.network))
         if point.quantizer == "none":
             return {**look, "markersize": 7, "markeredgecolor": "black", "zorder": 4}
-        return {**look, "fillstyle": self.fillings[point.activation_bits], **WHITE}
+        return {**look, "fillstyle": self.fillings.get(getattr(point, self.by), "none"), **WHITE}
 
     def keys(self) -> list:
         """Return the legend."""
@@ -52,12 +57,45 @@ class Looks:
                 keys.append(style.key(text, linestyle="none", **style.of_network(index)))
         if len(self.with_bits) < len(self.networks):
             keys.append(style.key("other float networks", color=style.GREY, marker="x", linestyle="none"))
-        keys += [style.key("\nWeights and activations:", linestyle="none")]
+        keys.append(style.key("\nWeights and activations:", linestyle="none"))
         keys.append(style.key("float", **look, markersize=7))
-        for width, filling in self.fillings.items():
-            text = "quantized weights alone" if width == FLOAT else f"A{width}: activations of {width} bits too"
-            keys.append(style.key(style.wrapped(text, LEGEND_WIDTH), **look, fillstyle=filling, **WHITE))
+        for value, filling in (self.fillings or {"quantized": "none"}).items():
+            keys.append(style.key(style.wrapped(_filled(value), LEGEND_WIDTH), **look, fillstyle=filling, **WHITE))
         return keys
+
+
+def _filled(value) -> str:
+    """Return what a filling stands for: a quantizer, or bits of activations."""
+    if isinstance(value, str):
+        return in_words(value)
+    return "quantized weights alone" if value == FLOAT else f"A{value}: activations of {value} bits too"
+
+
+def figure(rows: pd.DataFrame, cost: pd.Series, axis: str, title: str, *, by="activation_bits", tolerance=0.0):
+    """Draw rows of the summary at their ``cost``, which the text ``axis`` names, those of the front numbered and named.
+
+    Fillings tell apart values of the column ``by``; costs within the share ``tolerance`` of one another are equal.
+    """
+    points = rows.assign(
+        cost=cost,
+        accuracy=100 * rows.test_top1_mean,
+        deviation=100 * rows.test_top1_std.fillna(0),
+        validation=rows.validation_top1_mean,
+    )
+    looks, chosen = Looks(points, by), front(points, tolerance)
+    numbers = {recipe: number for number, recipe in enumerate(chosen, 1)}
+    with style.styled():
+        keys = looks.keys() + front_keys(points, numbers, looks.names)
+        drawn = style.new_figure(style.WIDTH_INCHES, height(keys, 4.2))
+        panel = drawn.subplots()
+        draw(panel, points, looks, numbers, chosen)
+        style.accuracy_axis([panel])
+        cost_axis(panel, points.cost)
+        panel.set_xlabel(axis)
+        panel.set_ylabel(ACCURACY)
+        panel.set_title(f"{title} ({style.seeds_text(rows)})", fontsize=10)
+        drawn.legend(handles=keys, loc="outside right upper", fontsize=7, handlelength=1.8, labelspacing=0.35)
+    return drawn
 
 
 def front(points: pd.DataFrame, tolerance: float) -> list[str]:

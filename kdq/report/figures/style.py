@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
 from kdq.provenance.files import atomic
 from kdq.recipe.path import stages
@@ -25,7 +26,8 @@ FILLINGS = ("full", "none", "left", "top", "right", "bottom")
 _LEAST_SPAN = 4  # per cent, of an axis of accuracies
 GREY = "#8c8c8c"
 SEEDS_COLOUR, IMAGES_COLOUR = COLOURS[0], COLOURS[1]  # of intervals
-VERDICTS = {"black": "beyond noise", "white": "within noise", GREY: "one seed, no verdict"}  # by filling
+UNDETECTABLE = "#ebebeb"
+VERDICTS = {"black": "better or worse", "white": "undecided", GREY: "no verdict"}  # by filling
 _MOST = 101  # per cent: the end of the widening axis, beyond 100 so that 100 itself is on it
 
 SETTINGS = {
@@ -176,16 +178,26 @@ def key(label: str, **look) -> Line2D:
 
 
 def fillings(rows: pd.DataFrame) -> pd.Series:
-    """Return the fillings of the marks of compared models, by the verdict in the column ``within_noise``."""
+    """Return the fillings of the marks of compared models, by the column ``verdict``."""
     black, white, grey = VERDICTS
-    return rows.within_noise.map({True: white, False: black}).fillna(grey)
+    return rows.verdict.map({"better": black, "worse": black, "undecided": white}).fillna(grey)
 
 
-def interval_keys(rows: pd.DataFrame, seeds_width: float) -> list[Line2D]:
-    """Return the legend of the intervals over seeds, if any row has one, and over images."""
+def draw_undetectable(panel, heights, detectable) -> None:
+    """Shade in each row the differences too small to be seen; the axis keeps the limits that it has."""
+    panel.set_xlim(panel.get_xlim())
+    for height, size in zip(heights, detectable, strict=True):
+        if size == size:  # a number
+            panel.add_artist(Rectangle((-size, height - 0.4), 2 * size, 0.8, color=UNDETECTABLE, linewidth=0, zorder=0))
+
+
+def interval_keys(rows: pd.DataFrame, seeds_width: float) -> list:
+    """Return the legend of the intervals over seeds, if any row has one, and over images; and of the shade."""
     keys = [key("95 % interval over test images", color=IMAGES_COLOUR, linewidth=1.0, marker="|")]
     if rows.low.notna().any():
         keys.insert(0, key("95 % interval over seeds", color=SEEDS_COLOUR, linewidth=seeds_width))
+    if rows.detectable.notna().any():
+        keys.append(Patch(color=UNDETECTABLE, label="seen with a probability below 80 %"))
     return keys
 
 

@@ -1,11 +1,9 @@
 """The table of all cells: one row per cell."""
 
-import pandas as pd
-
 from kdq.errors import UserError
 from kdq.provenance.mixtures import auto_precision
 from kdq.recipe.kinds import KINDS
-from kdq.recipe.path import join, keys_of, name_of, stages
+from kdq.recipe.path import Cell, join, keys_of, name_of, stages
 from kdq.report import dkd_choice, precisions
 from kdq.report.bits import in_words, mean_bits, with_scale, without_bits
 from kdq.report.tables.schema import Column, Schema, bits_per_weight, count, number, share, text, truth
@@ -97,6 +95,12 @@ SCHEMA = Schema(
             "for a layer that stays float",
             unit="per image",
         ),
+        "training_flops": number(
+            "floating-point operations of the last stage's training, the passes of its teacher included, the training "
+            "of what it descends from not; empty if it did not train here or they were not counted",
+            unit="operations",
+            optional=True,
+        ),
         "mean_relative_layer_error": share(
             "mean over the quantized layers of the relative output error on the calibration images; empty for a float "
             "model and for one that was trained after it was quantized",
@@ -111,11 +115,11 @@ SCHEMA = Schema(
 )
 
 
-def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> pd.DataFrame:
-    """Return the table of the cells' metrics, sorted by data set, recipe and seed.
+def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=(), operations: dict[Cell, int] | None = None):
+    """Return the table of the cells' metrics, a DataFrame sorted by data set, recipe and seed.
 
-    ``kinds`` is the kind of every stage by its name, ``dkd_grid`` the recipes of the grid over DKD's weights. Raise
-    UserError for a stage that is not in ``kinds``.
+    ``kinds`` is the kind of every stage by its name, ``dkd_grid`` the recipes of the grid over DKD's weights,
+    ``operations`` those of the trainings that were counted. Raise UserError for a stage that is not in ``kinds``.
     """
     for recipe in {cell["recipe"] for cell in cells}:
         if unknown := {name_of(stage) for stage in stages(recipe)} - kinds.keys():
@@ -124,7 +128,9 @@ def rows(cells: list[dict], kinds: dict[str, str], dkd_grid=()) -> pd.DataFrame:
     if len(keys) < len(cells):
         raise UserError(f"metrics of {len(cells):,} files: found {len(keys):,} cells, expected each cell once")
     trained = {cell: auto_precision(metrics) for cell, metrics in zip(keys, cells, strict=True)}
-    table = SCHEMA.frame([_row(cell, keys, kinds) | _auto_precision(cell, trained) for cell in cells])
+    counted = ({"training_flops": (operations or {}).get(Cell(*key))} for key in keys)
+    described = (_row(cell, keys, kinds) | _auto_precision(cell, trained) for cell in cells)
+    table = SCHEMA.frame([row | count for row, count in zip(described, counted, strict=True)])
     in_grid = table.recipe.isin(list(dkd_grid))
     for _, grid in table[in_grid].groupby("dataset"):
         chosen = dkd_choice.choose(grid)

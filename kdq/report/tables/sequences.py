@@ -2,24 +2,31 @@
 
 A sequence is a recipe without the bits of the model that it ends with, so that the models of one sequence differ in
 bits alone. The winner is chosen by validation accuracy and compared by test accuracy: chance in the choice is not in
-the comparison. A model whose layers differ in bits has no one number of bits: it is compared at equal bytes alone.
-Models of different bits of activations are never compared.
+the comparison. A model whose layers differ in bits has no one number of bits: it is compared at equal bytes and at
+equal bit-operations alone. Models of different bits of activations are never compared.
 """
 
 import pandas as pd
 
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.recipe.path import join, keys_of, name_of, stages
-from kdq.report import precisions
+from kdq.report.pairs import best
 from kdq.report.tables import comparisons, summary
 from kdq.report.tables.comparisons import Answers
-from kdq.report.tables.schema import Schema, bits_per_weight, count, number, share, text, truth
+from kdq.report.tables.schema import Schema, bits_per_weight, count, number, text, truth
 
-SAME_SIZE = 0.02  # files of one network's size differ by the names in their headers
+SAME_COST = 1.02  # files of one network's size differ by the names in their headers
+LEAST_COST = 0.9  # a rival that costs less leaves a gap in which a better one may be missing
+COSTS = {  # columns of the summary, by question
+    "teacher at equal bytes": "file_bytes_mean",
+    "teacher at equal MACs": "macs_mean",
+    "teacher at equal bit-operations": "bit_operations_mean",
+}
 DESCRIBED = (
     *("bits", "activation_bits", "sequence", "recipe", "validation_seen", "epochs", "parameters"),
-    *("test_top1_mean", "file_bytes_mean"),
+    *("test_top1_mean", *COSTS.values()),
 )
+TOO_CHEAP = f"`other` costs {{:.0%}} of `recipe`, less than {LEAST_COST:.0%}: no student of about its cost, no verdict"
 
 SCHEMA = Schema(
     "sequences",
@@ -29,9 +36,12 @@ SCHEMA = Schema(
         "question": text(
             "`order`: at these bits of weights and activations, does the best sequence for a size of network beat this "
             "one? `teacher at equal bits`: does the best quantized teacher beat the best student at its bits? `teacher "
-            "at equal bytes`: does it beat the best student, of any bits or float, whose file is no larger (2% are "
-            "allowed)? Both have the same bits of activations. Teachers are the networks that students are distilled "
-            "from. Best is always by mean accuracy on the validation part"
+            "at equal MACs`: does it beat the best student at its bits of about its multiply-accumulates? `teacher at "
+            "equal bytes` and `teacher at equal bit-operations`: does it beat the best student, of any bits of weights "
+            "or float, of about its bytes or bit-operations? About is "
+            f"{LEAST_COST:.0%} to {SAME_COST:.0%} of it; if no student costs that, the best of those that cost less is "
+            "`other`, and there is no verdict. Both have the same bits of activations. Teachers are the networks that "
+            "students are distilled from. Best is always by mean accuracy on the validation part"
         ),
         "bits": bits_per_weight("bits of `recipe`"),
         "other_bits": bits_per_weight("bits of `other`; 32 for a float model"),
@@ -46,21 +56,18 @@ SCHEMA = Schema(
             optional=True,
         ),
         "other_validation_seen": truth("the same of `other`", optional=True),
-        "epochs": count("training of the network of `recipe`, as a float network and since", unit="epochs"),
-        "other_epochs": count("that of `other`", unit="epochs"),
-        "parameters": count("parameters of the network of `recipe`"),
-        "other_parameters": count("that of `other`"),
-        "test_top1_mean": share("mean over the seeds: accuracy of `recipe` on the test part"),
-        "other_test_top1_mean": share("that of `other`"),
-        "file_bytes_mean": number("mean over the seeds: size of the file of `recipe`", unit="bytes"),
-        "other_file_bytes_mean": number("that of `other`", unit="bytes"),
+        **comparisons.of_each(
+            {
+                "epochs": count("training of the network, as a float network and since", unit="epochs"),
+                **{name: summary.SCHEMA.columns[name] for name in ("parameters", "test_top1_mean", *COSTS.values())},
+            }
+        ),
         **comparisons.STATISTICS,
         "p_holm": number(
-            "p-value of `test`, corrected by Holm: for `order` for all that are compared with one winner, else for all "
-            "bits of this data set and question",
+            "`p`, corrected by Holm: for `order` for all that are compared with one winner, else for all bits of this "
+            "data set and question; empty if the note refuses a verdict",
             optional=True,
         ),
-        "p_images_holm": number("`p_images`, corrected by Holm in the same way"),
     },
 )
 
@@ -90,28 +97,25 @@ def rows(table: pd.DataFrame, kinds: dict[str, str], epochs: dict[str, int], cor
     for dataset, group in table.groupby("dataset"):
         models = _models(group, epochs)
         for question, model, rival in [*orders(models), *against_teachers(models)]:
-            if seeds := sorted(model.all_seeds & rival.all_seeds):
+            cost = rival[COSTS[question]] / model[COSTS[question]] if question in COSTS else 1
+            refusal = TOO_CHEAP.format(cost) if cost < LEAST_COST else ""
+            if statistics := comparisons.difference(model, rival, kinds, correct, refusal):
                 pair = {"dataset": dataset, "question": question, "other": rival.recipe}
                 pair |= {f"other_{name}": rival[name] for name in DESCRIBED if name != "recipe"}
                 pair |= {name: model[name] for name in DESCRIBED}
-                pair["mixed"] = len(model.auto_precisions | rival.auto_precisions) > 1
                 pair["winner"] = model.recipe if question == "order" else ""
-                compared.append(pair | comparisons.difference(pair, kinds, seeds, correct))
+                compared.append(pair | statistics)
     return SCHEMA.frame(comparisons.corrected(compared, ["dataset", "question", "winner"]))
 
 
 def _models(table: pd.DataFrame, epochs: dict[str, int]) -> pd.DataFrame:
-    """Return the summary of one data set with each model's sequence, size, epochs, seeds and role."""
+    """Return the described models of one data set with each one's sequence, epochs and role."""
     teachers = set(table.root[table.network != table.root])
-    cells = table.sort_values("seed").groupby("recipe")
-    first = cells.head(1).set_index("recipe")
-    models = summary.summarize(table).set_index("recipe", drop=False).rename_axis(None)
+    first = table.sort_values("seed").groupby("recipe").head(1).set_index("recipe")
+    models = comparisons.described(table)
     return models.assign(
-        parameters=first.parameters,
         epochs=models.recipe.map(epochs),
-        all_seeds=cells.seed.agg(set),
-        auto_precisions=pd.Series(precisions.by_recipe(table)),
-        is_teacher=first.network.isin(teachers),
+        is_teacher=models.network.isin(teachers),
         has_bits=first.apply(_has_bits, axis=1),
         sequence=[sequence(recipe, bits) for recipe, bits in zip(models.recipe, models.bits, strict=True)],
     )
@@ -122,12 +126,6 @@ def _has_bits(cell: pd.Series) -> bool:
     if not isinstance(cell.levels, str):  # a float model
         return False
     return abs(Alphabet(cell.bits, cell.levels).nominal_bits - cell.nominal_bits) < 1e-3
-
-
-def best(models: pd.DataFrame) -> pd.Series:
-    """Return the model of the best mean validation accuracy; then least cross entropy, then first path."""
-    by = ["validation_top1_mean", "validation_cross_entropy_mean", "recipe"]
-    return models.sort_values(by, ascending=[False, True, True]).iloc[0]
 
 
 def orders(models: pd.DataFrame) -> list[Pair]:
@@ -144,15 +142,22 @@ def orders(models: pd.DataFrame) -> list[Pair]:
 
 
 def against_teachers(models: pd.DataFrame) -> list[Pair]:
-    """Return at each number of bits the best quantized teacher against the best student at these bits and bytes."""
+    """Return at each number of bits the best quantized teacher against the best student at these bits and costs."""
     pairs = []
-    for (bits, of_activations), teachers in models[models.is_teacher & models.has_bits].groupby(
-        ["bits", "activation_bits"]
-    ):
+    quantized = models[models.is_teacher & models.has_bits]
+    for (bits, of_activations), teachers in quantized.groupby(["bits", "activation_bits"]):
         teacher, students = best(teachers), models[~models.is_teacher & (models.activation_bits == of_activations)]
-        rivals = {
-            "teacher at equal bits": students[students.has_bits & (students.bits == bits)],
-            "teacher at equal bytes": students[students.file_bytes_mean <= (1 + SAME_SIZE) * teacher.file_bytes_mean],
-        }
+        at_bits = students[students.has_bits & (students.bits == bits)]
+        rivals = {"teacher at equal bits": at_bits}
+        for question, column in COSTS.items():
+            among = at_bits if question == "teacher at equal MACs" else students
+            rivals[question] = _of_cost(among, column, teacher[column])
         pairs += [(question, teacher, best(group)) for question, group in rivals.items() if len(group)]
     return pairs
+
+
+def _of_cost(models: pd.DataFrame, column: str, cost: float) -> pd.DataFrame:
+    """Return the models of about a ``cost``; if there are none, all that cost less."""
+    models = models[models[column] <= SAME_COST * cost]
+    about = models[models[column] >= LEAST_COST * cost]
+    return about if len(about) else models
