@@ -201,7 +201,7 @@ def test_quantizers_have_fillings_on_the_axis_of_bytes_and_bits_of_activations_o
         cells.append(made)
     rows = summary.summarize(table.rows(cells, KINDS))
     for module, expected in (
-        (accuracy_vs_bytes, ["gpfq", "gpfq, activations=8", "rtn"]),
+        (accuracy_vs_bytes, ["gpfq", "gpfq, activations=8", "rtn, searched step"]),
         (accuracy_vs_bit_operations, ["A8: activations of 8 bits too", "quantized weights alone"]),
     ):
         legend = module.draw(rows, "digits").legends[0]
