@@ -59,6 +59,38 @@ def norms_behind(network: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
     return norms
 
 
+def only_reader(node: torch.fx.Node) -> torch.fx.Node | None:
+    """Return the one node that reads what ``node`` gives, None if there are none or several."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def is_layer(network: nn.Module, node: torch.fx.Node) -> bool:
+    """Return whether a node is a call of an nn.Conv2d or nn.Linear."""
+    return node.op == "call_module" and isinstance(network.get_submodule(node.target), nn.Conv2d | nn.Linear)
+
+
+def is_relu(network: nn.Module, node: torch.fx.Node) -> bool:
+    """Return whether a node is a ReLU: a module, a function, or a method of a tensor."""
+    if node.op == "call_module":
+        return isinstance(network.get_submodule(node.target), nn.ReLU)
+    return getattr(node.target, "__name__", node.target) in ("relu", "relu_")
+
+
+def rectified(network: nn.Module, graph: torch.fx.Graph) -> dict[str, str]:
+    """Return the layers that run once and whose outputs a ReLU alone reads, with the BatchNorm between, "" if none."""
+    norms, layers = norms_behind(network, graph), {}
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    for node in graph.nodes:
+        if not is_layer(network, node) or calls.count(node.target) > 1:
+            continue
+        reader, norm = only_reader(node), norms.get(node.target, "")
+        if norm:
+            reader = only_reader(reader)
+        if reader is not None and is_relu(network, reader):
+            layers[node.target] = norm
+    return layers
+
+
 def folded_norms(network: nn.Module) -> dict[str, str]:
     """Return the BatchNorm that is folded into each convolution by name: none in a network not of this package."""
     return norms_behind(network, trace(network)) if isinstance(network, Network) else {}

@@ -46,6 +46,8 @@ class Quantizer:
 
     from_residuals = False  # True if `codes_from_residuals` is defined
     learns_blocks = False  # True if `learned` is defined
+    descends = False  # True if a search takes the step that suits nearest codes best: codes are then made once
+    sees_relu = False  # True if `codes_before_relu` is defined
 
     def __init__(self, keys: Quantizing, seed: int = 0):
         self.keys, self.seed = keys, seed
@@ -77,6 +79,26 @@ class Quantizer:
         layers, whose X~ the codes learned before are in.
         """
         raise NotImplementedError
+
+    def codes_before_relu(self, weight, rows, passed, step, low, high) -> Tensor:
+        """Return codes (K, g, N, d) by the error behind the ReLU, that of X w and X~ q both clamped to ``passed``.
+
+        ``rows`` of X and X~, both (g, patches, d) in float32; ``passed`` (2, g, N). Called for a layer with a ReLU
+        behind it if ``sees_relu`` is True.
+        """
+        raise NotImplementedError
+
+
+class Rounding(Quantizer):
+    """Nearest codes, as those of a step that is searched for a quantizer that descends."""
+
+    def codes(self, weight, cross, gram, step, low, high):
+        return nearest_codes(weight, step, low, high)
+
+
+def nearest_codes(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """Return clip(floor(weight / step + 1/2), low, high), int16 (..., g, N, d), of ``step`` (..., g, N)."""
+    return (weight / step.double()[..., None]).add_(0.5).floor_().clamp_(low, high).to(torch.int16)
 
 
 def quantizer_of(module: str, keys: dict, seed: int) -> Quantizer:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from kdq.quantize.gram.calibration import Calibration, columns
-from kdq.quantize.quantizer import Quantizer, check_codes
+from kdq.quantize.quantizer import Quantizer, Rounding, check_codes, nearest_codes
 
 # The largest code times the step, as a share of the radius. With many Gaussian weights in a row and few bits it is best
 # to clip most of the radius; share 1 clips nothing, which is best for short rows and many bits.
@@ -14,6 +14,8 @@ SHARES = (0.2, 0.24, 0.29, 0.35, 0.41, 0.48, 0.55, 0.62, 0.69, 0.76, 0.83, 0.89,
 CELLS = 2**24
 # Rows and scales times patches: bounds the memory of residuals.
 RESIDUALS = 2**25
+# Patches from which a descent behind a ReLU takes its batches, and their numbers: 128 MiB each for X and X~.
+ROWS, ROW_CELLS = 2**14, 2**25
 # Time of a multiplication by residuals relative to one by Gram matrices, measured on layers of ResNet-18:
 # its products are thin, and for every few columns the residuals of all patches are read and written.
 RESIDUAL_TIME = 1.25
@@ -79,9 +81,9 @@ def smallest_weight_error(weight, reach, alphabet, granularity) -> torch.Tensor:
     """Return the C (1, g, N) of :func:`grid` with the smallest ||w - q||^2 of the nearest levels, per row or layer."""
     scales = weight.new_tensor(grid(alphabet))
     errors = []
-    for step in steps(scales[:, None, None], reach, alphabet).double()[..., None]:
-        codes = (weight / step).add_(0.5).floor_().clamp_(alphabet.low, alphabet.high)
-        errors.append((weight - codes * step).square().sum(-1))
+    for step in steps(scales[:, None, None], reach, alphabet):
+        codes = nearest_codes(weight, step, alphabet.low, alphabet.high)
+        errors.append((weight - codes * step.double()[..., None]).square().sum(-1))
     errors = torch.stack(errors)
     if granularity == "layer":
         errors = errors.sum((1, 2), keepdim=True).expand_as(errors)
@@ -122,7 +124,8 @@ def choose(weight, calibration: Calibration, quantizer: Quantizer, alphabet) -> 
 
     All scales are quantized in one call, from Gram matrices or from residuals, whichever is cheaper: the codes are the
     same. With granularity ``channel`` every row takes its own best scale, which can only be better than one for all;
-    with ``layer`` the rows share a step, and the smallest sum of errors decides.
+    with ``layer`` the rows share a step, and the smallest sum of errors decides. A quantizer that descends is called
+    for the scale alone at which nearest codes leave the smallest error.
     """
     keys, bounds = quantizer.keys, (alphabet.low, alphabet.high)
     reach = radius(weight, keys.percentile, keys.granularity)
@@ -132,25 +135,50 @@ def choose(weight, calibration: Calibration, quantizer: Quantizer, alphabet) -> 
         blocks = columns(*calibration.inputs, size=_columns_at_once(len(scales) * weight.shape[1]))
         codes, errors, energies = quantizer.codes_from_residuals(weight, blocks, step, *bounds)
         check_codes(codes, weight, step, *bounds)
+    elif quantizer.descends:
+        scales, step, codes = _descended(weight, calibration, quantizer, scales, step, *bounds)
+        errors = torch.zeros_like(step)
     else:
-        codes, errors = _by_gram(weight, calibration, quantizer, step, *bounds)
-    compared = errors.sum((1, 2), keepdim=True).expand_as(errors) if keys.granularity == "layer" else errors
-    best = compared.argmin(0)
-
-    def of_best(values):
-        return values.gather(0, best[None])[0]
-
-    kept = codes.gather(0, best[None, ..., None].expand(1, *codes.shape[1:]))[0]
+        codes, errors = _by_gram(weight, calibration.gram_matrices(), quantizer, step, *bounds)
+    best = _smallest(errors, keys.granularity)
     relative_error = None
     if energies is not None:
         energy = float(energies.sum())
-        relative_error = (float(of_best(errors).sum()) / energy) ** 0.5 if energy > 0 else 0.0
-    return Choice(kept, of_best(step), of_best(scales), relative_error)
+        relative_error = (float(_of(best, errors).sum()) / energy) ** 0.5 if energy > 0 else 0.0
+    return Choice(_of(best, codes), _of(best, step), _of(best, scales), relative_error)
 
 
-def _by_gram(weight, calibration, quantizer, step, low, high):
+def _descended(weight, calibration, quantizer, scales, step, low, high):
+    """Return the scales and steps (1, g, N) at which nearest codes leave the smallest error, and codes (1, g, N, d)."""
+    matrices = calibration.gram_matrices() if len(step) > 1 or calibration.passed is None else None
+    if len(step) > 1:
+        _, errors = _by_gram(weight, matrices, Rounding(quantizer.keys), step, low, high)
+        best = _smallest(errors, quantizer.keys.granularity)
+        scales, step = _of(best, scales)[None], _of(best, step)[None]
+    if calibration.passed is None:
+        return scales, step, _by_gram(weight, matrices, quantizer, step, low, high)[0]
+    passed = calibration.passed.reshape(2, *weight.shape[:2])
+    rows = calibration.some_rows(min(ROWS, max(1, ROW_CELLS // weight[:, 0].numel())))
+    codes = quantizer.codes_before_relu(weight, rows, passed, step, low, high)
+    check_codes(codes, weight, step, low, high)
+    return scales, step, codes
+
+
+def _smallest(errors, granularity) -> torch.Tensor:
+    """Return the indices (g, N) of the smallest of errors (K, g, N), per row or of the layer's sum."""
+    compared = errors.sum((1, 2), keepdim=True).expand_as(errors) if granularity == "layer" else errors
+    return compared.argmin(0)
+
+
+def _of(best, values) -> torch.Tensor:
+    """Return the values at the indices ``best`` (g, N) into the first dimension of ``values`` (K, g, N, ...)."""
+    index = best.view(1, *best.shape, *[1] * (values.dim() - 3))
+    return values.gather(0, index.expand(1, *values.shape[1:]))[0]
+
+
+def _by_gram(weight, matrices, quantizer, step, low, high):
     """Return codes (K, g, N, d) for steps (K, g, N), and their errors up to a constant; zeros for a single scale."""
-    cross, gram = calibration.gram_matrices()
+    cross, gram = matrices
     codes, errors = [], []
     rows = max(1, CELLS // (weight[:, 0].numel() * len(step)))
     for part, steps in zip(weight.split(rows, 1), step.split(rows, 2), strict=True):

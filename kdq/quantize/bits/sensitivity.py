@@ -21,6 +21,7 @@ from kdq.quantize.bits.sensitivity_table import Measurement
 from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import floats, later_inputs, layer_input
+from kdq.quantize.execution.rectifiers import passed_outputs
 from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.keys import Quantizing
@@ -85,7 +86,8 @@ def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, 
         log(f"{name}: stays float, {reason}")
     with as_modules(selection.functional):
         reference = Reference(log_probabilities(model, part.images, device), part.labels)
-        inputs = _Inputs(model, selection, images, quantizer.keys)
+        passed = passed_outputs(model, selection.layers) if quantizer.sees_relu else {}
+        inputs = _Inputs(model, selection, images, quantizer.keys, passed)
         return [
             row for name in selection.executed for row in _alone(inputs, name, quantizer, seed, part, reference, log)
         ]
@@ -94,10 +96,11 @@ def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, 
 class _Inputs:
     """The inputs of a network's layers, those of a layer computed when they are asked for."""
 
-    def __init__(self, model: nn.Module, selection: Selection, images: Tensor, keys: Quantizing):
+    def __init__(self, model: nn.Module, selection: Selection, images: Tensor, keys: Quantizing, passed: dict):
         self.model, self.selection, self.images = model, selection, images
         self.points = activation_points(model, selection, images, keys)
         self.seen = seen(self.points, keys)
+        self.passed = passed
         calls = [name for name in selection.calls if name not in selection.constants]
         self.later = later_inputs(model, selection.layers, calls, images, self.seen)
 
@@ -110,7 +113,8 @@ class _Inputs:
                 reached = [self._first(name), *quantized]
         module, place = self.selection.layers[name], self.selection.places[name]
         sampling, point = quantizer.keys.patches, point_of(name, self.seen)
-        return SharedInputs(module, calls, reached, sampling, seed + place, len(calls) == 1, point)
+        passed = self.passed.get(name)
+        return SharedInputs(module, calls, reached, sampling, seed + place, len(calls) == 1, point, passed)
 
     def _first(self, name: str) -> Tensor:
         """Return the inputs of a layer's first call."""

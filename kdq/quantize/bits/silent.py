@@ -12,6 +12,7 @@ import torch
 
 from kdq.quantize.bits.scale import Choice, grid, radius, smallest_weight_error, steps
 from kdq.quantize.gram.calibration import Calibration, rows
+from kdq.quantize.quantizer import nearest_codes
 
 
 def rounded_where_silent(choice: Choice, weight, calibration: Calibration, alphabet, keys) -> Choice:
@@ -30,8 +31,8 @@ def rounded_where_silent(choice: Choice, weight, calibration: Calibration, alpha
         step = torch.where(silent, steps(scale, reach, alphabet), choice.step)
     else:
         step = choice.step
-    nearest = (weight / step.double()[..., None]).add_(0.5).floor_().clamp_(alphabet.low, alphabet.high)
-    codes = torch.where(silent[..., None], nearest.to(choice.codes), choice.codes)
+    nearest = nearest_codes(weight, step, alphabet.low, alphabet.high)
+    codes = torch.where(silent[..., None], nearest, choice.codes)
     return replace(choice, codes=codes, step=step, scale=scale)
 
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.fx
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models.tracing import norms_behind, trace
+from kdq.models.tracing import is_layer, is_relu, norms_behind, only_reader, trace
 
 ROUNDS, CHANGE = 50, 1e-3  # until no scale changes by more than this share
 
@@ -86,27 +85,13 @@ def _chains(model: nn.Module) -> Iterator[Chain]:
     norms = {name: norm for name, norm in norms.items() if norm.affine and norm.track_running_stats}
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
     for node in graph.nodes:
-        if not _is_layer(model, node) or calls.count(node.target) > 1:
+        if not is_layer(model, node) or calls.count(node.target) > 1:
             continue
-        reader = _only_reader(node)
+        reader = only_reader(node)
         if node.target in norms and reader is not None:
-            reader = _only_reader(reader)
-        if reader is not None and _is_relu(model, reader):
-            reader = _only_reader(reader)
-        if reader is not None and _is_layer(model, reader) and calls.count(reader.target) == 1:
+            reader = only_reader(reader)
+        if reader is not None and is_relu(model, reader):
+            reader = only_reader(reader)
+        if reader is not None and is_layer(model, reader) and calls.count(reader.target) == 1:
             first, second = model.get_submodule(node.target), model.get_submodule(reader.target)
             yield Chain(first, norms.get(node.target), second, norms.get(reader.target))
-
-
-def _only_reader(node: torch.fx.Node) -> torch.fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
-
-
-def _is_layer(model: nn.Module, node: torch.fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(model.get_submodule(node.target), nn.Conv2d | nn.Linear)
-
-
-def _is_relu(model: nn.Module, node: torch.fx.Node) -> bool:
-    if node.op == "call_module":
-        return isinstance(model.get_submodule(node.target), nn.ReLU)
-    return getattr(node.target, "__name__", node.target) in ("relu", "relu_")

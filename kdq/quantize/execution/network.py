@@ -22,6 +22,7 @@ from kdq.quantize.execution.batchnorm import reestimate
 from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs, layer_input
+from kdq.quantize.execution.rectifiers import passed_outputs
 from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.quantizer import Block, Quantizer
@@ -109,6 +110,7 @@ class _Network:
     shifts: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
+        self.passed = passed_outputs(self.model, self.selection.layers) if self.quantizer.sees_relu else {}
         selection, chunk = self.selection, max(CHUNK, -(-len(self.images) // CHUNKS))
         self.layers = selection.layers
         self.calls = [name for name in selection.calls if name not in selection.constants]
@@ -222,7 +224,8 @@ class _Network:
         seed = self.seed + self.selection.places[name]
         sampling, inputs = self.quantizer.keys.patches, ([*analog, *later[0]], [*quantized, *later[1]])
         one_call = self.selection.calls.count(name) == 1
-        calibration = Calibration(self.layers[name], *inputs, sampling, seed, one_call, point)
+        passed = self.passed.get(name)
+        calibration = Calibration(self.layers[name], *inputs, sampling, seed, one_call, point, passed)
         alphabet = Alphabet(self.bits[name], self.quantizer.keys.levels)
         self.done[name] = quantize_layer(name, calibration, self.quantizer, alphabet)
         self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)

@@ -47,7 +47,8 @@ class Calibration:
     ``analog`` and ``quantized``: the inputs of the same samples in the float and in the quantized network, (M, C, H, W)
     or (M, ..., features), or chunks of them, the rows of X and X~ by ``sampling``: see :func:`gram_matrices`.
     ``one_call``: they are the inputs of a single call of the layer. ``point``: the quantized activation of which the
-    quantized inputs are values, if they are.
+    quantized inputs are values, if they are. ``passed``: the bounds (2, N) of the outputs less the bias that matter,
+    those that a ReLU behind the layer passes on; None if all do.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class Calibration:
     seed: int = 0
     one_call: bool = True
     point: Point | None = None
+    passed: torch.Tensor | None = None
 
     @property
     def of_outputs(self) -> bool:
@@ -71,6 +73,16 @@ class Calibration:
     def gram_matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (cross, gram), each (groups, d, d); computed at every call, since they take most of the memory."""
         return gram_matrices(*self.inputs, point=self.point)
+
+    def some_rows(self, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows of X and X~ of the same patches, both (groups, patches, d) in float32; at most ``most`` drawn.
+
+        The published sampling's are all returned.
+        """
+        count = self.sampling if isinstance(self.sampling, int) else most
+        sampling = self.sampling if self.sampling == "paper" else min(count, most)
+        parts = rows(self.module, self.analog, self.quantized, sampling, self.seed, dtype=torch.float32)
+        return tuple(torch.cat(chunks, 1) for chunks in zip(*parts, strict=True))
 
     @cached_property
     def patches(self) -> int:

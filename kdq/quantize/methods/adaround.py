@@ -1,37 +1,39 @@
 """AdaRound: learn by gradient descent on the layer's error whether to round each weight down or up.
 
 Nagel, Amjad, van Baalen, Louizos, Blankevoort: Up or down? Adaptive rounding for post-training quantization (2020,
-arXiv:2004.10568). In steps, every weight w is rounded down and h in [0, 1] added again:
+arXiv:2004.10568). The rounding is soft, :mod:`kdq.quantize.solver.soft_rounding`, and descends on the squared error of
+the layer's outputs. With e = w - q and H = X~'X~ it is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. The
+Gram matrices stand for all inputs at once, so that the gradient is exact and fewer steps do than with batches of
+inputs.
 
-    q = floor(w) + h(v),    h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1)
-
-v descends, by Adam, on the squared error of the layer's outputs plus a regularization, sum 1 - |2 h - 1|^beta, that
-draws every h to 0 or 1; beta falls from 20, where only an h close to an end is drawn, to 2. With e = w - q and
-H = X~'X~ the error is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. The Gram matrices stand for all inputs
-at once, so that the gradient is exact and fewer steps do than with batches of inputs.
+A ReLU behind the layer, and a BatchNorm between, enter the error as in the paper's asymmetric reconstruction:
+||f(X w) - f(X~ q)||^2, f clamping to the outputs that the ReLU passes on. That error takes the inputs themselves, in
+batches.
 """
+
+import itertools
 
 import torch
 
 from kdq.quantize.keys import Quantizing
 from kdq.quantize.quantizer import Quantizer
+from kdq.quantize.solver.soft_rounding import SoftRounding
 from kdq.quantize.solver.substitution import Layout
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, PositiveInt
 
-WARM_UP = 0.2  # the share of the iterations without the regularization
-FIRST_BETA, LAST_BETA = 20.0, 2.0
-STRETCH, SHIFT = 1.2, -0.1
+BATCH = 1024  # patches of a step of the descent behind a ReLU
 
 
 class Parameters(Quantizing):
     """AdaRound: every weight is rounded down or up, as a descent on the layer's error finds best."""
 
-    scale: Annotated[
-        Literal["search", "mse", "minmax"] | Annotated[float, Field(ge=0.01, le=100)],
+    reconstruct: Annotated[
+        Literal["activation", "output"],
         Field(
-            description="as for the other quantizers; `mse` is the method's own, `search` takes 15 descents, one a step"
+            description="error that the descent lessens: behind the ReLU, for layers with one right behind them or "
+            "their BatchNorm, or of the layer's outputs for all"
         ),
-    ] = "mse"
+    ] = "activation"
     iterations: Annotated[PositiveInt, Field(description="steps of the descent")] = 1000
     learning_rate: Annotated[
         float, Field(ge=1e-6, le=10, description="Adam's, for the variables behind the rounding")
@@ -60,47 +62,84 @@ def adaround(
     drift = (((cross - gram) @ weight.mT)[:, :, None] / layout.step).flatten(2)
     # Scaled so that the regularization means the same in every layer; dead inputs alone have nothing to scale.
     energy = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    problem = [(matrix / energy.where(energy > 0, 1.0)).float() for matrix in (gram, drift)]
-    nearest, below = ((in_steps + half).floor().clamp(low, high) for half in (0.5, 0.0))
-    free = (in_steps > below) & (below < high)
-    up = _descend((in_steps - below).float(), free, *problem, iterations, learning_rate, regularization)
-    errors = [_error((in_steps - codes).float(), *problem) for codes in (below + up, nearest)]
-    codes = torch.where(errors[0] < errors[1], below + up, nearest)
+    gram, drift = ((matrix / energy.where(energy > 0, 1.0)).float() for matrix in (gram, drift))
+    goal = in_steps.float()
+
+    def slope(codes):
+        return (gram @ (goal - codes)).add_(drift).mul_(-2)
+
+    def error(codes):
+        difference = goal - codes
+        return (difference * (gram @ difference + 2 * drift)).sum(1, keepdim=True)
+
+    codes = _rounded(in_steps, low, high, slope, error, (iterations, learning_rate, regularization))
     return layout.codes(codes.unflatten(2, (-1, layout.rows)))
 
 
-def _error(difference, gram, drift) -> torch.Tensor:
-    """Return e'H e + 2 e'(X~'X - H) w of differences e (g, d, K N), as (g, 1, K N)."""
-    return (difference * (gram @ difference + 2 * drift)).sum(1, keepdim=True)
+def adaround_before_relu(
+    weight, rows, passed, step, low, high, iterations=1000, learning_rate=0.1, regularization=1.0, seed=0
+) -> torch.Tensor:
+    """Return integer codes (int16) as :func:`adaround` does, by the error of outputs clamped to ``passed``.
+
+    ``rows`` of X and X~, (g, patches, d) in float32, from which ``seed`` draws batches; ``passed`` (2, g, N).
+    ``weight`` (g, N, d), ``step`` (K, g, N), the result (K, g, N, d).
+    """
+    layout = Layout(weight, step)
+    low, high = layout.bounds(low, high)
+    in_steps = (weight.double().mT[:, :, None] / layout.step).flatten(2)
+    order = torch.randperm(rows[0].shape[1], generator=torch.Generator().manual_seed(seed)).to(weight.device)
+    analog, quantized = (matrix[:, order] for matrix in rows)
+    bounds = [(layout.spread(bound) / layout.step).flatten(2).float() for bound in passed]
+    targets = (analog @ in_steps.float()).clamp_(*bounds)
+    energy = quantized.square().mean((1, 2))[:, None, None]
+    scale, batches = torch.where(energy > 0, 1 / energy, 1.0), itertools.cycle(range(0, len(order), BATCH))
+
+    def slope(codes):
+        start = next(batches)
+        here, target = (matrix[:, start : start + BATCH] for matrix in (quantized, targets))
+        outputs = here @ codes
+        difference = target - outputs.clamp(*bounds)
+        difference *= (outputs > bounds[0]) & (outputs < bounds[1])
+        return (here.mT @ difference).mul_(scale * (-2 / here.shape[1]))
+
+    def error(codes):
+        pairs = zip(quantized.split(BATCH, 1), targets.split(BATCH, 1), strict=True)
+        return sum((target - (x @ codes).clamp_(*bounds)).square().sum(1, keepdim=True) for x, target in pairs)
+
+    codes = _rounded(in_steps, low, high, slope, error, (iterations, learning_rate, regularization))
+    return layout.codes(codes.unflatten(2, (-1, layout.rows)))
 
 
-def _descend(remainder, free, gram, drift, iterations, learning_rate, regularization) -> torch.Tensor:
-    """Return which of the ``free`` weights (g, d, K N) to round up, from their remainders above the lower code."""
-    # Off the ends, where the clip has no slope.
-    variable = ((remainder.clamp(0.01, 0.99) - SHIFT) / STRETCH).logit()
-    mean, square = torch.zeros_like(variable), torch.zeros_like(variable)
+def _rounded(in_steps, low, high, slope, error, descent) -> torch.Tensor:
+    """Return the codes (g, d, K N) of a descent, or the nearest ones for each output whose ``error`` those lessen.
+
+    ``slope(codes)`` is the gradient of the error by the codes, whole numbers or between, ``error(codes)`` (g, 1, K N).
+    """
+    nearest, below = ((in_steps + half).floor().clamp(low, high).float() for half in (0.5, 0.0))
+    free = (in_steps > below) & (below < high)
+    rounding, (iterations, *rates) = SoftRounding((in_steps - below).float(), free), descent
     for iteration in range(iterations):
-        sigmoid = variable.sigmoid()
-        up = (STRETCH * sigmoid + SHIFT).clamp_(0, 1).mul_(free)
-        slope = (gram @ (remainder - up)).add_(drift).mul_(-2)
-        progress = (iteration / iterations - WARM_UP) / (1 - WARM_UP)
-        if progress >= 0:
-            beta = FIRST_BETA + (LAST_BETA - FIRST_BETA) * progress
-            centred = 2 * up - 1
-            slope -= 2 * regularization * beta * centred.sign() * centred.abs() ** (beta - 1)
-        gradient = slope.mul_((up > 0) & (up < 1)).mul_(sigmoid - sigmoid.square())
-        # Adam by hand: the first step of torch.optim's imports a compiler, which takes seconds.
-        mean.lerp_(gradient, 1 - 0.9)
-        square.lerp_(gradient.square(), 1 - 0.999)
-        deviation = (square / (1 - 0.999 ** (iteration + 1))).sqrt_().add_(1e-8)
-        variable -= learning_rate / (1 - 0.9 ** (iteration + 1)) * mean / deviation
-    return (variable >= 0) & free
+        up = rounding.up()
+        rounding.descend(up, slope(below + up), iteration, iterations, *rates)
+    codes = below + rounding.decided()
+    return torch.where(error(codes) < error(nearest), codes, nearest)
 
 
 class AdaRound(Quantizer):
-    """:func:`adaround` as a stage; nothing in it is random."""
+    """:func:`adaround`, or :func:`adaround_before_relu` for layers with a ReLU behind, as a stage."""
+
+    descends = True
+
+    @property
+    def sees_relu(self):
+        return self.keys.reconstruct == "activation"
 
     def codes(self, weight, cross, gram, step, low, high):
-        keys = self.keys
-        descent = keys.iterations, keys.learning_rate, keys.regularization
-        return adaround(weight, cross, gram, step, low, high, *descent)
+        return adaround(weight, cross, gram, step, low, high, *self._descent)
+
+    def codes_before_relu(self, weight, rows, passed, step, low, high):
+        return adaround_before_relu(weight, rows, passed, step, low, high, *self._descent, self.seed)
+
+    @property
+    def _descent(self):
+        return self.keys.iterations, self.keys.learning_rate, self.keys.regularization

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from kdq.models.activations import FakeQuantizer, quantized_activations
 from kdq.models.codes import QuantizedWeight
 from kdq.quantize.keys import Quantizing
-from kdq.quantize.quantizer import Block, Quantizer
+from kdq.quantize.quantizer import Block, Rounding
 from kdq.quantize.solver.soft_rounding import SoftRounding
 from kdq.recipe.vocabulary import Annotated, ClassVar, Field, NonNegative, PositiveInt
 
@@ -66,7 +66,7 @@ class Parameters(Quantizing):
     ] = True
 
 
-class BRECQ(Quantizer):
+class BRECQ(Rounding):
     """Nearest codes, of which the scale is chosen, and then :func:`descend` for each block."""
 
     learns_blocks = True
@@ -74,9 +74,6 @@ class BRECQ(Quantizer):
     def __init__(self, keys, seed=0):
         super().__init__(keys, seed)
         self.generator = torch.Generator().manual_seed(seed)
-
-    def codes(self, weight, cross, gram, step, low, high):
-        return (weight / step.double()[..., None]).add_(0.5).floor_().clamp_(low, high).to(torch.int16)
 
     def learned(self, block: Block) -> dict[str, Tensor]:
         importance = None
