@@ -45,11 +45,11 @@ class Parameters(Quantizing):
     learning: ClassVar = ("iterations", "batch_size", "learning_rate", "regularization", "fisher")
     after_measurement: ClassVar = (*Quantizing.after_measurement, *learning)
 
-    iterations: Annotated[PositiveInt, Field(description="steps of a block's descent")] = 2000
+    iterations: Annotated[PositiveInt, Field(description="steps of a block's descent")] = 1000
     batch_size: Annotated[PositiveInt, Field(description="images per step")] = 32
     learning_rate: Annotated[
         float, Field(ge=1e-6, le=10, description="Adam's, for the variables behind the rounding")
-    ] = 0.01
+    ] = 0.03
     regularization: Annotated[
         NonNegative,
         Field(
@@ -199,7 +199,8 @@ def squared_steps_per_error(block: Block, importance, weights: list[Weight], val
         float(((weight.layer.weight - value) / weight.step).square().sum())
         for weight, value in zip(weights, values, strict=True)
     )
-    outputs = torch.cat([block.run(part) for part in block.inputs.split(AT_ONCE)])
+    with computing_with(weights, [weight.layer.weight for weight in weights]):
+        outputs = torch.cat([block.run(part) for part in block.inputs.split(AT_ONCE)])
     error = whole_error(replace(block, outputs=outputs), importance, weights, values)
     return distance / error if error > 0 else 1.0
 
