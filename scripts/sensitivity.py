@@ -9,7 +9,7 @@ with running(snakemake.log[0]) as log:
     from kdq.provenance.place import check_places
     from kdq.quantize.bits.sensitivity import measure
     from kdq.quantize.bits.sensitivity_table import write
-    from kdq.quantize.gram.calibration_images import calibration_images
+    from kdq.quantize.gram.calibration_images import calibration_images, cost_images
     from kdq.quantize.quantizer import quantizer_of
     from kdq.recipe.path import Cell
     from kdq.train.device import device_name, prepare
@@ -21,6 +21,7 @@ with running(snakemake.log[0]) as log:
     device, cell = prepare(threads), Cell.of(table)
     made_by = provenance.describe(job["code"], inputs, threads=threads, device=device_name(device))
     network, quantizer = model_file.load(inputs["parent"]), quantizer_of(job["module"], job["keys"], cell.seed)
-    part = calibration_images(read_data(inputs["data"]), quantizer.keys.images, cell.seed)
-    measured = measure(network, part, quantizer, seed=cell.seed, device=device, log=log)
+    prepared = read_data(inputs["data"])
+    parts = [calibration_images(prepared, quantizer.keys.images, cell.seed), cost_images(prepared, cell.seed)]
+    measured = measure(network, parts[0], quantizer, cell.seed, device, log, evaluated=parts[1])
     write(table, measured, cell, keys=job["keys"], provenance=made_by)

@@ -29,7 +29,7 @@ RTN = {
     "levels": st.sampled_from(["2^b", "2^b-1", "paper"]),
     "scale": st.sampled_from(["search", "mse", "minmax"]) | positive,
     "patches": st.sampled_from(["all", "paper"]) | st.integers(1, 10**6),
-    "order": st.sampled_from(["forward", "greedy"]),
+    "order": st.sampled_from(["forward", "iterative"]),
 }
 ROOTS = {
     name: TRAINING | {"label_smoothing": st.floats(0, 1, exclude_max=True), "seed": st.integers(0, 10**9)}
@@ -235,10 +235,10 @@ class TestResolve:
             grammar.resolve(grammar.parse_stage(stage))
 
     def test_keys_that_are_not_read_are_no_part_of_the_result(self, grammar):
-        plain, budget, greedy = (
-            grammar.resolve(grammar.parse_stage(text)).keys() for text in ("rtn", "rtn,budget=3", "rtn,order=greedy")
+        plain, budget, iterative = (
+            grammar.resolve(grammar.parse_stage(text)).keys() for text in ("rtn", "rtn,budget=3", "rtn,order=iterative")
         )
-        assert greedy - plain == {"cost"} and greedy - budget == {"bits"}
+        assert iterative - plain == {"cost", "pick"} and iterative - budget == {"bits", "pick"}
 
     @given(recipes)
     def test_plain_values_in_order(self, grammar, parts):

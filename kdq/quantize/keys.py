@@ -21,7 +21,7 @@ class Quantizing(Base):
     """Keys of every quantizer: the alphabet, its scale and the calibration."""
 
     # Keys that take effect after the layers have been measured alone; the measurement is the same for all values.
-    after_measurement: ClassVar = ("bits", "budget", "cost", "order", "batchnorm", "bias", "memory", "keep")
+    after_measurement: ClassVar = ("bits", "budget", "cost", "order", "pick", "batchnorm", "bias", "memory", "keep")
     conflicts: ClassVar[dict[tuple[str, str], str]] = {
         ("bias", "batchnorm"): "statistics that are measured again do not fit biases that were corrected before",
         ("bias", "order"): "means are corrected on the way through the network, layers in the order of execution",
@@ -38,17 +38,21 @@ class Quantizing(Base):
     cost: Annotated[
         Literal["kl", "loss", "accuracy"],
         Field(
-            description="cost of quantizing one layer alone, on the calibration images: divergence from the "
-            "parent's predictions, increase of the cross entropy with the labels, or loss of accuracy"
+            description="cost of quantizing one layer, on 1,000 validation images: divergence from the parent's "
+            "predictions, increase of the cross entropy with the labels, or loss of accuracy"
         ),
     ] = "kl"
     order: Annotated[
-        Literal["forward", "greedy"],
+        Literal["forward", "iterative"],
         Field(
-            description="quantize layers as they are executed, or by rising cost, each on its inputs in the network as "
-            "it is by then"
+            description="quantize layers as they are executed, or by `cost`, measured for all that remain after every "
+            "layer; each on its inputs in the network as it is by then"
         ),
     ] = "forward"
+    pick: Annotated[
+        Literal["least", "most"],
+        Field(description="which layer comes next: that of the least cost, or of the most, beside those before it"),
+    ] = "least"
     keep: Annotated[
         str,
         AfterValidator(_names),
@@ -149,15 +153,17 @@ class Quantizing(Base):
     @classmethod
     def needs_measurement(cls, values: dict) -> bool:
         """Return whether a stage with ``values`` needs the cost of each layer alone."""
-        return bool(values.get("budget")) or values.get("order") == "greedy"
+        return bool(values.get("budget"))
 
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
         reasons = {"bits": "the budget gives each layer its own"} if values.get("budget") else {}
         if not values.get("activations"):
             reasons |= dict.fromkeys(("activation_range", "activation_order"), "activations are float")
-        if not cls.needs_measurement(values):
-            reasons["cost"] = "nothing is chosen by cost without a budget or order=greedy"
+        if values.get("order") != "iterative":
+            reasons["pick"] = "nothing is picked without order=iterative"
+            if not cls.needs_measurement(values):
+                reasons["cost"] = "nothing is chosen by cost without a budget or order=iterative"
         return reasons
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from kdq.data.prepared import Prepared
 from kdq.models.codes import Codes
-from kdq.quantize.bits.budget import bits_under_budget, by_rising_cost
+from kdq.quantize.bits.budget import bits_under_budget
 from kdq.quantize.bits.sensitivity_table import read
+from kdq.quantize.execution.impact import Impact
 from kdq.quantize.execution.network import quantize
 from kdq.quantize.execution.selection import select
-from kdq.quantize.gram.calibration_images import as_in_training, calibration_images
+from kdq.quantize.gram.calibration_images import as_in_training, calibration_images, cost_images
 from kdq.quantize.quantizer import Quantizer
 
 
@@ -37,9 +38,10 @@ def quantize_stage(
         kept = select(network.to(device).eval(), images.to(device), keys.keep).kept(network)
         measurements = [row for row in measurements if row.layer not in kept]
         float_weights = sum(layer["weights"] for layer in kept.values())
-    bits = dict.fromkeys((row.layer for row in measurements), keys.bits)
+    bits = None
     if keys.budget:
         bits = bits_under_budget(measurements, keys.budget, keys.cost, keys.levels, float_weights)
-    order = by_rising_cost(measurements, bits, keys.cost) if keys.order == "greedy" else None
+    iterative = keys.order == "iterative"
+    order = Impact(cost_images(prepared, seed), keys.cost, keys.pick) if iterative else None
     views = as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
     return quantize(network, images, quantizer, seed, device, log, bits, views, order)

@@ -27,7 +27,9 @@ GPFQ_THREAD_GMACS = 0.8  # of the network on one calibration image, per second o
 BACKWARD = 2  # a backward pass costs two forward passes
 COPIES_OF_WEIGHTS = 8  # weight, gradient, momentum, average, selected epoch, and a checkpoint on its way to the disk
 LIVE_SHARE = 0.25  # of a forward pass's activations, those that exist at a time without gradient
-ALONE = 7 * 54  # forward passes to measure every layer alone: bit-widths times layers of a ResNet-50
+LAYERS = 54  # of a ResNet-50
+ALONE = 7 * LAYERS  # forward passes to measure every layer alone, at each bit-width
+COST_IMAGES = 1000  # kdq/quantize/gram/calibration_images.py
 EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
 TIMED_AT_ONCE, TIMED_ROUNDS = 128, 15  # images, and most rounds, kdq/deploy/timing.py
 
@@ -128,7 +130,16 @@ def quantizing(images: Images, calibrated: int, parent: Network, threads: int) -
 def measuring(images: Images, calibrated: int, parent: Network, threads: int) -> Needs:
     """Return the needs of quantizing each layer of ``parent`` alone, at all bit-widths, each time evaluated."""
     quantized = quantizing(images, calibrated, parent, threads)
-    seconds = calibrated * parent.gmacs * (7 / (GPFQ_THREAD_GMACS * threads) + ALONE / speed(False, threads))
+    seconds = 7 * calibrated * parent.gmacs / (GPFQ_THREAD_GMACS * threads)
+    seconds += ALONE * COST_IMAGES * parent.gmacs / speed(False, threads)
+    return Needs(quantized.memory_mb, START_MINUTES + round(seconds / 60))
+
+
+def ordering(images: Images, calibrated: int, parent: Network, threads: int) -> Needs:
+    """Return the needs of quantizing the layers of ``parent`` by impact: all that remain, after every layer."""
+    quantized = quantizing(images, calibrated, parent, threads)
+    seconds = LAYERS / 2 * calibrated * parent.gmacs / (GPFQ_THREAD_GMACS * threads)
+    seconds += LAYERS**2 / 2 * COST_IMAGES * parent.gmacs / speed(False, threads)
     return Needs(quantized.memory_mb, START_MINUTES + round(seconds / 60))
 
 
@@ -213,7 +224,8 @@ class Estimates:
         return caching(self.images(dataset), crop, flip, teacher, gpu, self.threads)
 
     def quantize(self, wildcards) -> Needs:
-        return quantizing(*self._calibrated(wildcards))
+        iterative = self.plan.keys(wildcards.stage)["order"] == "iterative"
+        return (ordering if iterative else quantizing)(*self._calibrated(wildcards))
 
     def sensitivity(self, wildcards) -> Needs:
         return measuring(*self._calibrated(wildcards))

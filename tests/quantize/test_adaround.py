@@ -5,8 +5,14 @@ import itertools
 import pytest
 import torch
 
-from kdq.quantize.methods.adaround import adaround
+from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.bits.scale import choose
+from kdq.quantize.execution.network import quantize
+from kdq.quantize.gram.calibration import Calibration, weight_matrix
+from kdq.quantize.methods.adaround import adaround, adaround_before_relu
 from kdq.quantize.methods.rtn import rtn
+from kdq.quantize.quantizer import quantizer_of
+from tests.quantize import small
 from tests.quantize.problems import correlated, gram_matrices, problem, squared_errors
 
 
@@ -105,3 +111,89 @@ def test_weights_on_the_grid_and_dead_inputs_stay():
     assert adaround(weight, *gram_matrices(analog, analog), 0.5, -4, 3).equal((weight * 2).to(torch.int16))
     zero = torch.zeros(8, 8)
     assert adaround(weight + 0.1, zero, zero, 0.5, -4, 3).equal((weight * 2).to(torch.int16))
+
+
+def before_relu(weight, analog, quantized, bound, step, *bounds, **keys):
+    """The codes (N, d) of the descent on max(y, bound), of one group."""
+    rows = [inputs[None].float() for inputs in (analog, quantized)]
+    passed = torch.stack([torch.as_tensor(bound).expand(1, len(weight)), torch.full((1, len(weight)), torch.inf)])
+    return adaround_before_relu(weight[None], rows, passed, step.expand(1, 1, len(weight)), *bounds, **keys)[0, 0]
+
+
+def errors_behind(weight, analog, quantized, bound, codes, step):
+    """The squared errors (..., N) of max(y, bound)."""
+    outputs = (analog.double() @ weight.double().mT).clamp(min=bound)
+    levels = codes.double() * torch.as_tensor(step).double()[..., None]
+    return (outputs - (quantized.double() @ levels.mT).clamp(min=bound)).square().sum(-2)
+
+
+class TestBeforeRelu:
+    @pytest.mark.parametrize("bits", [2, 3])
+    def test_the_error_behind_is_less_than_that_of_the_linear_and_of_nearest_codes(self, bits):
+        totals = dict.fromkeys(("behind", "linear", "nearest"), 0.0)
+        for seed in range(3):
+            weight, analog, quantized, step, *bounds = layer(seed, bits, samples=600)
+            bound = 0.5 * float((analog @ weight.mT).std())
+            matrices = gram_matrices(analog, quantized)
+            found = {
+                "behind": before_relu(weight, analog, quantized, bound, step, *bounds),
+                "linear": adaround(weight, *matrices, step, *bounds),
+                "nearest": rtn(weight, *matrices, step, *bounds),
+            }
+            errors = {name: errors_behind(weight, analog, quantized, bound, q, step) for name, q in found.items()}
+            assert (errors["behind"] <= errors["nearest"] * (1 + 1e-4)).all()
+            totals = {name: totals[name] + float(error.sum()) for name, error in errors.items()}
+        assert totals["behind"] < 0.97 * totals["linear"] < 0.8 * totals["nearest"], totals
+
+    def test_comes_close_to_the_best_of_all_roundings(self):
+        totals = dict.fromkeys(("best", "behind", "nearest"), 0.0)
+        for seed in range(8):
+            weight, analog, quantized, step, low, high = layer(seed, 4, 1.0, rows=1, inputs=9, drift=0.1)
+            below = (weight / step[:, None]).floor()
+            every = torch.stack([below + torch.tensor(up) for up in itertools.product((0.0, 1.0), repeat=9)])
+            every = every.clamp(low, high)
+            totals["best"] += float(errors_behind(weight, analog, quantized, 0.0, every, step.expand(512, 1)).min())
+            behind = before_relu(weight, analog, quantized, 0.0, step, low, high)
+            for name, codes in (("behind", behind), ("nearest", rtn(weight, None, None, step, low, high))):
+                totals[name] += float(errors_behind(weight, analog, quantized, 0.0, codes, step).sum())
+        beyond = {name: total - totals["best"] for name, total in totals.items()}
+        assert -1e-6 < beyond["behind"] < 0.15 * beyond["nearest"], totals
+
+    def test_a_relu_that_passes_all_is_none(self):
+        weight, analog, quantized, step, *bounds = layer(4)
+        passing = before_relu(weight, analog, quantized, -torch.inf, step, *bounds)
+        linear = adaround(weight, *gram_matrices(analog, quantized), step, *bounds)
+        assert (passing == linear).double().mean() > 0.97
+
+    def test_in_a_network_layers_before_a_relu_differ_and_the_first_other_does_not(self):
+        def codes(**keys):
+            quantizer = quantizer_of("kdq.quantize.methods.adaround", {"bits": 2, "iterations": 100, **keys}, 0)
+            return quantize(small.network(), small.part().images, quantizer, log=small.silent, order=small.ORDER[::-1])
+
+        behind, output = codes(), codes(reconstruct="output")
+        differing = {name for name in behind if not behind[name].codes.equal(output[name].codes)}
+        assert differing and differing <= {"stem", "wide"}
+        assert all(behind[name].step.equal(output[name].step) for name in behind)
+
+
+@pytest.mark.parametrize("granularity", ["channel", "layer"])
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_search_takes_the_step_of_nearest_codes_and_descends_once(granularity, passed, monkeypatch):
+    numbers, inputs, _ = correlated(5, rows=6, inputs=20, samples=300)
+    module = torch.nn.Linear(20, 6)
+    module.weight.data = numbers.float()
+    inputs = inputs.float()
+    bounds = torch.stack([torch.zeros(6), torch.full((6,), torch.inf)]).double() if passed else None
+    calibration, weight = Calibration(module, inputs, inputs, passed=bounds), weight_matrix(module)
+    keys = {"granularity": granularity}
+    quantizer = quantizer_of("kdq.quantize.methods.adaround", keys | {"iterations": 50}, 0)
+    called = []
+    name = "codes_before_relu" if passed else "codes"
+    descend = getattr(quantizer, name)
+    monkeypatch.setattr(quantizer, name, lambda *arguments: called.append(arguments) or descend(*arguments))
+    found = choose(weight, calibration, quantizer, Alphabet(3))
+    nearest = choose(weight, calibration, quantizer_of("kdq.quantize.methods.rtn", keys, 0), Alphabet(3))
+    assert found.step.equal(nearest.step) and found.scale.equal(nearest.scale)
+    assert len(called) == 1 and not found.codes.equal(nearest.codes)
+    given = quantizer_of("kdq.quantize.methods.adaround", keys | {"scale": 0.7}, 0)
+    assert (choose(weight, calibration, given, Alphabet(3)).scale == 0.7).all()

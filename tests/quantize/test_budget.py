@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdq.errors import UserError
-from kdq.quantize.bits.budget import bits_under_budget, by_rising_cost, never_rising, storage_bits
+from kdq.quantize.bits.budget import bits_under_budget, never_rising, storage_bits
 from kdq.quantize.bits.sensitivity_table import Measurement
 from tests.quantize.small import ORDER
 
@@ -105,11 +105,3 @@ def test_a_cost_that_is_no_number_is_one_line():
     broken = [Measurement("fc", 60, 5, 2, math.nan, 0.0, 0.0, 0.0)]
     with pytest.raises(UserError, match="^budget: kl of the layers: costs: infinite or NaN"):
         bits_under_budget(broken, 4, "kl", "2^b")
-
-
-def test_the_order_is_that_of_the_costs_and_of_execution_where_they_are_equal():
-    bits = {"stem": 4, "wide": 3, "grouped": 2, "shortcut": 4, "fc": 4}
-    costs = {"shortcut": 0.025, "stem": 0.0625, "fc": 0.125, "grouped": 0.2, "wide": 0.225}
-    assert by_rising_cost(measurements(), bits, "kl") == list(costs)
-    equal = {name: (100, 5, 1.0) for name in LAYERS}
-    assert by_rising_cost(measurements(layers=equal), dict.fromkeys(LAYERS, 3), "kl") == ORDER

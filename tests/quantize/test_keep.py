@@ -213,7 +213,7 @@ def test_a_constant_layer_is_measured_and_comes_first_in_any_order(tmp_path, few
     names = list(dict.fromkeys(row.layer for row in rows))
     assert {"vector", "mlp.0", "mlp.2"} < {*names}
     torch.manual_seed(0)
-    quantizer = quantizer_of("kdq.quantize.methods.rtn", {"order": "greedy"}, 0)
+    quantizer = quantizer_of("kdq.quantize.methods.rtn", {"order": "iterative"}, 0)
     assert set(quantize(Bias().eval(), IMAGES, quantizer, log=silent, order=names[::-1])) == {*names}
 
 
@@ -239,7 +239,7 @@ class TestBudget:
             bits_under_budget(others, 4.0, "kl", "2^b", 648)
 
     @pytest.mark.parametrize(
-        "keys", [{"budget": 6.0}, {"order": "greedy"}, {"budget": 7.0, "order": "greedy"}], ids=str
+        "keys", [{"budget": 6.0}, {"order": "iterative"}, {"budget": 7.0, "order": "iterative"}], ids=str
     )
     def test_a_stage_keeps_layers_under_a_budget_and_in_another_order(self, few, build, tmp_path, keys):
         model = build().eval()

@@ -77,7 +77,7 @@ def test_divergence_is_positive_and_falls_with_the_bits(table):
     [
         {"bits": 2},
         {"budget": 3.0, "cost": "loss"},
-        {"order": "greedy"},
+        {"order": "iterative", "pick": "most"},
         {"batchnorm": "reestimate"},
         {"bias": "correct"},
     ],

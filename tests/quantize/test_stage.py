@@ -14,7 +14,7 @@ CELL = Cell("digits", 0, "hard/gpfq")
 
 
 class TestStatistics:
-    @pytest.mark.parametrize("order", ["forward", "greedy"])
+    @pytest.mark.parametrize("order", ["forward", "iterative"])
     def test_are_those_of_images_as_training_saw_them(self, few, build, order, tmp_path):
         """The first BatchNorm's, by the training's own crops and mirrors of the calibration images."""
         network, keys = build().eval(), Parameters(bits=4, images=20, batchnorm="reestimate", order=order)

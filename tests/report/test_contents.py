@@ -39,7 +39,7 @@ def test_a_figure_with_nothing_to_show_is_no_target():
     grid = ("teacher/dkd,alpha={1,2}/rtn", "teacher/dkd,alpha={1,2}")
     deployment = {"accuracy_vs_milliseconds", "accuracy_vs_bit_operations"}
     assert set(contents(*grid).figures) == set(FIGURES) - {"sequences", "sensitivity"} - deployment
-    every = contents(*grid, "teacher/dkd,alpha=1/rtn,activations=8,order=greedy/qat", latency=True)
+    every = contents(*grid, "teacher/dkd,alpha=1/rtn,activations=8,budget=3/qat", latency=True)
     assert set(every.figures) == set(FIGURES)
 
 
@@ -99,8 +99,13 @@ def test_of_many_retrained_models_no_training_curve_is_drawn():
     assert contents("hard/rtn/qat,epochs={1..9}").trained == ["hard"]
 
 
-def test_what_is_measured_is_asked_for_by_budgets_and_the_greedy_order():
-    found = contents("teacher/gpfq,bits={2,3}", "hard/gpfq,budget={2.5,3}", "hard/rtn,images=64,order=greedy/kd/rtn")
+def test_what_is_measured_is_asked_for_by_budgets():
+    found = contents(
+        "teacher/gpfq,bits={2,3}",
+        "hard/gpfq,budget={2.5,3}",
+        "hard/rtn,budget=3,images=64/kd/rtn",
+        "hard/rtn,order=iterative",
+    )
     assert found.measured == ["hard/gpfq", "hard/rtn,images=64"]
     assert "sensitivity" in found.figures and "sensitivity" not in contents("teacher/gpfq,bits={2,3}").figures
     assert contents("hard/gpfq", gpfq={"budget": 3.0}).measured == ["hard/gpfq"]

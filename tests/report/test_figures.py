@@ -364,3 +364,14 @@ class TestDeclarations:
         (tmp_path / "pie.py").write_text(line)
         with pytest.raises(UserError, match="pie.py: not readable as a figure"):
             figures_package.find_figures(tmp_path)
+
+
+def test_rounding_is_named_by_its_step_in_legends():
+    """Nobody takes rtn with the searched step for that of the literature."""
+    legends = [
+        accuracy_vs_bits.draw(rows(), "digits").legends,
+        layer_errors.draw(layers.rows(study()), "digits").legends,
+    ]
+    for legend in legends:
+        texts = [text.get_text().replace("\n", " ") for part in legend for text in part.get_texts()]
+        assert "rtn, searched step" in texts and "rtn" not in texts and "gpfq" in texts

@@ -169,7 +169,23 @@ def test_any_order_of_stages():
     recipe = "teacher/gpfq,bits=4/kd/rtn,bits=3,levels=paper/qat"
     row = row_of(recipe, [cell(recipe, keys={"bits": 3}, errors=[0.1])])
     assert (row["network"], row["method"]) == ("teacher/gpfq,bits=4/kd", "kd")
-    assert (row["quantizer"], row["quantizer_name"], row["kind"]) == ("rtn,levels=paper+qat", "rtn+qat", "retrain")
+    assert (row["quantizer"], row["quantizer_name"]) == ("rtn,levels=paper+qat", "rtn, searched step+qat")
+    assert row["kind"] == "retrain"
+
+
+@pytest.mark.parametrize(
+    ("stage", "scale", "quantizer", "name"),
+    [
+        ("rtn,bits=3", "search", "rtn", "rtn, searched step"),
+        ("rtn,bits=3,scale=minmax", "minmax", "rtn,scale=minmax", "rtn, min-max step"),
+        ("rtn,bits=3", "mse", "rtn,scale=mse", "rtn, least-squares step"),  # set by the config
+        ("gpfq,bits=3", "search", "gpfq", "gpfq"),
+        ("gpfq,bits=3,levels=paper", 1.16, "gpfq,levels=paper,scale=1.16", "gpfq, scale 1.16"),
+    ],
+)
+def test_a_quantizer_is_named_by_its_step(stage, scale, quantizer, name):
+    row = row_of(f"teacher/{stage}", [cell(f"teacher/{stage}", keys={"bits": 3, "scale": scale}, errors=[0.1])])
+    assert (row["quantizer"], row["quantizer_name"]) == (quantizer, name)
 
 
 def test_the_order_of_the_cells_does_not_matter(tmp_path):

@@ -9,7 +9,7 @@ from kdq.models import archive, load
 from tests.workflow.study import Workflow
 from tests.workflow.test_reruns import appended, made
 
-BUDGETS = ["hard/gpfq,budget=2.5", "hard/gpfq,budget=3,order=greedy"]
+BUDGETS = ["hard/gpfq,budget=2.5", "hard/gpfq,budget=3,order=iterative"]
 RECIPES = ["hard/gpfq,bits=3", *BUDGETS]
 CELLS = "results/digits/seed=0"
 MEASURED = f"{CELLS}/hard/gpfq/sensitivity.csv"

@@ -1,4 +1,4 @@
-"""Choose the bits of every layer, and the order of quantization, by what each layer costs alone."""
+"""Choose the bits of every layer by what each costs alone."""
 
 import itertools
 import math
@@ -54,9 +54,3 @@ def never_rising(costs: list[float]) -> list[float]:
     [0.5, 0.2, 0.2, 0.1]
     """
     return list(itertools.accumulate(reversed(costs), max))[::-1]
-
-
-def by_rising_cost(measurements: list[Measurement], bits: dict[str, int], cost: str) -> list[str]:
-    """Return the layers by rising cost at the bits that they get; ties in order of execution."""
-    table = by_layer(measurements)
-    return sorted(table, key=lambda name: getattr(table[name][bits[name]], cost))

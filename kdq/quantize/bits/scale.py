@@ -15,7 +15,7 @@ CELLS = 2**24
 # Rows and scales times patches: bounds the memory of residuals.
 RESIDUALS = 2**25
 # Patches from which a descent behind a ReLU takes its batches, and their numbers: 128 MiB each for X and X~.
-ROWS, ROW_CELLS = 2**14, 2**25
+ROWS, ROW_CELLS = 2**15, 2**25
 # Time of a multiplication by residuals relative to one by Gram matrices, measured on layers of ResNet-18:
 # its products are thin, and for every few columns the residuals of all patches are read and written.
 RESIDUAL_TIME = 1.25

@@ -6,17 +6,15 @@ The measure by which a budget of bits is spent: divergence from the float networ
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Split
 from kdq.models.activations import quantized_activations
 from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.bits.losses import Reference, log_probabilities
 from kdq.quantize.bits.sensitivity_table import Measurement
 from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
@@ -42,54 +40,39 @@ class SharedInputs(Calibration):
         return super().gram_matrices()
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Predictions of the float network: ``log_probabilities`` (M, K) float64 for images with ``labels`` (M,)."""
-
-    log_probabilities: Tensor
-    labels: Tensor
-
-    def losses(self, log_probabilities: Tensor) -> dict[str, float]:
-        """Return the columns kl, loss and accuracy of other predictions (M, K) for the same images."""
-        analog, quantized = self.log_probabilities, log_probabilities
-        rows = torch.arange(len(analog))
-        right, right_quantized = ((of.argmax(1) == self.labels).sum() for of in (analog, quantized))
-        return {
-            "kl": float(F.kl_div(quantized, analog, log_target=True, reduction="batchmean")),
-            "loss": float((analog - quantized)[rows, self.labels].mean()),
-            "accuracy": float(right - right_quantized) / len(analog),
-        }
-
-
 @torch.no_grad()
-def log_probabilities(model: nn.Module, images: Tensor, device) -> Tensor:
-    """Return the log of the predicted probabilities (M, K), float64 on the CPU, of uint8 images (M, C, H, W)."""
-    logits = [model(batch.to(device)).double().cpu() for batch in evaluation_batches(images)]
-    return torch.cat(logits).log_softmax(1)
-
-
-@torch.no_grad()
-def measure(model: nn.Module, part: Split, quantizer: Quantizer, seed: int = 0, device=None, log=print) -> list:
+def measure(
+    model: nn.Module,
+    part: Split,
+    quantizer: Quantizer,
+    seed: int = 0,
+    device=None,
+    log=print,
+    evaluated: Split | None = None,
+) -> list[Measurement]:
     """Quantize each layer alone at each of ``BITS``; return a :class:`Measurement` per pair.
 
     The layers are those that :func:`kdq.quantize.execution.network.quantize` would quantize without the key ``keep``.
-    ``part`` are the calibration images with labels; the keys ``bits`` and ``keep`` are ignored. A layer's inputs are
-    those of the float network. The model is left as it was but for its plain layers and equalised channels, in eval
-    mode. Per layer one partial forward pass, and a whole one per bit-width.
+    ``part`` has the calibration images, ``evaluated`` those on which costs are measured (default: the same); the keys
+    ``bits`` and ``keep`` are ignored. A layer's inputs are those of the float network. The model is left as it was but
+    for its plain layers and equalised channels, in eval mode. Per layer one partial forward pass, and a whole one per
+    bit-width.
     """
     device = device or next(model.parameters()).device
-    images = part.images.to(device)
+    images, evaluated = part.images.to(device), evaluated or part
     selection = select(model.to(device).eval(), images)
     if quantizer.keys.channels == "equalize":
         equalize(model)
     for name, reason in selection.reasons.items():
         log(f"{name}: stays float, {reason}")
     with as_modules(selection.functional):
-        reference = Reference(log_probabilities(model, part.images, device), part.labels)
+        reference = Reference(log_probabilities(model, evaluated.images, device), evaluated.labels)
         passed = passed_outputs(model, selection.layers) if quantizer.sees_relu else {}
         inputs = _Inputs(model, selection, images, quantizer.keys, passed)
         return [
-            row for name in selection.executed for row in _alone(inputs, name, quantizer, seed, part, reference, log)
+            row
+            for name in selection.executed
+            for row in _alone(inputs, name, quantizer, seed, evaluated.images, reference, log)
         ]
 
 
@@ -122,7 +105,7 @@ class _Inputs:
         return torch.cat([layer_input(self.model, module, batch) for batch in batches])
 
 
-def _alone(inputs: _Inputs, name, quantizer, seed, part, reference, log) -> Iterator[Measurement]:
+def _alone(inputs: _Inputs, name, quantizer, seed, images, reference, log) -> Iterator[Measurement]:
     """Yield the measurement of a layer alone at each of ``BITS``."""
     calibration = inputs.calibration(name, quantizer, seed)
     module, weight = calibration.module, calibration.module.weight.data
@@ -134,7 +117,7 @@ def _alone(inputs: _Inputs, name, quantizer, seed, part, reference, log) -> Iter
             error = relative_error([tuple(without_bias(module, forward(module, *pair)) for pair in pairs)])
         module.weight.data = decoded
         with quantized_activations(inputs.model, inputs.points):
-            losses = reference.losses(log_probabilities(inputs.model, part.images, weight.device))
+            losses = reference.losses(log_probabilities(inputs.model, images, weight.device))
         module.weight.data = weight
         sizes = {"weights": weight.numel(), "steps": layer.step.numel()}
         row = Measurement(layer=name, bits=bits, **sizes, relative_error=error, **losses)

@@ -15,10 +15,10 @@ COLUMNS = {
     "weights": "weights of the layer",
     "steps": "steps of its alphabet, of 32 bits each: one per row, or one",
     "bits": "bits per weight at which this layer alone is quantized",
-    "kl": "mean divergence KL(parent, network with the quantized layer) of the predictions on the calibration images, "
-    "nats per image",
-    "loss": "increase of the cross entropy with the labels of the calibration images, nats per image",
-    "accuracy": "loss of accuracy on the calibration images, share of 1",
+    "kl": "mean divergence KL(parent, network with the quantized layer) of the predictions on 1,000 validation images "
+    "(all if there are fewer), nats per image",
+    "loss": "increase of the cross entropy with the labels of these images, nats per image",
+    "accuracy": "loss of accuracy on these images, share of 1",
     "relative_error": "||X W' - X Q'|| / ||X W'|| (Frobenius) of the layer's outputs on the calibration images",
 }
 

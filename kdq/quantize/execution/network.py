@@ -20,6 +20,7 @@ from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.quantize.execution.equalization import equalize
+from kdq.quantize.execution.impact import Impact
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
 from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs, layer_input
 from kdq.quantize.execution.rectifiers import passed_outputs
@@ -42,7 +43,7 @@ def quantize(
     log: Callable[[str], None] = print,
     bits: Mapping[str, int] | None = None,
     views: Tensor | None = None,
-    order: Sequence[str] | None = None,
+    order: Sequence[str] | Impact | None = None,
 ) -> Codes:
     """Quantize the layers of a float network in place; return the weights in order of execution.
 
@@ -56,8 +57,9 @@ def quantize(
     ``model`` takes float images in [0, 1] and treats each on its own; ``images`` uint8 (M, C, H, W) are the calibration
     images, ``views`` those from which the statistics of BatchNorm are measured again if the keys say so (default: the
     same); ``bits`` are those of each layer by name (default: the key's); ``order`` names the layers in the order in
-    which to quantize them (default: as they are executed). X are a layer's inputs in the float network, X~ those in the
-    network as it is by then: only layers that came earlier in the order are quantized there.
+    which to quantize them (default: as they are executed), or is the impact by which the next one is chosen. X are a
+    layer's inputs in the float network, X~ those in the network as it is by then: only layers that came earlier in the
+    order are quantized there.
 
     The model is left in evaluation mode and computes with the decoded weights. Raises UserError for numbers that are
     not finite, and ValueError for an order of other layers.
@@ -76,14 +78,14 @@ def quantize(
     for name, reason in selection.reasons.items():
         log(f"{name}: stays float, {reason}")
     executed = selection.executed
-    if order is not None and sorted(order) != sorted(executed):
+    if isinstance(order, Sequence) and sorted(order) != sorted(executed):
         raise ValueError(f"order: {list(order)}, expected each of {executed} once")
     bits = bits or dict.fromkeys(executed, keys.bits)
     with as_modules(selection.functional):
         if keys.bias == "correct":
             holders = bias.holders(model, selection.layers, floats(images[:1]))
         points = activation_points(model, selection, images, keys)
-        network = _Network(model, selection, images, quantizer, seed, log, bits, seen(points, keys))
+        network = _Network(model, selection, images, quantizer, seed, log, bits, points)
         network.quantize(order, fits=2 * len(images) * selection.image_bytes <= keys.memory * 2**30)
         for name, weight in network.halves.weights.items():
             selection.layers[name].weight.data = weight
@@ -112,12 +114,12 @@ class _Network:
     def __post_init__(self):
         self.passed = passed_outputs(self.model, self.selection.layers) if self.quantizer.sees_relu else {}
         selection, chunk = self.selection, max(CHUNK, -(-len(self.images) // CHUNKS))
-        self.layers = selection.layers
+        self.layers, self.seen = selection.layers, seen(self.points, self.quantizer.keys)
         self.calls = [name for name in selection.calls if name not in selection.constants]
-        self.halves = Halves(self.model, self.layers, chunk, constants=selection.constants, points=self.points)
-        self.later = later_inputs(self.model, self.layers, self.calls, self.images, self.points)
+        self.halves = Halves(self.model, self.layers, chunk, constants=selection.constants, points=self.seen)
+        self.later = later_inputs(self.model, self.layers, self.calls, self.images, self.seen)
 
-    def quantize(self, order: Sequence[str] | None, fits: bool) -> None:
+    def quantize(self, order: Sequence[str] | Impact | None, fits: bool) -> None:
         """Quantize all layers in ``order``, or as they are executed if it is None; constant ones first.
 
         ``fits``: the activations of all images fit in memory. Raises UserError if they don't and blocks are learned.
@@ -135,7 +137,12 @@ class _Network:
         elif order is None and fits:
             self.quantize_in_one_pass()
         else:
-            names = [name for name in order or self.selection.executed if name not in self.done]
+            names = order if isinstance(order, Sequence) else self.selection.executed
+            names = [name for name in names if name not in self.done]
+            if isinstance(order, Impact):
+                cost = order.costs(self.model, self.layers, self.points)
+                candidate = functools.partial(self._candidate, in_memory=fits)
+                names = order.order(names, self.halves.weights, candidate, cost, self.log)
             self.quantize_one_by_one(names, in_memory=fits)
 
     def _quantize_constant(self, name: str) -> None:
@@ -186,7 +193,7 @@ class _Network:
                 analog = part(both).chunk(2)[0]
             if names := [name for name in self.done if name not in before]:
                 rest = functools.partial(_through, parts[index + 1 :])
-                self._learn(names, part, both.chunk(2)[1], analog, self.points, rest)
+                self._learn(names, part, both.chunk(2)[1], analog, self.seen, rest)
             with self.halves.joined(len(self.images), lambda *inputs: None, leave):
                 both = part(both)
 
@@ -199,11 +206,10 @@ class _Network:
             self.done[name] = replace(codes[name], codes=learned, facts=facts)
             self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)
 
-    def quantize_one_by_one(self, order: Sequence[str], in_memory: bool) -> None:
+    def quantize_one_by_one(self, order: Iterable[str], in_memory: bool) -> None:
         """Quantize the layers in ``order``, each after partial passes; inputs wait on disk unless ``in_memory``."""
-        chunks = self.images.split(self.halves.chunk)
         for name in order:
-            inputs = self.halves.inputs(name, chunks, self._shift, in_memory)
+            inputs = self._inputs(name, in_memory)
             self._quantize(name, *inputs)
             weights, layer = (None, self.halves.weights[name]), self.layers[name]
 
@@ -213,13 +219,33 @@ class _Network:
 
             self._finish(name, outputs)
 
+    def _inputs(self, name: str, in_memory: bool) -> list[tuple[Tensor, ...]]:
+        """Return what reaches a layer's first call in both networks as they are now, in chunks."""
+        return self.halves.inputs(name, self.images.split(self.halves.chunk), self._shift, in_memory)
+
+    def _candidate(self, name: str, in_memory: bool) -> Tensor:
+        """Return the decoded weight that a layer would get now."""
+        weight = self._codes(name, *self._inputs(name, in_memory))
+        return weight.decode().to(self.layers[name].weight)
+
     def _split(self, whole: Tensor) -> Sequence[Tensor]:
         """Return a layer's inputs or outputs in chunks of samples; a sample may be several rows."""
         return whole.split(self.halves.chunk * (len(whole) // len(self.images)))
 
     def _quantize(self, name: str, analog: Sequence[Tensor], quantized: Sequence[Tensor]) -> None:
         """Quantize a layer on the inputs of its first call, in chunks, and those of its later calls."""
-        later, point = self.later.get(name, ([], [])), point_of(name, self.points)
+        self.done[name] = self._codes(name, analog, quantized)
+        self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)
+        if self.quantizer.learns_blocks and not isinstance(self.model, Network):  # each layer is its own block
+            layer, later = self.layers[name], self.later.get(name, ([], []))
+            analog, quantized = (
+                torch.cat([*kind, *rest]) for kind, rest in zip((analog, quantized), later, strict=True)
+            )
+            self._learn([name], functools.partial(_call, layer), quantized, forward(layer, analog))
+
+    def _codes(self, name: str, analog: Sequence[Tensor], quantized: Sequence[Tensor]) -> QuantizedWeight:
+        """Return the codes of a layer on these inputs of its first call, in chunks."""
+        later, point = self.later.get(name, ([], [])), point_of(name, self.seen)
         # the place of execution, not that in the order: a layer's patches are drawn the same way in every order
         seed = self.seed + self.selection.places[name]
         sampling, inputs = self.quantizer.keys.patches, ([*analog, *later[0]], [*quantized, *later[1]])
@@ -227,12 +253,7 @@ class _Network:
         passed = self.passed.get(name)
         calibration = Calibration(self.layers[name], *inputs, sampling, seed, one_call, point, passed)
         alphabet = Alphabet(self.bits[name], self.quantizer.keys.levels)
-        self.done[name] = quantize_layer(name, calibration, self.quantizer, alphabet)
-        self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)
-        if self.quantizer.learns_blocks and not isinstance(self.model, Network):  # each layer is its own block
-            analog, quantized = (torch.cat(list(kind)) for kind in inputs)
-            layer = self.layers[name]
-            self._learn([name], functools.partial(_call, layer), quantized, forward(layer, analog))
+        return quantize_layer(name, calibration, self.quantizer, alphabet)
 
     def _finish(self, name: str, outputs: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Take the layer's error and bias correction from its outputs in both networks, pairs of chunks."""

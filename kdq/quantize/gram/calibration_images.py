@@ -1,4 +1,8 @@
-"""Calibration images: drawn from the training part, the same for all quantizers of a seed."""
+"""Images of a quantization, the same for all quantizers of a seed.
+
+Those of the calibration come from the training part; those on which costs are measured from the validation part: a
+network that has learnt its training images by heart makes no errors there that could grow.
+"""
 
 from collections.abc import Mapping
 
@@ -7,11 +11,20 @@ import torch
 from kdq.data.batches import TrainingBatches
 from kdq.data.prepared import Prepared, Split
 
+COST_IMAGES = 1000  # an image is 0.1 points of accuracy
+
 
 def calibration_images(prepared: Prepared, count: int, seed: int) -> Split:
     """Return ``count`` images of the training part (all, if there are fewer) with their labels, drawn by ``seed``."""
     images, labels = prepared.train.images, prepared.train.labels
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
+    return Split(images[chosen], labels[chosen])
+
+
+def cost_images(prepared: Prepared, seed: int) -> Split:
+    """Return ``COST_IMAGES`` images of the validation part (all, if there are fewer) with labels, drawn by ``seed``."""
+    images, labels = prepared.validation.images, prepared.validation.labels
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:COST_IMAGES]
     return Split(images[chosen], labels[chosen])
 
 

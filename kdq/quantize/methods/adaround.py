@@ -21,7 +21,7 @@ from kdq.quantize.solver.soft_rounding import SoftRounding
 from kdq.quantize.solver.substitution import Layout
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, PositiveInt
 
-BATCH = 1024  # patches of a step of the descent behind a ReLU
+BATCH = 4096  # patches of a step of the descent behind a ReLU: those of 1,024 cost half a point of accuracy at 2 bits
 
 
 class Parameters(Quantizing):

@@ -12,6 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from kdq.report.bits import in_words
 from kdq.report.figures import Figure, style
 from kdq.report.tables.summary import SCHEMA
 
@@ -114,7 +115,7 @@ def _set_axes(panels, count: int, columns: int, positions: dict) -> None:
 def _legend_keys(looks: dict, alone: bool) -> list:
     look = {"color": "black", "marker": "o"}
     keys = [
-        style.key(style.wrapped(quantizer.replace(",", ", "), 30), **{**look, **of_quantizer})
+        style.key(style.wrapped(in_words(quantizer), 30), **{**look, **of_quantizer})
         for quantizer, of_quantizer in looks.items()
     ]
     keys.append(style.key("float network", color="black", marker="o", linewidth=0.7))

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kdq.report import pareto
+from kdq.report.bits import in_words
 from kdq.report.figures import style
 
 FLOAT = 32
@@ -95,7 +96,7 @@ def _quantization(row: pd.Series) -> str:
     if row.quantizer == "none":
         return "float"
     quantizer = row.quantizer.replace(f",activations={row.activation_bits}", "")
-    return f"{quantizer}, {style.bits_text(row.bits, row.activation_bits)}"
+    return f"{in_words(quantizer)}, {style.bits_text(row.bits, row.activation_bits)}"
 
 
 def cost_axis(panel, costs: pd.Series) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from kdq.recipe.path import parent, stages
-from kdq.report.bits import mean_bits, nearest_tenth, without_bits
+from kdq.report.bits import in_words, mean_bits, nearest_tenth, without_bits
 from kdq.report.figures import Figure, style
 from kdq.report.tables.layers import SCHEMA
 
@@ -59,7 +59,7 @@ def draw(table: pd.DataFrame, dataset: str):
             for panel, bits in zip(row, widths, strict=True):
                 _draw_panel(panel, {name: lines.get((network, bits, name)) for name in quantizers})
         _label(panels, parents, widths)
-        keys = [style.key(quantizer.replace(",", ", "), **_look(index)) for index, quantizer in enumerate(quantizers)]
+        keys = [style.key(in_words(quantizer), **_look(index)) for index, quantizer in enumerate(quantizers)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(keys)), handlelength=3.2)
         figure.suptitle(f"{dataset}: relative output error of each quantized layer ({style.seeds_text(table)})")
         figure.supylabel("relative output error (share of 1)", fontsize=9)

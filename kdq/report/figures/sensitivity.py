@@ -1,7 +1,7 @@
 """Layers quantized alone.
 
-Cost of quantizing each layer alone: the Kullback-Leibler divergence of the predictions on the calibration images from
-those of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution, each on its
+Cost of quantizing each layer alone: the Kullback-Leibler divergence of the predictions on validation images from those
+of the float network, on a logarithmic scale of colour, mean over seeds. Layers in order of execution, each on its
 inputs in the float network. Bits under a budget are chosen by these numbers, or by the loss or accuracy beside them in
 the table.
 """
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 
 from kdq.recipe.path import parent, stages
+from kdq.report.bits import in_words
 from kdq.report.figures import Figure, style
 from kdq.report.tables.sensitivities import SCHEMA
 
@@ -39,7 +40,7 @@ def draw(table: pd.DataFrame, dataset: str):
         norm = _norm(panels.values())
         for panel, (recipe, grid) in zip(axes, panels.items(), strict=True):
             image = _draw_panel(panel, grid, norm)
-            title = f"{parent(recipe)}, each layer by {stages(recipe)[-1]}"
+            title = f"{parent(recipe)}, each layer by {in_words(stages(recipe)[-1])}"
             panel.set_title(title.replace(",", ", ").replace(",  ", ", "))
         axes[-1].set_xlabel("layer that alone is quantized, in order of execution")
         figure.colorbar(image, ax=axes, label="KL(float, quantized)\n(nats per image)", aspect=18 * len(panels))

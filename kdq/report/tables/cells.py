@@ -5,9 +5,9 @@ import pandas as pd
 from kdq.errors import UserError
 from kdq.provenance.mixtures import auto_precision
 from kdq.recipe.kinds import KINDS
-from kdq.recipe.path import join, name_of, stages
+from kdq.recipe.path import join, keys_of, name_of, stages
 from kdq.report import dkd_choice, precisions
-from kdq.report.bits import mean_bits, without_bits
+from kdq.report.bits import in_words, mean_bits, with_scale, without_bits
 from kdq.report.tables.schema import Column, Schema, bits_per_weight, count, number, share, text, truth
 from kdq.roots.keys import is_imported
 
@@ -60,9 +60,11 @@ SCHEMA = Schema(
         ),
         "quantizer": text(
             "the stages after `network`, joined by `+`, without their bits, of a budget the word alone; `none` for a "
-            "float model"
+            "float model; a scale that the config sets is spelled out"
         ),
-        "quantizer_name": text("the names in `quantizer`"),
+        "quantizer_name": text(
+            "the names in `quantizer`, each with its step: of `rtn` always, of others unless it is the searched one"
+        ),
         "bits": bits_per_weight(
             "bits of the alphabet, their mean over the weights if layers differ, 32 for those of a layer that stays "
             "float; 32 for a float model, even with the random head of `ntklc`"
@@ -135,7 +137,11 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     path = stages(cell["recipe"])
     names = [name_of(stage) for stage in path]
     length = 1 + max(index for index, name in enumerate(names) if KINDS[kinds[name]].makes_network)
-    network, method, quantizers = join(*path[:length]), path[length - 1], path[length:]
+    network, method = join(*path[:length]), path[length - 1]
+    quantizers = [
+        with_scale(path[index], keys.get((cell["dataset"], cell["seed"], join(*path[: index + 1])), {}))
+        for index in range(length, len(path))
+    ]
     is_dkd = names[length - 1] == "dkd"
     weights = keys.get((cell["dataset"], cell["seed"], network), {}) if is_dkd else {}
     root, layers = (cell["dataset"], cell["seed"], path[0]), cell["layers"]
@@ -151,7 +157,7 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
         "alpha": weights.get("alpha"),
         "beta": weights.get("beta"),
         "quantizer": "+".join(map(without_bits, quantizers)) or "none",
-        "quantizer_name": "+".join(names[length:]) or "none",
+        "quantizer_name": "+".join(map(_named, quantizers)) or "none",
         "bits": mean_bits(alphabets) if alphabets else 32,
         "levels": next((layer["levels"] for layer in alphabets if layer["levels"] != "float"), None),
         "mean_relative_layer_error": _mean(
@@ -160,6 +166,12 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     }
     measured = {f"{part}_{name}": cell[part].get(name) for part in PARTS for name in ("images", *MEASURES)}
     return row | measured
+
+
+def _named(stage: str) -> str:
+    """Return a stage's name with its step in words, as in the column ``quantizer_name``."""
+    scale = keys_of(stage).get("scale")
+    return in_words(name_of(stage) + (f",scale={scale}" if scale else ""))
 
 
 def _auto_precision(cell: dict, trained: dict) -> dict:

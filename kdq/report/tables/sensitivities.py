@@ -11,7 +11,7 @@ from kdq.report.tables.schema import Column, Schema, count, text
 TYPES = {"str": "text", "int": "count", "float": "number"}
 SCHEMA = Schema(
     "sensitivity",
-    "one row per layer and bit-width, if a budget or `order=greedy` asks for it",
+    "one row per layer and bit-width, if a budget asks for it",
     {
         "dataset": text("data set"),
         "seed": count("seed of the calibration"),
