@@ -17,7 +17,7 @@ from kdq.recipe.implementation import declared_class
 class Block:
     """Layers whose codes are learned together, in a model that is float still.
 
-    ``run`` computes the block with the model's ``layers`` (by name, those to quantize), from its input to its output;
+    ``run`` calls the block, and so the ``forward`` of its ``layers`` (by name, those to quantize), on its input;
     ``codes`` are those that the quantizer gave each of them; ``inputs`` (M, ...) reach it in the quantized network, and
     ``outputs`` (M, ...) leave it in the float one. ``points`` are the quantized activations of ``model`` that the
     quantized network has. ``rest`` returns the logits of outputs in the float network, None if it can't be had.

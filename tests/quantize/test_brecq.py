@@ -17,6 +17,7 @@ from kdq.quantize.execution.network import quantize
 from kdq.quantize.methods.brecq import StraightThrough, Weight, block_error, descend, fisher, slopes
 from kdq.quantize.quantizer import Block, nearest_codes, quantizer_of
 from kdq.quantize.solver.soft_rounding import STRETCH, pull
+from kdq.recipe.stages import find_stages, settle
 from tests.quantize import small
 
 SHORT = {"iterations": 120, "learning_rate": 0.1, "batch_size": 8}
@@ -333,6 +334,12 @@ class TestNetwork:
             for method in ("brecq", "rtn")
         ]
         assert rows[0] == rows[1]
+
+    def test_another_order_is_refused_in_one_line(self, home):
+        keys = find_stages(home / "kdq")["brecq"].keys
+        with pytest.raises(UserError, match="^recipe: order: found 'iterative': blocks are learned as they are exec"):
+            settle(keys, {}, {"order": "iterative"}, "recipe")
+        assert settle(keys, {}, {"budget": 3.0}, "recipe")["order"] == "forward"
 
     def test_too_little_memory_is_one_line(self):
         model = network()
