@@ -10,8 +10,8 @@ descends, by Adam on batches of images, with the soft rounding of AdaRound, :mod
 F is the diagonal of the Fisher information: L is the loss of a label that is drawn from the float network's own
 predictions. Layers of one block make up for each other; blocks do not, which would fit the calibration images only.
 
-The error is divided by what it is, per weight, if roundings change one squared step; so the regularization means the
-same in every block, and the same as in AdaRound.
+The error is multiplied by the squared distance of nearest codes from the float weights, in steps, over the error that
+they alone make; so the regularization means the same in every block, and what it means in AdaRound.
 """
 
 import contextlib
