@@ -75,7 +75,7 @@ OTHER = {
 }
 
 
-QUANTIZERS = ("rtn", "gpfq", "spfq", "sparse", "gptq", "qronos", "adaround")
+QUANTIZERS = ("rtn", "gpfq", "spfq", "sparse", "gptq", "qronos", "adaround", "brecq")
 
 
 def changed(pair) -> str:
@@ -284,7 +284,8 @@ class TestEdits:
             ("kdq/quantize/methods/gpfq.py", {"gpfq", "sensitivity"}),
             ("kdq/quantize/methods/sparse.py", {"sparse"}),
             ("kdq/quantize/solver/hessian.py", {"gptq", "qronos"}),
-            ("kdq/quantize/solver/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn"}),
+            ("kdq/quantize/solver/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn", "brecq"}),
+            ("kdq/quantize/solver/soft_rounding.py", {"adaround", "brecq"}),
             ("kdq/quantize/execution/bias.py", set(QUANTIZERS)),
             ("kdq/quantize/execution/layer.py", {*QUANTIZERS, "sensitivity"}),
             ("kdq/distill/teacher.py", {"kd", "dkd", "mixup", "qat", "dcq"}),

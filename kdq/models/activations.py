@@ -89,10 +89,15 @@ def observed(modules: dict[str, nn.Module], action: Callable[[str, tuple], None]
 
 
 @contextlib.contextmanager
-def quantized_activations(network: nn.Module, points: Sequence[Point], half: bool = False) -> Iterator[None]:
-    """In the block ``network`` computes with quantized activations: for the whole batch, or for its second half."""
+def quantized_activations(
+    network: nn.Module, points: Sequence[Point], half: bool = False, kind: type = FakeQuantizer
+) -> Iterator[None]:
+    """In the block ``network`` computes with quantized activations: for the whole batch, or for its second half.
+
+    ``kind`` makes a module of each point that replaces what its readers read.
+    """
     device = next(network.parameters()).device
-    quantizers = [FakeQuantizer(point).to(device) for point in points]
+    quantizers = [kind(point).to(device) for point in points]
     with contextlib.ExitStack() as hooks:
         for name, at in by_module(points, quantizers).items():
             module = network.get_submodule(name)

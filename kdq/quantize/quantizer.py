@@ -1,13 +1,36 @@
 """The contract of a quantizer: integer codes of a layer's weight from Gram matrices of its inputs."""
 
 import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdq.errors import UserError
+from kdq.models.codes import Point, QuantizedWeight
 from kdq.quantize.keys import Quantizing
 from kdq.recipe.implementation import declared_class
+
+
+@dataclass(frozen=True)
+class Block:
+    """Layers whose codes are learned together, in a model that is float still.
+
+    ``run`` calls the block, and so the ``forward`` of its ``layers`` (by name, those to quantize), on its input;
+    ``codes`` are those that the quantizer gave each of them; ``inputs`` (M, ...) reach it in the quantized network, and
+    ``outputs`` (M, ...) leave it in the float one. ``points`` are the quantized activations of ``model`` that the
+    quantized network has. ``rest`` returns the logits of outputs in the float network, None if it can't be had.
+    """
+
+    model: nn.Module
+    run: Callable[[Tensor], Tensor]
+    layers: dict[str, nn.Module]
+    codes: dict[str, QuantizedWeight]
+    inputs: Tensor
+    outputs: Tensor
+    points: Sequence[Point] = ()
+    rest: Callable[[Tensor], Tensor] | None = None
 
 
 class Quantizer:
@@ -22,6 +45,7 @@ class Quantizer:
     """
 
     from_residuals = False  # True if `codes_from_residuals` is defined
+    learns_blocks = False  # True if `learned` is defined
     descends = False  # True if a search takes the step that suits nearest codes best: codes are then made once
     sees_relu = False  # True if `codes_before_relu` is defined
 
@@ -45,6 +69,14 @@ class Quantizer:
 
         ``columns`` yields the blocks of :func:`kdq.quantize.gram.calibration.columns`. Called instead of the other
         methods if it is cheaper and ``from_residuals`` is True.
+        """
+        raise NotImplementedError
+
+    def learned(self, block: Block) -> dict[str, Tensor]:
+        """Return better codes of a block's layers, int16 of the weight's shape, by name; their steps stay.
+
+        Called for one block of the network after another if ``learns_blocks`` is True, each after :meth:`codes` of its
+        layers, whose X~ the codes learned before are in.
         """
         raise NotImplementedError
 

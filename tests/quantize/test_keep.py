@@ -41,10 +41,12 @@ def run(model, log=silent, method="gpfq", **keys):
         ("fc+last", ["fc"]),
     ],
 )
-@pytest.mark.parametrize("method", ["gpfq", "rtn", "gptq", "qronos", "spfq", "sparse", "adaround"])
+@pytest.mark.parametrize("method", ["gpfq", "rtn", "gptq", "qronos", "spfq", "sparse", "adaround", "brecq"])
 def test_the_layers_that_keep_names_stay_as_they_are(method, keep, kept):
     model, before, lines = network(), network(), []
-    layers = run(model, lines.append, method, keep=keep, **({"iterations": 5} if method == "adaround" else {}))
+    layers = run(
+        model, lines.append, method, keep=keep, **({"iterations": 5} if method in ("adaround", "brecq") else {})
+    )
     assert [name for name in ORDER if name not in layers] == kept
     assert layers.kept.keys() == {*kept}
     for name in ORDER:

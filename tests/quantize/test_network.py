@@ -119,9 +119,9 @@ def test_equals_two_forwards_a_layer(name):
     assert torch.allclose(model(batch), reference(batch), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["spfq", "sparse", "gptq", "qronos", "adaround"])
+@pytest.mark.parametrize("name", ["spfq", "sparse", "gptq", "qronos", "adaround", "brecq"])
 def test_the_others_of_the_family_quantize_a_network(name):
-    keys = {"bits": 4, "bias": "correct"} | ({"iterations": 20} if name == "adaround" else {})
+    keys = {"bits": 4, "bias": "correct"} | ({"iterations": 20} if name in ("adaround", "brecq") else {})
 
     def once(model):
         return quantize(model, images(), quantizer_of(f"kdq.quantize.methods.{name}", keys, 3), seed=3, log=silent)

@@ -9,7 +9,7 @@ from kdq.quantize.execution.network import quantize
 from kdq.quantize.quantizer import quantizer_of
 from tests.quantize.small import silent
 
-METHODS = ("gpfq", "gptq", "qronos", "spfq", "sparse", "adaround", "rtn")
+METHODS = ("gpfq", "gptq", "qronos", "spfq", "sparse", "adaround", "brecq", "rtn")
 
 
 class Fed(nn.Module):
@@ -58,7 +58,7 @@ def run(model, method, **keys):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_quantizer_gives_finite_weights_and_small_errors(monkeypatch, method, feed, keys, residuals):
     monkeypatch.setattr(scale, "prefers_residuals", lambda *arguments: residuals)
-    keys = keys | ({"iterations": 50} if method == "adaround" else {})
+    keys = keys | ({"iterations": 50} if method in ("adaround", "brecq") else {})
     model = Fed(feed).eval()
     layers = run(model, method, bits=6, **keys)
     assert set(layers) == {"conv", "fc"}
@@ -78,7 +78,7 @@ def test_weights_that_only_zeros_reach_are_rounded_to_the_nearest(method, granul
         bits=6,
         granularity=granularity,
         scale="search",
-        **({"iterations": 5} if method == "adaround" else {}),
+        **({"iterations": 5} if method in ("adaround", "brecq") else {}),
     )
     for name, layer in layers.items():
         weight, step = before.get_submodule(name).weight.detach(), layer.step.view(-1, *[1] * (layer.codes.dim() - 1))
@@ -90,7 +90,7 @@ def test_weights_that_only_zeros_reach_are_rounded_to_the_nearest(method, granul
 @pytest.mark.parametrize("method", METHODS)
 def test_a_dead_group_is_rounded_and_the_others_keep_their_codes(method):
     """The fourth group of a depthwise convolution; what it gets changes nothing in the others."""
-    keys = {"bits": 5, "scale": "search"} | ({"iterations": 20} if method == "adaround" else {})
+    keys = {"bits": 5, "scale": "search"} | ({"iterations": 20} if method in ("adaround", "brecq") else {})
     dead = Fed(dead_channel, groups=4).eval()
     alive = Fed(lambda x: torch.cat([x, x[:, :1]], 1), groups=4).eval()
     before, layers, expected = Fed(dead_channel, groups=4), run(dead, method, **keys), run(alive, method, **keys)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdq.errors import UserError
 from kdq.models.activations import quantized_activations
 from kdq.models.codes import Codes, Point, QuantizedWeight
+from kdq.models.network import Network
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.batchnorm import reestimate
@@ -25,7 +26,7 @@ from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs,
 from kdq.quantize.execution.rectifiers import passed_outputs
 from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration
-from kdq.quantize.quantizer import Quantizer
+from kdq.quantize.quantizer import Block, Quantizer
 
 # Images whose inputs are summed up at once, and at most so many chunks of images. Neither depends on the memory's
 # limit, so that with any limit the very same numbers are added in the same order.
@@ -121,11 +122,19 @@ class _Network:
     def quantize(self, order: Sequence[str] | Impact | None, fits: bool) -> None:
         """Quantize all layers in ``order``, or as they are executed if it is None; constant ones first.
 
-        ``fits``: the activations of all images fit in memory.
+        ``fits``: the activations of all images fit in memory. Raises UserError if they don't and blocks are learned.
         """
+        if self.quantizer.learns_blocks and not fits:
+            gigabytes = 2 * len(self.images) * self.selection.image_bytes / 2**30
+            raise UserError(
+                f"memory: found {self.quantizer.keys.memory:g} GiB, expected at least {gigabytes:.3g}, the activations "
+                f"of {len(self.images)} images: blocks are learned on all of them"
+            )
         for name in self.selection.constants:
             self._quantize_constant(name)
-        if order is None and fits:
+        if self.quantizer.learns_blocks and isinstance(self.model, Network):
+            self.quantize_by_blocks()
+        elif order is None and fits:
             self.quantize_in_one_pass()
         else:
             names = order if isinstance(order, Sequence) else self.selection.executed
@@ -165,6 +174,38 @@ class _Network:
         finished = set(self.done)
         self.halves.run(self.images, arrive, leave)
 
+    def quantize_by_blocks(self) -> None:
+        """Quantize the layers of one block after another: one by one first, then together."""
+        parts, both = [self.model.enter, *self.model.blocks, self.model.head], doubled(self.images)
+        for index, part in enumerate(parts):
+            before = set(self.done)
+
+            def arrive(name, *inputs):
+                if name not in self.done:
+                    self._quantize(name, *map(self._split, inputs))
+
+            def leave(name, *outputs, before=before):
+                if name not in before:
+                    self._finish(name, lambda: zip(*map(self._split, outputs), strict=True))
+                self._shift(name, *outputs)
+
+            with self.halves.joined(len(self.images), arrive, self._shift):
+                analog = part(both).chunk(2)[0]
+            if names := [name for name in self.done if name not in before]:
+                rest = functools.partial(_through, parts[index + 1 :])
+                self._learn(names, part, both.chunk(2)[1], analog, self.seen, rest)
+            with self.halves.joined(len(self.images), lambda *inputs: None, leave):
+                both = part(both)
+
+    def _learn(self, names: Sequence[str], run: Callable, *arguments) -> None:
+        """Replace the codes of layers by those that the quantizer learns for them together, see :class:`Block`."""
+        layers, codes = ({name: of[name] for name in names} for of in (self.layers, self.done))
+        for name, learned in self.quantizer.learned(Block(self.model, run, layers, codes, *arguments)).items():
+            # the error of a layer's outputs is that of the new codes, which is not known yet
+            facts = codes[name].facts | {"relative_error": None}
+            self.done[name] = replace(codes[name], codes=learned, facts=facts)
+            self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)
+
     def quantize_one_by_one(self, order: Iterable[str], in_memory: bool) -> None:
         """Quantize the layers in ``order``, each after partial passes; inputs wait on disk unless ``in_memory``."""
         for name in order:
@@ -195,6 +236,12 @@ class _Network:
         """Quantize a layer on the inputs of its first call, in chunks, and those of its later calls."""
         self.done[name] = self._codes(name, analog, quantized)
         self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)
+        if self.quantizer.learns_blocks and not isinstance(self.model, Network):  # each layer is its own block
+            layer, later = self.layers[name], self.later.get(name, ([], []))
+            analog, quantized = (
+                torch.cat([*kind, *rest]) for kind, rest in zip((analog, quantized), later, strict=True)
+            )
+            self._learn([name], functools.partial(_call, layer), quantized, forward(layer, analog))
 
     def _codes(self, name: str, analog: Sequence[Tensor], quantized: Sequence[Tensor]) -> QuantizedWeight:
         """Return the codes of a layer on these inputs of its first call, in chunks."""
@@ -224,3 +271,15 @@ class _Network:
         """Add the layer's bias correction to its outputs in the quantized network."""
         if name in self.shifts:
             bias.add_shift(self.layers[name], quantized, self.shifts[name])
+
+
+def _call(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a layer's outputs; hooks are not called."""
+    return layer.forward(inputs)
+
+
+def _through(parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    """Return what the last of ``parts`` gives, each called with what the one before gave."""
+    for part in parts:
+        x = part(x)
+    return x

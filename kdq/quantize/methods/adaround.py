@@ -1,14 +1,10 @@
 """AdaRound: learn by gradient descent on the layer's error whether to round each weight down or up.
 
 Nagel, Amjad, van Baalen, Louizos, Blankevoort: Up or down? Adaptive rounding for post-training quantization (2020,
-arXiv:2004.10568). In steps, every weight w is rounded down and h in [0, 1] added again:
-
-    q = floor(w) + h(v),    h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1)
-
-v descends, by Adam, on the squared error of the layer's outputs plus a regularization, sum 1 - |2 h - 1|^beta, that
-draws every h to 0 or 1; beta falls from 20, where only an h close to an end is drawn, to 2. With e = w - q and
-H = X~'X~ the error is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. The Gram matrices stand for all inputs
-at once, so that the gradient is exact and fewer steps do than with batches of inputs.
+arXiv:2004.10568). The rounding is soft, :mod:`kdq.quantize.solver.soft_rounding`, and descends on the squared error of
+the layer's outputs. With e = w - q and H = X~'X~ it is e'H e + 2 e'(X~'X - H) w up to what no rounding changes. The
+Gram matrices stand for all inputs at once, so that the gradient is exact and fewer steps do than with batches of
+inputs.
 
 A ReLU behind the layer, and a BatchNorm between, enter the error as in the paper's asymmetric reconstruction:
 ||f(X w) - f(X~ q)||^2, f clamping to the outputs that the ReLU passes on. That error takes the inputs themselves, in
@@ -21,12 +17,10 @@ import torch
 
 from kdq.quantize.keys import Quantizing
 from kdq.quantize.quantizer import Quantizer
+from kdq.quantize.solver.soft_rounding import SoftRounding
 from kdq.quantize.solver.substitution import Layout
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, PositiveInt
 
-WARM_UP = 0.2  # the share of the iterations without the regularization
-FIRST_BETA, LAST_BETA = 20.0, 2.0
-STRETCH, SHIFT = 1.2, -0.1
 BATCH = 4096  # patches of a step of the descent behind a ReLU: those of 1,024 cost half a point of accuracy at 2 bits
 
 
@@ -123,31 +117,12 @@ def _rounded(in_steps, low, high, slope, error, descent) -> torch.Tensor:
     """
     nearest, below = ((in_steps + half).floor().clamp(low, high).float() for half in (0.5, 0.0))
     free = (in_steps > below) & (below < high)
-    up = _descend((in_steps - below).float(), free, lambda up: slope(below + up), *descent)
-    return torch.where(error(below + up) < error(nearest), below + up, nearest)
-
-
-def _descend(remainder, free, slope_of, iterations, learning_rate, regularization) -> torch.Tensor:
-    """Return which of the ``free`` weights (g, d, K N) to round up, from their remainders above the lower code."""
-    # Off the ends, where the clip has no slope.
-    variable = ((remainder.clamp(0.01, 0.99) - SHIFT) / STRETCH).logit()
-    mean, square = torch.zeros_like(variable), torch.zeros_like(variable)
+    rounding, (iterations, *rates) = SoftRounding((in_steps - below).float(), free), descent
     for iteration in range(iterations):
-        sigmoid = variable.sigmoid()
-        up = (STRETCH * sigmoid + SHIFT).clamp_(0, 1).mul_(free)
-        slope = slope_of(up)
-        progress = (iteration / iterations - WARM_UP) / (1 - WARM_UP)
-        if progress >= 0:
-            beta = FIRST_BETA + (LAST_BETA - FIRST_BETA) * progress
-            centred = 2 * up - 1
-            slope -= 2 * regularization * beta * centred.sign() * centred.abs() ** (beta - 1)
-        gradient = slope.mul_((up > 0) & (up < 1)).mul_(sigmoid - sigmoid.square())
-        # Adam by hand: the first step of torch.optim's imports a compiler, which takes seconds.
-        mean.lerp_(gradient, 1 - 0.9)
-        square.lerp_(gradient.square(), 1 - 0.999)
-        deviation = (square / (1 - 0.999 ** (iteration + 1))).sqrt_().add_(1e-8)
-        variable -= learning_rate / (1 - 0.9 ** (iteration + 1)) * mean / deviation
-    return (variable >= 0) & free
+        up = rounding.up()
+        rounding.descend(up, slope(below + up), iteration, iterations, *rates)
+    codes = below + rounding.decided()
+    return torch.where(error(codes) < error(nearest), codes, nearest)
 
 
 class AdaRound(Quantizer):
