@@ -17,6 +17,9 @@ def _names(text: str) -> str:
     return "+".join(sorted(set(text.split("+"))))
 
 
+Layers = Annotated[str, AfterValidator(_names)]
+
+
 class Quantizing(Base):
     """Keys of every quantizer: the alphabet, its scale and the calibration."""
 
@@ -50,8 +53,7 @@ class Quantizing(Base):
         ),
     ] = "forward"
     keep: Annotated[
-        str,
-        AfterValidator(_names),
+        Layers,
         Field(
             description="layers that stay float, joined by `+`: `first` and `last` that run, a layer by its name, or "
             "all in a module by that of the module: `first+layer4.1`; each of their weights counts as 32 bits"
