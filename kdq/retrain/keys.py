@@ -9,7 +9,7 @@ class Continued(Training):
     """Keys of training that continues from a model: by default shorter and at a lower learning rate."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000, description="passes over the training part")] = 10
-    learning_rate: Annotated[float, Field(ge=1e-8, le=100, description="highest learning rate of the schedule")] = 0.01
+    learning_rate: Annotated[float, Field(ge=1e-8, le=100, description="highest learning rate of the schedule")] = 0.02
 
 
 # a config's role `student` sets these for networks that start from random weights
