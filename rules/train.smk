@@ -109,6 +109,7 @@ rule retrain:
         data=DATA_FILE,
         parent=f"{PARENT}/model.safetensors",
         teacher=PLAN.input("teacher"),
+        ancestor=PLAN.input("ancestor"),
     output:
         model="results/{dataset}/seed={seed}/{parent}/{stage}/model.safetensors",
         history="results/{dataset}/seed={seed}/{parent}/{stage}/history.csv",
@@ -128,4 +129,4 @@ rule retrain:
     message:
         "Retraining {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        PLAN.command("scripts/retrain.py", input="data parent teacher", output="model history")
+        PLAN.command("scripts/retrain.py", input="data parent teacher ancestor", output="model history")

@@ -18,7 +18,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.stage import save
 
     check_code(job["code"], "scripts/retrain.py", job["file"])
-    inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent", "teacher")}
+    inputs = {role: path for role, path in vars(snakemake.input).items() if path}  # no ancestor unless keys need it
     check_places(inputs)
     device = prepare(threads)
     machine = {"device": device_name(device), "precision": precision_name(job["keys"]["precision"], device)}
@@ -27,7 +27,7 @@ with running(snakemake.log[0]) as log:
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
-    models = inputs["parent"], inputs["teacher"]
+    models, settings["ancestor"] = (inputs["parent"], inputs["teacher"]), inputs.get("ancestor")
     trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
     save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

@@ -76,6 +76,7 @@ OTHER = {
 
 
 QUANTIZERS = ("rtn", "gpfq", "spfq", "sparse", "gptq", "qronos", "adaround", "brecq")
+RETRAINING = ("qat", "qkd", "dcq", "adaptive")
 
 
 def changed(pair) -> str:
@@ -218,10 +219,10 @@ class TestClosure:
         assert not {"kdq/data/cifar.py", "kdq/data/catalog.py"} & found
         assert script == "distill" or not any(path.startswith("kdq/distill") for path in found)
 
-    @pytest.mark.parametrize("name", ["qat", "qkd", "dcq"])
+    @pytest.mark.parametrize("name", ["qat", "qkd", "dcq", "adaptive"])
     def test_a_way_to_retrain_has_no_other_one_no_quantizer_and_no_method(self, fingerprints, home, name):
         found = names(home, fingerprints.closure("scripts/retrain.py", f"kdq/retrain/methods/{name}.py"))
-        ways = {f"kdq/retrain/methods/{other}.py" for other in ("qat", "qkd", "dcq", "ntklc")}
+        ways = {f"kdq/retrain/methods/{other}.py" for other in ("qat", "qkd", "dcq", "adaptive", "ntklc")}
         assert found & ways == {f"kdq/retrain/methods/{name}.py"}
         assert {"kdq/retrain/lsq.py", "kdq/retrain/stage.py", "kdq/train/loop.py", "kdq/models/file.py"} <= found
         assert ("kdq/retrain/sections.py" in found) == (name == "dcq")
@@ -229,7 +230,7 @@ class TestClosure:
             not {"kdq/quantize/methods/rtn.py", "kdq/quantize/methods/gpfq.py", "kdq/quantize/execution/network.py"}
             & found
         )
-        shared = {"__init__", "divergence"} | ({"teacher", "outputs"} if name in ("qat", "dcq") else set())
+        shared = {"__init__", "divergence"} | ({"teacher", "outputs"} if name != "qkd" else set())
         assert {path for path in found if path.startswith("kdq/distill")} == {
             f"kdq/distill/{module}.py" for module in shared
         }
@@ -262,6 +263,7 @@ class TestEdits:
             "qat": ("scripts/retrain.py", "kdq/retrain/methods/qat.py"),
             "qkd": ("scripts/retrain.py", "kdq/retrain/methods/qkd.py"),
             "dcq": ("scripts/retrain.py", "kdq/retrain/methods/dcq.py"),
+            "adaptive": ("scripts/retrain.py", "kdq/retrain/methods/adaptive.py"),
             "evaluate": ("scripts/evaluate.py",),
             "data": ("scripts/prepare_data.py",),
         }
@@ -278,7 +280,7 @@ class TestEdits:
         [
             ("kdq/distill/methods/kd.py", {"kd"}),
             ("kdq/distill/methods/dkd.py", {"dkd"}),
-            ("kdq/distill/divergence.py", {"kd", "mixup", "qat", "qkd", "dcq"}),
+            ("kdq/distill/divergence.py", {"kd", "mixup", *RETRAINING}),
             ("kdq/distill/standardize.py", {"kd", "dkd", "mixup"}),
             ("kdq/quantize/methods/rtn.py", {"rtn"}),
             ("kdq/quantize/methods/gpfq.py", {"gpfq", "sensitivity"}),
@@ -287,18 +289,19 @@ class TestEdits:
             ("kdq/quantize/solver/substitution.py", {*QUANTIZERS, "sensitivity"} - {"rtn", "brecq"}),
             ("kdq/quantize/solver/soft_rounding.py", {"adaround", "brecq"}),
             ("kdq/quantize/execution/bias.py", set(QUANTIZERS)),
-            ("kdq/quantize/execution/layer.py", {*QUANTIZERS, "sensitivity"}),
-            ("kdq/distill/teacher.py", {"kd", "dkd", "mixup", "qat", "dcq"}),
-            ("kdq/quantize/bits/sensitivity.py", {"sensitivity"}),
-            ("kdq/quantize/bits/allocation.py", set(QUANTIZERS)),
+            ("kdq/quantize/execution/layer.py", {*QUANTIZERS, "sensitivity", "adaptive"}),
+            ("kdq/distill/teacher.py", {"kd", "dkd", "mixup", "qat", "dcq", "adaptive"}),
+            ("kdq/quantize/bits/sensitivity.py", {"sensitivity", "adaptive"}),
+            ("kdq/quantize/bits/allocation.py", {*QUANTIZERS, "adaptive"}),
             ("kdq/models/entropy.py", {"evaluate"}),
             ("kdq/evaluate/metrics.py", {"evaluate"}),
-            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", "qat", "qkd", "dcq"}),
+            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", *RETRAINING}),
             ("kdq/retrain/methods/qat.py", {"qat"}),
             ("kdq/retrain/methods/qkd.py", {"qkd"}),
             ("kdq/retrain/sections.py", {"dcq"}),
-            ("kdq/retrain/lsq.py", {"qat", "qkd", "dcq"}),
-            ("scripts/retrain.py", {"qat", "qkd", "dcq"}),
+            ("kdq/retrain/lsq.py", set(RETRAINING)),
+            ("kdq/retrain/allocation.py", {"adaptive"}),
+            ("scripts/retrain.py", set(RETRAINING)),
             ("kdq/roots/methods/hard.py", {"root"}),
             ("kdq/roots/sources/hub.py", {"teacher"}),
             ("kdq/roots/sources/huggingface.py", {"teacher"}),

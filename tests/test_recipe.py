@@ -257,7 +257,7 @@ class TestRetrain:
             return grammar.resolve(grammar.parse_stage(text))
 
         plain = resolved("qat")
-        assert (plain["epochs"], plain["learning_rate"], plain["batch_size"], plain["crop"]) == (10, 0.01, 50, 1)
+        assert (plain["epochs"], plain["learning_rate"], plain["batch_size"], plain["crop"]) == (10, 0.02, 50, 1)
         assert not {"width", "architecture", "stem"} & plain.keys()
         assert resolved("qkd")["epochs"] == 7 and resolved("qkd,epochs=3")["epochs"] == 3
         assert resolved("qat,learning_rate=0.5")["learning_rate"] == 0.5

@@ -7,7 +7,8 @@ from kdq.provenance.files import read_header
 from kdq.provenance.formats import DATA, MODEL, PREDICTIONS, VIEWS
 from kdq.recipe.path import Cell, data_file
 
-ROLES = ("model", "parent", "teacher", "views")  # of inputs that name their cell; a table names its own to its reader
+# of inputs that name their cell; a table names its own to its reader
+ROLES = ("model", "parent", "teacher", "ancestor", "views")
 
 
 def check_places(inputs: dict[str, str]) -> None:

@@ -17,6 +17,9 @@ def _names(text: str) -> str:
     return "+".join(sorted(set(text.split("+"))))
 
 
+Layers = Annotated[str, AfterValidator(_names)]
+
+
 class Quantizing(Base):
     """Keys of every quantizer: the alphabet, its scale and the calibration."""
 
@@ -54,8 +57,7 @@ class Quantizing(Base):
         Field(description="which layer comes next: that of the least cost, or of the most, beside those before it"),
     ] = "least"
     keep: Annotated[
-        str,
-        AfterValidator(_names),
+        Layers,
         Field(
             description="layers that stay float, joined by `+`: `first` and `last` that run, a layer by its name, or "
             "all in a module by that of the module: `first+layer4.1`; each of their weights counts as 32 bits"

@@ -44,7 +44,6 @@ DISTILL = Kind(
 QUANTIZED = {"quantizes": True, "gives_codes": True}
 QUANTIZE = Kind("quantize", "kdq.quantize", "scripts/quantize.py", ("data", "parent", "sensitivity"), **QUANTIZED)
 RETRAINED = {"trains": True, "gives_codes": True, "needs_codes": True, "role": "retrain"}
-RETRAIN = Kind(
-    "retrain", "kdq.retrain", "scripts/retrain.py", ("data", "parent", "teacher"), learns_from="ancestor", **RETRAINED
-)
+LEARNED_FROM = ("data", "parent", "teacher", "ancestor")
+RETRAIN = Kind("retrain", "kdq.retrain", "scripts/retrain.py", LEARNED_FROM, learns_from="ancestor", **RETRAINED)
 KINDS = {kind.name: kind for kind in (ROOT, DISTILL, QUANTIZE, RETRAIN)}

@@ -1,6 +1,6 @@
 """Keys that stages of retraining share: how training continues, and from which teacher."""
 
-from kdq.quantize.keys import Ranges
+from kdq.quantize.keys import Layers, Ranges
 from kdq.recipe.vocabulary import Annotated, Base, ClassVar, Field, Literal, NonNegative, Temperature
 from kdq.train.settings import Training
 
@@ -9,7 +9,7 @@ class Continued(Training):
     """Keys of training that continues from a model: by default shorter and at a lower learning rate."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000, description="passes over the training part")] = 10
-    learning_rate: Annotated[float, Field(ge=1e-8, le=100, description="highest learning rate of the schedule")] = 0.01
+    learning_rate: Annotated[float, Field(ge=1e-8, le=100, description="highest learning rate of the schedule")] = 0.02
 
 
 # a config's role `student` sets these for networks that start from random weights
@@ -36,16 +36,14 @@ class Taught(Base):
 class Quantized(Base):
     """Keys of the methods that train quantized weights by straight-through gradients, on labels and a teacher."""
 
-    conflicts: ClassVar = {("start", "teacher"): "the weights to start from are those of the float ancestor"}
-
     start: Annotated[
         Literal["codes", "float"],
         Field(
-            description="float weights behind the codes to start from: `codes`, the decoded ones, or `float`, those of "
-            "the float ancestor, each moved to where it rounds to its code; either way the first codes are the "
-            "parent's"
+            description="float weights behind the codes to start from: `float`, those of the float ancestor, each "
+            "moved to where it rounds to its code, or `codes`, the decoded ones; either way the first codes and steps "
+            "are the parent's"
         ),
-    ] = "codes"
+    ] = "float"
     activations: Annotated[
         Literal[PARENTS, 0] | Annotated[int, Field(ge=4, le=8)],
         Field(
@@ -73,6 +71,18 @@ class Quantized(Base):
         if self.label_weight or self.distillation_weight:
             return ""
         return "label_weight: found 0 beside distillation_weight=0, expected one of them above 0"
+
+
+class Kept(Base):
+    """The key of a stage that changes the bits of its parent's layers but those that it names."""
+
+    keep: Annotated[
+        Layers,
+        Field(
+            description="layers whose bits stay the parent's, joined by `+`: `first` and `last` that run, a layer by "
+            "its name, or all in a module by that of the module"
+        ),
+    ] = ""
 
 
 SHARED_KEYS = (Taught, Continued)

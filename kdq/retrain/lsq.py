@@ -15,10 +15,12 @@ from torch.nn.utils import parametrize
 from kdq.models.activations import attach_quantizers, detach_quantizers
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.model import Model
+from kdq.retrain.method import Retraining
+from kdq.train.task import Task
 
 KEPT_FACTS = ("bits", "levels")  # a layer's other facts describe the codes before retraining
 INSIDE = 0.49  # of a step: the largest distance of a float weight from its code at the start
-LEAST = 1e-3  # of its first value: the least scale of an activation
+LEAST = 1e-3  # of its first value: the least step or scale
 
 
 class _Quantize(torch.autograd.Function):
@@ -53,6 +55,11 @@ def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     return _Quantize.apply(weight, step, low, high, (step.numel() / (weight.numel() * high)) ** 0.5)
 
 
+def positive(step: Tensor, least: Tensor | float) -> Tensor:
+    """Return the steps, or ``least`` for those that training drove below; the gradient passes either way."""
+    return torch.where(step < least, least + (step - step.detach()), step)
+
+
 class LearnedScale(nn.Module):
     """The quantizer of a point: its scale is a parameter, which stays positive."""
 
@@ -63,9 +70,8 @@ class LearnedScale(nn.Module):
         self.low, self.high = -point.zero_point, 2**point.bits - 1 - point.zero_point
 
     def positive(self) -> Tensor:
-        """Return the scale, or the least one if training drove it below; the gradient passes either way."""
-        least = self.least + (self.scale - self.scale.detach())
-        return torch.where(self.scale < self.least, least, self.scale)
+        """Return the scale that it quantizes with, float32 ()."""
+        return positive(self.scale, self.least)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the codes' values, in the shape and type of ``x`` (B, ...); codes are computed in float32.
@@ -77,16 +83,40 @@ class LearnedScale(nn.Module):
 
 
 class LearnedStep(nn.Module):
-    """The quantizer of a layer's weight: a parametrization with the steps as parameters."""
+    """The quantizer of a layer's weight: a parametrization with the steps, (1,) or (rows,), as parameters.
+
+    The alphabet is a part of its state, so that a checkpoint holds it.
+    """
 
     def __init__(self, codes: QuantizedWeight, device: torch.device):
         super().__init__()
-        ones = [1] * (codes.codes.dim() - 1)
-        self.step = nn.Parameter(codes.step.to(device).view(-1, *ones).clone())
+        self.step = nn.Parameter(codes.step.to(device).clone())
+        self.register_buffer("least", LEAST * self.step.detach())
         self.low, self.high = codes.low, codes.high
 
+    @torch.no_grad()
+    def restart(self, codes: QuantizedWeight) -> None:
+        """Go on with another alphabet, and steps of the same shape."""
+        self.step.copy_(codes.step)
+        self.least.copy_(LEAST * codes.step)
+        self.low, self.high = codes.low, codes.high
+
+    def positive(self) -> Tensor:
+        """Return the steps that it quantizes with, float32 (1,) or (rows,); they stay positive."""
+        return positive(self.step, self.least)
+
     def forward(self, weight: Tensor) -> Tensor:
-        return lsq(weight, self.step, self.low, self.high)
+        return lsq(weight, self.rows(weight), self.low, self.high)
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """Return the steps in a shape that broadcasts with ``weight`` (rows, ...)."""
+        return self.positive().view(-1, *[1] * (weight.dim() - 1))
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self.low, self.high])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.low, self.high = state.tolist()
 
 
 def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
@@ -110,7 +140,7 @@ def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
 
 
 def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Tensor:
-    step, low, high = quantizer.step, quantizer.low, quantizer.high
+    step, low, high = quantizer.rows(decoded), quantizer.low, quantizer.high
     codes = rounded(decoded, step, low, high)
     if weight is not None and weight.shape == decoded.shape:
         least = torch.where(codes > low, codes - INSIDE, -torch.inf)
@@ -131,12 +161,24 @@ def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> Codes:
     after = Codes(kept=getattr(before, "kept", None))
     for name, codes in before.items():
         module = modules[name]
-        quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original
-        now = rounded(weight.detach(), quantizer.step.detach(), codes.low, codes.high).to(torch.int16)
+        quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original.detach()
+        with torch.no_grad():
+            now = rounded(weight, quantizer.rows(weight), codes.low, codes.high).to(torch.int16)
+            step = quantizer.positive().cpu()
         facts = {key: codes.facts[key] for key in KEPT_FACTS if key in codes.facts}
-        step = quantizer.step.detach().flatten().cpu()
         after[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
         parametrize.remove_parametrizations(module, "weight")
     pairs = zip(getattr(before, "points", ()), detach_quantizers(network), strict=True)
     after.points = tuple(replace(point, scale=quantizer.positive().detach().cpu()) for point, quantizer in pairs)
     return after
+
+
+class LearnedSteps(Retraining):
+    """A method that trains the parent's codes by LSQ; its task trains the network of :meth:`attached`."""
+
+    def attached(self, parent: Model) -> nn.Module:
+        """Return the parent's network with learned steps, from the float ancestor's weights if ``start=float``."""
+        return attach(parent, self.floats)
+
+    def model(self, task: Task, parent: Model) -> Model:
+        return Model(task.network, parent.architecture, detach(task.network, parent.codes))

@@ -4,12 +4,14 @@ import importlib
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from kdq.data.prepared import Prepared
 from kdq.models import file as model_file
 from kdq.models.codes import Codes
 from kdq.models.model import Model
 from kdq.quantize.activation_ranges import measured_points
+from kdq.quantize.execution.equalization import equalize
 from kdq.quantize.gram.calibration_images import calibration_images
 from kdq.recipe.implementation import declared_class
 from kdq.retrain.keys import PARENTS
@@ -21,22 +23,32 @@ CALIBRATION = 256  # training images that give the ranges of activations
 
 
 def retrain(
-    prepared: Prepared, parent, teacher, module: str, keys: dict, *, seed: int, threads: int, **places
+    prepared: Prepared, parent, teacher, module: str, keys: dict, *, seed: int, threads: int, ancestor="", **places
 ) -> Model:
     """Train the model in the file ``parent`` further by the method in the module ``module``.
 
-    ``teacher`` is the file of the teacher's model, ``keys`` are the resolved keys of the stage. ``places`` are
-    ``checkpoint``, ``identity`` and ``log`` as in :func:`kdq.train.loop.fit`.
+    ``teacher`` is the file of the teacher's model, ``ancestor`` that of the float ancestor if the weights to start from
+    are its own; ``keys`` are the resolved keys of the stage. ``places`` are ``checkpoint``, ``identity`` and ``log`` as
+    in :func:`kdq.train.loop.fit`.
     """
     device = prepare(threads)
     kind = importlib.import_module(module).Parameters
     parameters = kind(**{key: value for key, value in keys.items() if key in kind.model_fields})
-    method = declared_class(module, Retraining)(parameters, keys["epochs"], places["log"])
+    floats = float_weights(ancestor, parent, device) if ancestor else None
+    method = declared_class(module, Retraining)(parameters, keys["epochs"], places["log"], floats)
     start = with_activations(load(parent, device), parameters, prepared, seed)
     torch.manual_seed(seed)  # a method's random numbers do not depend on what was drawn before
     task = method.task(start, load(teacher, device), prepared, seed=seed, device=device)
     history = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
     return replace(method.model(task, start), history=history)
+
+
+def float_weights(ancestor, parent, device: torch.device) -> nn.Module:
+    """Return the network in the file ``ancestor`` with the float weights that those in the file ``parent`` were."""
+    network = load(ancestor, device).network
+    if model_file.read(parent).header["keys"].get("channels") == "equalize":
+        equalize(network)
+    return network
 
 
 def with_activations(model: Model, parameters, prepared: Prepared, seed: int) -> Model:

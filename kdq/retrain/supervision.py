@@ -1,12 +1,15 @@
-"""The losses of a retrained network: with the labels and with a teacher's logits."""
+"""What trains a quantized network: the labels and a frozen teacher's logits."""
 
 from collections.abc import Callable
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from kdq.data.batches import Batch
 from kdq.distill.divergence import match
+from kdq.distill.teacher import Teacher
 from kdq.retrain.keys import Quantized
+from kdq.train.task import Step, Task
 
 
 def supervision(
@@ -23,3 +26,15 @@ def supervision(
     if keys.distillation_weight:
         terms["distillation"] = keys.distillation_weight * match(logits, teacher_logits(), keys.temperature)
     return terms
+
+
+class SupervisedTraining(Task):
+    """Train the whole network by :func:`supervision`."""
+
+    def __init__(self, network: nn.Module, teacher: Teacher, keys: Quantized):
+        super().__init__(network)
+        self.teacher, self.keys = teacher, keys
+
+    def forward(self, batch: Batch) -> Step:
+        logits = self.network(batch.images).float()
+        return Step(supervision(self.keys, logits, batch.labels, lambda: self.teacher.outputs(batch).logits), logits)

@@ -76,6 +76,10 @@ def _views(place: Place) -> str:
     return place.of(place.recipe.parent, f"{spell('views', keys)}.safetensors") if place.keys["teacher_cache"] else ""
 
 
+def _ancestor(place: Place) -> str:
+    return place.of(place.recipe.network, MODEL) if place.keys.get("start") == "float" else ""
+
+
 def _sensitivity(place: Place) -> str:
     measured = place.recipe.last.type.keys.needs_measurement(place.keys)
     return place.cell.with_recipe(place.recipe.measured).path(SENSITIVITY) if measured else ""
@@ -121,6 +125,7 @@ INPUTS: dict[str, Callable[[Place], str]] = {
     "data": lambda place: data_file(place.cell.dataset, place.study.config.data.split_seed),
     "parent": lambda place: place.of(place.recipe.parent, MODEL),
     "teacher": lambda place: place.of(place.study.grammar.teacher(place.recipe.parent, place.recipe.last), MODEL),
+    "ancestor": _ancestor,
     "views": _views,
     "sensitivity": _sensitivity,
 }

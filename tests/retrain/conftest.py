@@ -65,7 +65,9 @@ def run(few, files, all_keys, tmp_path):
     def run(name, checkpoint="checkpoint", seed=0, log=print, **changes):
         places = {"checkpoint": tmp_path / f"{checkpoint}.pt", "identity": name, "log": log}
         keys, module = all_keys(name, **changes), f"kdq.retrain.methods.{name}"
-        return retrain(few, files["rtn"], files["float"], module, keys, seed=seed, threads=1, **places)
+        ancestor = files["float"] if keys.get("start") == "float" else ""
+        models = files["rtn"], files["float"]
+        return retrain(few, *models, module, keys, seed=seed, threads=1, ancestor=ancestor, **places)
 
     return run
 

@@ -27,7 +27,7 @@ def kept(few, files, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", ["qat", "qkd", "dcq", "ntklc"])
+@pytest.mark.parametrize("name", ["qat", "qkd", "dcq", "adaptive", "ntklc"])
 def test_a_retrained_model_keeps_them(files, kept, run, tmp_path, name, monkeypatch):
     before = model_file.read(kept)
     monkeypatch.setitem(files, "rtn", kept)

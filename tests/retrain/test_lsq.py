@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from kdq import models
 from kdq.models import file as model_file
+from kdq.models.codes import QuantizedWeight
 from kdq.quantize.bits.alphabet import Alphabet
-from kdq.retrain.lsq import attach, detach, lsq
+from kdq.retrain.lsq import LEAST, LearnedStep, attach, detach, lsq
 
 ALPHABETS = [Alphabet(2), Alphabet(2, "2^b-1"), Alphabet(3), Alphabet(4, "paper"), Alphabet(8)]
 HEADER = {"recipe": "hard/rtn", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
@@ -46,6 +47,32 @@ class TestGradients:
         weight, step = torch.tensor([[0.7, 3.0, -5.0]]).double(), torch.ones(1, 1).double().requires_grad_()
         lsq(weight, step, -2, 1).sum().backward()
         assert step.grad.item() == pytest.approx((0.3 + 1 - 2) / 3**0.5)
+
+
+class TestSteps:
+    @pytest.mark.parametrize("driven", [0.0, -0.3, -1e6])
+    def test_stay_positive_and_can_come_back(self, driven):
+        codes = QuantizedWeight(torch.ones(2, 3).short(), torch.tensor([0.2, 0.4]), -2, 1, 2)
+        quantizer = LearnedStep(codes, torch.device("cpu"))
+        quantizer.step.data[0] = driven
+        weight = torch.full((2, 3), 5.0)
+        torch.testing.assert_close(quantizer.positive(), torch.tensor([LEAST * 0.2, 0.4]))
+        output = quantizer(weight)
+        torch.testing.assert_close(output, quantizer.positive()[:, None].expand(2, 3))
+        (5 - output).square().sum().backward()
+        assert (quantizer.step.grad < 0).all()  # a step against it makes the steps larger
+
+    def test_another_alphabet_is_a_part_of_the_state(self):
+        two = QuantizedWeight(torch.ones(2, 3).short(), torch.tensor([0.2, 0.4]), -2, 1, 2)
+        five = QuantizedWeight(torch.ones(2, 3).short(), torch.tensor([0.1, 0.3]), -16, 15, 5)
+        changed, resumed = (LearnedStep(two, torch.device("cpu")) for _ in range(2))
+        changed.restart(five)
+        assert (changed.low, changed.high) == (-16, 15) and torch.equal(changed.step, five.step)
+        resumed.load_state_dict(changed.state_dict())
+        assert (resumed.low, resumed.high) == (-16, 15) and torch.equal(resumed.least, LEAST * five.step)
+        weight = torch.tensor([[5.0, 0.31, -9], [5.0, 0.31, -9]])
+        assert torch.equal(resumed(weight), changed(weight))
+        assert torch.equal(changed(weight)[0, 1:], five.step[0] * torch.tensor([3.0, -16]))
 
 
 @pytest.fixture
@@ -98,7 +125,8 @@ class TestStart:
         floats, kept = dict(trained_like.named_modules()), []
         for name, module in network.named_modules():
             if hasattr(module, "parametrizations"):
-                weight, step = module.parametrizations.weight.original, module.parametrizations.weight[0].step
+                weight = module.parametrizations.weight.original
+                step = module.parametrizations.weight[0].rows(weight)
                 away = (weight - floats[name].weight).abs() / step
                 assert away.max() <= 0.0101
                 kept.append((away < 1e-5).double().mean())

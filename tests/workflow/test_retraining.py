@@ -20,6 +20,7 @@ RETRAINED = [
     "teacher/kd/gpfq,bits=3/qkd,teacher=root",
     "teacher/kd/gpfq,bits=3/dcq",
     "teacher/gpfq,bits=3/qat",
+    "teacher/kd/gpfq,bits=3/qat,start=codes",
 ]
 OTHER_ORDER = "teacher/gpfq,bits=3/kd/gpfq,bits=3"
 FOLDER = "results/digits/seed=0"
@@ -65,6 +66,14 @@ def test_it_learns_from_its_float_ancestor_or_from_the_root(workflow):
         assert inputs["inputs"]["teacher"] == sha256(workflow.folder / FOLDER / teacher / "model.safetensors")
 
 
+def test_it_starts_from_its_float_ancestors_weights_whoever_teaches(workflow):
+    for recipe in RETRAINED:
+        header = read_header(workflow.folder / FOLDER / recipe / "model.safetensors", "kdq-model/1")
+        ancestor = workflow.folder / FOLDER / recipe.split("/gpfq")[0] / "model.safetensors"
+        expected = "" if "start=codes" in recipe else sha256(ancestor)
+        assert header["provenance"]["inputs"].get("ancestor", "") == expected
+
+
 def test_the_sequences_are_compared_where_networks_are_of_one_size(workflow):
     found = rows(workflow, "sequences")
     orders = [{row["sequence"], row["other_sequence"]} for row in found if row["question"] == "order"]
@@ -108,7 +117,7 @@ def test_a_model_can_be_distilled_from_it(workflow):
             "retrains a quantized model, but its parent 'hard' is float; did you mean 'hard/gpfq,bits=4/qat'",
         ),
         ("teacher/kd/gpfq/dcq,sections=0", "sections: found 0"),
-        ("hard/gpfq/qat,start=float,teacher=root", "start: found 'float' beside teacher='root'"),
+        ("hard/gpfq/adaptive,averaging=0.9", "averaging: found 0.9: codes of different bits have no average"),
     ],
 )
 def test_what_can_not_be_retrained_is_one_line(workflow, recipe, expected):

@@ -17,8 +17,7 @@ from kdq.models.network import Network
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Literal, PositiveInt
 from kdq.retrain.keys import Quantized
-from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Retraining
+from kdq.retrain.lsq import LearnedSteps
 from kdq.retrain.sections import sections
 from kdq.retrain.supervision import supervision
 from kdq.train.task import Step, Task
@@ -61,16 +60,12 @@ class Parameters(Quantized):
         return ""
 
 
-class DCQ(Retraining):
+class DCQ(LearnedSteps):
     """Train sections against the teacher's features, the last one against labels and logits, then stitch them."""
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
         check_alike(parent, teacher)
-        network = attach(parent, teacher.network if self.keys.start == "float" else None)
-        return SectionalTraining(network, teacher.network, self.keys, self.epochs)
-
-    def model(self, task: Task, parent: Model) -> Model:
-        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
+        return SectionalTraining(self.attached(parent), teacher.network, self.keys, self.epochs)
 
 
 def check_alike(parent: Model, teacher: Model) -> None:

@@ -1,18 +1,15 @@
 """Quantization-aware training: weights and steps of the quantized network are trained on labels or with a teacher."""
 
 import torch
-from torch import nn
 
-from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.distill.teacher import Teacher
 from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, NonNegative
 from kdq.retrain.keys import Quantized
-from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Retraining
-from kdq.retrain.supervision import supervision
-from kdq.train.task import Step, Task
+from kdq.retrain.lsq import LearnedSteps
+from kdq.retrain.supervision import SupervisedTraining
+from kdq.train.task import Task
 
 
 class Parameters(Quantized):
@@ -21,22 +18,8 @@ class Parameters(Quantized):
     ] = 0.0
 
 
-class QAT(Retraining):
+class QAT(LearnedSteps):
     """Train with learned steps on the labels and, unless ``distillation_weight`` is 0, with a frozen teacher."""
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
-        network = attach(parent, teacher.network if self.keys.start == "float" else None)
-        return QuantizedTraining(network, Teacher(teacher.network), self.keys)
-
-    def model(self, task: Task, parent: Model) -> Model:
-        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
-
-
-class QuantizedTraining(Task):
-    def __init__(self, network: nn.Module, teacher: Teacher, keys: Parameters):
-        super().__init__(network)
-        self.teacher, self.keys = teacher, keys
-
-    def forward(self, batch: Batch) -> Step:
-        logits = self.network(batch.images).float()
-        return Step(supervision(self.keys, logits, batch.labels, lambda: self.teacher.outputs(batch).logits), logits)
+        return SupervisedTraining(self.attached(parent), Teacher(teacher.network), self.keys)

@@ -14,8 +14,7 @@ from kdq.distill.divergence import match
 from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Positive
 from kdq.retrain.keys import Quantized
-from kdq.retrain.lsq import attach, detach
-from kdq.retrain.method import Retraining
+from kdq.retrain.lsq import LearnedSteps
 from kdq.train.task import Step, Task
 
 SELF_STUDYING, CO_STUDYING, TUTORING = "self-studying", "co-studying", "tutoring"
@@ -44,15 +43,11 @@ class Parameters(Quantized):
         return ""
 
 
-class QKD(Retraining):
+class QKD(LearnedSteps):
     """Self-studying, co-studying, tutoring, with learned steps; the keys' weights apply to both networks' losses."""
 
     def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
-        network = attach(parent, teacher.network if self.keys.start == "float" else None)
-        return Studying(network, teacher.network, self.keys, self.epochs)
-
-    def model(self, task: Task, parent: Model) -> Model:
-        return Model(task.network, parent.architecture, detach(task.network, parent.codes))
+        return Studying(self.attached(parent), teacher.network, self.keys, self.epochs)
 
 
 class Studying(Task):
