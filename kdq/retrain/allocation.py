@@ -11,10 +11,10 @@ from kdq.data.batches import to_float
 from kdq.data.prepared import Split
 from kdq.models.codes import Codes, QuantizedWeight
 from kdq.quantize.bits.allocation import allocate
-from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.bits.alphabet import BITS, Alphabet
 from kdq.quantize.bits.budget import never_rising
+from kdq.quantize.bits.losses import Reference, log_probabilities
 from kdq.quantize.bits.scale import radius, smallest_weight_error, steps
-from kdq.quantize.bits.sensitivity import BITS, Reference, log_probabilities
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.quantize.gram.calibration import weight_matrix
 from kdq.retrain.lsq import LearnedStep
@@ -56,7 +56,7 @@ def floating(network: nn.Module, part: Split) -> nn.Module:
 def costs(floats: nn.Module, layers: Mapping[str, QuantizedWeight], part: Split, cost: str) -> list[list[float]]:
     """Return what a network of :func:`floating` loses if a layer alone has each of ``BITS``: a row per layer.
 
-    ``cost`` is a column of :class:`kdq.quantize.bits.sensitivity.Reference`. The codes are those of :func:`nearest`.
+    ``cost`` is a column of :class:`kdq.quantize.bits.losses.Reference`. The codes are those of :func:`nearest`.
     """
     device = part.images.device
     reference, rows = Reference(log_probabilities(floats, part.images, device), part.labels.cpu()), []

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+BITS = (2, 3, 4, 5, 6, 7, 8)  # per weight, among which a budget chooses
+
 
 @dataclass(frozen=True)
 class Alphabet:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdq.data.prepared import Split
 from kdq.models.activations import quantized_activations
-from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.bits.alphabet import BITS, Alphabet
 from kdq.quantize.bits.losses import Reference, log_probabilities
 from kdq.quantize.bits.sensitivity_table import Measurement
 from kdq.quantize.execution.equalization import equalize
@@ -25,7 +25,6 @@ from kdq.quantize.gram.calibration import Calibration
 from kdq.quantize.keys import Quantizing
 from kdq.quantize.quantizer import Quantizer
 
-BITS = (2, 3, 4, 5, 6, 7, 8)
 AT_ONCE = 250  # images of a partial pass: little but the layer's inputs has to be in memory
 
 
