@@ -59,7 +59,9 @@ def test_the_seed_of_a_root_stands_in_recipes_alone(study):
 
 
 class TestValid:
-    @pytest.mark.parametrize("page", ["README.md", "docs/results/README.md", "docs/slurm.md", *STUDIES])
+    @pytest.mark.parametrize(
+        "page", ["README.md", "docs/results/bits.md", "docs/results/orders.md", "docs/slurm.md", *STUDIES]
+    )
     def test_the_studies_that_come_along(self, page):
         """As each page, and each study itself, says to run it."""
         text = (HOME / page).read_text()

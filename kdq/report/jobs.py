@@ -16,7 +16,7 @@ class Table:
 
     ``shows``, ``cells`` and ``parameters`` are attributes of :class:`kdq.report.contents.Contents`: that without which
     a study has no such table, the recipes of the cells, and what the script is given. With ``data`` the rule reads
-    the files of all data sets too.
+    the files of all data sets too. ``seeds`` are those of a study's seeds that it shows.
     """
 
     names: tuple[str, ...]
@@ -26,6 +26,7 @@ class Table:
     data: bool = False
     cells: str = "recipes"
     shows: str = "recipes"
+    seeds: slice = slice(None)
 
     def files(self, study: str) -> dict[str, str]:
         """Return the format of each file by its path, in the study of that name."""
@@ -33,13 +34,14 @@ class Table:
         return {table_file(study, self.names[0], "json"): formats.RECORD, **tables}
 
 
+FIRST = slice(1)  # a network is as fast whatever its weights
 PREDICTIONS = {"cell_file": "predictions.safetensors", "tables": ("table",), "data": True}
 TABLES = {  # by rule
     "table": Table(("table", "summary", "layers"), "metrics.json", ("dkd_grid", "kinds")),
     "compare": Table(("comparisons",), parameters=("kinds",), **PREDICTIONS),
     "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **PREDICTIONS),
     "sensitivities": Table(("sensitivity",), "sensitivity.csv", cells="measured", shows="measured"),
-    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed"),
+    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed", seeds=FIRST),
 }
 
 
@@ -49,9 +51,9 @@ class ReportJobs:
     def __init__(self, study, code: Fingerprints):
         self.study, self.config, self.contents, self.code = study.name, study.config, Contents(study), code
 
-    def _files(self, dataset: str, recipes, name: str) -> list[str]:
+    def _files(self, dataset: str, recipes, name: str, seeds: slice = slice(None)) -> list[str]:
         """Return the file ``name`` of recipes: all seeds of the first, then all of the second, and so on."""
-        return [Cell(dataset, seed, recipe).path(name) for recipe in recipes for seed in self.config.seeds]
+        return [Cell(dataset, seed, recipe).path(name) for recipe in recipes for seed in self.config.seeds[seeds]]
 
     def data_files(self) -> list[str]:
         """Return the files of the study's data sets."""
@@ -59,8 +61,9 @@ class ReportJobs:
 
     def inputs(self, rule: str) -> list[str]:
         """Return the files of cells that the rule of a table reads."""
-        recipes, name = getattr(self.contents, TABLES[rule].cells), TABLES[rule].cell_file
-        return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, name)]
+        table = TABLES[rule]
+        recipes, of = getattr(self.contents, table.cells), (table.cell_file, table.seeds)
+        return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, *of)]
 
     def job(self, rule: str) -> Job:
         """Return the fingerprint of the code of a table's rule, and its parameters."""
