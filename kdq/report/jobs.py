@@ -16,7 +16,7 @@ class Table:
 
     ``shows``, ``cells`` and ``parameters`` are attributes of :class:`kdq.report.contents.Contents`: that without which
     a study has no such table, the recipes of the cells, and what the script is given. With ``data`` the rule reads
-    the files of all data sets too. ``seeds`` are those of a study's seeds that it shows.
+    the files of all data sets too. ``seeds`` is how many of a study's seeds it shows, None for all.
     """
 
     names: tuple[str, ...]
@@ -26,7 +26,7 @@ class Table:
     data: bool = False
     cells: str = "recipes"
     shows: str = "recipes"
-    seeds: slice = slice(None)
+    seeds: int | None = None
 
     def files(self, study: str) -> dict[str, str]:
         """Return the format of each file by its path, in the study of that name."""
@@ -34,14 +34,13 @@ class Table:
         return {table_file(study, self.names[0], "json"): formats.RECORD, **tables}
 
 
-FIRST = slice(1)  # a network is as fast whatever its weights
 PREDICTIONS = {"cell_file": "predictions.safetensors", "tables": ("table",), "data": True}
 TABLES = {  # by rule
     "table": Table(("table", "summary", "layers"), "metrics.json", ("dkd_grid", "kinds")),
     "compare": Table(("comparisons",), parameters=("kinds",), **PREDICTIONS),
     "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **PREDICTIONS),
     "sensitivities": Table(("sensitivity",), "sensitivity.csv", cells="measured", shows="measured"),
-    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed", seeds=FIRST),
+    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed", seeds=1),
 }
 
 
@@ -51,9 +50,9 @@ class ReportJobs:
     def __init__(self, study, code: Fingerprints):
         self.study, self.config, self.contents, self.code = study.name, study.config, Contents(study), code
 
-    def _files(self, dataset: str, recipes, name: str, seeds: slice = slice(None)) -> list[str]:
+    def _files(self, dataset: str, recipes, name: str, seeds: int | None = None) -> list[str]:
         """Return the file ``name`` of recipes: all seeds of the first, then all of the second, and so on."""
-        return [Cell(dataset, seed, recipe).path(name) for recipe in recipes for seed in self.config.seeds[seeds]]
+        return [Cell(dataset, seed, recipe).path(name) for recipe in recipes for seed in self.config.seeds[:seeds]]
 
     def data_files(self) -> list[str]:
         """Return the files of the study's data sets."""
