@@ -24,6 +24,7 @@ A block of a page is YAML in a comment, which goes on with what is written from 
 """
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,7 +154,10 @@ def _table(names, rows) -> str:
 KINDS = {"grid": grid, "list": rows_of, "sentence": sentence}
 
 if __name__ == "__main__":
-    for path in sorted(PAGES.glob("*.md")):
-        text = page(path)
+    try:
+        texts = {path: page(path) for path in sorted(PAGES.glob("*.md"))}
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
         print(path)
