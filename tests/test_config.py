@@ -73,6 +73,14 @@ class TestValid:
             for recipe in found.recipes:
                 assert [found.grammar.resolve(stage) for stage in recipe.stages]
 
+    def test_the_default_study(self):
+        """It can tell recipes apart: several seeds, and a control by labels that trains longer than the student."""
+        found = read_study(merged([HOME / "config.yaml"]), HOME / "kdq", ["config.yaml"])
+        assert len(found.config.seeds) >= 3
+        epochs = {recipe.path: found.grammar.resolve(recipe.last).get("epochs") for recipe in found.recipes}
+        assert max(value for path, value in epochs.items() if path.startswith("hard,")) > epochs["teacher/kd"]
+        assert epochs["hard"] == epochs["teacher/kd"]
+
     def test_three_keys_mean_the_documented_defaults(self, study):
         found = study("datasets: [digits]\nseeds: [0]\nrecipes: [teacher, hard]\n")
         for role in ("teacher", "hard"):
