@@ -113,8 +113,10 @@ def rows_of(folder: Path, block: dict) -> str:
 
 def _matching(frame: pd.DataFrame, values: dict) -> pd.Series:
     """Return which rows have each of ``values``, or one of a list of them."""
-    asked = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
-    return frame[list(asked)].isin(asked).all(axis=1)
+    matching = pd.Series(True, frame.index)
+    for name, value in values.items():
+        matching &= frame[name].isin(value if isinstance(value, list) else [value])
+    return matching
 
 
 def sentence(folder: Path, block: dict) -> str:
