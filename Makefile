@@ -58,11 +58,12 @@ format: $(READY)
 	ruff format .
 	snakefmt Snakefile rules
 
-# what is written from the code: the costs of networks, the schema and the page of all keys
+# what is written: the costs of networks, the schema, the page of all keys, the tables in the pages on results
 docs: $(READY)
 	python -m kdq.models.cost
 	python -m kdq.study.docs
 	python -m kdq.report.docs
+	python -m kdq.report.pages
 
 # pin the dependencies of pyproject.toml in requirements.txt and envs/
 pins: $(READY)

@@ -23,8 +23,8 @@ from tests.slurm.cluster import cluster
 
 HOME = Path(__file__).resolve().parent.parent
 PARENT = "hard,epochs=1"
-GRID = ("--configfile", "config.yaml", "grid.yaml")
-CODE = ("Snakefile", "config.yaml", "envs", "kdq", "docs", "profiles", "rules", "scripts")
+GRID = ("--configfile", "studies/digits.yaml", "grid.yaml")
+CODE = ("Snakefile", "config.yaml", "studies", "envs", "kdq", "docs", "profiles", "rules", "scripts")
 
 
 def grid(cells: int) -> str:

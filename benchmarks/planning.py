@@ -56,7 +56,7 @@ def main() -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as config:
             config.write(grid(cells, arguments.latency))
             config.flush()
-            seconds, memory = timed("--dry-run", "--quiet", "--configfile", "config.yaml", config.name)
+            seconds, memory = timed("--dry-run", "--quiet", "--configfile", "studies/digits.yaml", config.name)
         print(f"snakemake -n, {cells:6} cells   {seconds:6.1f} s   {memory:6.0f} MiB")
     if KEPT.is_file():
         print(f"snakemake -n, finished study {timed('--dry-run', '--quiet')[0]:6.1f} s")

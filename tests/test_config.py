@@ -59,7 +59,9 @@ def test_the_seed_of_a_root_stands_in_recipes_alone(study):
 
 
 class TestValid:
-    @pytest.mark.parametrize("page", ["README.md", "docs/results/README.md", "docs/slurm.md", *STUDIES])
+    @pytest.mark.parametrize(
+        "page", ["README.md", "docs/results/bits.md", "docs/results/orders.md", "docs/slurm.md", *STUDIES]
+    )
     def test_the_studies_that_come_along(self, page):
         """As each page, and each study itself, says to run it."""
         text = (HOME / page).read_text()
@@ -70,6 +72,14 @@ class TestValid:
             found = read_study(merged([HOME / file for file in files]), HOME / "kdq", files)
             for recipe in found.recipes:
                 assert [found.grammar.resolve(stage) for stage in recipe.stages]
+
+    def test_the_default_study(self):
+        """It can tell recipes apart: several seeds, and a control by labels that trains longer than the student."""
+        found = read_study(merged([HOME / "config.yaml"]), HOME / "kdq", ["config.yaml"])
+        assert len(found.config.seeds) >= 3
+        epochs = {recipe.path: found.grammar.resolve(recipe.last).get("epochs") for recipe in found.recipes}
+        assert max(value for path, value in epochs.items() if path.startswith("hard,")) > epochs["teacher/kd"]
+        assert epochs["hard"] == epochs["teacher/kd"]
 
     def test_three_keys_mean_the_documented_defaults(self, study):
         found = study("datasets: [digits]\nseeds: [0]\nrecipes: [teacher, hard]\n")

@@ -34,7 +34,9 @@ def test_named_modules_exist(page):
 
 
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings."""
+    """Return the anchors of a page's headings, or of a table's lines."""
+    if path.suffix == ".csv":
+        return {f"L{line}" for line, _ in enumerate(path.read_text().splitlines(), 1)}
     headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

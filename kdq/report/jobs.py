@@ -16,7 +16,8 @@ class Table:
 
     ``shows``, ``cells`` and ``parameters`` are attributes of :class:`kdq.report.contents.Contents`: that without which
     a study has no such table, the recipes of the cells, and what the script is given. With ``data`` the rule reads
-    the files of all data sets too, with ``histories`` those of all trainings.
+    the files of all data sets too, with ``histories`` those of all trainings. ``seeds`` is how many of a study's
+    seeds it shows, None for all.
     """
 
     names: tuple[str, ...]
@@ -27,6 +28,7 @@ class Table:
     histories: bool = False
     cells: str = "recipes"
     shows: str = "recipes"
+    seeds: int | None = None
 
     def files(self, study: str) -> dict[str, str]:
         """Return the format of each file by its path, in the study of that name."""
@@ -40,7 +42,7 @@ TABLES = {  # by rule
     "compare": Table(("comparisons",), parameters=("kinds",), **PREDICTIONS),
     "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **PREDICTIONS),
     "sensitivities": Table(("sensitivity",), "sensitivity.csv", cells="measured", shows="measured"),
-    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed"),
+    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed", seeds=1),
 }
 
 
@@ -50,9 +52,9 @@ class ReportJobs:
     def __init__(self, study, code: Fingerprints):
         self.study, self.config, self.contents, self.code = study.name, study.config, Contents(study), code
 
-    def _files(self, dataset: str, recipes, name: str) -> list[str]:
+    def _files(self, dataset: str, recipes, name: str, seeds: int | None = None) -> list[str]:
         """Return the file ``name`` of recipes: all seeds of the first, then all of the second, and so on."""
-        return [Cell(dataset, seed, recipe).path(name) for recipe in recipes for seed in self.config.seeds]
+        return [Cell(dataset, seed, recipe).path(name) for recipe in recipes for seed in self.config.seeds[:seeds]]
 
     def data_files(self) -> list[str]:
         """Return the files of the study's data sets."""
@@ -60,8 +62,9 @@ class ReportJobs:
 
     def inputs(self, rule: str) -> list[str]:
         """Return the files of cells that the rule of a table reads."""
-        recipes, name = getattr(self.contents, TABLES[rule].cells), TABLES[rule].cell_file
-        return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, name)]
+        table = TABLES[rule]
+        recipes, of = getattr(self.contents, table.cells), (table.cell_file, table.seeds)
+        return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, *of)]
 
     def histories(self) -> list[str]:
         """Return the histories of all trainings of the study's models."""

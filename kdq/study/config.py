@@ -72,7 +72,9 @@ class Config(Base):
         "makes these models again, and a job takes as many even if `--cores` is less",
     )
     latency: bool = Field(
-        False, description="measure how fast the ONNX file of every model in the tables runs, on this processor"
+        False,
+        description="measure how fast the ONNX file of every model in the tables runs, on this processor: those of the "
+        "first seed, since weights do not matter",
     )
     onnx_input: Literal["float32_nchw", "uint8_nhwc"] = Field(
         "float32_nchw",

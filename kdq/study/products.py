@@ -324,8 +324,8 @@ def all_targets(study: Study, contents: Contents) -> Iterator[str]:
 
 
 def timed(study: Study, contents: Contents) -> list[str]:
-    """Return the latencies of the cells and ancestors in a study's tables: [] unless it has the key ``latency``."""
-    grid = itertools.product(study.config.datasets, contents.timed, study.config.seeds)
+    """Return the latencies of the first seed's cells and ancestors: [] unless the study has the key ``latency``."""
+    grid = itertools.product(study.config.datasets, contents.timed, study.config.seeds[: TABLES["deployment"].seeds])
     return [Cell(dataset, seed, recipe).path(LATENCY) for dataset, recipe, seed in grid]
 
 

@@ -170,6 +170,17 @@ class TestRefusals:
         expected = ("teacher/kd", "teacher/kd/gpfq", "hard")
         assert timed == {f"{recipe}/latency.json" for recipe in expected}
 
+    def test_latencies_are_those_of_the_first_seed(self, home):
+        from kdq.report.contents import Contents
+        from kdq.report.jobs import ReportJobs
+
+        values = {"datasets": ["digits"], "seeds": [3, 4], "recipes": ["hard/rtn"], "latency": True}
+        study = read_study(values, home / "kdq")
+        latencies = products.timed(study, Contents(study))
+        assert latencies == [f"results/digits/seed=3/{recipe}/latency.json" for recipe in ("hard", "hard/rtn")]
+        assert ReportJobs(study, None).inputs("deployment") == latencies
+        assert len(ReportJobs(study, None).inputs("table")) == 4
+
     def test_a_root_without_onnx_is_left_out(self, study):
         cell = products.Cell("digits", 0, "teacher/kd/gpfq")
         place = products.Place(study, cell, study.grammar.parse(cell.recipe))

@@ -1,4 +1,4 @@
-"""The real workflow, copied to a folder of its own: the default study with two epochs per training."""
+"""The real workflow, copied to a folder of its own: the study of the digits with two epochs per training."""
 
 import contextlib
 import json
@@ -13,7 +13,8 @@ import yaml
 from kdq.study.config import merged
 
 HOME = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "LICENSE", "config.yaml", "kdq", "scripts", "rules", "profiles", "envs", "studies", "docs/report")
+PARTS = ("Snakefile", "LICENSE", "kdq", "scripts", "rules", "profiles", "envs", "studies", "docs/report")
+DIGITS = HOME / "studies/digits.yaml"  # the default study of a copy
 SHORT = {"teacher": {"epochs": 2}, "student": {"epochs": 2}, "latency": False}
 
 
@@ -41,6 +42,7 @@ class Workflow:
                 shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, place)
+        shutil.copy(DIGITS, self.folder / "config.yaml")
 
     def configure(self, changes: dict) -> None:
         self.overlay.write_text(changed_default({**SHORT, **changes}))
@@ -86,8 +88,8 @@ class Workflow:
 
 
 def changed_default(changes: dict) -> str:
-    """Return the config of the default study with changes, without its quantized activations."""
-    study = merged([HOME / "config.yaml"])
+    """Return the config of the study of the digits with changes, without its quantized activations."""
+    study = merged([DIGITS])
     recipes = [recipe for recipe in study["recipes"] if "activations" not in recipe]
     return yaml.safe_dump(merged([("study", study | {"recipes": recipes}), ("changes", changes)]))
 

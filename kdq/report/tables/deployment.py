@@ -39,7 +39,7 @@ def _milliseconds(meaning: str) -> Column:
 
 SCHEMA = Schema(
     "deployment",
-    "one row per cell and runtime, if the study has `latency: true`",
+    "one row per cell of the first seed and runtime, if the study has `latency: true`",
     {
         **{name: CELLS.columns[name] for name in (*CELL, *DESCRIBED)},
         "runtime": text("what ran the file; empty if the machine was too busy to measure", optional=True),
