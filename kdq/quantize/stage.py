@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kdq.data.prepared import Prepared
 from kdq.models.codes import Codes
+from kdq.models.integer import round_biases
 from kdq.quantize.bits.budget import bits_under_budget, by_rising_cost
 from kdq.quantize.bits.sensitivity_table import read
 from kdq.quantize.execution.network import quantize
@@ -42,4 +43,6 @@ def quantize_stage(
         bits = bits_under_budget(measurements, keys.budget, keys.cost, keys.levels, float_weights)
     order = by_rising_cost(measurements, bits, keys.cost) if keys.order == "greedy" else None
     views = as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
-    return quantize(network, images, quantizer, seed, device, log, bits, views, order)
+    codes = quantize(network, images, quantizer, seed, device, log, bits, views, order)
+    round_biases(network, codes)
+    return codes

@@ -111,7 +111,7 @@ def files(model_of, tmp_path_factory):
     onnx.save(to_onnx(quantized, "m", {}), folder / "model.onnx")
     onnx.save(to_onnx(content, "m", {}), folder / "float.onnx")
     onnx.save(to_onnx(content, "m", {}, UINT8_NHWC), folder / "camera.onnx")
-    model_file.save(folder / "model.safetensors", network, network.architecture, {})
+    model_file.save(folder / "model.safetensors", network, network.architecture, Codes())
     return folder
 
 

@@ -17,6 +17,7 @@ from kdq.deploy.timing import RUNTIMES
 from kdq.errors import UserError
 from kdq.evaluate.significance import bootstrap_images
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.models.file import ModelFile, to_network
 from kdq.quantize.quantizer import quantizer_of
 from kdq.quantize.stage import quantize_stage
@@ -42,7 +43,7 @@ def trained(home, tmp_path_factory, digits):
             folder = tmp_path_factory.mktemp(dataset)
             places = {"checkpoint": folder / "checkpoint.pt", "identity": "hard", "log": lambda line: None}
             model = train_root(prepared, keys, seed=0, threads=1, **places)
-            model_file.save(folder / "model.safetensors", model.network, model.architecture, {}, keys=keys)
+            model_file.save(folder / "model.safetensors", model.network, model.architecture, Codes(), keys=keys)
             made[dataset] = prepared, folder / "model.safetensors"
         return made[dataset]
 

@@ -9,7 +9,7 @@ from kdq.distill.teacher import Teacher
 from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, NonNegative
 from kdq.retrain.keys import Quantized
-from kdq.retrain.lsq import attach, detach
+from kdq.retrain.lsq import LearnedSteps, attach, detach
 from kdq.retrain.method import Retraining
 from kdq.retrain.supervision import supervision
 from kdq.train.task import Step, Task
@@ -32,7 +32,7 @@ class QAT(Retraining):
         return Model(task.network, parent.architecture, detach(task.network, parent.codes))
 
 
-class QuantizedTraining(Task):
+class QuantizedTraining(LearnedSteps):
     def __init__(self, network: nn.Module, teacher: Teacher, keys: Parameters):
         super().__init__(network)
         self.teacher, self.keys = teacher, keys

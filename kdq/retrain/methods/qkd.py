@@ -14,7 +14,7 @@ from kdq.distill.divergence import match
 from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Positive
 from kdq.retrain.keys import Quantized
-from kdq.retrain.lsq import attach, detach
+from kdq.retrain.lsq import LearnedSteps, attach, detach
 from kdq.retrain.method import Retraining
 from kdq.train.task import Step, Task
 
@@ -55,7 +55,7 @@ class QKD(Retraining):
         return Model(task.network, parent.architecture, detach(task.network, parent.codes))
 
 
-class Studying(Task):
+class Studying(LearnedSteps):
     """Give every term of all phases at every step, 0 if the phase lacks it: a history needs the same columns."""
 
     def __init__(self, network: nn.Module, teacher: nn.Module, keys: Parameters, epochs: int):
