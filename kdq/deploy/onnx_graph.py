@@ -16,7 +16,7 @@ from torch import nn
 
 from kdq.deploy.code_tables import planes, table
 from kdq.errors import UserError
-from kdq.models.activations import SECOND
+from kdq.models.activations import SECOND, module_and_place
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.integer import folded_layers
 from kdq.models.network import Network
@@ -131,12 +131,20 @@ class Writer:
         if key not in self.pairs:
             codes = self.graph.add("QuantizeLinear", tensor, *self._scale(point))
             if point.bits < 8:
-                # in int32: ONNX Runtime 1.20 has no Min of uint8, and OpenVINO 2026 leaves a Clip of uint8 out
-                bound = self.graph.constant(np.array(2**point.bits - 1, np.int32))
-                codes = self.graph.add("Min", self.graph.add("Cast", codes, to=TensorProto.INT32), bound)
-                codes = self.graph.add("Cast", codes, to=TensorProto.UINT8)
+                codes = self._bounded(codes, point)
             self.pairs[key] = codes
         return self.pairs[key]
+
+    def _bounded(self, codes: str, point: Point) -> str:
+        """Return the uint8 ``codes``, none beyond the largest of the point's bits."""
+        graph, largest = self.graph, 2**point.bits - 1
+        modules = (self.network.get_submodule(module_and_place(reader)[0]) for reader in point.readers)
+        if not all(isinstance(module, Add) for module in modules):
+            bounds = (graph.constant(np.array(bound, np.uint8)) for bound in (0, largest))
+            return graph.add("Clip", codes, *bounds)
+        # in int32: OpenVINO 2026 computes a Clip of uint8 wrongly here, ONNX Runtime 1.20 has no Min of uint8
+        least = graph.add("Min", graph.add("Cast", codes, to=TensorProto.INT32), graph.constant(np.int32(largest)))
+        return graph.add("Cast", least, to=TensorProto.UINT8)
 
     def _scale(self, point: Point) -> tuple[str, str]:
         zero_point = np.array(point.zero_point, np.uint8)
