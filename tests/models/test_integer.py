@@ -16,6 +16,8 @@ from kdq.models.folding import FoldedLayer, integer_bias, room
 from kdq.models.integer import folded_layers, round_biases, to_integer
 from kdq.models.tracing import folded_norms
 from kdq.quantize.bits.alphabet import Alphabet
+from kdq.quantize.quantizer import quantizer_of
+from kdq.quantize.stage import quantize_stage
 from tests.deploy.conftest import images, model_of, network_of  # noqa: F401, fixtures
 
 ALPHABETS = [
@@ -99,6 +101,17 @@ class TestRoundedInPlace:
         before = median_error()
         round_biases(network, file.codes)
         assert median_error() < 3e-6 < 1e-5 < before
+
+    @torch.no_grad()
+    def test_a_quantizer_leaves_them_in_the_network(self, network_of, few):  # noqa: F811
+        network = network_of(channels=1, classes=10, mean=[0.3], std=[0.4])
+        quantizer = quantizer_of("kdq.quantize.methods.rtn", {"bits": 4, "activations": 8, "images": 16}, 0)
+        device = torch.device("cpu")
+        codes = quantize_stage(network, few, quantizer, seed=0, device=device, log=lambda line: None)
+        x = few.test.images.float() / 255
+        expected = to_integer(copy.deepcopy(network), codes)(x)
+        with quantized_activations(network, codes.points):
+            assert (network(x) - expected).abs().amax(1).median() < 3e-6 * expected.abs().max()
 
     def test_again_changes_no_code(self, model_of):  # noqa: F811
         file = model_of(activations=4)
