@@ -98,7 +98,7 @@ def test_a_network_of_transformers_is_the_same_with_plain_layers_and_after_a_fil
 def test_a_file_that_names_other_modules_is_refused_in_one_line(tmp_path, wrong):
     network, architecture, _ = transformers_classifier("siglip")
     path = tmp_path / "model.safetensors"
-    model_file.save(path, network, {**architecture, "plain_layers": wrong}, {}, keys={})
+    model_file.save(path, network, {**architecture, "plain_layers": wrong}, Codes(), keys={})
     with pytest.raises(UserError, match="model.safetensors: its tensors do not fit its architecture") as caught:
         load(path)
     assert "\n" not in str(caught.value)
