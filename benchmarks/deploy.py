@@ -38,6 +38,7 @@ from kdq.deploy.timing import BATCHES, BFLOAT16, RUNTIMES
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models import registry
+from kdq.models.codes import Codes
 from kdq.models.file import ModelFile, read, to_network
 from kdq.quantize.quantizer import quantizer_of
 from kdq.quantize.stage import quantize_stage
@@ -86,7 +87,7 @@ def float_files(network: str, prepared: Prepared, folder: Path) -> Path:
     path = folder / "float.safetensors"
     if not path.exists():
         float_ = to_network(read(network), network) if is_file(network) else random_network(network, prepared)
-        model_file.save(path, float_, float_.architecture, {})
+        model_file.save(path, float_, float_.architecture, Codes())
     onnx.save(to_onnx(read(path), path, {}), folder / "float.onnx")
     return path
 

@@ -9,10 +9,10 @@ import numpy as np
 PLANES = {1: (1,), 2: (2,), 3: (1, 2), 4: (4,), 5: (1, 4), 6: (2, 4), 7: (1, 2, 4)}  # 8: int8 as it is
 
 
-def table(bits: int, shift: int, offset: int) -> np.ndarray:
-    """Return int8 (256, 8 / bits): the values, times 2^shift plus ``offset``, of the codes in each byte."""
+def table(bits: int, shift: int, offset: int, factor: int = 1) -> np.ndarray:
+    """Return int8 (256, 8 / bits): ``factor`` times the values, times 2^shift plus ``offset``, of each byte's codes."""
     codes = np.arange(256)[:, None] >> np.arange(0, 8, bits)[None] & (2**bits - 1)
-    return ((codes << shift) + offset).astype(np.int8)
+    return (((codes << shift) + offset) * factor).astype(np.int8)
 
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:

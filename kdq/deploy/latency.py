@@ -48,7 +48,7 @@ def run(runtime: str, files: Mapping[str, str], images: str, threads: int) -> tu
     names = {file: name for name, file in reversed(files.items())}  # the first of each
     once = {name: file for file, name in reversed(names.items())}
     if runtime == "torch":
-        answer = json.loads(json.dumps(timed_files(runtime, once, images, threads)))  # as from another process
+        answer = timed_files(runtime, once, images, threads)
     else:
         answer = _run_apart(runtime, once, images, threads)
     if busy := answer["busy"]:

@@ -53,10 +53,13 @@ def metadata_of(model: onnx.ModelProto) -> dict:
 
 
 def codes_in(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return codes, int8, and steps, float32, of every quantized layer by name, as the graph computes them."""
+    """Return codes and steps, float32, of every quantized layer by name, from those that the graph computes.
+
+    There codes are larger by a power of two, and steps smaller.
+    """
     return {
-        layer: (_computed(model.graph, codes), _computed(model.graph, steps).ravel())
-        for layer, (codes, steps) in metadata_of(model).get(LAYERS, {}).items()
+        layer: (_computed(model.graph, codes) / np.float32(factor), _computed(model.graph, steps).ravel() * factor)
+        for layer, (codes, steps, factor) in metadata_of(model).get(LAYERS, {}).items()
     }
 
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from kdq.deploy.code_tables import planes, table
 from kdq.errors import UserError
-from kdq.models.activations import SECOND
-from kdq.models.codes import Codes, Point
+from kdq.models.activations import SECOND, module_and_place
+from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.integer import folded_layers
 from kdq.models.network import Network
 from kdq.models.operations import Add, GlobalAverage
@@ -25,7 +25,7 @@ from kdq.models.tracing import norms_behind, trace
 
 OPSET, IR = 17, 8  # read by ONNX Runtime from 1.13 on
 FLOAT = TensorProto.FLOAT
-LAYERS = "layers"  # metadata: the tensors of codes and steps per quantized layer
+LAYERS = "layers"  # metadata per quantized layer: the tensors of codes and steps, and how much larger these codes are
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 INT8 = range(-128, 128)
 FLOAT32_NCHW, UINT8_NHWC = "float32_nchw", "uint8_nhwc"  # images in [0, 1], or in 0 .. 255 as cameras give them
@@ -73,7 +73,7 @@ class Writer:
         self.layers = folded_layers(network, codes, norms)
         self.folded = set(norms.values())
         self.points = {reader: point for point in codes.points for reader in point.readers}
-        self.tensors: dict[str, tuple[str, str]] = {}  # codes and steps of each quantized layer
+        self.tensors: dict[str, tuple[str, str, int]] = {}  # codes, steps and factor of each quantized layer
         self.names: dict[torch.fx.Node, str] = {}  # float tensors
         self.pairs: dict[tuple[str, str], str] = {}  # quantized and dequantized again, by tensor and point
         self.modules: dict[type, Callable] = {
@@ -131,12 +131,20 @@ class Writer:
         if key not in self.pairs:
             codes = self.graph.add("QuantizeLinear", tensor, *self._scale(point))
             if point.bits < 8:
-                # in int32: ONNX Runtime 1.20 has no Min of uint8, and OpenVINO 2026 leaves a Clip of uint8 out
-                bound = self.graph.constant(np.array(2**point.bits - 1, np.int32))
-                codes = self.graph.add("Min", self.graph.add("Cast", codes, to=TensorProto.INT32), bound)
-                codes = self.graph.add("Cast", codes, to=TensorProto.UINT8)
+                codes = self._bounded(codes, point)
             self.pairs[key] = codes
         return self.pairs[key]
+
+    def _bounded(self, codes: str, point: Point) -> str:
+        """Return the uint8 ``codes``, none beyond the largest of the point's bits."""
+        graph, largest = self.graph, 2**point.bits - 1
+        modules = (self.network.get_submodule(module_and_place(reader)[0]) for reader in point.readers)
+        if not all(isinstance(module, Add) for module in modules):
+            bounds = (graph.constant(np.array(bound, np.uint8)) for bound in (0, largest))
+            return graph.add("Clip", codes, *bounds)
+        # in int32: OpenVINO 2026 computes a Clip of uint8 wrongly here, ONNX Runtime 1.20 has no Min of uint8
+        least = graph.add("Min", graph.add("Cast", codes, to=TensorProto.INT32), graph.constant(np.int32(largest)))
+        return graph.add("Cast", least, to=TensorProto.UINT8)
 
     def _scale(self, point: Point) -> tuple[str, str]:
         zero_point = np.array(point.zero_point, np.uint8)
@@ -218,16 +226,16 @@ class Writer:
         bias = "" if folded.bias is None or bias_codes is not None else graph.constant(folded.bias.numpy())
         if folded.codes is None:
             return graph.constant(folded.weight.numpy()), bias
-        weight = folded.codes
-        codes = self._codes(name, weight.codes.numpy(), weight.low, weight.storage_bits)
-        step = weight.step.float().numpy()
+        weight, factor = folded.codes, folded.factor
+        codes = self._codes(name, weight, factor)
+        step = weight.step.float().numpy() / factor
         if name not in self.points:
             steps = graph.constant(step.reshape(-1, *[1] * (weight.codes.dim() - 1)))
-            self.tensors[name] = codes, steps
+            self.tensors[name] = codes, steps, factor
             return graph.add("Mul", graph.add("Cast", codes, to=FLOAT), steps), bias
         rows = len(weight.codes)
         steps = graph.constant(np.broadcast_to(step, (rows,)) if len(step) == 1 else step)
-        self.tensors[name] = codes, steps
+        self.tensors[name] = codes, steps, factor
         zero = [graph.constant(np.zeros(rows, np.int8))] if gemm else []
         value = graph.add("DequantizeLinear", codes, steps, *zero, axis=0)
         if bias_codes is not None:
@@ -235,17 +243,17 @@ class Writer:
             bias = graph.add("DequantizeLinear", graph.constant(bias_codes.numpy()), units, axis=0)
         return value, bias
 
-    def _codes(self, name: str, codes: np.ndarray, low: int, bits: int) -> str:
-        """Return the tensor of the codes, int8."""
-        graph = self.graph
+    def _codes(self, name: str, weight: QuantizedWeight, factor: int) -> str:
+        """Return the tensor of ``factor`` times the codes, int8."""
+        graph, codes, bits = self.graph, weight.codes.numpy(), weight.storage_bits
         if codes.min(initial=0) < INT8[0] or codes.max(initial=0) > INT8[-1] or bits > 8:
             raise UserError(f"{name}: codes of {bits} bits do not fit int8, expected at most 8 bits")
         if bits == 8:
-            return graph.constant(codes.astype(np.int8))
+            return graph.constant((codes * factor).astype(np.int8))
         values = []
-        for content, width, shift, offset in planes(codes, low, bits):
+        for content, width, shift, offset in planes(codes, weight.low, bits):
             bytes_ = graph.add("Cast", graph.constant(content), to=TensorProto.INT32)
-            values.append(graph.add("Gather", graph.constant(table(width, shift, offset)), bytes_, axis=0))
+            values.append(graph.add("Gather", graph.constant(table(width, shift, offset, factor)), bytes_, axis=0))
         if codes.size % 8:
             flat, size = graph.constant(np.array([-1], np.int64)), graph.constant(np.array([codes.size], np.int64))
             start = graph.constant(np.array([0], np.int64))
@@ -267,7 +275,8 @@ def graph_of(network: Network, codes: Codes, metadata: dict | None = None, form:
     ``codes`` holds the quantized layers and activations. Input ``images``, N, H and W free: ``form`` ``float32_nchw``
     is float32 (N, C, H, W) in [0, 1], ``uint8_nhwc`` uint8 (N, H, W, C) in 0 .. 255; output ``logits`` (N, classes).
     ``metadata`` are plain values by key; ``layers`` is added to them: the tensors of codes and steps of each quantized
-    layer. Raise UserError, naming the layer, for what has no ONNX form here.
+    layer, and the factor by which these codes are larger and these steps smaller. Raise UserError, naming the layer,
+    for what has no ONNX form here.
     """
     writer = Writer(network, codes)
     graph, arguments = writer.write("images", "logits", form), network.architecture

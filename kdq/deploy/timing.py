@@ -88,9 +88,9 @@ def timed_files(runtime: str, files: Mapping[str, str], images: str, threads: in
 def timed(runs: dict[str, Run], images: dict[int, np.ndarray], threads: int = 1, rounds: int = ROUNDS) -> dict:
     """Return the times of so many quiet rounds, ``images`` holding the batch of each size.
 
-    ``{"times": {name: {batch: {"wall": [seconds per batch and round], "processor": [...]}}}, "busy": ""}``; if too few
-    of ``MOST_ROUNDS`` rounds were quiet, ``busy`` is the median round's wall time over its processor time. With several
-    threads that wait for each other, no round can be told to be quiet: all count.
+    ``{"times": {name: {batch: {"wall": [seconds per batch and round], "processor": [...]}}}, "busy": ""}``, ``batch`` a
+    text; if too few of ``MOST_ROUNDS`` rounds were quiet, ``busy`` is the median round's wall time over its processor
+    time. With several threads that wait for each other, no round can be told to be quiet: all count.
     """
     repeats = {(name, batch): _repeats(run, images[batch]) for name, run in runs.items() for batch in images}
     quiet, ratios = [], []
@@ -102,7 +102,7 @@ def timed(runs: dict[str, Run], images: dict[int, np.ndarray], threads: int = 1,
     busy = f"{statistics.median(ratios):.2f}" if len(quiet) < rounds else ""
     series = {
         name: {
-            batch: {
+            str(batch): {
                 clock: [times[name, batch][place] for times in quiet]
                 for place, clock in enumerate(("wall", "processor"))
             }

@@ -33,7 +33,7 @@ class ModelFile:
     codes: Codes
 
 
-def save(path, network: nn.Module, architecture: dict, codes: dict[str, QuantizedWeight], **header) -> None:
+def save(path, network: nn.Module, architecture: dict, codes: Codes, **header) -> None:
     """Write a model file atomically.
 
     ``architecture`` holds the arguments of :func:`kdq.models.registry.build`; ``codes`` maps names of layers (modules
@@ -48,12 +48,12 @@ def save(path, network: nn.Module, architecture: dict, codes: dict[str, Quantize
         tensors[f"{layer}.weight.step"] = weight.step.float()
         bounds = {"low": weight.low, "high": weight.high, "storage_bits": weight.storage_bits}
         layers[layer] = {"shape": list(weight.codes.shape), **bounds, **weight.facts}
-    if kept := getattr(codes, "kept", {}):
-        header["kept"] = kept
-    if points := getattr(codes, "points", ()):
-        tensors[SCALE] = torch.stack([point.scale for point in points])
-        tensors[ZERO_POINT] = torch.tensor([point.zero_point for point in points], dtype=torch.uint8)
-        header["activations"] = [{"readers": list(point.readers), "bits": point.bits} for point in points]
+    if codes.kept:
+        header["kept"] = codes.kept
+    if codes.points:
+        tensors[SCALE] = torch.stack([point.scale for point in codes.points])
+        tensors[ZERO_POINT] = torch.tensor([point.zero_point for point in codes.points], dtype=torch.uint8)
+        header["activations"] = [{"readers": list(point.readers), "bits": point.bits} for point in codes.points]
     architecture = described(architecture, network)
     write_tensors(path, tensors, {"format": FORMAT, "architecture": architecture, "layers": layers, **header})
 

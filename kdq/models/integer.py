@@ -20,17 +20,35 @@ def folded_layers(
 
     ``norms`` maps convolutions to the BatchNorm behind them.
     """
-    scales = {reader: point.scale for point in codes.points for reader in point.readers}
+    points = {reader: point for point in codes.points for reader in point.readers}
     layers = {}
     for name, module in network.named_modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
         norm = network.get_submodule(norms[name]) if name in norms else None
         folded, bias_codes = fold(module, norm, codes.get(name)), None
-        if name in codes and name in scales and folded.bias is not None:
-            folded, bias_codes = integer_bias(folded, scales[name], name)
+        if name in codes and name in points and folded.bias is not None:
+            folded, bias_codes = integer_bias(folded, points[name], name)
         layers[name] = folded, bias_codes
     return layers
+
+
+@torch.no_grad()
+def round_biases(network: nn.Module, codes: Codes) -> None:
+    """Give ``network``, in place, the biases that an integer runtime computes with; BatchNorms keep their places.
+
+    With the quantized activations of ``codes`` it then computes what :func:`to_integer` makes of it, up to rounding
+    errors of floats. Without any nothing changes.
+    """
+    if not codes.points:
+        return
+    norms = folded_norms(network)
+    for name, (rounded, bias_codes) in folded_layers(network, codes, norms).items():
+        if bias_codes is not None:
+            layer = network.get_submodule(name)
+            norm = network.get_submodule(norms[name]) if name in norms else None
+            bias = (norm or layer).bias
+            bias += (rounded.bias.double() - fold(layer, norm, codes[name]).bias.double()).to(bias)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kdq.data.prepared import Prepared
 from kdq.models.codes import Codes
+from kdq.models.integer import round_biases
 from kdq.quantize.bits.budget import bits_under_budget
 from kdq.quantize.bits.sensitivity_table import read
 from kdq.quantize.execution.impact import Impact
@@ -44,4 +45,6 @@ def quantize_stage(
     iterative = keys.order == "iterative"
     order = Impact(cost_images(prepared, seed), keys.cost, keys.pick) if iterative else None
     views = as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
-    return quantize(network, images, quantizer, seed, device, log, bits, views, order)
+    codes = quantize(network, images, quantizer, seed, device, log, bits, views, order)
+    round_biases(network, codes)
+    return codes

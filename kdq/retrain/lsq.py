@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kdq.models.activations import attach_quantizers, detach_quantizers
+from kdq.models.activations import QUANTIZERS, attach_quantizers, detach_quantizers
 from kdq.models.codes import Codes, Point, QuantizedWeight
+from kdq.models.integer import round_biases
 from kdq.models.model import Model
 from kdq.retrain.method import Retraining
 from kdq.train.task import Task
@@ -65,6 +66,7 @@ class LearnedScale(nn.Module):
 
     def __init__(self, point: Point):
         super().__init__()
+        self.point = point
         self.scale = nn.Parameter(point.scale.clone())
         self.least = LEAST * float(point.scale)
         self.low, self.high = -point.zero_point, 2**point.bits - 1 - point.zero_point
@@ -72,6 +74,10 @@ class LearnedScale(nn.Module):
     def positive(self) -> Tensor:
         """Return the scale that it quantizes with, float32 ()."""
         return positive(self.scale, self.least)
+
+    def learned(self) -> Point:
+        """Return the point with its scale as it is by now."""
+        return replace(self.point, scale=self.positive().detach().cpu())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the codes' values, in the shape and type of ``x`` (B, ...); codes are computed in float32.
@@ -93,6 +99,13 @@ class LearnedStep(nn.Module):
         self.step = nn.Parameter(codes.step.to(device).clone())
         self.register_buffer("least", LEAST * self.step.detach())
         self.low, self.high = codes.low, codes.high
+
+    @torch.no_grad()
+    def learned(self, weight: Tensor) -> QuantizedWeight:
+        """Return the codes of the float ``weight`` with the steps as they are by now, without facts."""
+        codes = rounded(weight, self.rows(weight), self.low, self.high).to(torch.int16).contiguous().cpu()
+        bits = (self.high - self.low).bit_length()
+        return QuantizedWeight(codes, self.positive().cpu(), self.low, self.high, bits, {})
 
     @torch.no_grad()
     def restart(self, codes: QuantizedWeight) -> None:
@@ -119,6 +132,13 @@ class LearnedStep(nn.Module):
         self.low, self.high = state.tolist()
 
 
+class LearnedStepsTask(Task):
+    """A task whose network has LSQ on its layers: it is validated with the biases of an integer runtime."""
+
+    def before_validation(self, networks: dict[str, nn.Module]) -> None:
+        round_biases(networks["network"].eval(), learned_codes(networks["network"]))
+
+
 def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
     """Put LSQ on every quantized layer of the model's network, in place, and return it: the same function, bit by bit.
 
@@ -135,7 +155,7 @@ def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
         with torch.no_grad():
             module.weight.copy_(_start(module.weight, quantizer, getattr(float_modules.get(name), "weight", None)))
         parametrize.register_parametrization(module, "weight", quantizer)
-    device, points = next(model.network.parameters()).device, getattr(model.codes, "points", ())
+    device, points = next(model.network.parameters()).device, model.codes.points
     return attach_quantizers(model.network, points, [LearnedScale(point).to(device) for point in points])
 
 
@@ -151,25 +171,29 @@ def _start(decoded: Tensor, quantizer: LearnedStep, weight: Tensor | None) -> Te
     return torch.where(beyond, decoded.nextafter(torch.zeros_like(decoded)), decoded)
 
 
-def detach(network: nn.Module, before: dict[str, QuantizedWeight]) -> Codes:
+def learned_codes(network: nn.Module) -> Codes:
+    """Return the codes and the points of a network with LSQ as they are by now."""
+    codes = Codes(points=[quantizer.learned() for quantizer in network.get_submodule(QUANTIZERS)])
+    for name, module in network.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original
+            codes[name] = quantizer.learned(weight)
+    return codes
+
+
+def detach(network: nn.Module, before: Codes) -> Codes:
     """Undo :func:`attach` in place, so that weights are the decoded ones again; return the new codes.
 
     Alphabet and bits are those of the codes ``before``; of their facts the bits and the alphabet's name are kept.
     Layers that stayed float beside them still are.
     """
-    modules = dict(network.named_modules())
-    after = Codes(kept=getattr(before, "kept", None))
+    now = learned_codes(network)
+    detach_quantizers(network)
+    after = Codes(kept=before.kept, points=now.points)
     for name, codes in before.items():
-        module = modules[name]
-        quantizer, weight = module.parametrizations.weight[0], module.parametrizations.weight.original.detach()
-        with torch.no_grad():
-            now = rounded(weight, quantizer.rows(weight), codes.low, codes.high).to(torch.int16)
-            step = quantizer.positive().cpu()
+        parametrize.remove_parametrizations(network.get_submodule(name), "weight")
         facts = {key: codes.facts[key] for key in KEPT_FACTS if key in codes.facts}
-        after[name] = QuantizedWeight(now.contiguous().cpu(), step, codes.low, codes.high, codes.storage_bits, facts)
-        parametrize.remove_parametrizations(module, "weight")
-    pairs = zip(getattr(before, "points", ()), detach_quantizers(network), strict=True)
-    after.points = tuple(replace(point, scale=quantizer.positive().detach().cpu()) for point, quantizer in pairs)
+        after[name] = replace(now[name], facts=facts)
     return after
 
 

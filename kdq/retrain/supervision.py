@@ -9,7 +9,8 @@ from kdq.data.batches import Batch
 from kdq.distill.divergence import match
 from kdq.distill.teacher import Teacher
 from kdq.retrain.keys import Quantized
-from kdq.train.task import Step, Task
+from kdq.retrain.lsq import LearnedStepsTask
+from kdq.train.task import Step
 
 
 def supervision(
@@ -28,7 +29,7 @@ def supervision(
     return terms
 
 
-class SupervisedTraining(Task):
+class SupervisedTraining(LearnedStepsTask):
     """Train the whole network by :func:`supervision`."""
 
     def __init__(self, network: nn.Module, teacher: Teacher, keys: Quantized):

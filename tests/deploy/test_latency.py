@@ -41,10 +41,10 @@ class TestRounds:
         seconds = {"model": 0.02, "float": 0.06}
         runs = {name: lambda batch, s=s: clocks(s * len(batch), s * len(batch)) for name, s in seconds.items()}
         measured = timing.timed(runs, BATCHES)
-        assert measured["busy"] == ""
+        assert measured["busy"] == "" and json.loads(json.dumps(measured)) == measured
         for name, expected in seconds.items():
             for batch in (1, 128):
-                series = measured["times"][name][batch]
+                series = measured["times"][name][str(batch)]
                 assert series["wall"] == series["processor"] == pytest.approx([expected * batch] * timing.ROUNDS)
 
     def test_an_interval_is_long_enough_for_its_clocks(self, clocks):
@@ -61,7 +61,7 @@ class TestRounds:
             clocks(2.0 if 10 < count < 15 else 1.0, 1.0)  # the first runs are no measurements
 
         measured = timing.timed({"model": run}, BATCHES)
-        assert measured["busy"] == "" and measured["times"]["model"][1]["wall"] == [1.0] * timing.ROUNDS
+        assert measured["busy"] == "" and measured["times"]["model"]["1"]["wall"] == [1.0] * timing.ROUNDS
 
     def test_a_busy_machine_has_no_numbers_and_an_end(self, clocks):
         rounds = []
@@ -74,7 +74,7 @@ class TestRounds:
 
     def test_with_several_threads_all_rounds_count(self, clocks):
         measured = timing.timed({"model": lambda batch: clocks(1.0, 3.0)}, BATCHES, threads=4)
-        assert len(measured["times"]["model"][1]["wall"]) == timing.ROUNDS
+        assert len(measured["times"]["model"]["1"]["wall"]) == timing.ROUNDS
 
 
 def times(**walls) -> dict:
@@ -111,7 +111,7 @@ def files(model_of, tmp_path_factory):
     onnx.save(to_onnx(quantized, "m", {}), folder / "model.onnx")
     onnx.save(to_onnx(content, "m", {}), folder / "float.onnx")
     onnx.save(to_onnx(content, "m", {}, UINT8_NHWC), folder / "camera.onnx")
-    model_file.save(folder / "model.safetensors", network, network.architecture, {})
+    model_file.save(folder / "model.safetensors", network, network.architecture, Codes())
     return folder
 
 

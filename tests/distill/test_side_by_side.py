@@ -19,6 +19,7 @@ from kdq.distill.teacher import SharedTeacher
 from kdq.distill.turns import Turns
 from kdq.errors import Stopped, UserError
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.models.resnet import TAPS
 from kdq.train.history import MEASURED
 
@@ -144,7 +145,7 @@ class TestJob:
         parent = build(seed=1, width=0.125)
         inputs = {"data": tmp_path / "data.safetensors", "parent": tmp_path / "teacher/model.safetensors"}
         write(inputs["data"], few)
-        model_file.save(inputs["parent"], parent, parent.architecture, {}, **HEADER)
+        model_file.save(inputs["parent"], parent, parent.architecture, Codes(), **HEADER)
         return Students(inputs, tmp_path / "teacher", "code of kd", seed=3, threads=1)
 
     @pytest.fixture

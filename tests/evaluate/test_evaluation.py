@@ -14,7 +14,7 @@ from kdq.evaluate.metrics import cross_entropy, top_k_accuracy
 from kdq.evaluate.stage import describe, evaluate, predict
 from kdq.models import archive
 from kdq.models import file as model_file
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.provenance.files import write_tensors
 
 ARCHITECTURE = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625}
@@ -30,7 +30,7 @@ def write(build, tmp_path):
     def write(bits=None, seed=0, change=lambda network: None):
         network = build(seed=seed)
         change(network)
-        codes = {}
+        codes = Codes()
         for name, module in network.named_modules():
             if bits and isinstance(module, nn.Conv2d | nn.Linear):
                 low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
@@ -135,7 +135,7 @@ class TestSizes:
         assert all(layer["relative_error"] == 0.5 and layer["bits"] == bits for layer in metrics["layers"])
 
     def test_nominal_bits_are_the_logarithm_of_the_levels(self, build, few, tmp_path):
-        codes = {"fc": QuantizedWeight(torch.zeros(10, 32).short(), torch.ones(1), -2, 2, 3, {})}
+        codes = Codes({"fc": QuantizedWeight(torch.zeros(10, 32).short(), torch.ones(1), -2, 2, 3, {})})
         model_file.save(tmp_path / "model", build(), ARCHITECTURE, codes, **HEADER)
         assert measure(tmp_path / "model", few)[0]["nominal_bits"] == pytest.approx(math.log2(5))
 

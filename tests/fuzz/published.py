@@ -10,6 +10,7 @@ import torch
 from kdq import models
 from kdq.data.prepared import Prepared, Split
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.roots.sources import huggingface as classifier
 from tests.fuzz.mutate import mutated_bytes, mutated_value
 
@@ -37,7 +38,7 @@ class Published:
         network, architecture, _ = self.load(folder)
         self.model = folder.parent / "pretrained.safetensors"
         header = {"dataset": "cifar10", "seed": 0, "recipe": "teacher", "keys": {}, "provenance": {}}
-        model_file.save(self.model, network, architecture, {}, **header)
+        model_file.save(self.model, network, architecture, Codes(), **header)
 
     def load(self, folder: Path, **changes):
         return classifier.load(self.prepared, {**KEYS, "folder": str(folder), **changes}, lambda line: None)

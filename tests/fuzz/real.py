@@ -14,7 +14,7 @@ from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.stage import evaluate
 from kdq.models import archive, resnet
 from kdq.models import file as model_file
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.provenance.files import write_json, write_tensors
 from kdq.report import metrics as metrics_file
 from kdq.report import record
@@ -53,7 +53,7 @@ class Real:
         path = self.folder / f"model-{quantized}.safetensors"
         header = {"dataset": "digits", "seed": 0, "recipe": "hard/rtn,bits=3" if quantized else "hard"}
         header |= {"keys": {"bits": 3}, "provenance": {"code": "0", "inputs": {"data": "0" * 64}}}
-        model_file.save(path, self.network, ARCHITECTURE, self.codes() if quantized else {}, **header)
+        model_file.save(path, self.network, ARCHITECTURE, self.codes() if quantized else Codes(), **header)
         return path
 
     @property

@@ -13,7 +13,7 @@ from kdq import models
 from kdq.errors import UserError
 from kdq.models import archive, entropy
 from kdq.models import file as model_file
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 from kdq.provenance.files import read_header
 from tests.models.test_model_file import ARCHITECTURE, HEADER, random_codes
 
@@ -121,7 +121,7 @@ class TestFile:
         assert list(models.READERS) == [model_file.FORMAT, archive.FORMAT]
 
     def test_a_float_model_is_refused(self, build, tmp_path):
-        model_file.save(tmp_path / "model", build(), ARCHITECTURE, {}, **HEADER)
+        model_file.save(tmp_path / "model", build(), ARCHITECTURE, Codes(), **HEADER)
         with pytest.raises(UserError, match="a float model, expected quantized layers"):
             archive.pack(tmp_path / "model", tmp_path / "archive")
         assert not (tmp_path / "archive").exists()
@@ -145,7 +145,7 @@ class TestBroken:
         network = torch.nn.Module()
         network.layer = torch.nn.Linear(30, 20, bias=False)
         values = torch.from_numpy(bell((20, 30), 8, 1.5)).short() - 4
-        codes = {"layer": QuantizedWeight(values, torch.ones(1), -4, 3, 3)}
+        codes = Codes({"layer": QuantizedWeight(values, torch.ones(1), -4, 3, 3)})
         folder = tmp_path_factory.mktemp("archive")
         model_file.save(folder / "model", network, {}, codes)
         archive.pack(folder / "model", folder / "archive")

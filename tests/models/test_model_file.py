@@ -11,18 +11,18 @@ from safetensors.torch import load_file, save_file
 from kdq import models
 from kdq.errors import UserError
 from kdq.models import file as model_file
-from kdq.models.codes import QuantizedWeight
+from kdq.models.codes import Codes, QuantizedWeight
 
 SMALL = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625}
 ARCHITECTURE = {**SMALL, "mean": [0.3], "std": [0.4]}
 HEADER = {"recipe": "teacher/rtn,bits=4", "dataset": "digits", "seed": 0, "keys": {"bits": 4}, "provenance": {}}
 
 
-def random_codes(network, bits: int, rows: bool = True, seed: int = 0) -> dict[str, QuantizedWeight]:
+def random_codes(network, bits: int, rows: bool = True, seed: int = 0) -> Codes:
     """Random codes for every layer, with its decoded weight put in the network."""
     generator = torch.Generator().manual_seed(seed)
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    codes = {}
+    codes = Codes()
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             values = torch.randint(low, high + 1, module.weight.shape, generator=generator).to(torch.int16)
@@ -64,7 +64,7 @@ class TestRoundTrip:
         network = build().eval()
         network(torch.rand(4, 1, 8, 8))
         for name in ("a", "b"):
-            model_file.save(tmp_path / name, network, ARCHITECTURE, {}, **HEADER)
+            model_file.save(tmp_path / name, network, ARCHITECTURE, Codes(), **HEADER)
         again = models.load(tmp_path / "a")
         state = network.state_dict()
         assert list(again.state_dict()) == list(state)
@@ -74,7 +74,7 @@ class TestRoundTrip:
         assert torch.equal(again(images), network(images))
 
     def test_normalisation_comes_back(self, build, tmp_path):
-        model_file.save(tmp_path / "model", build(), ARCHITECTURE, {}, **HEADER)
+        model_file.save(tmp_path / "model", build(), ARCHITECTURE, Codes(), **HEADER)
         again = models.load(tmp_path / "model")
         assert again.mean.flatten().tolist() == pytest.approx([0.3])
         assert again.std.flatten().tolist() == pytest.approx([0.4])
@@ -101,7 +101,7 @@ class TestRoundTrip:
 
     def test_the_published_alphabet_takes_a_bit_more(self, build, tmp_path):
         network, facts = build(), {"bits": 2, "levels": "paper"}
-        codes = {"fc": QuantizedWeight(torch.randint(-2, 3, (10, 32)).short(), torch.ones(1), -2, 2, 3, facts)}
+        codes = Codes({"fc": QuantizedWeight(torch.randint(-2, 3, (10, 32)).short(), torch.ones(1), -2, 2, 3, facts)})
         model_file.save(tmp_path / "model", network, ARCHITECTURE, codes, **HEADER)
         assert torch.equal(model_file.read(tmp_path / "model").codes["fc"].codes, codes["fc"].codes)
 
@@ -122,7 +122,7 @@ class TestRoundTrip:
         network.layer.weight = torch.nn.Parameter(torch.zeros(shape))
         path = tmp_path_factory.mktemp("model") / "model.safetensors"
         code = QuantizedWeight(values, torch.ones(shape[0]), low, low + 2**bits - 1, bits)
-        model_file.save(path, network, {}, {"layer": code})
+        model_file.save(path, network, {}, Codes({"layer": code}))
         assert torch.equal(model_file.read(path).codes["layer"].codes, values)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models import load, registry
+from kdq.models.codes import Codes
 from kdq.models.plain_layers import ProjectedAttention, replace, replaced
 from tests.models.classifiers import transformers_classifier
 
@@ -85,7 +86,7 @@ def test_a_network_of_transformers_is_the_same_with_plain_layers_and_after_a_fil
     assert len(names) == count
     torch.testing.assert_close(network(batch), expected, rtol=1e-5, atol=1e-6)
     path = tmp_path / "model.safetensors"
-    model_file.save(path, network, architecture, {}, keys={})
+    model_file.save(path, network, architecture, Codes(), keys={})
     loaded = load(path)
     assert replaced(loaded) == names and loaded(batch).equal(network(batch))
     assert replaced(replace(loaded)) == names  # once and for all
@@ -97,7 +98,7 @@ def test_a_network_of_transformers_is_the_same_with_plain_layers_and_after_a_fil
 def test_a_file_that_names_other_modules_is_refused_in_one_line(tmp_path, wrong):
     network, architecture, _ = transformers_classifier("siglip")
     path = tmp_path / "model.safetensors"
-    model_file.save(path, network, {**architecture, "plain_layers": wrong}, {}, keys={})
+    model_file.save(path, network, {**architecture, "plain_layers": wrong}, Codes(), keys={})
     with pytest.raises(UserError, match="model.safetensors: its tensors do not fit its architecture") as caught:
         load(path)
     assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ from kdq.evaluate.stage import evaluate
 from kdq.models import archive
 from kdq.models import file as model_file
 from kdq.models import load as load_model
+from kdq.models.codes import Codes
 from kdq.quantize.bits.budget import bits_under_budget
 from kdq.quantize.bits.sensitivity import measure
 from kdq.quantize.bits.sensitivity_table import write
@@ -279,14 +280,14 @@ def test_kept_layers_count_32_bits_in_metrics_and_are_in_file_and_archive(few, b
 @pytest.mark.parametrize("kept", [["fc"], {"fc": 3}, {"fc": {"weights": "3", "reason": ""}}, {"fc": {"weights": 3}}])
 def test_a_damaged_list_of_kept_layers_is_one_line(build, tmp_path, kept):
     model = build().eval()
-    model_file.save(tmp_path / "model", model, model.architecture, {}, kept=kept)
+    model_file.save(tmp_path / "model", model, model.architecture, Codes(), kept=kept)
     with pytest.raises(UserError, match="model: corrupted"):
         model_file.read(tmp_path / "model")
 
 
 def test_a_model_without_kept_layers_has_no_such_header(build, tmp_path):
     model = build().eval()
-    model_file.save(tmp_path / "model", model, model.architecture, {})
+    model_file.save(tmp_path / "model", model, model.architecture, Codes())
     header = model_file.read(tmp_path / "model").header
     assert "kept" not in header and "plain_layers" not in header["architecture"]
 

@@ -10,6 +10,7 @@ from kdq import models
 from kdq.data.prepared import Prepared, Split
 from kdq.errors import UserError
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.roots.methods.teacher import importer
 from kdq.study.config import read_study
 from tests.roots.hub import COMMIT, OTHER_COMMIT
@@ -82,7 +83,7 @@ class TestHub:
         images = torch.rand(4, 3, 32, 32)
         assert torch.equal(network(images), original(images))
         assert path.read_bytes() == (files / NAME).read_bytes()
-        model_file.save(tmp_path / "model", network, architecture, {})
+        model_file.save(tmp_path / "model", network, architecture, Codes())
         assert torch.equal(models.load(tmp_path / "model")(images), original(images))
 
     def test_a_warm_cache_needs_no_hub(self, hub, files, keys, colours):

@@ -14,6 +14,7 @@ from kdq.distill.stage import distill
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.models.huggingface import preprocess
 from kdq.quantize.methods import gpfq
 from kdq.quantize.stage import quantize_stage
@@ -327,7 +328,7 @@ class TestDownstream:
         MODELS[request.param](folder)
         network, architecture, _ = load(photos, local(folder))
         path = tmp_path / "model.safetensors"
-        model_file.save(path, network, architecture, {}, **HEADER)
+        model_file.save(path, network, architecture, Codes(), **HEADER)
         return path, network
 
     @torch.no_grad()
@@ -385,7 +386,7 @@ class TestDownstream:
         vit(folder)
         network, architecture, _ = load(photos, local(folder))
         architecture["config"] |= change
-        model_file.save(tmp_path / "model", network, architecture, {}, **HEADER)
+        model_file.save(tmp_path / "model", network, architecture, Codes(), **HEADER)
         with pytest.raises(UserError) as caught:
             models.load(tmp_path / "model")
         assert str(tmp_path / "model") in str(caught.value) and "\n" not in str(caught.value)

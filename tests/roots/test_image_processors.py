@@ -10,6 +10,7 @@ from kdq import models
 from kdq.data.batches import to_float
 from kdq.errors import UserError
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.models.huggingface import Pretrained
 from kdq.roots.methods.teacher import importer
 from kdq.roots.sources.image_processor import check_preprocessing, read_preprocessing
@@ -140,7 +141,7 @@ def test_whole_networks_give_their_own_logits(photos, folder, no_network, tmp_pa
     found = ours(to_float(images))
     assert expected.std(0).min() > 0.05 * expected.std() > 0, "the images matter"
     assert (found - expected).abs().max() < 1e-3 * expected.std()
-    model_file.save(tmp_path / "model", ours, architecture, {}, **HEADER)
+    model_file.save(tmp_path / "model", ours, architecture, Codes(), **HEADER)
     assert torch.equal(models.load(tmp_path / "model")(to_float(images)), found)
 
 

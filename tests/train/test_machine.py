@@ -12,6 +12,7 @@ from kdq.distill.methods import kd
 from kdq.distill.side_by_side import Students
 from kdq.errors import UserError
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.train import history
 from kdq.train.device import device_name
 from kdq.train.precision import log_other_precisions, precision_name
@@ -66,7 +67,7 @@ class TestInputs:
                 inputs[role] = tmp_path / role / "model.safetensors"
                 network = build(seed=1)
                 header = HEADER | {"provenance": record}
-                model_file.save(inputs[role], network, network.architecture, {}, **header)
+                model_file.save(inputs[role], network, network.architecture, Codes(), **header)
             lines = []
             log_other_precisions(inputs, precision, lines.append)
             return lines
@@ -94,7 +95,7 @@ class TestCheckpoint:
             network = build(seed=1)
             inputs = {"data": tmp_path / "data.safetensors", "parent": tmp_path / "teacher/model.safetensors"}
             write(inputs["data"], few)
-            model_file.save(inputs["parent"], network, network.architecture, {}, **HEADER)
+            model_file.save(inputs["parent"], network, network.architecture, Codes(), **HEADER)
             keys = {**training_keys(precision="auto"), **kd.Parameters().model_dump()}
             students = Students(inputs, tmp_path / "teacher", "code", seed=0, threads=1)
             job, lines = {"stage": "kd", "module": kd.__name__, "keys": keys, "code": "code"}, []

@@ -15,6 +15,7 @@ import torch
 from kdq.data import prepared as data_file
 from kdq.distill.stage import distill
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.train import checkpoint as checkpoints
 from kdq.train.history import MEASURED
 from kdq.train.loop import Run
@@ -108,7 +109,7 @@ class TestKilled:
         architecture = {"architecture": "resnet18", "classes": 10, "channels": 1, "stem": "cifar", "width": 0.0625}
         data_file.write(folder / "data.safetensors", few)
         model_file.save(
-            folder / "teacher.safetensors", teacher, {**architecture, "mean": [0.3], "std": [0.4]}, {}, **HEADER
+            folder / "teacher.safetensors", teacher, {**architecture, "mean": [0.3], "std": [0.4]}, Codes(), **HEADER
         )
 
         command = [sys.executable, "-c", JOB, str(folder), json.dumps(keys), json.dumps(HEADER)]

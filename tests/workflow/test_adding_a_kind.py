@@ -42,6 +42,7 @@ from kdq.workflow.job import check_code, running
 with running(snakemake.log[0]) as log:
     from kdq.models import file as model_file
     from kdq.provenance import describe as provenance
+    from kdq.models.codes import Codes
     from kdq.provenance.place import check_place
     from kdq.recipe.path import Cell
     from kdq.train.device import device_name, prepare
@@ -58,7 +59,7 @@ with running(snakemake.log[0]) as log:
     machine = {"threads": snakemake.threads, "device": device_name(prepare(snakemake.threads))}
     made_by = provenance.describe(job["code"], {"parent": path}, **machine)
     header = {**Cell.of(snakemake.output.model).identity, "keys": job["keys"], "provenance": made_by}
-    model_file.save(snakemake.output.model, network, parent.header["architecture"], {}, **header)
+    model_file.save(snakemake.output.model, network, parent.header["architecture"], Codes(), **header)
 ''',
 }
 RULE = """

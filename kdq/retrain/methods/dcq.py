@@ -17,7 +17,7 @@ from kdq.models.network import Network
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Literal, PositiveInt
 from kdq.retrain.keys import Quantized
-from kdq.retrain.lsq import LearnedSteps
+from kdq.retrain.lsq import LearnedSteps, LearnedStepsTask
 from kdq.retrain.sections import sections
 from kdq.retrain.supervision import supervision
 from kdq.train.task import Step, Task
@@ -82,7 +82,7 @@ def check_alike(parent: Model, teacher: Model) -> None:
             )
 
 
-class SectionalTraining(Task):
+class SectionalTraining(LearnedStepsTask):
     """Terms are ``section_1``, ... for all sections but the last, 0 in the epochs of joint training."""
 
     def __init__(self, network: nn.Module, teacher: Network, keys: Parameters, epochs: int):
@@ -94,10 +94,11 @@ class SectionalTraining(Task):
         self._teacher_sections = sections(frozen(teacher), keys.sections)
 
     def before_validation(self, networks: dict[str, nn.Module]) -> None:
-        """Estimate the BatchNorm statistics of stitched sections, which were trained on the teacher's features."""
+        """First estimate the BatchNorm statistics of stitched sections, trained on the teacher's features."""
         if self.epoch <= self.sectional_epochs and self.keys.inputs == "teacher" and self.keys.sections > 1:
             for network in networks.values():
                 reestimate(network.eval(), self.seen)
+        super().before_validation(networks)
 
     @torch.no_grad()
     def _teacher_outputs(self, images: Tensor) -> list[Tensor]:

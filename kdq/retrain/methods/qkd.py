@@ -14,7 +14,7 @@ from kdq.distill.divergence import match
 from kdq.models.model import Model
 from kdq.recipe.vocabulary import Annotated, Field, Fraction, Positive
 from kdq.retrain.keys import Quantized
-from kdq.retrain.lsq import LearnedSteps
+from kdq.retrain.lsq import LearnedSteps, LearnedStepsTask
 from kdq.train.task import Step, Task
 
 SELF_STUDYING, CO_STUDYING, TUTORING = "self-studying", "co-studying", "tutoring"
@@ -50,7 +50,7 @@ class QKD(LearnedSteps):
         return Studying(self.attached(parent), teacher.network, self.keys, self.epochs)
 
 
-class Studying(Task):
+class Studying(LearnedStepsTask):
     """Give every term of all phases at every step, 0 if the phase lacks it: a history needs the same columns."""
 
     def __init__(self, network: nn.Module, teacher: nn.Module, keys: Parameters, epochs: int):
