@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kdq.data.prepared import Prepared
-from kdq.deploy.onnx_file import check_codes, read, to_onnx
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, UINT8_NHWC
+from kdq.deploy.onnx_file import check_codes, read, to_onnx
 from kdq.errors import UserError
 from kdq.evaluate.metrics import top_k_accuracy
 from kdq.evaluate.stage import check_fits

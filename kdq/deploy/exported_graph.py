@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections.abc import Sequence
 
-import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -77,7 +76,11 @@ class Rewriter:
         for node in self.source.node:
             for tensor in node.input:
                 self.readers.setdefault(tensor, []).append(node)
-        self.integer = {reader for point in codes.points for reader in point.readers} & set(codes)
+        self.integer = {reader for point in codes.points for reader in point.readers}
+        if foreign := self.integer - codes.keys():
+            raise UserError(
+                f"{min(foreign)}: a quantized activation that no quantized layer reads has no ONNX form here"
+            )
         self.norms = {layer: norm for layer in self.integer if (norm := self._norm_behind(layer))}
         self.folded = set(self.norms.values())
         self.tensors = QuantizedTensors(self.graph, folded_layers(network, codes, self.norms), codes.points)
@@ -182,7 +185,7 @@ def graph_of(
     *,
     shape: tuple[int, int, int],
 ) -> onnx.ModelProto:
-    """Return the ONNX model of ``network``, in eval mode and with plain float layers, for images of ``shape`` (C, H, W).
+    """Return the ONNX model of a ``network`` in eval mode, with plain float layers, for images of ``shape`` (C, H, W).
 
     All else is as :func:`kdq.deploy.onnx_graph.graph_of` says. The inputs of quantized layers alone are quantized;
     matrix products of these are integer ones, and convolutions whose output is quantized next. With quantized

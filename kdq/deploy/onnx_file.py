@@ -16,6 +16,7 @@ from kdq.errors import UserError, reason
 from kdq.models.file import ModelFile, to_network
 from kdq.models.integer import folded_layers
 from kdq.models.network import Network
+from kdq.models.random_head import RandomHead
 from kdq.models.tracing import folded_norms
 
 
@@ -29,12 +30,12 @@ def to_onnx(
     """Return the ONNX model of a model file, with ``metadata``, plain values by key.
 
     Input ``images``, see :func:`kdq.deploy.onnx_graph.graph_of`; output ``logits`` (N, classes). A network that is not
-    of this package is exported for images of ``shape`` (C, H, W). Raise UserError that names ``path`` for a network
-    that has no ONNX form here.
+    of this package, or has a random head, is exported for images of ``shape`` (C, H, W). Raise UserError that names
+    ``path`` for a network that has no ONNX form here.
     """
     network = to_network(file, path, integer=False)
     try:
-        if isinstance(network, Network):
+        if isinstance(network, Network) and not isinstance(network.last_layer, RandomHead):
             return onnx_graph.graph_of(network, file.codes, metadata, images)
         return exported_graph.graph_of(network, file.codes, metadata, images, shape=shape)
     except UserError as error:

@@ -93,8 +93,8 @@ class QuantizedTensors:
     def weight(self, name: str, integer: bool, zero_point: bool = False, transposed: bool = False) -> str:
         """Return the tensor of a layer's weight.
 
-        ``integer``: as int8 codes that are dequantized, which an integer operator reads; else as floats, which a runtime
-        computes once. ``zero_point`` is for ONNX Runtime 1.20, whose QGemm needs one.
+        ``integer``: as int8 codes that are dequantized, which an integer operator reads; else as floats, which a
+        runtime computes once. ``zero_point`` is for ONNX Runtime 1.20, whose QGemm needs one.
         """
         folded, graph = self.layers[name][0], self.graph
         if folded.codes is None:

@@ -9,8 +9,8 @@ import torch
 
 from kdq.data.prepared import Prepared, Split
 from kdq.deploy import export, exportable, record
-from kdq.deploy.onnx_file import metadata_of, read, to_onnx
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, UINT8_NHWC
+from kdq.deploy.onnx_file import metadata_of, read, to_onnx
 from kdq.errors import UserError
 from kdq.models.file import to_network
 from kdq.provenance.files import sha256, write_json

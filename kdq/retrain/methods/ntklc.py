@@ -40,7 +40,6 @@ LAYERS = 3
 
 class Parameters(Base):
     float_parent: ClassVar = True
-    has_onnx: ClassVar = False
     refuses: ClassVar = {"teacher": "NTK-LC learns from the labels alone"}
     head: Annotated[
         Literal["compressed", "dense"],
