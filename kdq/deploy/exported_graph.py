@@ -110,14 +110,20 @@ class Rewriter:
     def _node(self, node: onnx.NodeProto) -> None:
         if node.domain or any(attribute.HasField("g") for attribute in node.attribute):
             raise UserError(f"the operation {node.domain} {node.op_type} of the exported graph has no ONNX form here")
-        if node.op_type == "BatchNormalization" and node.input[3].removesuffix(MEAN) in self.folded:
+        if self._is_folded(node):
             self.names[node.output[0]] = self.names[node.input[0]]
         elif layer := self._layer_of(node):
             self._layer(node, layer)
         elif not self._transposes(node):
-            outputs = [self.graph.name() if name else "" for name in node.output]
-            self.graph.copy(node, [self._tensor(name) for name in node.input], outputs)
-            self.names.update(zip(node.output, outputs, strict=True))
+            self._copy(node)
+
+    def _copy(self, node: onnx.NodeProto) -> None:
+        weights = {name.removesuffix(WEIGHT) for name in node.input if name.endswith(WEIGHT)} & self.integer
+        if weights:
+            raise UserError(f"{min(weights)}: its weight is read by {node.op_type}, expected the layer's product alone")
+        outputs = [self.graph.name() if name else "" for name in node.output]
+        self.graph.copy(node, [self._tensor(name) for name in node.input], outputs)
+        self.names.update(zip(node.output, outputs, strict=True))
 
     def _transposes(self, node: onnx.NodeProto) -> str:
         """Return the layer with integer inputs whose weight a node transposes for the layer's own product, else ""."""
@@ -169,8 +175,6 @@ class Rewriter:
             return self.graph.constant(numpy_helper.to_array(self.constants[name]))
         layer, _, part = name.rpartition(".")
         if layer in self.codes and part == "weight":
-            if layer in self.integer:
-                raise UserError(f"{layer}: its weight is read by {self.readers[name][0].op_type}, expected a product")
             return self.tensors.weight(layer, integer=False)
         if layer in self.codes and part == "bias":
             return self.tensors.bias(layer, integer=False)[0]

@@ -25,7 +25,7 @@ from kdq.quantize.execution.network import quantize
 from kdq.quantize.quantizer import quantizer_of
 from kdq.roots.sources import huggingface
 from tests.deploy.test_onnx_file import logits
-from tests.models.classifiers import images, torchvision_classifier, transformers_classifier
+from tests.models.classifiers import images, lively, torchvision_classifier, transformers_classifier
 
 CLASSES = ["airplane", "automobile", "bird", "cat"]
 CELL = {"dataset": "cifar10", "seed": 0, "recipe": "teacher/gpfq", "keys": {"bits": 4}, "provenance": {"code": "c"}}
@@ -59,9 +59,8 @@ def resnet(folder):
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, -0.25, 1)
             nn.init.normal_(module.bias, std=0.5)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
             module.weight.data[0] = 0
+    lively(network, torch.rand(8, 3, 32, 32))
     network.save_pretrained(folder)
     transformers.ConvNextImageProcessor(size={"shortest_edge": 32}, **STATISTICS).save_pretrained(folder)
 
@@ -351,7 +350,7 @@ class TestRefusals:
         assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
 
     def test_a_weight_that_is_read_otherwise(self):
-        with pytest.raises(UserError, match="^a: its weight is read by Relu, expected a product"):
+        with pytest.raises(UserError, match="^a: its weight is read by Relu, expected the layer's product alone"):
             exported_graph.graph_of(Twice(), self.quantized("a"), {}, shape=(1, 4, 4))
 
     def test_a_layer_that_is_not_computed(self):
