@@ -20,8 +20,7 @@ from kdq.models.codes import Codes
 from kdq.models.integer import folded_layers
 
 OPSET = 18  # the exporter's
-NORMS = "norms"  # metadata: the BatchNorm that is folded into each layer whose steps are multiplied by it
-WEIGHT, MEAN = ".weight", ".running_mean"
+WEIGHT = ".weight"
 
 
 class _OfTensors(nn.Module):
@@ -81,22 +80,9 @@ class Rewriter:
             raise UserError(
                 f"{min(foreign)}: a quantized activation that no quantized layer reads has no ONNX form here"
             )
-        self.norms = {layer: norm for layer in self.integer if (norm := self._norm_behind(layer))}
-        self.folded = set(self.norms.values())
-        self.tensors = QuantizedTensors(self.graph, folded_layers(network, codes, self.norms), codes.points)
+        self.tensors = QuantizedTensors(self.graph, folded_layers(network, codes, {}), codes.points)
         self.constants = {entry.name: entry for entry in self.source.initializer}
         self.names = {"": ""}  # of tensors, by their names in the exported graph
-
-    def _norm_behind(self, layer: str) -> str:
-        """Return the BatchNorm that alone reads a convolution's output, "" if there is none."""
-        makers = self.readers.get(layer + WEIGHT, [])
-        if len(makers) != 1 or makers[0].op_type != "Conv":
-            return ""
-        readers = self.readers.get(makers[0].output[0], [])
-        if len(readers) != 1 or readers[0].op_type != "BatchNormalization":
-            return ""
-        mean = readers[0].input[3]
-        return mean.removesuffix(MEAN) if mean.endswith(MEAN) and len(self.readers[mean]) == 1 else ""
 
     def write(self, images: str) -> Graph:
         self.names["images"] = images
@@ -110,9 +96,7 @@ class Rewriter:
     def _node(self, node: onnx.NodeProto) -> None:
         if node.domain or any(attribute.HasField("g") for attribute in node.attribute):
             raise UserError(f"the operation {node.domain} {node.op_type} of the exported graph has no ONNX form here")
-        if self._is_folded(node):
-            self.names[node.output[0]] = self.names[node.input[0]]
-        elif layer := self._layer_of(node):
+        if layer := self._layer_of(node):
             self._layer(node, layer)
         elif not self._transposes(node):
             self._copy(node)
@@ -153,16 +137,11 @@ class Rewriter:
 
     def _is_quantized(self, node: onnx.NodeProto) -> bool:
         """Return whether all that reads a convolution's output quantizes it, as an integer convolution must."""
-        through = ("Relu", "Clip", "MaxPool")
+        through = ("Relu", "Clip", "MaxPool")  # they commute with quantization
         readers = self.readers.get(node.output[0], ())
         return bool(readers) and all(
-            self._layer_of(reader)
-            or ((reader.op_type in through or self._is_folded(reader)) and self._is_quantized(reader))
-            for reader in readers
+            self._layer_of(reader) or (reader.op_type in through and self._is_quantized(reader)) for reader in readers
         )
-
-    def _is_folded(self, node: onnx.NodeProto) -> bool:
-        return node.op_type == "BatchNormalization" and node.input[3].removesuffix(MEAN) in self.folded
 
     def _tensor(self, name: str) -> str:
         """Return the tensor with a name in the exported graph."""
@@ -192,11 +171,10 @@ def graph_of(
     """Return the ONNX model of a ``network`` in eval mode, with plain float layers, for images of ``shape`` (C, H, W).
 
     All else is as :func:`kdq.deploy.onnx_graph.graph_of` says. The inputs of quantized layers alone are quantized;
-    matrix products of these are integer ones, and convolutions whose output is quantized next. With quantized
-    activations BatchNorm is folded into the convolution before it, and ``norms`` is added to the metadata.
+    matrix products of these are integer ones, and convolutions whose output is quantized next. BatchNorm is not folded:
+    its bias would be rounded to the int32 codes of an integer convolution, which the network itself does not do.
     """
     rewriter = Rewriter(network, codes, shape)
     graph = rewriter.write(rewriter.graph.images(form))
     classes = rewriter.source.output[0].type.tensor_type.shape.dim[1].dim_value
-    facts = metadata | rewriter.tensors.metadata() | ({NORMS: rewriter.norms} if rewriter.norms else {})
-    return graph.model(OPSET, form, shape, classes, facts)
+    return graph.model(OPSET, form, shape, classes, metadata | rewriter.tensors.metadata())

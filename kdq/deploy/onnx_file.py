@@ -9,7 +9,6 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from kdq.deploy import exported_graph, onnx_graph
-from kdq.deploy.exported_graph import NORMS
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, IR
 from kdq.deploy.quantized_tensors import LAYERS
 from kdq.errors import UserError, reason
@@ -94,7 +93,7 @@ def _computed(model: onnx.ModelProto, tensor: str) -> np.ndarray:
 def check_codes(model: onnx.ModelProto, file: ModelFile, path) -> None:
     """Raise UserError unless the codes and steps in the graph are the model file's, with BatchNorm folded in."""
     network = to_network(file, path, integer=False)
-    folded = folded_layers(network, file.codes, folded_norms(network) | metadata_of(model).get(NORMS, {}))
+    folded = folded_layers(network, file.codes, folded_norms(network))
     actual = codes_in(model)
     if actual.keys() != file.codes.keys():
         raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(file.codes)}")

@@ -49,7 +49,7 @@ def resnet(folder):
     """Save a ResNet whose BatchNorm is not the identity; some gains are negative, one is 0."""
     config = transformers.ResNetConfig(
         embedding_size=8,
-        hidden_sizes=[8, 16],
+        hidden_sizes=[16, 32],
         depths=[1, 2],
         layer_type="bottleneck",
         id2label=dict(enumerate(CLASSES)),
@@ -159,7 +159,7 @@ class TestNumbers:
         """Sums are rounded in another order; where one lies between two codes of an activation, these differ by 1."""
         file, batch = made(name, bits, activations), images(SIDE)
         actual, ours = logits(onnx_of(file), batch, optimized=optimized), expected(file, batch)
-        assert (actual - ours).norm() < (0.02 if activations else 1e-5) * ours.norm()
+        assert (actual - ours).norm() < (0.01 if activations else 1e-5) * ours.norm()
 
     def test_the_batch_is_free(self, made, name):
         model, batch = onnx_of(made(name, 4, 8)), images(SIDE, 5)
@@ -181,19 +181,12 @@ class TestCodes:
         file = made(name, bits, activations, method)
         onnx.save(onnx_of(file), tmp_path / "model.onnx")
         model = read(tmp_path / "model.onnx")
-        actual, norms, gains = codes_in(model), metadata_of(model).get("norms", {}), file.floats
+        actual = codes_in(model)
         assert actual.keys() == file.codes.keys() and len(actual) > 8
-        assert len(norms) == (len(actual) - 1 if name == "resnet" and activations else 0)
         for layer, weight in file.codes.items():
             codes, steps = (torch.from_numpy(array.copy()) for array in actual[layer])
-            kept, step = codes.flatten(1).any(1), weight.step.expand(len(codes))
-            if norm := norms.get(layer):
-                step = step * gains[f"{norm}.weight"] / (gains[f"{norm}.running_var"] + 1e-5).sqrt()
-                assert not kept[0]  # of gain 0
-            else:
-                kept[:] = True
-            assert torch.equal(codes[kept].short(), weight.codes[kept])
-            assert torch.allclose(steps.expand(len(codes))[kept], step[kept], rtol=1e-6 if norm else 0, atol=0)
+            assert torch.equal(codes.short(), weight.codes)
+            assert torch.equal(steps, weight.step.expand(len(steps)))
 
     @pytest.mark.parametrize("activations", [0, 8])
     def test_a_changed_one_is_noticed(self, made, name, activations):
@@ -222,13 +215,29 @@ class TestOperators:
         assert kinds["MatMulIntegerToFloat"] == 12 and kinds["QGemm"] == 1
         assert kinds["MatMul"] + kinds["FusedMatMul"] == 4 and not kinds.keys() & {"Gemm", "MatMulInteger"}
 
-    def test_convolutions_are_integer_ones_if_their_output_is_quantized(self, made, tmp_path):
-        """The last one of a block and that of a shortcut are not: they are added in float."""
+    def test_convolutions_are_integer_ones_if_their_output_is_quantized(self, tmp_path):
+        """The second one's is flattened first."""
+        torch.manual_seed(0)
+        pool = nn.MaxPool2d(2)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), pool, nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(196, 3)
+        )
+        pictures = images(SIDE)
+        quantizer = quantizer_of("kdq.quantize.methods.rtn", {"bits": 4, "activations": 8}, 0)
+        codes = quantize(network.eval(), pictures, quantizer, log=lambda line: None)
+        model = exported_graph.graph_of(network, codes, {}, shape=(3, SIDE, SIDE))
+        kinds = operators(model, tmp_path)
+        assert kinds["QLinearConv"] == kinds["QGemm"] == kinds["Conv"] + kinds["FusedConv"] == 1
+        with torch.no_grad():
+            ours = to_integer(network, codes)(pictures.float() / 255)
+        for optimized in (True, False):
+            assert (logits(model, pictures, optimized=optimized) - ours).norm() < 0.01 * ours.norm()
+
+    def test_other_convolutions_compute_in_float(self, made, tmp_path):
+        """BatchNorm is then folded into them when the file is loaded."""
         kinds = operators(onnx_of(made("resnet", 4, 8)), tmp_path)
-        blocks, shortcuts = 3, 2
-        assert kinds["QLinearConv"] == 2 * blocks + 1 and kinds["QGemm"] == 1
-        assert kinds["Conv"] + kinds["FusedConv"] == blocks + shortcuts
-        assert not kinds.keys() & {"BatchNormalization", "Gemm", "Relu"}
+        assert kinds["Conv"] + kinds["FusedConv"] == len(made("resnet", 4, 8).codes) - 1 and kinds["QGemm"] == 1
+        assert not kinds.keys() & {"BatchNormalization", "Gemm"}
 
     @pytest.mark.parametrize("name", SAVED)
     def test_quantized_weights_alone_are_decoded_once(self, made, name, tmp_path):
