@@ -137,7 +137,7 @@ class Rewriter:
 
     def _is_quantized(self, node: onnx.NodeProto) -> bool:
         """Return whether all that reads a convolution's output quantizes it, as an integer convolution must."""
-        through = ("Relu", "Clip", "MaxPool")  # they commute with quantization
+        through = ("Relu", "Clip", "MaxPool")  # an integer convolution takes them in
         readers = self.readers.get(node.output[0], ())
         return bool(readers) and all(
             self._layer_of(reader) or (reader.op_type in through and self._is_quantized(reader)) for reader in readers

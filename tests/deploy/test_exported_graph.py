@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from kdq.data.prepared import Prepared, Split
-from kdq.deploy import export, exported_graph
+from kdq.deploy import export, exported_graph, hub_configs
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, UINT8_NHWC
 from kdq.deploy.onnx_file import check_codes, codes_in, metadata_of, read, to_onnx
 from kdq.errors import UserError
@@ -282,6 +282,12 @@ def test_metadata_are_those_of_every_file(made, prepared, tmp_path):
     assert {entry.domain for entry in model.opset_import} == {""} and not model.functions
     predicted = expected(file, prepared.test.images).argmax(1).to(torch.int16)
     assert export.score(tmp_path / "model.onnx", prepared.test, predicted)["agreement"] == 1
+
+
+def test_a_folder_to_give_away_tells_of_the_normalisation(root, prepared):
+    content = hub_configs.preprocessor(file_of(*root("vit"), Codes()), prepared)
+    assert content["image_mean"] == pytest.approx(STATISTICS["image_mean"])
+    assert content["image_std"] == pytest.approx(STATISTICS["image_std"]) and not content["do_normalize"]
 
 
 def test_a_random_head_has_an_onnx_form(network_of):
