@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 
 from kdq.deploy import exported_graph, onnx_graph
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, IR
@@ -34,11 +35,16 @@ def to_onnx(
     """
     network = to_network(file, path, integer=False)
     try:
-        if isinstance(network, Network) and not isinstance(network.last_layer, RandomHead):
+        if _is_written(network):
             return onnx_graph.graph_of(network, file.codes, metadata, images)
         return exported_graph.graph_of(network, file.codes, metadata, images, shape=shape)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _is_written(network: nn.Module) -> bool:
+    """Return whether the graph is written node by node, with BatchNorm folded in; else torch's exporter writes it."""
+    return isinstance(network, Network) and not isinstance(network.last_layer, RandomHead)
 
 
 def read(path) -> onnx.ModelProto:
@@ -93,7 +99,7 @@ def _computed(model: onnx.ModelProto, tensor: str) -> np.ndarray:
 def check_codes(model: onnx.ModelProto, file: ModelFile, path) -> None:
     """Raise UserError unless the codes and steps in the graph are the model file's, with BatchNorm folded in."""
     network = to_network(file, path, integer=False)
-    folded = folded_layers(network, file.codes, folded_norms(network))
+    folded = folded_layers(network, file.codes, folded_norms(network) if _is_written(network) else {})
     actual = codes_in(model)
     if actual.keys() != file.codes.keys():
         raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(file.codes)}")
