@@ -125,23 +125,18 @@ class Rewriter:
         return layer if (layer := node.input[1].removesuffix(WEIGHT)) in self.integer else ""
 
     def _layer(self, node: onnx.NodeProto, layer: str) -> None:
-        """Add a layer whose inputs are quantized."""
-        integer = node.op_type != "Conv" or self._is_quantized(node)
-        is_gemm, is_product = node.op_type == "Gemm", node.op_type == "MatMul"
-        weight = self.tensors.weight(layer, integer, zero_point=is_gemm or is_product, transposed=is_product)
+        """Add a layer whose inputs are quantized.
+
+        Its weight is integer codes even if it computes in float: floats between quantized tensors would be rounded to
+        int8 by the optimizer of ONNX Runtime.
+        """
+        is_product = node.op_type == "MatMul"
+        weight = self.tensors.weight(layer, True, zero_point=node.op_type != "Conv", transposed=is_product)
         inputs = [self.tensors.read_by(layer, self._tensor(node.input[0])), weight]
         if not is_product:
-            inputs += self.tensors.bias(layer, integer)
+            inputs += self.tensors.bias(layer, integer=True)
         self.names[node.output[0]] = output = self.graph.name()
         self.graph.copy(node, inputs, [output])
-
-    def _is_quantized(self, node: onnx.NodeProto) -> bool:
-        """Return whether all that reads a convolution's output quantizes it, as an integer convolution must."""
-        through = ("Relu", "Clip", "MaxPool")  # an integer convolution takes them in
-        readers = self.readers.get(node.output[0], ())
-        return bool(readers) and all(
-            self._layer_of(reader) or (reader.op_type in through and self._is_quantized(reader)) for reader in readers
-        )
 
     def _tensor(self, name: str) -> str:
         """Return the tensor with a name in the exported graph."""
