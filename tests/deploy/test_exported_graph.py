@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 import transformers
 from onnx import numpy_helper
 from torch import nn
@@ -204,6 +205,17 @@ class TestCodes:
             check_codes(model, file, "m")
 
 
+class Plain(nn.Module):
+    """Convolutions without BatchNorm."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3), nn.Linear(196, 3)
+
+    def forward(self, images):
+        return self.c(self.b(F.max_pool2d(self.a(images).relu(), 2)).flatten(1))
+
+
 class TestOperators:
     """What ONNX Runtime makes of the graph."""
 
@@ -218,10 +230,7 @@ class TestOperators:
     def test_convolutions_are_integer_ones_if_their_output_is_quantized(self, tmp_path):
         """Behind a ReLU and a pooling, and flattened."""
         torch.manual_seed(0)
-        pool = nn.MaxPool2d(2)
-        network = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.ReLU(), pool, nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(196, 3)
-        )
+        network = Plain()
         pictures = images(SIDE)
         quantizer = quantizer_of("kdq.quantize.methods.rtn", {"bits": 4, "activations": 8}, 0)
         codes = quantize(network.eval(), pictures, quantizer, log=lambda line: None)
