@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kdq.data.prepared import Prepared
+from kdq.deploy.graph_nodes import FLOAT32_NCHW, UINT8_NHWC
 from kdq.deploy.onnx_file import check_codes, read, to_onnx
-from kdq.deploy.onnx_graph import FLOAT32_NCHW, UINT8_NHWC
 from kdq.errors import UserError
 from kdq.evaluate.metrics import top_k_accuracy
 from kdq.evaluate.stage import check_fits
@@ -28,7 +28,7 @@ def export(file: ModelFile, model_path, path, prepared: Prepared, digest: str, i
     check_fits(file, model_path, prepared)
     metadata = {key: file.header[key] for key in ("dataset", "seed", "recipe", "keys", "provenance")}
     metadata |= {"classes": list(prepared.classes), "model_sha256": digest}
-    model = to_onnx(file, model_path, metadata, images)
+    model = to_onnx(file, model_path, metadata, images, tuple(prepared.test.images.shape[1:]))
     with atomic(path) as temporary:
         Path(temporary).write_bytes(model.SerializeToString(deterministic=True))
         check_codes(read(temporary), file, path)

@@ -5,12 +5,7 @@ from kdq.recipe.grammar import Grammar, Recipe
 
 def refusal(recipe: Recipe, grammar: Grammar) -> str:
     """Return why the network of ``recipe`` has no ONNX form, "" if its keys tell of no reason."""
-    stages = recipe.stages_of_network
-    if grammar.resolve(stages[0]).get("source") == "transformers":
-        return f"the stage {stages[0].text!r} is of source=transformers, whose networks have no ONNX form here"
-    if without := [stage.text for stage in stages if not stage.type.keys.has_onnx]:
-        return f"the network of the stage {without[0]!r} has no ONNX form here"
-    if quantizers := [stage for stage in stages if stage.kind.quantizes]:
+    if quantizers := [stage for stage in recipe.stages_of_network if stage.kind.quantizes]:
         keys = grammar.resolve(quantizers[-1])
         if keys.get("levels") == "paper" and keys.get("bits") == 8:
             return f"the stage {quantizers[-1].text!r} has codes of 9 bits (levels=paper, bits=8), expected at most 8"

@@ -50,6 +50,13 @@ def config(file: ModelFile, prepared: Prepared) -> dict:
     return content
 
 
+def normalisation(file: ModelFile) -> tuple[list[float], list[float]]:
+    """Return mean and deviation per channel, by which the network normalises images in [0, 1]."""
+    facts = file.header["architecture"]
+    facts = facts.get("preprocessing", facts)  # of a network of transformers
+    return facts["mean"], facts["std"]
+
+
 def preprocessor(file: ModelFile, prepared: Prepared) -> dict:
     """Return ``preprocessor_config.json``: images of the data set's size in [0, 1].
 
@@ -57,7 +64,7 @@ def preprocessor(file: ModelFile, prepared: Prepared) -> dict:
     libraries that load the weights alone.
     """
     channels, height, width = prepared.test.images.shape[1:]
-    facts = file.header["architecture"]
+    mean, std = normalisation(file)
     return {
         **PROCESSOR,
         "do_convert_rgb": channels == 3,
@@ -67,6 +74,6 @@ def preprocessor(file: ModelFile, prepared: Prepared) -> dict:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": False,
-        "image_mean": facts.get("mean", prepared.mean),
-        "image_std": facts.get("std", prepared.std),
+        "image_mean": mean,
+        "image_std": std,
     }

@@ -10,7 +10,7 @@ import kdq
 from kdq.data.cifar_files import DESCRIPTIONS
 from kdq.data.prepared import Prepared
 from kdq.deploy.file_scores import Score
-from kdq.deploy.hub_configs import loads_in_timm, torchvision_name
+from kdq.deploy.hub_configs import loads_in_timm, normalisation, torchvision_name
 from kdq.deploy.machine import processor
 from kdq.errors import UserError, reason
 from kdq.models.file import ModelFile
@@ -204,20 +204,19 @@ def _speed_row(runtime: str, times: dict, role: str) -> str:
 
 def _input(facts: Facts) -> str:
     (channels, height, width), classes = facts.size, facts.prepared.classes
-    architecture = facts.file.header["architecture"]
+    mean, std = map(_listed, normalisation(facts.file))
     colours = {1: "grey levels", 3: "red, green, blue"}.get(channels, f"{channels} channels")
     floats = f"float32 (N, {channels}, {height}, {width}) in [0, 1], {colours}, any N"
     inputs = f"* Input `images`: {floats}."
     if facts.takes_bytes:
         bytes_ = f"uint8 (N, {height}, {width}, {channels}), {colours}, any N"
         inputs = f"* Input `images` of `model.onnx`: {bytes_}; of the network in KDQ: {floats}."
-    statistics = f"mean {_listed(architecture['mean'])}, deviation {_listed(architecture['std'])}"
     return "\n".join(
         [
             "## What goes in and comes out",
             "",
             inputs,
-            f"* The network normalises them itself ({statistics}): do not normalise them before. So",
+            f"* The network normalises them itself (mean {mean}, deviation {std}): do not normalise them before. So",
             "  `preprocessor_config.json`, for the image processors of transformers, resizes and scales to [0, 1] and",
             "  has `do_normalize: false`; its `image_mean` and `image_std` are for other libraries that load the",
             "  weights alone.",

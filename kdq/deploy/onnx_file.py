@@ -7,29 +7,44 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 
-from kdq.deploy.onnx_graph import FLOAT32_NCHW, IR, LAYERS, OPSET, graph_of
+from kdq.deploy import exported_graph, onnx_graph
+from kdq.deploy.graph_nodes import FLOAT32_NCHW, IR
+from kdq.deploy.quantized_tensors import LAYERS
 from kdq.errors import UserError, reason
 from kdq.models.file import ModelFile, to_network
 from kdq.models.integer import folded_layers
 from kdq.models.network import Network
+from kdq.models.random_head import RandomHead
 from kdq.models.tracing import folded_norms
 
 
-def to_onnx(file: ModelFile, path, metadata: dict, images: str = FLOAT32_NCHW) -> onnx.ModelProto:
+def to_onnx(
+    file: ModelFile,
+    path,
+    metadata: dict,
+    images: str = FLOAT32_NCHW,
+    shape: tuple[int, int, int] | None = None,
+) -> onnx.ModelProto:
     """Return the ONNX model of a model file, with ``metadata``, plain values by key.
 
-    Input ``images``, see :func:`kdq.deploy.onnx_graph.graph_of`; output ``logits`` (N, classes). Raise UserError that
-    names ``path`` for a network that has no ONNX form here.
+    Input ``images``, see :func:`kdq.deploy.onnx_graph.graph_of`; output ``logits`` (N, classes). A network that is not
+    of this package, or has a random head, is exported for images of ``shape`` (C, H, W). Raise UserError that names
+    ``path`` for a network that has no ONNX form here.
     """
     network = to_network(file, path, integer=False)
-    if not isinstance(network, Network):
-        name = file.header["architecture"]["architecture"]
-        raise UserError(f"{path}: a network of {name}; expected one of this package, others have no ONNX form yet")
     try:
-        return graph_of(network, file.codes, metadata, images)
+        if _is_written(network):
+            return onnx_graph.graph_of(network, file.codes, metadata, images)
+        return exported_graph.graph_of(network, file.codes, metadata, images, shape=shape)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _is_written(network: nn.Module) -> bool:
+    """Return whether the graph is written node by node, with BatchNorm folded in; else torch's exporter writes it."""
+    return isinstance(network, Network) and not isinstance(network.last_layer, RandomHead)
 
 
 def read(path) -> onnx.ModelProto:
@@ -58,13 +73,14 @@ def codes_in(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]
     There codes are larger by a power of two, and steps smaller.
     """
     return {
-        layer: (_computed(model.graph, codes) / np.float32(factor), _computed(model.graph, steps).ravel() * factor)
+        layer: (_computed(model, codes) / np.float32(factor), _computed(model, steps).ravel() * factor)
         for layer, (codes, steps, factor) in metadata_of(model).get(LAYERS, {}).items()
     }
 
 
-def _computed(graph: onnx.GraphProto, tensor: str) -> np.ndarray:
-    """Return a tensor of the graph that depends on initializers alone."""
+def _computed(model: onnx.ModelProto, tensor: str) -> np.ndarray:
+    """Return a tensor of the model's graph that depends on initializers alone."""
+    graph = model.graph
     initializers = {entry.name: entry for entry in graph.initializer}
     if tensor in initializers:
         return numpy_helper.to_array(initializers[tensor])
@@ -79,14 +95,14 @@ def _computed(graph: onnx.GraphProto, tensor: str) -> np.ndarray:
             open_ += makers[name].input
     output = helper.make_tensor_value_info(tensor, onnx.TensorProto.UNDEFINED, None)
     part = helper.make_graph(nodes[::-1], "part", [], [output], list(constants.values()))
-    model = helper.make_model(part, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
-    return ReferenceEvaluator(model).run(None, {})[0]
+    alone = helper.make_model(part, opset_imports=model.opset_import, ir_version=IR)
+    return ReferenceEvaluator(alone).run(None, {})[0]
 
 
 def check_codes(model: onnx.ModelProto, file: ModelFile, path) -> None:
     """Raise UserError unless the codes and steps in the graph are the model file's, with BatchNorm folded in."""
     network = to_network(file, path, integer=False)
-    folded = folded_layers(network, file.codes, folded_norms(network))
+    folded = folded_layers(network, file.codes, folded_norms(network) if _is_written(network) else {})
     actual = codes_in(model)
     if actual.keys() != file.codes.keys():
         raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(file.codes)}")

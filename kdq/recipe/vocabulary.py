@@ -58,7 +58,6 @@ class Base(BaseModel):
         dict[tuple[str, str], str]
     ] = {}  # pairs of keys of which one must keep its default, with the reason
     logits_only: ClassVar[bool] = False  # a method reads only the teacher's logits, of images that it does not change
-    has_onnx: ClassVar[bool] = True  # the stage's networks have an ONNX form
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

@@ -95,13 +95,8 @@ def _of_float(name: str) -> Callable[[Place], str]:
 
 
 def _of_root(name: str) -> Callable[[Place], str]:
-    """Return the function that gives the file ``name`` of a place's root, if the root has an ONNX form."""
-
-    def of_root(place: Place) -> str:
-        root = place.recipe.root
-        return "" if root == place.recipe or exportable.refusal(root, place.study.grammar) else place.of(root, name)
-
-    return of_root
+    """Return the function that gives the file ``name`` of the root that a place's model was made from."""
+    return lambda place: "" if place.recipe.root == place.recipe else place.of(place.recipe.root, name)
 
 
 def _latency(place: Place) -> str:

@@ -9,8 +9,8 @@ import torch
 
 from kdq.data.prepared import Prepared, Split
 from kdq.deploy import export, exportable, record
+from kdq.deploy.graph_nodes import FLOAT32_NCHW, UINT8_NHWC
 from kdq.deploy.onnx_file import metadata_of, read, to_onnx
-from kdq.deploy.onnx_graph import FLOAT32_NCHW, UINT8_NHWC
 from kdq.errors import UserError
 from kdq.models.file import to_network
 from kdq.provenance.files import sha256, write_json
@@ -138,8 +138,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("recipe", "reason"),
         [
-            ("teacher", "'teacher' is of source=transformers"),
-            ("teacher/rtn", "'teacher' is of source=transformers"),
+            ("teacher", ""),
+            ("teacher/rtn", ""),
             ("hard", ""),
             ("teacher/kd", ""),
             ("teacher/kd/gpfq,bits=8", ""),
@@ -147,8 +147,8 @@ class TestRefusals:
             ("teacher/kd/gpfq,bits=7,levels=paper", ""),
             ("teacher/kd/gpfq,bits=8,levels=paper/qat", "codes of 9 bits"),
             ("teacher/kd/gpfq,budget=8,levels=paper", ""),
-            ("hard/ntklc", "'ntklc' has no ONNX form"),
-            ("hard/gpfq/ntklc", "'ntklc' has no ONNX form"),
+            ("hard/ntklc", ""),
+            ("hard/gpfq/ntklc", ""),
             ("hard/gpfq/qat", ""),
         ],
     )
@@ -167,7 +167,7 @@ class TestRefusals:
         from kdq.report.contents import Contents
 
         timed = {path.split("/", 3)[3] for path in products.timed(study, Contents(study))}
-        expected = ("teacher/kd", "teacher/kd/gpfq", "hard")
+        expected = ("teacher", "teacher/kd", "teacher/kd/gpfq", "hard", "hard/ntklc")
         assert timed == {f"{recipe}/latency.json" for recipe in expected}
 
     def test_latencies_are_those_of_the_first_seed(self, home):
@@ -181,10 +181,11 @@ class TestRefusals:
         assert ReportJobs(study, None).inputs("deployment") == latencies
         assert len(ReportJobs(study, None).inputs("table")) == 4
 
-    def test_a_root_without_onnx_is_left_out(self, study):
+    def test_an_imported_root_is_timed_too(self, study):
         cell = products.Cell("digits", 0, "teacher/kd/gpfq")
         place = products.Place(study, cell, study.grammar.parse(cell.recipe))
         roles = {role: path(place) for role, path in products.TIMED.items()}
-        assert roles["root_onnx"] == roles["root_record"] == ""
+        assert roles["root_onnx"] == "results/digits/seed=0/teacher/model.onnx"
+        assert roles["root_record"] == "results/digits/seed=0/teacher/model.onnx.json"
         assert roles["float_onnx"] == "results/digits/seed=0/teacher/kd/model.onnx"
         assert roles["network"] == "results/digits/seed=0/teacher/kd/model.safetensors"

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from kdq.deploy import latency, machine, timing
+from kdq.deploy.graph_nodes import UINT8_NHWC
 from kdq.deploy.onnx_file import to_onnx
-from kdq.deploy.onnx_graph import UINT8_NHWC
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.codes import Codes

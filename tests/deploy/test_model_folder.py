@@ -26,9 +26,9 @@ from kdq.data import prepared as data_file
 from kdq.deploy import model_folder
 from kdq.deploy.export import export, input_of
 from kdq.deploy.file_scores import score
+from kdq.deploy.graph_nodes import FLOAT32_NCHW, UINT8_NHWC
 from kdq.deploy.latency import compared
 from kdq.deploy.model_card import checked
-from kdq.deploy.onnx_graph import FLOAT32_NCHW, UINT8_NHWC
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.stage import evaluate

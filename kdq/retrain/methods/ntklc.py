@@ -42,7 +42,6 @@ FEWEST_WEIGHTS = 16  # nonzero, per neuron; with fewer the sum of a neuron's inp
 
 class Parameters(Base):
     float_parent: ClassVar = True
-    has_onnx: ClassVar = False
     refuses: ClassVar = {"teacher": "NTK-LC learns from the labels alone"}
     head: Annotated[
         Literal["compressed", "dense"],
