@@ -151,3 +151,25 @@ class TestNarrowShortcuts:
         inputs = torch.randn(2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
         expected = torch.nn.functional.conv2d(inputs, shortcut.weight, stride=2)
         torch.testing.assert_close(shortcut(inputs), expected)
+
+
+class TestSinglePixels:
+    """oneDNN's bfloat16 gradient of a 3x3 convolution with stride on a single pixel is not even finite."""
+
+    @pytest.mark.parametrize("width", [0.5, 1])
+    def test_gradients_in_bfloat16_are_those_of_the_centre(self, build, width):
+        layer = build("resnet18", width=width).layer4[0].conv1.to(memory_format=torch.channels_last)
+        assert layer.stride == (2, 2) and layer.kernel_size == (3, 3)
+        inputs = torch.randn(64, layer.in_channels, 1, 1, generator=torch.Generator().manual_seed(0))
+        for _ in range(10):
+            layer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                layer(inputs.contiguous(memory_format=torch.channels_last)).float().sum().backward()
+            expected = torch.zeros_like(layer.weight)
+            expected[:, :, 1, 1] = inputs.flatten(1).sum(0)
+            torch.testing.assert_close(layer.weight.grad, expected, rtol=0.05, atol=0.5)
+
+    def test_outputs_are_the_same(self, build):
+        layer = build("resnet18", width=0.125).layer4[0].conv1
+        inputs = torch.randn(3, layer.in_channels, 1, 1, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(layer(inputs), torch.nn.functional.conv2d(inputs, layer.weight, stride=2, padding=1))
