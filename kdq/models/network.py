@@ -1,10 +1,12 @@
 """The interface of this package's networks: taps, blocks, classifier, and the forward pass that they share."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp import is_autocast_available
 
 from kdq.errors import UserError, nearest
 from kdq.models.operations import GlobalAverage
@@ -87,7 +89,8 @@ class Network(nn.Module):
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Return the logits (B, classes) of embeddings (B, D): in their precision, which autocast would lower."""
-        with torch.autocast(self.mean.device.type, enabled=False):
+        device = self.mean.device.type
+        with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():  # meta has none
             return self.last_layer(embedding)
 
     def tail_prefixes(self) -> tuple[str, ...]:
