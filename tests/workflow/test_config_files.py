@@ -110,7 +110,8 @@ def test_another_working_folder(clone, tmp_path):
 
 
 @pytest.mark.parametrize("files", [{}, {"config": OVER}, {"over": OVER, "config": SMALL}])
-def test_results_are_verified_with_the_same_files(clone, tmp_path, files):
+def test_results_are_verified_with_the_same_files(clone, tmp_path, files, monkeypatch):
+    monkeypatch.setattr(study, "HOME", clone)
     named = ["over.yaml"] if "over" in files else []
     with contextlib.chdir(write(tmp_path, **files)):
         verified = study.products(named).study
