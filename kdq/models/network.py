@@ -90,6 +90,8 @@ class Network(nn.Module):
     def classify(self, embedding: Tensor) -> Tensor:
         """Return the logits (B, classes) of embeddings (B, D): in their precision, which autocast would lower."""
         device = self.mean.device.type
+        if self.mean.dtype.itemsize < 4:  # the whole network is of low precision
+            embedding = embedding.to(self.mean.dtype)
         with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():  # meta has none
             return self.last_layer(embedding)
 

@@ -46,3 +46,6 @@ class TestClassifier:
 
     def test_double_stays_double(self, build, images, architecture):
         assert build(architecture).double().eval()(images.double()).dtype == torch.float64
+
+    def test_a_network_cast_to_bfloat16_stays_bfloat16(self, build, images, architecture):
+        assert build(architecture).bfloat16().eval()(images.bfloat16()).dtype == torch.bfloat16
