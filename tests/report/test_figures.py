@@ -318,7 +318,10 @@ def test_sensitivity_is_the_mean_over_seeds_a_panel_a_network_and_quantizer():
     assert (grid.columns.tolist(), grid.index.tolist()) == (list(LAYERS), [2, 3, 4])
     assert grid.values.tolist() == [[0.75 * 4.0**-bits] * 4 for bits in grid.index]
     panels = sensitivity.draw(table, "digits").axes[:2]
-    assert [panel.get_title() for panel in panels] == ["teacher, each layer by gpfq", "teacher/kd, each layer by rtn"]
+    assert [panel.get_title() for panel in panels] == [
+        "teacher, each layer by gpfq",
+        "teacher/kd, each layer by rtn, searched step",
+    ]
     assert len({(panel.images[0].norm.vmin, panel.images[0].norm.vmax) for panel in panels}) == 1
 
 

@@ -15,7 +15,7 @@ from kdq.models.activations import quantized_activations
 from kdq.models.codes import Codes, Point
 from kdq.models.model import Model
 from kdq.recipe.stages import find_stages, settle
-from kdq.retrain.lsq import LEAST, LearnedScale, attach, detach
+from kdq.retrain.lsq import LEAST, LearnedScale, LearnedStepsTask, attach, detach
 from kdq.retrain.methods import qat
 from kdq.retrain.stage import load, with_activations
 from kdq.train.stage import save
@@ -125,7 +125,7 @@ class TestEnds:
         quantizers = list(network.activation_quantizers)
         quantizers[3].scale.data.fill_(-1.0)
         averaged = copy.deepcopy(network)
-        task = qat.QuantizedTraining(network, None, None)
+        task = LearnedStepsTask(network)
         for evaluated in (network, averaged):
             task.before_validation({"network": evaluated})
         expected = network.eval()(images)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from kdq.distill.losses import kd
 from kdq.errors import UserError
 from kdq.models import file as model_file
+from kdq.models.codes import Codes
 from kdq.models.model import Model
 from kdq.recipe.implementation import declared_class
 from kdq.recipe.stages import check, find_stages
@@ -84,7 +85,7 @@ class TestStart:
     def test_is_that_network_with_another_teacher_too(self, few, files, build, all_keys, tmp_path, name):
         """The stage reads two files: that of the teacher, here an untrained network, and that of the float ancestor."""
         root, root_file, read = build(seed=5), tmp_path / "root.safetensors", []
-        model_file.save(root_file, root, root.architecture, {}, **HEADER)
+        model_file.save(root_file, root, root.architecture, Codes(), **HEADER)
         module, places = f"kdq.retrain.methods.{name}", {"checkpoint": tmp_path, "identity": "", "log": print}
 
         class Reached(Exception):
