@@ -62,15 +62,16 @@ class Real:
         archive.pack(self.model(True), path)
         return path
 
-    def codes(self) -> dict[str, QuantizedWeight]:
+    def codes(self) -> Codes:
         facts = {"bits": 3, "levels": "2^b", "scale": 1.0, "relative_error": 0.5}
-        return {
+        codes = {
             name: QuantizedWeight(
                 torch.randint(-4, 4, module.weight.shape).short(), torch.full((1,), 0.02), -4, 3, 3, facts
             )
             for name, module in self.network.named_modules()
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
         }
+        return Codes(codes)
 
     @cached_property
     def evaluation(self) -> tuple[Path, Path]:

@@ -66,10 +66,11 @@ class Results:
         write_json(self.folder / metrics, {**cell, "validation": PART, "test": PART, "evaluation": evaluation})
 
     def copy(self, path: str) -> None:
-        """A root that seeds share."""
+        """A root that seeds share, and its history."""
         original = self.products.of(path).inputs["original"]
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(self.folder / original, self.folder / path)
+        for name in (Path(path).name, "history.csv"):
+            shutil.copy(self.folder / Path(original).with_name(name), self.folder / Path(path).with_name(name))
         self.digests[path] = self.digests[original]
 
     def model(self, path: str, cell: dict, recipe) -> None:
@@ -121,7 +122,7 @@ class Results:
 
     def table(self) -> None:
         """The tables and their record, which names its files as Snakemake does: run beside the results."""
-        inputs = self.products.report.inputs("table")
+        inputs = [*self.products.report.inputs("table"), *self.products.report.histories()]
         study = self.products.study
         outputs = [table_file(study.name, name) for name in ("table", "summary", "layers")]
         Path(outputs[0]).parent.mkdir(parents=True, exist_ok=True)
