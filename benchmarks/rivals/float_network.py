@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from kdq.models.file import read, to_network
+from kdq.models.operations import GlobalAverage
 from kdq.models.tracing import trace
 
 
@@ -13,6 +14,9 @@ def float_network(model: str) -> torch.fx.GraphModule:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.__class__ = nn.Conv2d  # of a subclass, which computes the same, tracers would see the inside
+    for name, module in list(network.named_modules()):
+        if isinstance(module, GlobalAverage):  # quantized tensors lack what it asks for
+            network.set_submodule(name, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     graph = trace(network)
     _, *others = [node for node in graph.nodes if node.op == "placeholder"]
     for node in others:  # the taps, which nothing reads
