@@ -22,8 +22,9 @@ def measure(files: Mapping[str, str], images: str, threads: int = 1, network: st
 
     ``images`` describes a file's input, see :func:`kdq.deploy.timing.batches`; ``network`` is the float network's model
     file, for PyTorch: its times are those of ``float``, or of ``model`` without a file ``float``. A file of two names
-    is run once. ``load`` is the machine's before the first run. For each runtime, see :func:`compared`; ``busy`` is why
-    there are no numbers, "" if there are.
+    is run once. ``load`` is the machine's before the first run. For each runtime, see :func:`compared`; ``all_threads``
+    is the same of the files ``model`` and ``float`` with a thread per core. ``busy`` is why there are no numbers, "" if
+    there are.
     """
     facts = {"processor": machine.processor(), "threads": threads, "load": round(os.getloadavg()[0], 2), "busy": ""}
     measured = {}
@@ -37,6 +38,10 @@ def measure(files: Mapping[str, str], images: str, threads: int = 1, network: st
         if busy:
             return facts | {"busy": f"too busy: {runtime} {busy}", "runtimes": {}}
         measured[runtime] = {"version": version, **compared(times)}
+        if runtime != "torch" and (cores := len(os.sched_getaffinity(0))) > threads:
+            pair = {name: file for name, file in files.items() if name in ("model", "float")}
+            of_all = compared(run(runtime, pair, images, cores)[0])
+            measured[runtime]["all_threads"] = {"threads": cores, **of_all}
     return facts | {"runtimes": measured}
 
 

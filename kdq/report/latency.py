@@ -28,13 +28,25 @@ class Ratio(Milliseconds):
     most: Measured
 
 
-class Runtime(Base, extra="allow"):
+class Times(Base, extra="allow"):
     """Times in a runtime, by what ran: ``model``, ``float``, ``root``, or one of them ``@bfloat16``."""
 
-    version: str
     milliseconds: dict[str, Milliseconds]
     images_per_second: dict[str, Rate]
     speedups: dict[str, dict[str, Ratio]]  # of ``model`` over what ran, by size of the batch
+
+
+class AllThreads(Times):
+    """With a thread per core."""
+
+    threads: Count
+
+
+class Runtime(Times):
+    """With one thread, and if there are several cores with all."""
+
+    version: str
+    all_threads: AllThreads | None = None
 
 
 class Score(Base, extra="allow"):

@@ -162,13 +162,17 @@ class TestMeasure:
         """Measure with processes that do not run; return the result and what each was to run."""
         asked = {}
 
-        def measured(busy="", runtimes=("onnxruntime", "torch"), files=("model", "float", "root"), **options):
+        def measured(busy="", runtimes=("onnxruntime", "torch"), files=("model", "float", "root"), cores=1, **options):
             def run(runtime, named, images, threads):
+                if threads > 1:
+                    asked[f"{runtime} with {threads}"] = named
+                    return times(**dict.fromkeys(named, [0.25])), ""
                 asked[runtime] = named
                 return ({}, busy) if busy else (times(**dict.fromkeys(named, [0.5])), "")
 
             monkeypatch.setattr(latency, "run", run)
             monkeypatch.setattr(machine, "runtimes", lambda: dict.fromkeys(runtimes, "1.0"))
+            monkeypatch.setattr(latency.os, "sched_getaffinity", lambda process: set(range(cores)))
             return latency.measure({name: f"{name}.onnx" for name in files}, SHAPE, **options), asked
 
         return measured
@@ -182,6 +186,15 @@ class TestMeasure:
             "onnxruntime: 500 ms at batch 1, 256 images/s at 128; "
             "torch: the float network 500 ms at batch 1, 256 images/s at 128"
         )
+
+    def test_with_all_threads_the_model_and_its_float_network_run_again(self, measured):
+        facts, asked = measured(cores=4, network="n.safetensors")
+        assert asked["onnxruntime with 4"] == {"model": "model.onnx", "float": "float.onnx"}
+        assert list(asked) == ["onnxruntime", "onnxruntime with 4", "torch"]
+        times = facts["runtimes"]["onnxruntime"]["all_threads"]
+        assert times["threads"] == 4 and times["milliseconds"]["model"]["median"] == 250
+        assert facts["runtimes"]["onnxruntime"]["milliseconds"]["model"]["median"] == 500
+        assert "all_threads" not in measured()[0]["runtimes"]["onnxruntime"]
 
     def test_a_float_network_is_the_model_in_torch_too(self, measured):
         assert measured(network="n.safetensors", files=("model", "root"))[1]["torch"] == {"model": "n.safetensors"}

@@ -79,6 +79,19 @@ class TestTable:
         assert found == pytest.approx([4.0, 3.6, 4.4, 6.0, 5.4])
         assert row["speedup_root"] is None
 
+    def test_times_with_all_threads_stand_beside_those_with_one(self):
+        made = [latency(EIGHT, ms=1.0, float_ms=4.0), latency(ROOT, ms=4.0)]
+        for times in (values["runtimes"]["onnxruntime"] for values in made):
+            times["all_threads"] = {"threads": 8} | {
+                name: times[name] for name in ("milliseconds", "images_per_second", "speedups")
+            }
+        names = ("all_threads", "latency_ms_all_threads", "images_per_second_all_threads")
+        ratio = "speedup_float_batch128_all_threads"
+        row = row_of(frame(made), EIGHT, "onnxruntime")
+        assert [row[name] for name in names] == [8, 1.0, 2000] and row[ratio] == row["speedup_float_batch128"] == 6
+        assert row_of(frame(made), ROOT, "onnxruntime")[ratio] is None
+        assert row_of(frame(made), EIGHT, "openvino")["all_threads"] is None
+
     def test_bfloat16_is_that_of_the_same_runtime_alone(self):
         row = row_of(frame(), EIGHT, "openvino")
         assert row["bfloat16_ms"] == 1.0
@@ -106,7 +119,7 @@ class TestTable:
         assert len(read) == len(MODELS) * len(SEEDS)
         for row in read:
             numbers = [name for name in row if "_ms" in name or "speedup" in name or "per_second" in name]
-            assert len(numbers) == 24 and all(row[name] is None for name in (*numbers, "runtime", "version"))
+            assert len(numbers) == 27 and all(row[name] is None for name in (*numbers, "runtime", "version"))
             assert row["busy"] == reason and row["onnx_bytes"] == 700
         assert deployment.machines(rows) == ["10 cells without times: too busy"]
 
@@ -141,7 +154,7 @@ class TestFile:
             ({"recipe": ALONE}, "recipe: found"),
             ({"onnx": {"bytes": 0, "test": {"top1": 1.0, "agreement": 1.0}}}, "onnx.bytes: .*, found 0"),
             ({"onnx": {"bytes": 7, "test": {"top1": 1.5, "agreement": 1.0}}}, "onnx.test.top1: .*, found 1.5"),
-            ({"runtimes": {"openvino": {}}}, "runtimes.openvino.version: field required"),
+            ({"runtimes": {"openvino": {}}}, "runtimes.openvino.milliseconds: field required"),
             ({"runtimes": {"a": ZERO}}, "runtimes.a.milliseconds.model.median: .*, found 0.0"),
         ],
     )

@@ -56,6 +56,10 @@ SCHEMA = Schema(
             "that of the float network in bfloat16 in the same runtime; empty if that does not compute in it"
         ),
         **_speedups(),
+        "all_threads": count("cores, each with a thread, of the next three columns; empty for one core", optional=True),
+        "latency_ms_all_threads": _milliseconds("`latency_ms` with a thread per core"),
+        "images_per_second_all_threads": number("`images_per_second` likewise", optional=True),
+        "speedup_float_batch128_all_threads": number("`speedup_float_batch128` likewise", optional=True),
         "onnx_bytes": count("size of the ONNX file", unit="bytes"),
         "onnx_test_top1": share("accuracy of the ONNX file on the test part, in ONNX Runtime"),
         "onnx_agreement": share("test images of the class that the model file's network predicts"),
@@ -109,7 +113,19 @@ def _times(latency: Latency, name: str) -> dict:
     }
     for reference in ("float", "root"):
         row |= _paired(runtime, reference, reference)
-    return row | _bfloat16(runtime, float_network + BFLOAT16)
+    return row | _bfloat16(runtime, float_network + BFLOAT16) | _with_all_threads(runtime)
+
+
+def _with_all_threads(runtime: Runtime) -> dict:
+    if not (times := runtime.all_threads):
+        return {}
+    ratio = times.speedups.get("float", {}).get("128")
+    return {
+        "all_threads": times.threads,
+        "latency_ms_all_threads": times.milliseconds["model"].median,
+        "images_per_second_all_threads": times.images_per_second["model"].median,
+        "speedup_float_batch128_all_threads": ratio and ratio.median,
+    }
 
 
 def _paired(runtime: Runtime, ran: str, reference: str) -> dict:
