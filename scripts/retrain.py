@@ -27,7 +27,8 @@ with running(snakemake.log[0]) as log:
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
-    models, settings["ancestor"] = (inputs["parent"], inputs["teacher"]), inputs.get("ancestor")
+    models = inputs["parent"], inputs["teacher"]
+    settings["ancestor"] = inputs.get("ancestor", "")
     trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
     save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

@@ -17,6 +17,7 @@ from kdq.quantize.bits.losses import Reference, log_probabilities
 from kdq.quantize.bits.scale import radius, smallest_weight_error, steps
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.quantize.gram.calibration import weight_matrix
+from kdq.quantize.quantizer import nearest_codes
 from kdq.retrain.lsq import LearnedStep
 
 
@@ -81,10 +82,10 @@ def nearest(module: nn.Module, codes: QuantizedWeight, bits: int) -> QuantizedWe
     granularity = "layer" if len(codes.step) < len(codes.codes) else "channel"
     reach = radius(weight, 1.0, granularity)
     step = steps(smallest_weight_error(weight, reach, alphabet, granularity)[0], reach, alphabet)
-    values = (weight / step.double()[..., None]).add_(0.5).floor_().clamp_(alphabet.low, alphabet.high)
+    values = nearest_codes(weight, step, alphabet.low, alphabet.high)
     return replace(
         _with(codes, alphabet),
-        codes=values.to(torch.int16).reshape(codes.codes.shape).cpu(),
+        codes=values.reshape(codes.codes.shape).cpu(),
         step=step.flatten()[: len(codes.step)].cpu(),
     )
 
