@@ -67,14 +67,24 @@ docs: $(READY)
 
 # pin the dependencies of pyproject.toml in requirements.txt and envs/
 pins: $(READY)
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header \
 		--python-version 3.11 --quiet --output-file requirements.txt
 	python envs/pin.py
+
+# CPU=1: PyTorch's own CPU builds of the pinned versions, without CUDA; uv knows where PyTorch keeps them
+CPU ?=
+ifeq ($(CPU),)
+INSTALL = $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
+else
+INSTALL = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement <($(BIN)/python envs/pin.py --cpu) && \
+	{ $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu --requirement <($(BIN)/python envs/pin.py --cpu torch) || \
+	{ echo "CPU=1: the CPU builds of PyTorch's own index can't be installed, expected a network that reaches it; \`make run\` takes PyPI's builds with CUDA" >&2; exit 2; }; }
+endif
 
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 run")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	$(INSTALL)
 	touch $(READY)
 
 clean:

@@ -1,6 +1,11 @@
-"""Write envs/kdq.yaml, for `snakemake --sdm conda`, from the pins in requirements.txt."""
+"""Write envs/kdq.yaml, for `snakemake --sdm conda`, from the pins in requirements.txt; with ``--cpu``, print those of a machine without a GPU.
+
+``--cpu`` prints the pins with their hashes but for PyTorch's and CUDA's, ``--cpu torch`` those of PyTorch, without hashes:
+PyTorch's CPU builds have the same versions, but other hashes than the builds of PyPI.
+"""
 
 import re
+import sys
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent
@@ -25,6 +30,16 @@ def environment(requirements: str) -> str:
     return HEADER + "".join(f'      - "{pin}"\n' for pin in pins(requirements))
 
 
-if __name__ == "__main__":
+def cpu_requirements(requirements: str) -> tuple[str, str]:
+    """Return the requirements but for PyTorch and CUDA, with hashes, and PyTorch's pins, without."""
+    entries = re.split(r"^(?=[A-Za-z0-9])", requirements, flags=re.MULTILINE)
+    torch = [entry for entry in entries if re.match(r"torch(vision)?==", entry)]
+    rest = [entry for entry in entries if not re.match(r"torch(vision)?==|triton==|nvidia-|cuda-", entry)]
+    return "".join(rest), "".join(f"{entry.split()[0]}\n" for entry in torch)
+
+
+if __name__ == "__main__" and "--cpu" in sys.argv:
+    print(cpu_requirements((HOME / "requirements.txt").read_text(encoding="utf-8"))["torch" in sys.argv], end="")
+elif __name__ == "__main__":
     text = environment((HOME / "requirements.txt").read_text(encoding="utf-8"))
     (HOME / "envs" / "kdq.yaml").write_text(text, encoding="utf-8")

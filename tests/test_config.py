@@ -60,13 +60,13 @@ def test_the_seed_of_a_root_stands_in_recipes_alone(study):
 
 class TestValid:
     @pytest.mark.parametrize(
-        "page", ["README.md", "docs/results/bits.md", "docs/results/orders.md", "docs/slurm.md", *STUDIES]
+        "page", ["docs/studies.md", "docs/results/bits.md", "docs/results/orders.md", "docs/slurm.md", *STUDIES]
     )
     def test_the_studies_that_come_along(self, page):
         """As each page, and each study itself, says to run it."""
         text = (HOME / page).read_text()
         commands = re.findall(r"--configfile((?: [\w/.-]+\.yaml)+)", text)
-        commands = [files.split() for files in commands if "mine.yaml" not in files]
+        commands = [files.split() for files in commands if not {"mine.yaml", "a.yaml"} & set(files.split())]
         assert commands
         for files in commands:
             found = read_study(merged([HOME / file for file in files]), HOME / "kdq", files)

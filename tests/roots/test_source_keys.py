@@ -128,8 +128,8 @@ def test_its_history_is_an_empty_table_with_the_columns_of_a_trained_one(few, tr
     assert (tmp_path / "history.csv").read_text().splitlines() == [",".join(COLUMNS)]
 
 
-def test_the_study_of_the_readme(home):
-    text = (home / "README.md").read_text().split("## A teacher from outside")[1].split("```")[1]
+def test_the_study_of_the_page(home):
+    text = (home / "docs/imported.md").read_text().split("```")[1]
     values = {
         "datasets": ["cifar10"],
         "seeds": [0],
