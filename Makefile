@@ -1,4 +1,4 @@
-# make run | export | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | clean
+# make run | export | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | site | clean
 # The first two are all that a user needs: each creates .venv from the pins if it is missing.
 SHELL := bash
 PYTHON ?= python3
@@ -8,7 +8,7 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run export test test-all slurm-test verify adopt lint format docs pins clean
+.PHONY: run export test test-all slurm-test verify adopt lint format docs pins site clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
@@ -69,7 +69,15 @@ docs: $(READY)
 pins: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header \
 		--python-version 3.11 --quiet --output-file requirements.txt
+	$(BIN)/uv pip compile --group site --constraint requirements.txt --universal --generate-hashes --no-header \
+		--python-version 3.11 --quiet --output-file envs/site.txt
 	python envs/pin.py
+
+# the pages as a web site, in site/
+site: $(READY)
+	python -m pip install --quiet --require-hashes --requirement envs/site.txt
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --site-dir site
+	@echo site/index.html
 
 # CPU=1: PyTorch's own CPU builds of the pinned versions, without CUDA; uv knows where PyTorch keeps them
 CPU ?=
