@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import os
 import shlex
 import signal
 import sys
@@ -28,6 +29,7 @@ from kdq.workflow import snapshot
 from kdq.workflow.signals import defer_sigterm, raise_on_sigterm
 
 HOME = Path(kdq.__file__).resolve().parent.parent
+ERRORS = "KDQ_ERRORS"  # "log" if the terminal shows the error from the log, kdq/workflow/terminal/handler.py
 
 
 @contextlib.contextmanager
@@ -45,7 +47,8 @@ def running(log_file):
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 
         def end(message: str, code: int = 1) -> None:
-            print(f"error: {message}", file=terminal)
+            if os.environ.get(ERRORS) != "log":
+                print(f"error: {message}", file=terminal)
             with contextlib.suppress(OSError):  # a full disk may be the very reason
                 log(f"error: {message}")
             sys.exit(code)
