@@ -8,6 +8,7 @@ from kdq.errors import UserError
 from kdq.recipe.path import name_of, stages
 from kdq.report import fastest, pareto
 from kdq.report.tables import deployment, summary
+from kdq.report.tables.schema import Schema
 
 MOST_MODELS = 5  # of the Pareto front
 MOST_NAME = 44  # characters
@@ -17,16 +18,21 @@ PAGE = "index.html"
 def lines(folder) -> list[str]:
     """Return what the tables in the ``folder`` of a study say, and where they lie; [] if there is no summary."""
     folder = Path(folder)
-    try:
-        table = summary.SCHEMA.read(folder / "summary.csv")
-        timed = folder / "deployment.csv"
-        quickest = fastest.lines(deployment.SCHEMA.read(timed)) if timed.exists() else []
-    except (UserError, OSError):
-        return []  # the report's own jobs say what is wrong with it
+    table, timed = _read(summary.SCHEMA, folder / "summary.csv"), _read(deployment.SCHEMA, folder / "deployment.csv")
+    if table is None:
+        return []
     datasets = [line for _, rows in table.groupby("dataset") for line in of_dataset(rows)]
     page = folder / PAGE
     where = f"page: {page}" if page.exists() else f"tables and figures: {folder}"
-    return ["", *datasets, *quickest, where]
+    return ["", *datasets, *([] if timed is None else fastest.lines(timed)), where]
+
+
+def _read(schema: Schema, path: Path) -> pd.DataFrame | None:
+    """Return a table, None if it is not there or not as it should be: the jobs that read it tell what is wrong."""
+    try:
+        return schema.read(path) if path.exists() else None
+    except UserError:
+        return None
 
 
 def of_dataset(rows: pd.DataFrame) -> list[str]:
@@ -66,6 +72,6 @@ def _drops(rows: pd.DataFrame) -> list[str]:
     lines = []
     for name, drops in lost.groupby(quantized.recipe.map(lambda recipe: name_of(stages(recipe)[-1]))):
         means = drops.groupby(quantized.bits[drops.index]).mean()[::-1]
-        at_bits = ", ".join(f"{points:+.1f} at {bits:g}" for bits, points in means.items())
+        at_bits = ", ".join(f"{round(points, 1) + 0.0:+.1f} at {bits:g}" for bits, points in means.items())
         lines.append(f"{name}, points of test accuracy by bits: {at_bits}")
     return lines

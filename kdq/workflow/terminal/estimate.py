@@ -1,7 +1,7 @@
 """How far a run is and how long it still takes: jobs count by their time, since a training is no evaluation.
 
 A job's time is what its network and epochs cost by :mod:`kdq.workflow.resources`, times what finished jobs took by
-that measure: those of its kind, of its rule, or all, whichever is the first that there is.
+that measure: those of its kind, of its rule, or all, whichever is the first that there is. All together say little at first.
 """
 
 from collections import defaultdict
@@ -11,6 +11,7 @@ from kdq.recipe.path import join, parent
 from kdq.workflow.terminal.planned import PlannedJob
 
 START_SECONDS = 1.0  # of every job: fork, libraries, files
+TRUST_SECONDS = 30.0  # of work, after which all jobs' times count as much as those assumed
 LEAST_LEFT = 0.1  # of its time, that a job takes longer than foreseen if its log does not tell how far it is
 
 
@@ -59,6 +60,8 @@ class Progress:
                 sums[key][0] += took
                 sums[key][1] += self._cost(job)
         factors = {key: took / cost for key, (took, cost) in sums.items()}
+        took, cost = sums[""]
+        factors[""] = (took + TRUST_SECONDS) / (cost + TRUST_SECONDS)
         return {
             number: self.took[number] if number in self.took else self._cost(job) * _factor(job, factors)
             for number, job in self.jobs.items()
@@ -90,7 +93,7 @@ class Progress:
 
 
 def _factor(job: PlannedJob, factors: Mapping[str, float]) -> float:
-    return next((factors[key] for key in (job.kind, job.rule, "") if key in factors), 1.0)
+    return next(factors[key] for key in (job.kind, job.rule, "") if key in factors)
 
 
 def _order(jobs: Mapping[int, PlannedJob]) -> list[int]:

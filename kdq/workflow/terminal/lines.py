@@ -91,7 +91,7 @@ def finished(count: int, of: int, name: str, metrics: dict, room: int) -> str:
 
 def running(name: str, seconds: float, epochs: tuple[float, int] | None, width: int, unicode: bool = True) -> str:
     """Return the line of a running job; ``epochs`` are those done and those in all, None if it does not train."""
-    detail = f"{duration(seconds):>11}"
+    detail = f"{duration(seconds):>8}"
     if epochs:
         done, of = epochs
         detail = f"{bar(done / of, unicode)}  epoch {min(of, int(done) + 1)}/{of}{detail}"
@@ -99,9 +99,10 @@ def running(name: str, seconds: float, epochs: tuple[float, int] | None, width: 
     return f"  {fitted(name, room):<{room}}  {detail}"
 
 
-def total(text: str, part: float, seconds_left: float, width: int, unicode: bool = True) -> str:
-    """Return the last line of a run in progress."""
-    detail = f"{bar(part, unicode)} {min(part, 0.99):4.0%}  about {duration(seconds_left)} left"
+def total(text: str, part: float, seconds_left: float | None, width: int, unicode: bool = True) -> str:
+    """Return the last line of a run in progress; ``seconds_left`` is None as long as nothing is known of it."""
+    left = "" if seconds_left is None else f"  about {duration(seconds_left)} left"
+    detail = f"{bar(part, unicode)} {min(part, 0.99):4.0%}{left}"
     room = max(10, width - len(detail) - 3)
     return f"{fitted(text, room):<{room}}  {detail}"
 

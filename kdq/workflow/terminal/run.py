@@ -84,8 +84,8 @@ class Run:
         rows += [f"  and {len(numbers) - MOST_ROWS} more jobs"] if len(numbers) > MOST_ROWS else []
         left = self.progress.left(now, self._part)
         text = f"{self.name}: {self.evaluated}/{self.to_evaluate} cells" if self.to_evaluate else self.name
-        part, seconds = self.progress.part_done(left), self.progress.seconds_left(left)
-        return [*rows, lines.total(text, part, seconds, width, unicode)]
+        seconds = self.progress.seconds_left(left) if self.progress.took else None
+        return [*rows, lines.total(text, self.progress.part_done(left), seconds, width, unicode)]
 
     def _row(self, number: int, now: float, width: int, unicode: bool) -> str:
         beside = self._look_beside(number)

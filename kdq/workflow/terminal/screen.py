@@ -78,8 +78,7 @@ class Live:
         live, self._live = self._live, None
         os.dup2(self._file.fileno(), self._number)
         self._ends.set()
-        self._thread.join()
-        os.close(self._read)
+        self._thread.join(timeout=2)
         live.stop()
 
     def _drawn(self):
@@ -102,7 +101,10 @@ class Live:
         rest = b""
         while True:
             if select.select([self._read], [], [], 0.1)[0]:
-                *whole, rest = (rest + os.read(self._read, READ_BYTES)).split(b"\n")
+                content = os.read(self._read, READ_BYTES)
+                if not content:  # no writer is left
+                    break
+                *whole, rest = (rest + content).split(b"\n")
                 for line in whole:
                     show(line)
             elif self._ends.is_set():

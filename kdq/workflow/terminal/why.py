@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from kdq.workflow.terminal.lines import counted
 from kdq.workflow.terminal.planned import NEW, Cause, PlannedJob
 
-MOST_LINES, MOST_NAMES = 10, 4
+MOST_LINES, MOST_NAMES, MOST_NOUNS = 10, 4, 3
 NOUNS = {
     "prepare_data": "data set",
     "root": "root",
@@ -43,6 +43,7 @@ def makes_again(jobs: Iterable[PlannedJob]) -> bool:
 def _line(change: str, direct: list[tuple[PlannedJob, Cause]], remade: list[PlannedJob]) -> str:
     nouns = Counter(NOUNS.get(job.rule, f"{job.rule} job") for job, _ in direct)
     counts = [counted(count, noun) for noun, count in nouns.most_common()]
+    counts = counts if len(counts) <= MOST_NOUNS else [counted(len(direct), "job")]
     if cells := {job.cell for job in remade if job.makes_model}:
         counts.append(counted(len(cells), "cell"))
     elif len(remade) > len(direct):
