@@ -68,6 +68,8 @@ def _drops(rows: pd.DataFrame) -> list[str]:
     """Return a line per quantizer: points of test accuracy that its networks lose at each number of bits."""
     of_float = rows.set_index("recipe").test_top1_mean
     quantized = rows[(rows.quantizer != "none") & rows.network.isin(of_float.index) & (rows.activation_bits == 32)]
+    if quantized.empty:
+        return []
     lost = 100 * (quantized.test_top1_mean - quantized.network.map(of_float))
     lines = []
     for name, drops in lost.groupby(quantized.recipe.map(lambda recipe: name_of(stages(recipe)[-1]))):

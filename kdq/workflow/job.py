@@ -36,7 +36,7 @@ ERRORS = "KDQ_ERRORS"  # "log" if the terminal shows the error from the log, kdq
 def running(log_file):
     """Send all output of the block to ``log_file``; yield ``log``, which writes a line there with the time.
 
-    A UserError or SIGTERM ends the job with one line in the log and on the terminal; a bug leaves its traceback in the
+    A UserError, SIGTERM or SIGINT ends the job with one line in the log and on the terminal; a bug leaves its traceback in the
     log. The log is locked meanwhile, so that no two processes make the same files.
     """
     terminal = sys.stderr
@@ -60,6 +60,8 @@ def running(log_file):
             end(str(error))
         except Stopped as stop:
             end(f"{stop}; the log is {log_file}", 128 + signal.SIGTERM)
+        except KeyboardInterrupt:
+            end("interrupted", 128 + signal.SIGINT)
         except Exception as error:
             if reason := refusal(error):  # of the log: the errors of other files name them
                 end(f"{log_file}: can't be written ({reason}); see to that and start again")

@@ -229,7 +229,7 @@ class TestRun:
     def test_a_failure_names_recipe_error_and_log(self, run, tmp_path):
         run.start(1, "Distilling digits seed 0: teacher/kd")
         (tmp_path / "logs/kd.log").write_text("2026-01-01 00:00:00  error: epoch 2, step 3: the loss is nan\n")
-        expected = ["failed: Distilling teacher/kd", "  epoch 2, step 3: the loss is nan", "  log: logs/kd.log"]
+        expected = ["failed: Distilling teacher/kd", "  error: epoch 2, step 3: the loss is nan", "  log: logs/kd.log"]
         assert run.fail(1, "logs/kd.log") == expected
         assert run.closing() == [
             "failed: Distilling teacher/kd  (log: logs/kd.log)",
@@ -237,6 +237,12 @@ class TestRun:
         ]
         run.start(1, "Distilling digits seed 0: teacher/kd")  # a second attempt
         assert not run.failed
+
+    def test_jobs_of_an_interrupted_run_have_not_failed(self, run):
+        run.start(1, "Distilling digits seed 0: teacher/kd")
+        run.interrupted = True
+        assert run.fail(1, "logs/kd.log") == []
+        assert run.closing() == ["interrupted: 0 of 3 jobs done, 0 of 2 cells; the next run goes on from here"]
 
     def test_many_running_jobs_are_counted(self):
         run = Run("cluster", [training(number, f"teacher/kd,epochs={number}") for number in range(30)])

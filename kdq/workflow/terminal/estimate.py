@@ -1,7 +1,7 @@
 """How far a run is and how long it still takes: jobs count by their time, since a training is no evaluation.
 
 A job's time is what its network and epochs cost by :mod:`kdq.workflow.resources`, times what finished jobs took by
-that measure: those of its kind, of its rule, or all, whichever is the first that there is. All together say little at first.
+that measure: those of its kind, of its rule, or all, whichever is the first that there is; all say little at first.
 """
 
 from collections import defaultdict

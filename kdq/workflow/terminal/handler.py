@@ -9,6 +9,7 @@ handler of that name nothing is replaced.
 import logging
 import os
 import re
+import signal
 from collections.abc import Callable
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -105,7 +106,19 @@ class Handler(logging.Handler):
             self.screen.show(*self.run.opening(self._shows("REASON")))
         if not self.settings.is_on_cluster:
             os.environ[ERRORS] = "log"
+        self._note_interrupt()
         self.screen.start(self.run.frame)
+
+    def _note_interrupt(self) -> None:
+        """Let Ctrl-C, which ends the jobs too, note that these have not failed."""
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(number, frame):
+            self.run.interrupted = True
+            before(number, frame)
+
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, interrupt)
 
     def _job_started(self, record) -> None:
         message = record.rule_msg or f"{record.rule_name} {', '.join(record.output)}"
@@ -128,7 +141,7 @@ class Handler(logging.Handler):
 
     def _nothing_to_do(self) -> None:
         if self._shows("PROGRESS"):
-            self.screen.show("Nothing to do: every file that was asked for is there, as this code and config make it")
+            self.screen.show("Nothing to do: what was asked for is there, as this code and config make it")
             self.finish()
 
     def finish(self) -> None:

@@ -22,6 +22,7 @@ class Run:
         self.names = lines.Names([job.cell for job in jobs if job.cell])
         self.evaluated, self.to_evaluate = 0, sum(bool(job.metrics) for job in jobs)
         self.failed: dict[int, str] = {}
+        self.interrupted = False
         self._labels: dict[int, str] = {}
         self._began: dict[int, float] = {}  # by the wall clock, as the times of logs
         self._longest = max([LEAST_ROOM, *(len(self.names.of(job.cell)) for job in jobs if job.metrics)])
@@ -57,8 +58,10 @@ class Run:
             return ""  # what can't be read is an error of the job that reads it next
 
     def fail(self, number: int, log: str) -> list[str]:
-        """Return the lines of a job that failed."""
+        """Return the lines of a job that failed, none if the whole run was interrupted."""
         self.progress.fail(number)
+        if self.interrupted:
+            return []
         label = self._labels.get(number) or f"{self.jobs[number].rule} {', '.join(self.jobs[number].outputs[:1])}"
         self.failed[number] = f"{label}  (log: {log})" if log else label
         return lines.failed(label, job_log.error(job_log.read(log)[1]), log)
@@ -68,7 +71,11 @@ class Run:
         done, rest = len(self.progress.took), len(self.jobs) - len(self.progress.took)
         cells = f", {self.evaluated} of {lines.counted(self.to_evaluate, 'cell')}" if self.to_evaluate else ""
         failed = [f"failed: {text}" for text in self.failed.values()]
-        return [*failed, f"{done:,} of {lines.counted(done + rest, 'job')} done{cells}; the next run goes on from here"]
+        how = "interrupted: " if self.interrupted else ""
+        return [
+            *failed,
+            f"{how}{done:,} of {lines.counted(done + rest, 'job')} done{cells}; the next run goes on from here",
+        ]
 
     def time_left(self) -> str:
         """Return the estimate in words, "" before a job has ended."""
