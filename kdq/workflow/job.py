@@ -36,8 +36,8 @@ ERRORS = "KDQ_ERRORS"  # "log" if the terminal shows the error from the log, kdq
 def running(log_file):
     """Send all output of the block to ``log_file``; yield ``log``, which writes a line there with the time.
 
-    A UserError, SIGTERM or SIGINT ends the job with one line in the log and on the terminal; a bug leaves its traceback in the
-    log. The log is locked meanwhile, so that no two processes make the same files.
+    A UserError, SIGTERM or SIGINT ends the job with one line in the log and on the terminal; a bug leaves its traceback
+    in the log. The log is locked meanwhile, so that no two processes make the same files.
     """
     terminal = sys.stderr
     raise_on_sigterm()
