@@ -34,9 +34,9 @@ class TestEstimate:
         progress = Progress([training(1, "teacher/kd"), evaluation(2, "teacher/kd", [1])])
         progress.start(1, 0.0)
         progress.finish(1, 101.0)
-        left = progress.left(101.0)
-        assert progress.seconds_left(left) == pytest.approx(1.0)
-        assert progress.part_done(left) == pytest.approx(101 / 102)
+        estimate = progress.estimate(101.0)
+        assert estimate.seconds_left == pytest.approx(1.0)
+        assert estimate.part_done == pytest.approx(101 / 102)
 
     def test_times_follow_those_of_the_same_kind_then_rule_then_all(self):
         jobs = [
@@ -47,41 +47,47 @@ class TestEstimate:
         progress = Progress(jobs)
         progress.start(0, 0.0)
         progress.finish(0, 202.0)  # twice as long as assumed
-        assert progress.total_seconds()[1] == progress.total_seconds()[2] == pytest.approx(202)
-        assert 1 < progress.total_seconds()[4] < 2  # one training says not all of an evaluation
+        assert progress.estimate(606.0).total[1] == progress.estimate(606.0).total[2] == pytest.approx(202)
+        assert 1 < progress.estimate(606.0).total[4] < 2  # one training says not all of an evaluation
         progress.start(2, 202.0)
         progress.finish(2, 202.0 + 404)
-        assert progress.total_seconds()[1] == pytest.approx(202)  # as the other kd
-        assert progress.total_seconds()[3] == pytest.approx(303)  # as the mean of its rule
+        assert progress.estimate(606.0).total[1] == pytest.approx(202)  # as the other kd
+        assert progress.estimate(606.0).total[3] == pytest.approx(303)  # as the mean of its rule
 
     def test_a_longer_training_takes_longer(self):
         progress = Progress([training(1, "teacher/kd"), training(2, "teacher/kd,epochs=4", seconds=403.0)])
         progress.start(1, 0.0)
         progress.finish(1, 10.1)
-        assert progress.total_seconds()[2] == pytest.approx(40.4)
+        assert progress.estimate(606.0).total[2] == pytest.approx(40.4)
 
     def test_a_running_job_is_as_far_as_its_epochs(self):
         progress = Progress([training(1, "teacher/kd", seconds=7.0)])
         progress.start(1, 0.0)
-        assert progress.left(30.0, lambda job: 0.25)[1] == pytest.approx(90)
-        assert progress.left(6.0)[1] == pytest.approx(2)
-        assert progress.left(60.0)[1] == pytest.approx(0.8)  # later than foreseen, so never at its end
+        told = progress.estimate(30.0, lambda job: 0.25)
+        assert told.left == {1: pytest.approx(90)} and told.part_done == pytest.approx(0.25) and told.is_founded
+        assert progress.estimate(6.0).left[1] == pytest.approx(2) and not progress.estimate(6.0).is_founded
+        assert progress.estimate(60.0).left[1] == pytest.approx(0.8)  # later than foreseen, so never at its end
+
+    def test_a_running_training_tells_of_those_that_follow(self):
+        progress = Progress([training(1, "teacher/kd"), training(2, "teacher/kd,epochs=2")])
+        progress.start(1, 0.0)
+        assert progress.estimate(101.0, lambda job: 0.5).left == {1: pytest.approx(101), 2: pytest.approx(202)}
 
     def test_work_is_shared_out_but_a_chain_is_not(self):
         side_by_side = Progress([training(number, f"teacher/kd,epochs={number}", 99.0, share=0.5) for number in (1, 2)])
-        assert side_by_side.seconds_left(side_by_side.left(0.0)) == pytest.approx(100)
+        assert side_by_side.estimate(0.0).seconds_left == pytest.approx(100)
         chain = [training(1, "teacher/kd", 99.0, share=0.5)]
         chain.append(training(2, "teacher/kd/kd", 99.0, share=0.5, needs=frozenset({1, 77})))  # 77 is done already
-        assert Progress(chain).seconds_left(Progress(chain).left(0.0)) == pytest.approx(200)
+        assert Progress(chain).estimate(0.0).seconds_left == pytest.approx(200)
 
     def test_students_that_another_job_trains_take_no_time_of_their_own(self):
         recipes = ["teacher/kd", "teacher/at", "hard/at"]
         progress = Progress([training(number, recipe) for number, recipe in enumerate(recipes)])
         progress.trains_beside(0, ["kd", "at"])
-        assert progress.total_seconds() == {0: 201, 1: 1, 2: 101}
+        assert progress.estimate(606.0).total == {0: 201, 1: 1, 2: 101}
         progress.start(0, 0.0)
         progress.finish(0, 402.0)
-        assert progress.total_seconds()[2] == pytest.approx(202)
+        assert progress.estimate(606.0).total[2] == pytest.approx(202)
 
     def test_a_job_that_failed_and_starts_again(self):
         progress = Progress([training(1, "teacher/kd")])
@@ -94,7 +100,7 @@ class TestEstimate:
     def test_a_deep_chain_needs_no_recursion(self):
         jobs = [training(number, "teacher/kd", 0.0, needs=frozenset({number - 1})) for number in range(5000)]
         progress = Progress(reversed(jobs))
-        assert progress.seconds_left(progress.left(0.0)) == pytest.approx(5000)
+        assert progress.estimate(0.0).seconds_left == pytest.approx(5000)
 
 
 class TestLogs:
@@ -220,7 +226,7 @@ class TestRun:
         os.utime("logs/kd.log", (2**33, 2**33))
         first, last = run.frame(80, unicode=False)
         assert first.split() == ["Distilling", "teacher/kd", "############----", "epoch", "4/4", "1", "min"]
-        assert "left" not in last and last.startswith("digits: 0/2 cells")
+        assert "about 2" in last and last.startswith("digits: 0/2 cells")
         run.start(3, "Evaluating digits seed 0: hard")
         run.finish(3, 80)
         assert "about 2" in run.frame(80)[-1] and run.time_left().startswith("about 2")

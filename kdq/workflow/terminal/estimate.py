@@ -6,6 +6,7 @@ that measure: those of its kind, of its rule, or all, whichever is the first tha
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from kdq.recipe.path import join, parent
 from kdq.workflow.terminal.planned import PlannedJob
@@ -51,45 +52,60 @@ class Progress:
     def _cost(self, job: PlannedJob) -> float:
         return START_SECONDS + job.seconds * self.networks.get(job.number, 1)
 
-    def total_seconds(self) -> dict[int, float]:
-        """Return what each job takes in all: measured, or else estimated."""
-        sums = defaultdict(lambda: [0.0, 0.0])
-        for number, took in self.took.items():
+    def estimate(self, now: float, part_of: Callable[[PlannedJob], float] = lambda job: 0.0) -> "Estimate":
+        """Return the estimate at the time ``now``; ``part_of`` returns the part of a running job that is done."""
+        elapsed = {number: now - started for number, started in self.started.items()}
+        parts = {number: part_of(self.jobs[number]) for number in elapsed}
+        known = self.took | {number: elapsed[number] / part for number, part in parts.items() if part}
+        factors = self._factors(known)
+        total = {
+            number: known[number] if number in known else self._cost(job) * _factor(job, factors)
+            for number, job in self.jobs.items()
+        }
+        for number in elapsed.keys() - known.keys():
+            total[number] = max(total[number], elapsed[number] + LEAST_LEFT * total[number])
+        done = self.took | elapsed
+        left = {number: seconds - done.get(number, 0.0) for number, seconds in total.items()}
+        return Estimate(self.jobs, self._order, total, left, bool(known))
+
+    def _factors(self, known: Mapping[int, float]) -> dict[str, float]:
+        """Return what jobs took by what they cost: of each kind, of each rule, and of all under ""."""
+        sums = defaultdict(lambda: [0.0, 0.0], {"": [TRUST_SECONDS, TRUST_SECONDS]})
+        for number, took in known.items():
             job = self.jobs[number]
             for key in (job.kind, job.rule, ""):
                 sums[key][0] += took
                 sums[key][1] += self._cost(job)
-        factors = {key: took / cost for key, (took, cost) in sums.items()}
-        took, cost = sums[""]
-        factors[""] = (took + TRUST_SECONDS) / (cost + TRUST_SECONDS)
-        return {
-            number: self.took[number] if number in self.took else self._cost(job) * _factor(job, factors)
-            for number, job in self.jobs.items()
-        }
+        return {key: took / cost for key, (took, cost) in sums.items()}
 
-    def left(self, now: float, part_of: Callable[[PlannedJob], float] = lambda job: 0.0) -> dict[int, float]:
-        """Return the seconds that each job still takes; ``part_of`` returns the part of a running job that is done."""
-        left = {number: 0.0 if number in self.took else total for number, total in self.total_seconds().items()}
-        for number, started in self.started.items():
-            total, elapsed, part = left[number], now - started, part_of(self.jobs[number])
-            left[number] = elapsed * (1 - part) / part if part else max(total - elapsed, LEAST_LEFT * total)
-        return left
 
-    def seconds_left(self, left: Mapping[int, float]) -> float:
-        """Return when the run ends: after all that is left, shared out, or after the longest chain of jobs."""
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that each job takes in all and still takes, by its number; ``is_founded`` once a job told its time."""
+
+    jobs: Mapping[int, PlannedJob]
+    order: list[int]
+    total: Mapping[int, float]
+    left: Mapping[int, float]
+    is_founded: bool
+
+    @property
+    def seconds_left(self) -> float:
+        """When the run ends: after all that is left, shared out, or after the longest chain of jobs."""
         chain: dict[int, float] = {}
-        for number in self._order:
-            job = self.jobs[number]
-            chain[number] = left[number] + max((chain[need] for need in job.needs if need in chain), default=0.0)
-        work = sum(left[number] * job.share for number, job in self.jobs.items())
-        return max(work, max(chain.values(), default=0.0))
+        for number in self.order:
+            before = max((chain[need] for need in self.jobs[number].needs if need in chain), default=0.0)
+            chain[number] = self.left[number] + before
+        return max(self._work(self.left), max(chain.values(), default=0.0))
 
-    def part_done(self, left: Mapping[int, float]) -> float:
-        """Return the part of all work that is done, between 0 and 1."""
-        total = self.total_seconds()
-        whole = sum(max(total[number], left[number]) * job.share for number, job in self.jobs.items())
-        rest = sum(left[number] * job.share for number, job in self.jobs.items())
-        return 1 - rest / whole if whole else 1.0
+    @property
+    def part_done(self) -> float:
+        """The part of all work that is done, between 0 and 1."""
+        whole = self._work(self.total)
+        return 1 - self._work(self.left) / whole if whole else 1.0
+
+    def _work(self, seconds: Mapping[int, float]) -> float:
+        return sum(seconds[number] * job.share for number, job in self.jobs.items())
 
 
 def _factor(job: PlannedJob, factors: Mapping[str, float]) -> float:

@@ -79,20 +79,20 @@ class Run:
 
     def time_left(self) -> str:
         """Return the estimate in words, "" before a job has ended."""
-        if not self.progress.took or len(self.progress.took) == len(self.jobs):
+        estimate = self.progress.estimate(self.clock(), self._part)
+        if not estimate.is_founded or len(self.progress.took) == len(self.jobs):
             return ""
-        left = self.progress.left(self.clock(), self._part)
-        return f"about {lines.duration(self.progress.seconds_left(left))} left"
+        return f"about {lines.duration(estimate.seconds_left)} left"
 
     def frame(self, width: int, unicode: bool = True) -> list[str]:
         """Return the lines that stand below all others while the run goes on: running jobs, and the whole."""
         now, numbers = self.clock(), list(self.progress.started)
         rows = [self._row(number, now, width, unicode) for number in numbers[:MOST_ROWS]]
         rows += [f"  and {len(numbers) - MOST_ROWS} more jobs"] if len(numbers) > MOST_ROWS else []
-        left = self.progress.left(now, self._part)
         text = f"{self.name}: {self.evaluated}/{self.to_evaluate} cells" if self.to_evaluate else self.name
-        seconds = self.progress.seconds_left(left) if self.progress.took else None
-        return [*rows, lines.total(text, self.progress.part_done(left), seconds, width, unicode)]
+        estimate = self.progress.estimate(now, self._part)
+        seconds = estimate.seconds_left if estimate.is_founded else None
+        return [*rows, lines.total(text, estimate.part_done, seconds, width, unicode)]
 
     def _row(self, number: int, now: float, width: int, unicode: bool) -> str:
         beside = self._look_beside(number)

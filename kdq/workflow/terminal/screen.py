@@ -51,8 +51,8 @@ class Live:
         return self._console.width
 
     def show(self, *lines: str, style: str = "") -> None:
-        for line in lines:
-            self._console.print(line, style=style or None, markup=False, soft_wrap=True)
+        if lines:  # at once: nothing stands in between
+            self._console.print("\n".join(lines), style=style or None, markup=False, soft_wrap=True)
 
     def start(self, frame: Callable[[int, bool], list[str]]) -> None:
         from rich.live import Live as Region
