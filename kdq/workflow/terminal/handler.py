@@ -23,7 +23,7 @@ from kdq.workflow.terminal.screen import screen
 from kdq.workflow.terminal.why import why
 
 REPLACED = "DefaultStreamHandler"
-NOTHING = "Nothing to be done"
+NOTHING, PLANNING = "Nothing to be done", "Building DAG of jobs"
 # the beginnings of what Snakemake says of itself; whatever else it says is shown
 NOISE = re.compile(
     "Assuming unrestricted shared|Using shell: |Provided (cores|resources|remote nodes): |Rules claiming more threads|"
@@ -84,6 +84,8 @@ class Handler(logging.Handler):
         text = self.replaced.format(record) if self.replaced.filter(record) else ""
         if text.startswith(NOTHING):
             self._nothing_to_do()
+        elif text.startswith(PLANNING) and not self._shows("PROGRESS"):
+            return
         elif text and text != "None" and not NOISE.match(text) and FAILED_COMMAND not in text:
             style = next((style for level, style in STYLES if record.levelno >= level), "")
             self.screen.show(*text.splitlines(), style=style)
@@ -140,8 +142,8 @@ class Handler(logging.Handler):
             self.screen.show(*self.run.fail(record.jobid, next(iter(record.log), "")), style="red")
 
     def _nothing_to_do(self) -> None:
-        if self._shows("PROGRESS"):
-            self.screen.show("Nothing to do: what was asked for is there, as this code and config make it")
+        self.screen.show("Nothing to do: what was asked for is there, as this code and config make it")
+        if not self.settings.output.dryrun:
             self.finish()
 
     def finish(self) -> None:
