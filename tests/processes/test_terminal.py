@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 
 import pytest
 
@@ -229,6 +230,8 @@ class TestRun:
         assert "about 2" in last and last.startswith("digits: 0/2 cells")
         run.start(3, "Evaluating digits seed 0: hard")
         run.finish(3, 80)
+        assert run.frame(80, unicode=False)[-1].split()[3:] == last.split()[3:]  # of the same second
+        self.now = 61.0
         assert "about 2" in run.frame(80)[-1] and run.time_left().startswith("about 2")
         assert all(len(line) <= 80 for line in run.frame(80))
 
@@ -249,6 +252,18 @@ class TestRun:
         run.interrupted = True
         assert run.fail(1, "logs/kd.log") == []
         assert run.closing() == ["interrupted: 0 of 3 jobs done, 0 of 2 cells; the next run goes on from here"]
+
+    def test_a_large_study_is_shown_at_little_cost(self):
+        recipes = [f"teacher/kd,epochs={number}" for number in range(5000)]
+        jobs = [training(number, recipe) for number, recipe in enumerate(recipes)]
+        jobs += [evaluation(5000 + number, recipe, [number]) for number, recipe in enumerate(recipes)]
+        run, estimates = Run("large", jobs), []
+        estimate = run.progress.estimate
+        run.progress.estimate = lambda *arguments: estimates.append(1) or estimate(*arguments)
+        began = time.perf_counter()
+        while time.perf_counter() - began < 2:
+            run.frame(80)
+        assert len(estimates) <= 3
 
     def test_many_running_jobs_are_counted(self):
         run = Run("cluster", [training(number, f"teacher/kd,epochs={number}") for number in range(30)])

@@ -25,8 +25,11 @@ class Causes:
 
     def of(self, outputs: list[str], reason) -> tuple[Cause, ...]:
         """Return why the job of these files runs, by Snakemake's ``reason``; () if only since a job before it does."""
+        changes = self._all(outputs, reason)
+        if changes in ([], [NEW]):  # of a large study nearly all; nothing need be known of them
+            return tuple(Cause(PurePath(outputs[0]).stem, change) for change in changes)
         subject, role = self._subject(outputs)
-        return tuple(Cause(subject, change, role) for change in self._all(outputs, reason))
+        return tuple(Cause(subject, change, role) for change in changes)
 
     def _all(self, outputs: list[str], reason) -> list[str]:
         if reason.params_changed:
@@ -70,7 +73,7 @@ class Causes:
         """Return what the cause of a job is said of, and its role: a stage, or the name of its first file."""
         try:
             product = self.records.products.of(outputs[0])
-        except UserError:
+        except UNREADABLE:
             return PurePath(outputs[0]).stem, ""
         stage = self.records.study.grammar.types.get(product.name)
         if not stage:

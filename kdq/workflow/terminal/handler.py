@@ -140,6 +140,8 @@ class Handler(logging.Handler):
     def _job_failed(self, record) -> None:
         if self.run and record.jobid in self.run.jobs:
             self.screen.show(*self.run.fail(record.jobid, next(iter(record.log), "")), style="red")
+        else:
+            self._pass_on(record)
 
     def _nothing_to_do(self) -> None:
         self.screen.show("Nothing to do: what was asked for is there, as this code and config make it")

@@ -5,12 +5,13 @@ import time
 from kdq.errors import UserError
 from kdq.provenance.files import read_json
 from kdq.workflow.terminal import job_log, lines
-from kdq.workflow.terminal.estimate import Progress
+from kdq.workflow.terminal.estimate import Estimate, Progress
 from kdq.workflow.terminal.planned import PlannedJob
 from kdq.workflow.terminal.why import makes_again, why
 
 MOST_ROWS = 8  # of running jobs
 LEAST_ROOM = 20  # characters for a name
+COST_OF_ESTIMATE = 50  # one in so many seconds is spent on it
 
 
 class Run:
@@ -25,6 +26,7 @@ class Run:
         self.interrupted = False
         self._labels: dict[int, str] = {}
         self._began: dict[int, float] = {}  # by the wall clock, as the times of logs
+        self._due = 0.0  # when the next estimate is made
         self._longest = max([LEAST_ROOM, *(len(self.names.of(job.cell)) for job in jobs if job.metrics)])
 
     def opening(self, reasons: bool = True) -> list[str]:
@@ -79,7 +81,7 @@ class Run:
 
     def time_left(self) -> str:
         """Return the estimate in words, "" before a job has ended."""
-        estimate = self.progress.estimate(self.clock(), self._part)
+        estimate = self._estimate()
         if not estimate.is_founded or len(self.progress.took) == len(self.jobs):
             return ""
         return f"about {lines.duration(estimate.seconds_left)} left"
@@ -90,9 +92,18 @@ class Run:
         rows = [self._row(number, now, width, unicode) for number in numbers[:MOST_ROWS]]
         rows += [f"  and {len(numbers) - MOST_ROWS} more jobs"] if len(numbers) > MOST_ROWS else []
         text = f"{self.name}: {self.evaluated}/{self.to_evaluate} cells" if self.to_evaluate else self.name
-        estimate = self.progress.estimate(now, self._part)
+        estimate = self._estimate()
         seconds = estimate.seconds_left if estimate.is_founded else None
         return [*rows, lines.total(text, estimate.part_done, seconds, width, unicode)]
+
+    def _estimate(self) -> Estimate:
+        """Return an estimate of at most a second ago; of a large study an older one, or it would take a core."""
+        now = self.clock()
+        if now >= self._due:
+            began = time.perf_counter()
+            self._latest = self.progress.estimate(now, self._part)
+            self._due = now + max(1.0, COST_OF_ESTIMATE * (time.perf_counter() - began))
+        return self._latest
 
     def _row(self, number: int, now: float, width: int, unicode: bool) -> str:
         beside = self._look_beside(number)

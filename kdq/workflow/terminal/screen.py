@@ -1,5 +1,6 @@
 """Where lines go: plain, or above lines that change; there nothing else writes in between."""
 
+import atexit
 import os
 import select
 import threading
@@ -70,6 +71,7 @@ class Live:
         )  # fmt: skip
         self._live.start()
         self._console.show_cursor(True)  # a run that is killed could not
+        atexit.register(self.close)
 
     def close(self) -> None:
         """Remove the lines that change and give standard error back."""
