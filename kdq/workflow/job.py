@@ -47,10 +47,13 @@ def running(log_file):
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 
         def end(message: str, code: int = 1) -> None:
-            if os.environ.get(ERRORS) != "log":
-                print(f"error: {message}", file=terminal)
-            with contextlib.suppress(OSError):  # a full disk may be the very reason
+            is_shown_elsewhere = os.environ.get(ERRORS) == "log"
+            try:
                 log(f"error: {message}")
+            except OSError:  # a full disk may be the very reason
+                is_shown_elsewhere = False
+            if not is_shown_elsewhere:
+                print(f"error: {message}", file=terminal)
             sys.exit(code)
 
         try:

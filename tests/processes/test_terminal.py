@@ -238,7 +238,7 @@ class TestRun:
     def test_a_failure_names_recipe_error_and_log(self, run, tmp_path):
         run.start(1, "Distilling digits seed 0: teacher/kd")
         (tmp_path / "logs/kd.log").write_text("2026-01-01 00:00:00  error: epoch 2, step 3: the loss is nan\n")
-        expected = ["failed: Distilling teacher/kd", "  error: epoch 2, step 3: the loss is nan", "  log: logs/kd.log"]
+        expected = ["failed: Distilling teacher/kd", "error: epoch 2, step 3: the loss is nan", "log: logs/kd.log"]
         assert run.fail(1, "logs/kd.log") == expected
         assert run.closing() == [
             "failed: Distilling teacher/kd  (log: logs/kd.log)",

@@ -60,9 +60,9 @@ def test_a_terminal_shows_progress_cells_and_what_failed(tried):
     assert any(re.fullmatch(rf"  Making {FAILS}  .* \d+ s", line) for line in lines)  # while it ran
     assert any(re.match(r"overlay: \d/3 cells +[━─]{16} +\d+%", line) for line in lines)
     failed = lines.index(f"failed: Making {FAILS}")
-    assert lines[failed + 1].startswith("  error: epoch ") and "loss term" in lines[failed + 1]
-    assert lines[failed + 2] == f"  log: logs/root/digits/seed=0/{FAILS}.log"
-    assert (workflow.folder / lines[failed + 2].removeprefix("  log: ")).is_file()
+    assert lines[failed + 1].startswith("error: epoch ") and "loss term" in lines[failed + 1]
+    assert lines[failed + 2] == f"log: logs/root/digits/seed=0/{FAILS}.log"
+    assert (workflow.folder / lines[failed + 2].removeprefix("log: ")).is_file()
     assert lines[-1].endswith("the next run goes on from here")
     for word in ("Reason:", "Finished jobid", "non-zero exit status", "it/s", "Traceback"):
         assert word not in shown

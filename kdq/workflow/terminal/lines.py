@@ -109,4 +109,4 @@ def total(text: str, part: float, seconds_left: float | None, width: int, unicod
 
 def failed(name: str, error: str, log: str) -> list[str]:
     """Return the lines of a job that failed."""
-    return [f"failed: {name}", f"  error: {error}", *([f"  log: {log}"] if log else [])]
+    return [f"failed: {name}", f"error: {error}", *([f"log: {log}"] if log else [])]
