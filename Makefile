@@ -1,4 +1,4 @@
-# make run | export | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | site | clean
+# make run | why | export | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | site | clean
 # The first two are all that a user needs: each creates .venv from the pins if it is missing.
 SHELL := bash
 PYTHON ?= python3
@@ -8,11 +8,14 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run export test test-all slurm-test verify adopt lint format docs pins site clean
+.PHONY: run why export test test-all slurm-test verify adopt lint format docs pins site clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
-	@python -m kdq.report.result_files
+
+# What would the next run of the study STUDY="--configfile FILE ..." make, and which file or key has changed?
+why: $(READY)
+	@snakemake --dry-run --quiet $(STUDY)
 
 # A folder to give away, with model.onnx and a model card: make export RECIPE=teacher/kd/gpfq,activations=8,bits=4
 DATASET ?= digits

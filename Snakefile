@@ -24,6 +24,14 @@ onstart:
     sys.stderr.writelines(launch.notice())
 
 
+onsuccess:
+    TERMINAL.finish()
+
+
+onerror:
+    TERMINAL.fail()
+
+
 rule all:
     default_target: True
     input:

@@ -5,6 +5,7 @@ from kdq.study.config import merged, read_study
 from kdq.provenance.fingerprint import KEPT, Fingerprints
 from kdq.workflow.resources import Estimates
 from kdq.workflow.planning import Plan
+from kdq.workflow.terminal import attendance as terminal
 
 config.update(or_stop(merged, SETTINGS.config_files))
 workflow.configfiles[:] = [file for file in SETTINGS.config_files if isinstance(file, str)]  # for its report
@@ -14,6 +15,7 @@ PLAN = Plan(STUDY, CODE, SETTINGS)
 PLAN.prepare_process()
 PLAN.attend()
 ESTIMATES = Estimates(PLAN)
+TERMINAL = terminal.attend(PLAN, ESTIMATES)
 
 DATA_FILE = f"results/{{dataset}}/data/split={STUDY.config.data.split_seed}.safetensors"
 REPORT = study_folder(STUDY.name)

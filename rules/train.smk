@@ -23,7 +23,7 @@ rule root:
     params:
         job=PLAN.root_job,
     message:
-        "Making the root of {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
+        "Making {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
         PLAN.command("scripts/train_root.py", input="data", output="model history")
 

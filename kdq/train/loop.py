@@ -4,7 +4,6 @@ Protocol: the epoch is chosen on the validation part; the test part is never see
 started again ends with the same bytes as one that was not: all state, random states too, is in the checkpoint.
 """
 
-import sys
 import time
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from kdq.data.batches import TrainingBatches, evaluation_batches
 from kdq.errors import Stopped, UserError
@@ -22,6 +20,7 @@ from kdq.train.energy import EnergyMeter
 from kdq.train.settings import Training
 from kdq.train.task import Task
 
+LOG_EVERY_SECONDS = 60  # within an epoch
 CHECK_EVERY_STEPS = 50  # reading the loss waits for the device; this often suffices to stop a diverged run
 
 
@@ -42,7 +41,7 @@ def fit(
             log(describe(row, settings.epochs))
     for epoch in range(run.epoch + 1, settings.epochs + 1):
         try:
-            row = run.train_epoch(epoch)
+            row = run.train_epoch(epoch, log)
             log(describe(row, settings.epochs))
             checkpoints.save(checkpoint, {"identity": identity, **run.state_dict()})
         except Stopped as stop:
@@ -83,13 +82,14 @@ class Run:
         """The networks that are evaluated and saved: the averages if there are any."""
         return {name: average.module for name, average in self.averages.items()} or self.task.networks
 
-    def train_epoch(self, epoch: int) -> dict:
+    def train_epoch(self, epoch: int, log) -> dict:
         """Train one epoch, validate, and choose the epoch to save; return the row of the history."""
         self.task.train()
+        logged = time.monotonic()
         started, processor_started = time.perf_counter(), time.process_time()
         self.energy.restart()
         names, terms, correct, images, flops = (), [], 0, 0, []
-        for index, batch in enumerate(self._batches(epoch), 1):
+        for index, batch in enumerate(self.batches.epoch(epoch, self.generator), 1):
             if index <= self.task.period:
                 step, operations = self._counted_step(batch)
                 flops.append(operations)
@@ -101,6 +101,9 @@ class Run:
             images += len(batch.labels)
             if index % CHECK_EVERY_STEPS == 0:
                 check_finite(names, terms[-CHECK_EVERY_STEPS:], epoch, index - CHECK_EVERY_STEPS)
+            if time.monotonic() - logged > LOG_EVERY_SECONDS:
+                logged = time.monotonic()
+                log(f"epoch {epoch:>3}/{self.settings.epochs}  step {index}/{len(self.batches)}  so far")
         check_finite(names, terms, epoch, 0)
         seconds = time.perf_counter() - started
         spent = {"processor_seconds": time.process_time() - processor_started, "energy_joules": self.energy.joules()}
@@ -121,17 +124,6 @@ class Run:
         self.history.append(row)
         self._select(epoch, accuracies)
         return row
-
-    def _batches(self, epoch: int):
-        """Return the batches of an epoch behind a bar of progress."""
-        return tqdm(
-            self.batches.epoch(epoch, self.generator),
-            total=len(self.batches),
-            desc=f"epoch {epoch}/{self.settings.epochs}",
-            disable=None,  # shown on a terminal only
-            leave=False,
-            file=sys.__stderr__,
-        )
 
     def _counted_step(self, batch):
         """Return the step as :meth:`_step`, and the floating-point operations of its passes, also of its teacher."""

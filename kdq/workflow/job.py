@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import os
 import shlex
 import signal
 import sys
@@ -28,14 +29,15 @@ from kdq.workflow import snapshot
 from kdq.workflow.signals import defer_sigterm, raise_on_sigterm
 
 HOME = Path(kdq.__file__).resolve().parent.parent
+ERRORS = "KDQ_ERRORS"  # "log" if the terminal shows the error from the log, kdq/workflow/terminal/handler.py
 
 
 @contextlib.contextmanager
 def running(log_file):
     """Send all output of the block to ``log_file``; yield ``log``, which writes a line there with the time.
 
-    A UserError or SIGTERM ends the job with one line in the log and on the terminal; a bug leaves its traceback in the
-    log. The log is locked meanwhile, so that no two processes make the same files.
+    A UserError, SIGTERM or SIGINT ends the job with one line in the log and on the terminal; a bug leaves its traceback
+    in the log. The log is locked meanwhile, so that no two processes make the same files.
     """
     terminal = sys.stderr
     raise_on_sigterm()
@@ -45,9 +47,13 @@ def running(log_file):
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 
         def end(message: str, code: int = 1) -> None:
-            print(f"error: {message}", file=terminal)
-            with contextlib.suppress(OSError):  # a full disk may be the very reason
+            is_shown_elsewhere = os.environ.get(ERRORS) == "log"
+            try:
                 log(f"error: {message}")
+            except OSError:  # a full disk may be the very reason
+                is_shown_elsewhere = False
+            if not is_shown_elsewhere:
+                print(f"error: {message}", file=terminal)
             sys.exit(code)
 
         try:
@@ -57,6 +63,8 @@ def running(log_file):
             end(str(error))
         except Stopped as stop:
             end(f"{stop}; the log is {log_file}", 128 + signal.SIGTERM)
+        except KeyboardInterrupt:
+            end("interrupted", 128 + signal.SIGINT)
         except Exception as error:
             if reason := refusal(error):  # of the log: the errors of other files name them
                 end(f"{log_file}: can't be written ({reason}); see to that and start again")

@@ -336,6 +336,8 @@ def become_job(request: dict, descriptors: list[int]):
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except KeyboardInterrupt:  # before the job has a log
+        code = 128 + signal.SIGINT
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

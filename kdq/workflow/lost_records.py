@@ -14,11 +14,11 @@ from pathlib import Path
 from kdq.errors import UserError
 from kdq.provenance.files import COMMENT
 from kdq.provenance.fingerprint import Fingerprints
-from kdq.provenance.verify.claims import claim_of
+from kdq.provenance.verify.claims import Claim, claim_of
 from kdq.provenance.verify.contents import Content
 from kdq.recipe.path import RESULTS, STUDIES
 from kdq.study.config import Study
-from kdq.study.products import Products
+from kdq.study.products import Product, Products
 from kdq.workflow.snakemake_fixes.parts import part
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError)
@@ -65,14 +65,22 @@ class LostRecords:
                 self._changes[first] = None
         return self._changes[first]
 
-    def _change(self, path: str) -> tuple[set, set] | None:
+    def claim(self, path: str) -> tuple[Product, Claim] | None:
+        """Return the product that ``path`` is of and what its header names, None if it is a copy or has no code.
+
+        Raise one of ``UNREADABLE`` if it can't be read.
+        """
         product = self.products.of(path)
         if product.is_copy or not product.code:
             return None
-        contents = {file: Content("") for file in product.outputs}
         source = _first(product.outputs)
-        contents[source] = Content("", header(source))
-        claim = claim_of(product, contents)
+        contents = {file: Content("") for file in product.outputs} | {source: Content("", header(source))}
+        return product, claim_of(product, contents)
+
+    def _change(self, path: str) -> tuple[set, set] | None:
+        if (known := self.claim(path)) is None:
+            return None
+        product, claim = known
         before = _texts(claim.code, claim.keys)
         now = _texts(self.code.of(*product.code), product.keys)
         return before - now, now - before

@@ -33,6 +33,10 @@ COST_IMAGES = 1000  # kdq/quantize/gram/calibration_images.py
 EVALUATED_AT_ONCE = 500  # images, kdq/data/batches.py
 TIMED_AT_ONCE, TIMED_ROUNDS = 128, 15  # images, and most rounds, kdq/deploy/timing.py
 
+# the method of `Estimates` that estimates a rule's jobs; those of other rules take seconds
+RULES = {rule: rule for rule in ("root", "distill", "retrain", "teacher_cache", "quantize", "sensitivity", "latency")}
+RULES |= {"prepare_data": "data", **dict.fromkeys(("evaluate", "evaluate_root", "export", "model_folder"), "evaluate")}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -48,14 +52,18 @@ FROM_TRANSFORMERS = Network(17.6, 40, 86)  # a ViT-B/16 on 224 x 224 pixels, wha
 
 @dataclass(frozen=True)
 class Needs:
-    """What a job requests at its first attempt."""
+    """What a job requests at its first attempt, and its work."""
 
     memory_mb: int
-    minutes: int
+    seconds: float  # of work, on the slowest machine that is foreseen
 
     @classmethod
     def of(cls, megabytes: float, seconds: float) -> "Needs":
-        return cls(PYTHON_MB + round(megabytes), START_MINUTES + round(seconds / 60))
+        return cls(PYTHON_MB + round(megabytes), seconds)
+
+    @property
+    def minutes(self) -> int:
+        return START_MINUTES + round(self.seconds / 60)
 
 
 def network(keys: dict, images: Images) -> Network:
@@ -132,7 +140,7 @@ def measuring(images: Images, calibrated: int, parent: Network, threads: int) ->
     quantized = quantizing(images, calibrated, parent, threads)
     seconds = 7 * calibrated * parent.gmacs / (GPFQ_THREAD_GMACS * threads)
     seconds += ALONE * COST_IMAGES * parent.gmacs / speed(False, threads)
-    return Needs(quantized.memory_mb, START_MINUTES + round(seconds / 60))
+    return Needs(quantized.memory_mb, seconds)
 
 
 def ordering(images: Images, calibrated: int, parent: Network, threads: int) -> Needs:
@@ -140,7 +148,7 @@ def ordering(images: Images, calibrated: int, parent: Network, threads: int) -> 
     quantized = quantizing(images, calibrated, parent, threads)
     seconds = LAYERS / 2 * calibrated * parent.gmacs / (GPFQ_THREAD_GMACS * threads)
     seconds += LAYERS**2 / 2 * COST_IMAGES * parent.gmacs / speed(False, threads)
-    return Needs(quantized.memory_mb, START_MINUTES + round(seconds / 60))
+    return Needs(quantized.memory_mb, seconds)
 
 
 def evaluating(images: Images, model: Network, threads: int) -> Needs:
@@ -179,6 +187,10 @@ class Estimates:
 
     def minutes(self, job: str) -> Callable:
         return lambda wildcards, attempt: attempt * getattr(self, job)(wildcards).minutes
+
+    def seconds(self, rule: str, wildcards) -> float:
+        """Return the work of a rule's job in seconds, 0 for a rule without an estimate here."""
+        return getattr(self, RULES[rule])(wildcards).seconds if rule in RULES else 0.0
 
     def gpus(self, rule: str) -> int:
         """Return the GPUs of a training: 0 on a cluster without any, and the time limits follow."""

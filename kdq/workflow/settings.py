@@ -60,11 +60,31 @@ class Settings:
         return "gpu" in resources and resources["gpu"].value == 0
 
     @property
+    def asks_for_all(self) -> bool:
+        """Whether every file of the study is asked for. Known once the Snakefile is read, not before."""
+        asked = self._workflow.dag_settings
+        return not (set(asked.targets) - {"all"} or asked.until or asked.omit_from or asked.batch)
+
+    @property
     def makes_whole_study(self) -> bool:
         """Whether this run makes every cell, on this machine. Known once the Snakefile is read, not before."""
+        return self.is_main and not self.is_on_cluster and self.asks_for_all
+
+    @property
+    def forces(self) -> bool:
+        """Whether the command line makes jobs run that need not. Known once the Snakefile is read."""
         asked = self._workflow.dag_settings
-        restricted = set(asked.targets) - {"all"} or asked.until or asked.omit_from or asked.batch
-        return self.is_main and not self.is_on_cluster and not restricted
+        return bool(asked.forcerun or asked.forceall or asked.forcetargets)
+
+    @property
+    def dag(self):
+        """Snakemake's graph of jobs. Known after planning."""
+        return self._workflow.dag
+
+    @property
+    def output(self):
+        """What the command line says of output: ``quiet``, ``verbose``, ``nocolor``, ``dryrun``."""
+        return self._workflow.output_settings
 
     @property
     def asked(self) -> set[str]:

@@ -44,6 +44,25 @@ def test_a_stopped_job_says_so_in_one_line(job, tmp_path):
     assert "stopped by SIGTERM" in (tmp_path / "job.log").read_text()
 
 
+def test_an_interrupted_job_says_so_in_one_line(job, tmp_path):
+    job.send_signal(signal.SIGINT)
+    assert job.communicate(timeout=60)[1] == "error: interrupted\n"
+    assert job.returncode == 128 + signal.SIGINT
+    assert "error: interrupted" in (tmp_path / "job.log").read_text()
+
+
+def test_an_error_that_a_run_shows_from_the_log_is_not_shown_twice(monkeypatch, tmp_path, capsys):
+    def fail(log_file) -> str:
+        with pytest.raises(SystemExit), running(log_file):
+            raise UserError("the loss is nan")
+        return capsys.readouterr().err
+
+    assert fail(tmp_path / "job.log") == "error: the loss is nan\n"
+    monkeypatch.setenv("KDQ_ERRORS", "log")
+    assert fail(tmp_path / "job.log") == ""
+    assert fail("/dev/full") == "error: the loss is nan\n"  # no log could hold it
+
+
 @pytest.fixture
 def stopped_by():
     """SIGTERM, as it comes from outside, with the handler of before restored at the end."""

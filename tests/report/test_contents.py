@@ -5,7 +5,6 @@ import pytest
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES
-from kdq.report.result_files import result_files
 from kdq.study.config import read_study
 
 PACKAGE = Path(__file__).parents[2] / "kdq"
@@ -114,9 +113,3 @@ def test_of_a_large_grid_the_training_curves_keep_what_is_built_on():
     found = contents("teacher/dkd,alpha={1,2},beta={4,8}", "teacher/dkd,alpha=1,beta=4/rtn")
     assert found.trained == ["teacher", "teacher/dkd,alpha=1,beta=4"]
     assert found.quantized_networks == ["teacher/dkd,alpha=1,beta=4"]
-
-
-def test_result_files_are_those_that_exist(tmp_path):
-    (tmp_path / "figures" / "digits").mkdir(parents=True)
-    (tmp_path / "table.csv").touch()
-    assert result_files(tmp_path) == [str(tmp_path / "table.csv"), str(tmp_path / "figures" / "digits")]

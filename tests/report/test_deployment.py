@@ -4,7 +4,7 @@ import pytest
 
 from kdq.errors import UserError
 from kdq.provenance.files import write_json
-from kdq.report import fastest, result_files
+from kdq.report import fastest
 from kdq.report import latency as latency_file
 from kdq.report.figures import accuracy_vs_bit_operations, accuracy_vs_milliseconds, style
 from kdq.report.tables import cells as table
@@ -255,9 +255,3 @@ class TestLastWords:
     def test_none_is_near(self):
         values = [made for made in latencies() if made["recipe"] in (ROOT, STUDENT, FOUR)]
         assert fastest.lines(frame(values)) == []
-
-    def test_a_run_without_times_ends_without(self, tmp_path):
-        path = tmp_path / "deployment.csv"
-        assert result_files.quickest(path) == []
-        deployment.SCHEMA.write(path, frame())
-        assert result_files.quickest(path) == fastest.lines(frame())

@@ -17,6 +17,7 @@ from kdq.train import checkpoint as checkpoints
 from kdq.train.loop import Run, fit, make_schedule, parameter_groups
 from kdq.train.settings import Training
 from kdq.train.task import Classification, Step, Task
+from kdq.workflow.terminal.job_log import epochs
 
 
 def settings(**changes) -> Training:
@@ -245,6 +246,13 @@ class TestHistory:
             assert all(isinstance(value, int | float) for value in numbers)
             assert row["energy_joules"] is None or row["energy_joules"] >= 0
             assert row["peak_memory_bytes"] > 10**6
+
+    def test_a_long_epoch_tells_how_far_it_is(self, run_fit, monkeypatch):
+        monkeypatch.setattr("kdq.train.loop.LOG_EVERY_SECONDS", -1)
+        lines = run_fit(epochs=2).log
+        steps = [line for line in lines if "step" in line]
+        assert steps[0].split() == ["epoch", "1/2", "step", f"1/{len(batches())}", "so", "far"]
+        assert [epochs(f"{line}\n") for line in steps[:2]] == [(1 / len(batches()), 2), (2 / len(batches()), 2)]
 
     def test_validation_is_measured_in_eval_mode(self, run_fit):
         """The network's own accuracy on the validation part, and no statistics are taken from it."""

@@ -572,12 +572,10 @@ class TestPlaces:
 
 
 class TestCommand:
-    @pytest.mark.parametrize("module", ["kdq.provenance.verify", "kdq.workflow.adopt", "kdq.report.result_files"])
+    @pytest.mark.parametrize("module", ["kdq.provenance.verify", "kdq.workflow.adopt"])
     def test_a_reader_that_leaves_is_no_error(self, copy, module):
         workflow(copy.folder, {})
-        words = [sys.executable, "-m", module]
-        if module != "kdq.report.result_files":
-            words += ["--configfile", "study.yaml"]
+        words = [sys.executable, "-m", module, "--configfile", "study.yaml"]
         for path in copy.folder.glob("results/**/*.json"):
             path.write_text("{}")  # nothing is fresh, so nothing is touched
         reading, writing = os.pipe()

@@ -101,13 +101,6 @@ def test_the_same_study_for_other_seeds_says_so(studies):
     assert sources[0]["sha256"] != sources[1]["sha256"]
 
 
-def test_the_last_lines_of_make_run_name_the_tables_of_config_yaml(studies):
-    studies.write("config.yaml", ALONE | {"name": "alone"})
-    listed = studies.call("kdq.report.result_files").stdout
-    assert f"  {STUDIES}/alone/table.csv\n" in listed and f"  {STUDIES}/alone/figures/digits\n" in listed
-    assert "rounded" not in listed
-
-
 @pytest.mark.parametrize(
     ("target", "place"),
     [

@@ -1,6 +1,5 @@
 """The verdict on results: the claims in their headers against the files, code and configuration of now."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from kdq.errors import shown
 from kdq.provenance import ledger
 from kdq.provenance.file_digests import FileDigests
 from kdq.provenance.verify import outside
+from kdq.provenance.verify.changes import changed_code, changed_keys
 from kdq.provenance.verify.claims import Claim, claim_of
 from kdq.provenance.verify.contents import Content
 from kdq.study.products import Product, Products
@@ -35,7 +35,7 @@ class Judge:
         self.code, self.contents, self.products = study.code, contents, products
         self._digests = FileDigests()
         self._verdicts: dict[str, Verdict] = {}
-        self._changed_code: dict[tuple, str] = {}
+        self._changed_code: dict[tuple, list[str]] = {}
         self._by_digest = {content.sha256: path for path, content in contents.items() if path in products}
 
     def verdict(self, path: str) -> Verdict:
@@ -83,7 +83,7 @@ class Judge:
 
     def _staleness(self, product: Product, claim: Claim) -> Verdict:
         """Return fresh, or the changes since an intact product was made."""
-        reasons = [*self._code(product, claim), *_keys(product, claim), *self._inputs(product, claim)]
+        reasons = [*self._code(product, claim), *self._keys(product, claim), *self._inputs(product, claim)]
         reasons = reasons or self._inherited(product, claim)
         if not reasons:
             return Verdict("fresh", "; ".join(product.unseen.values())) if product.unseen else FRESH
@@ -92,16 +92,14 @@ class Judge:
         return Verdict(state, "; ".join(reasons[:MOST_REASONS]) + more)
 
     def _code(self, product: Product, claim: Claim) -> list[str]:
-        if not product.code or claim.code == self.code.of(*product.code):
-            return []
         key = (claim.code, product.code)
         if key not in self._changed_code:
             note = self.contents.get(str(ledger.FOLDER / f"{claim.code}.json"), Content("", wrong="missing"))
-            files = product.code
-            if not note.wrong:
-                files = ledger.changed(note.header, self.code.digests(*product.code))
-            self._changed_code[key] = f"code {', '.join(files)}" + (" or what it imports" if note.wrong else "")
-        return [self._changed_code[key]]
+            self._changed_code[key] = changed_code(self.code, product, claim, None if note.wrong else note.header)
+        return [f"code {', '.join(files)}"] if (files := self._changed_code[key]) else []
+
+    def _keys(self, product: Product, claim: Claim) -> list[str]:
+        return [f"parameter {product.name}.{change}" for change in changed_keys(product, claim)]
 
     def _inputs(self, product: Product, claim: Claim) -> list[str]:
         """Return what is wrong with the inputs by their digests."""
@@ -133,16 +131,3 @@ class Judge:
             if role not in outside.ROLES and (state := self.verdict(path).state) != "fresh":
                 reasons.append(f"{role} is {state}" if path == role else f"{role} {path} is {state}")
         return reasons
-
-
-def _keys(product: Product, claim: Claim) -> list[str]:
-    now = json.loads(json.dumps(product.keys))  # as they are read from a file
-    return [
-        f"parameter {product.name}.{key}: {_value(claim.keys, key)} -> {_value(now, key)}"
-        for key in sorted((now.keys() | claim.keys.keys()) - product.unseen.keys())
-        if claim.keys.get(key) != now.get(key) or (key in now) != (key in claim.keys)
-    ]
-
-
-def _value(keys: dict, key: str) -> str:
-    return shown(keys[key]) if key in keys else "nothing"

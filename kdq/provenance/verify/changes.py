@@ -1,0 +1,35 @@
+"""What has changed since a product was made: files of code, by the ledger, and keys."""
+
+import json
+
+from kdq.errors import shown
+from kdq.provenance import ledger
+from kdq.provenance.fingerprint import Fingerprints
+from kdq.provenance.verify.claims import Claim
+from kdq.study.products import Product
+
+
+def changed_code(code: Fingerprints, product: Product, claim: Claim, note: dict[str, str] | None) -> list[str]:
+    """Return the files of code that changed.
+
+    ``note`` holds the digests behind the claimed fingerprint; without it the files that the code begins with are named.
+    """
+    if not product.code or claim.code == code.of(*product.code):
+        return []
+    if note is None:
+        return [*product.code[:-1], f"{product.code[-1]} or what it imports"]
+    return ledger.changed(note, code.digests(*product.code))
+
+
+def changed_keys(product: Product, claim: Claim) -> list[str]:
+    """Return ``key: before -> now`` of each key that changed."""
+    now = json.loads(json.dumps(product.keys))  # as they are read from a file
+    return [
+        f"{key}: {_value(claim.keys, key)} -> {_value(now, key)}"
+        for key in sorted((now.keys() | claim.keys.keys()) - product.unseen.keys())
+        if claim.keys.get(key) != now.get(key) or (key in now) != (key in claim.keys)
+    ]
+
+
+def _value(keys: dict, key: str) -> str:
+    return shown(keys[key]) if key in keys else "nothing"

@@ -1,0 +1,1 @@
+"""What a run shows: progress, finished cells, failures, why something is made again."""
