@@ -116,8 +116,8 @@ class Findings:
         ):
             return None
         contrast = self.contrast(student, controls[student])
-        best = f"the best of {len(students):,} distilled students on validation"
-        text = f"{student}, {best if len(students) > 1 else 'distilled'}, has {in_words(contrast)} against {contrast.other}."
+        best = f"the best of {len(students):,} distilled students on validation" if len(students) > 1 else "distilled"
+        text = f"{student}, {best}, has {in_words(contrast)} against {contrast.other}."
         return Finding(_title("Distillation", contrast), text, [contrast])
 
     def at_equal_compute(self) -> Finding | None:
@@ -183,7 +183,7 @@ def in_words(contrast: Contrast) -> str:
     interval = f"95% interval {_points(contrast.low)} to {_points(contrast.high)} {contrast.note}"
     verdict = contrast.verdict or "no verdict"
     if verdict == "undecided" and contrast.detectable:
-        verdict += f", since less than {contrast.detectable:.1f} points is seldom seen here"
+        verdict += f", as differences below {contrast.detectable:.1f} points are seldom seen here"
     return f"{_points(contrast.difference)} points ({interval}; {verdict})"
 
 

@@ -1,4 +1,4 @@
-"""Models as the page holds them: rows of numbers in plain sight, and the rest of each cell packed until it is opened."""
+"""Models as the page holds them: rows of numbers in plain sight, the rest of each cell packed until it is opened."""
 
 import base64
 import json
@@ -96,7 +96,7 @@ def _short(value: float) -> int | float:
 
 
 def _times(table: pd.DataFrame | None) -> tuple[pd.DataFrame, list[Measure]]:
-    """Return milliseconds and ONNX bytes, a row per cell, and a measure per runtime, processor and number of threads."""
+    """Return milliseconds and ONNX bytes, a row per cell, and a measure per runtime, processor and threads."""
     identity = ["dataset", "seed", "recipe"]
     if table is None:
         return pd.DataFrame({"dataset": [], "seed": pd.Series([], dtype="Int64"), "recipe": []}, dtype="object"), []

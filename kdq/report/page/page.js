@@ -223,6 +223,7 @@
       make("article", { class: "card" }, make("h3", {}, finding.title), make("p", {}, ...withRecipes(finding.text)),
         ...finding.contrasts.map((contrast) => contrastLine(contrast, scaleOf(finding.contrasts))))));
     byId("findings").hidden = !others.length;
+    byId("scale").replaceChildren(...toScale(first.contrasts[0]));
     const rows = content.rows.seed.filter((row) => row.dataset === state.dataset);
     const facts = [
       ["Data set", state.dataset], ["Recipes", new Set(rows.map((row) => row.recipe)).size], ["Seeds", new Set(rows.flatMap((row) => row.seeds)).size],
@@ -230,6 +231,15 @@
       ["Classes", content.datasets[state.dataset].classes.length],
     ];
     byId("facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))));
+  }
+
+  /** Return two squares whose areas are those of the headline's files. */
+  function toScale(contrast) {
+    const [small, large] = [contrast?.recipe, contrast?.other].map((recipe) => content.rows.mean.find((row) => row.dataset === state.dataset && row.recipe === recipe));
+    if (!small || !large || small.file_bytes > large.file_bytes) return [];
+    const side = 100 * Math.sqrt(small.file_bytes / large.file_bytes);
+    const label = (row) => [make("b", {}, bytes(row.file_bytes)), make("span", {}, `${row.quantizer ? `${FORMS.bits(row.bits)} bits` : "float"}, ${written("test_top1", row.test_top1)}`)];
+    return [make("div", { class: "square" }, make("div", { class: "inner", style: `width: ${side}%; height: ${side}%` })), make("figcaption", {}, make("div", {}, make("i", { class: "of-small" }), ...label(small)), make("div", {}, make("i", { class: "of-large" }), ...label(large)))];
   }
 
   function showDatasets() {
@@ -406,7 +416,7 @@
     const hover = (row) => `<b>${plain(row.recipe)}</b>${state.level === "seed" ? `, seed ${row.seeds[0]}` : ""}<br>${[y, x, ...["test_top1", "bits", "file_bytes"].filter((name) => ![x, y].includes(name))]
       .filter((name) => known(row[name])).map((name) => `${plain(measures.get(name).label)}: ${written(name, row[name])}${known(row[`${name}_std`]) && measures.get(name).form === "share" ? ` ± ${(100 * row[`${name}_std`]).toFixed(2)}` : ""}`).join("<br>")}`;
     const groups = methods.map((method, place) => {
-      const group = rows.filter((row) => row.method_name === method);
+      const group = rows.filter((row) => row.method_name === method).sort((one, two) => Boolean(one.quantizer) - Boolean(two.quantizer)); // the legend has the mark of the first
       const spread = group.map((row) => scale(y) * (row[`${y}_std`] || 0));
       return {
         type: "scatter", mode: "markers", name: plain(method), legendgroup: "methods", legendgrouptitle: { text: "Network by" },
@@ -558,7 +568,7 @@
     sheet(title, false,
       titled("Stages", path(recipe, seeds)), tiles(row), seeds.length > 1 ? titled("Seeds", seedTable(recipe, seeds)) : comeFrom(recipe, seeds),
       training ? titled(training.title, make("div", { class: "plot", id: "training" })) : "",
-      layers.some(([, , error]) => known(error)) ? titled("Error of each layer's output", make("div", { class: "plot", id: "layers" })) : "",
+      layers.some(([, , error]) => known(error)) ? titled("Error of each layer's output", make("div", { class: "plot", id: "layers" }), make("p", { class: "note" }, LAYERS_NOTE)) : "",
       titled("Confusion of the test images", confusion(cells)),
       make("div", { class: "two" }, titled("Keys of the last stage", table(cells[0].details.keys)), titled("Made by", table(madeBy(cells[0].details)))),
       titled("Files", files(recipe, cells)));
@@ -643,6 +653,8 @@
     }];
   }
 
+  const LAYERS_NOTE = "The norm of a layer's output error on the calibration images over the norm of its output in the float network; small dots are seeds.";
+
   function layersPlan(models) {
     const names = [...new Set(models.flatMap(({ cells }) => cells[0].details.layers.map(([name]) => plain(name))))];
     const lines = models.flatMap(({ name, cells }, place) => {
@@ -661,7 +673,7 @@
     const values = lines.flatMap((trace) => trace.x);
     const wide = Math.max(...values) / Math.min(...values) > 8;
     return [lines, {
-      xaxis: { title: { text: `Relative output error (share of 1)${wide ? ", logarithmic" : ""}`, standoff: 6 }, type: wide ? "log" : "linear", ...(wide ? logTicks(values, FORMS.number) : { rangemode: "tozero" }) },
+      xaxis: { title: { text: `Relative error${wide ? ", logarithmic" : ""}`, standoff: 6 }, type: wide ? "log" : "linear", ...(wide ? logTicks(values, FORMS.number) : { rangemode: "tozero" }) },
       yaxis: { categoryorder: "array", categoryarray: names, range: [names.length - 0.3, -0.7], dtick: 1, tickfont: { size: 10.5 } },
       margin: { l: 120, r: 18, t: 10, b: 44 }, showlegend: models.length > 1, legend: { orientation: "h", y: 1, yanchor: "bottom" },
     }];
@@ -838,7 +850,7 @@
       make("section", { "aria-label": "Difference" }, make("p", { class: "big" }, `${points(result.difference)} points `, verdictOf(result.verdict)), spanLines(result), make("p", { class: "note" }, result.note)),
       make("section", { class: "versus" }, ...[[recipe, seeds, 0], [other, otherSeeds, 1]].map(([name, list, place]) => make("div", { style: `border-color: var(--colour${place})` }, recipeText(name), make("br"), make("button", { type: "button", click: () => open(name, list) }, `Open, ${of(list)}`)))),
       titled("Measures", measureTable(left, right)), titled("Test images", agreement(result, ones.length > 1)),
-      trainings.length ? titled("Training", make("div", { class: "plot", id: "training" })) : "", layers.length ? titled("Error of each layer's output", make("div", { class: "plot", id: "layers" })) : "");
+      trainings.length ? titled("Training", make("div", { class: "plot", id: "training" })) : "", layers.length ? titled("Error of each layer's output", make("div", { class: "plot", id: "layers" }), make("p", { class: "note" }, LAYERS_NOTE)) : "");
     if (trainings.length) chart(byId("training"), () => trainingPlan(trainings[1]?.name === trainings[0].name ? trainings.slice(0, 1) : trainings));
     if (layers.length) {
       byId("layers").style.height = `${Math.max(16, 6.4 + 1.05 * layers[0].cells[0].details.layers.length)}rem`;
