@@ -14,6 +14,7 @@ from kdq.report.page.sources import Sources
 from kdq.report.tables.summary import MEASURES
 
 DESCRIBED = ("dataset", "recipe", "kind", "network", "method_name", "bits", "activation_bits", "parameters")
+CELL = ["dataset", "seed", "recipe"]
 DIGITS = 6  # significant ones of the numbers of an epoch
 
 
@@ -57,16 +58,16 @@ MERITS = (
 def rows(sources: Sources) -> dict:
     """Return the models twice, ``mean`` over the seeds and each ``seed`` alone, and the measures that any has."""
     table, summary = sources.tables["table"], sources.tables["summary"]
-    times, timed = _times(sources.tables.get("deployment"))
+    times, timed = _times(sources.tables.get("deployment", table[CELL]))
     means = summary.rename(columns={f"{name}_mean": name for name in MEASURES})
     seeds = table.groupby(["dataset", "recipe"]).seed.agg(lambda values: sorted(map(int, values)))
     means = means.assign(seeds=[seeds[row.dataset, row.recipe] for row in means.itertuples()])
     single = table.assign(seeds=[[int(seed)] for seed in table.seed])
-    over_seeds = times.groupby(["dataset", "recipe"], as_index=False).mean(numeric_only=True).drop(columns="seed")
+    over_seeds = times.drop(columns="seed").groupby(["dataset", "recipe"], as_index=False).mean(numeric_only=True)
     measures = [asdict(measure) for measure in (*COSTS[:4], *timed, *COSTS[4:], *MERITS)]
     levels = {
         "mean": means.merge(over_seeds, "left", ["dataset", "recipe"]),
-        "seed": single.merge(times, "left", ["dataset", "seed", "recipe"]),
+        "seed": single.merge(times, "left", CELL),
     }
     shown = [measure for measure in measures if levels["seed"].get(measure["name"], pd.Series()).notna().any()]
     names = [measure["name"] for measure in shown]
@@ -95,19 +96,21 @@ def _short(value: float) -> int | float:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def _times(table: pd.DataFrame | None) -> tuple[pd.DataFrame, list[Measure]]:
-    """Return milliseconds and ONNX bytes, a row per cell, and a measure per runtime, processor and threads."""
-    identity = ["dataset", "seed", "recipe"]
-    if table is None:
-        return pd.DataFrame({"dataset": [], "seed": pd.Series([], dtype="Int64"), "recipe": []}, dtype="object"), []
-    cells = table.drop_duplicates(identity)[[*identity, "onnx_bytes"]].astype({"onnx_bytes": "float64"})
+def _times(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Measure]]:
+    """Return milliseconds and ONNX bytes, a row per cell, and a measure per runtime, processor and threads.
+
+    ``table`` is that of deployment; of one without times the cells alone are returned.
+    """
+    if "onnx_bytes" not in table:
+        return table, []
+    cells = table.drop_duplicates(CELL)[[*CELL, "onnx_bytes"]].astype({"onnx_bytes": "float64"})
     measures = []
     ran = table[table.latency_ms.notna()]
     machines = ran.groupby(["processor", "threads"]).ngroups
     for place, ((runtime, processor, threads), group) in enumerate(ran.groupby(["runtime", "processor", "threads"])):
         where = f", {processor}, threads: {threads}" if machines > 1 else ""
         measures.append(Measure(f"ms{place}", f"milliseconds per image, {runtime}{where}", "ms", "less"))
-        cells = cells.merge(group[[*identity, "latency_ms"]].rename(columns={"latency_ms": f"ms{place}"}), "left")
+        cells = cells.merge(group[[*CELL, "latency_ms"]].rename(columns={"latency_ms": f"ms{place}"}), "left")
     return cells, measures
 
 
@@ -124,8 +127,7 @@ def sorted_cells(sources: Sources) -> list[Cell]:
 
 
 def _cells(table: pd.DataFrame | None) -> set[Cell]:
-    names = ["dataset", "seed", "recipe"]
-    return set() if table is None else {Cell(*row) for row in table[names].itertuples(index=False)}
+    return set() if table is None else {Cell(*row) for row in table[CELL].itertuples(index=False)}
 
 
 def pack(value) -> str:
