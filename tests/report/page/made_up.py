@@ -27,8 +27,8 @@ def recipes(students: int) -> list[str]:
 def predictions(labels: np.ndarray, recipe: str, seed: int, classes: int) -> np.ndarray:
     """Return classes of which a share is right that grows with the bits, shared by the networks of a seed."""
     bits = int(recipe[-1]) if "bits=" in recipe else 5
-    chance = np.random.default_rng(seed).random(len(labels)) + 0.1 * np.random.default_rng(bits).random(len(labels))
-    hard = {"rtn": 0.12, "gpfq": 0.03}.get(recipe.rpartition("/")[2].partition(",")[0], 0) * (5 - bits)
+    chance = np.random.default_rng(seed).random(len(labels)) + 0.01 * np.random.default_rng(bits).random(len(labels))
+    hard = {"rtn": 0.12, "gpfq": 0.004}.get(recipe.rpartition("/")[2].partition(",")[0], 0) * (5 - bits)
     wrong = chance > 0.95 - hard - 0.03 * ("kd" in recipe)
     return np.where(wrong, (labels + 1 + seed) % classes, labels)
 
