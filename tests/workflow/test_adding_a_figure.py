@@ -1,4 +1,4 @@
-"""The figure of docs/extending.md: the plan draws it, only the page that names it runs again, and the report shows its caption."""
+"""The figure of docs/extending.md: the plan draws it and makes the page that names it; the report has its caption."""
 
 import re
 from pathlib import Path
