@@ -866,12 +866,12 @@
 
   function measureTable(left, right) {
     const names = [...measures.keys()].filter((name) => known(left[name]) || known(right[name]));
-    return make("table", { class: "plain numbers" }, make("thead", {}, make("tr", {}, make("th", {}, ""), make("th", { scope: "col" }, "first"), make("th", { scope: "col" }, "second"), make("th", { scope: "col" }, "difference"), make("th", { scope: "col" }, "ratio"))),
+    return make("div", { class: "sideways" }, make("table", { class: "plain numbers" }, make("thead", {}, make("tr", {}, make("th", {}, ""), make("th", { scope: "col" }, "first"), make("th", { scope: "col" }, "second"), make("th", { scope: "col" }, "difference"), make("th", { scope: "col" }, "ratio"))),
       make("tbody", {}, ...names.map((name) => {
         const both = known(left[name]) && known(right[name]);
         const ratio = both && right[name] && measures.get(name).form !== "share" ? `× ${Number((left[name] / right[name]).toPrecision(3))}` : "";
         return make("tr", {}, make("th", { scope: "row" }, capital(measures.get(name).label)), make("td", {}, written(name, left[name])), make("td", {}, written(name, right[name])), make("td", {}, both ? difference(name, left[name] - right[name]) : ""), make("td", {}, ratio));
-      })));
+      }))));
   }
 
   function agreement({ both, pairs }, several) {
