@@ -2,8 +2,10 @@
 
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kdq.evaluate.significance import bootstrap_images, paired
@@ -228,6 +230,32 @@ def test_a_phone_scrolls_down_only(opened, file):
     page.locator("#table tbody tr").first.click()
     page.wait_for_selector("dialog[open]")
     assert page.evaluate("document.querySelector('dialog').scrollWidth") <= 390
+
+
+def with_second_data_set(study):
+    """The same study on a second data set too."""
+
+    def renamed(cells: dict) -> dict:
+        return {Cell("cifar10", place.seed, place.recipe): value for place, value in cells.items()}
+
+    tables = {name: pd.concat([table, table.assign(dataset="cifar10")]) for name, table in study.tables.items()}
+    part = study.parts["digits"]
+    cells = {name: getattr(study, name) for name in ("metrics", "histories", "predicted")}
+    both = {name: values | renamed(values) for name, values in cells.items()}
+    return replace(study, tables=tables, parts={"digits": part, "cifar10": part}, **both)
+
+
+def test_data_sets_are_shown_one_at_a_time(opened, study, tmp_path):
+    path = tmp_path / "index.html"
+    document.write(path, with_second_data_set(study), assets.read())
+    page = opened(path)
+    assert page.locator("#datasets button").all_inner_texts() == ["cifar10", "digits"]
+    assert len(recipes(page)) == len(study.tables["summary"])
+    page.click("#datasets button:last-child")
+    assert page.locator("#datasets [aria-pressed=true]").inner_text() == "digits"
+    page.locator("#table tbody tr").first.click()
+    page.wait_for_selector("dialog[open]")
+    assert "results/digits/seed=0" in page.locator("dialog").inner_text()
 
 
 def test_a_study_of_one_seed_without_times_has_no_verdicts(opened, tmp_path):
