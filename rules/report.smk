@@ -10,6 +10,7 @@ localrules:
     sequences,
     sensitivities,
     deployment,
+    page,
     plot,
 
 
@@ -151,6 +152,39 @@ rule deployment:
             input="table",
             lists="latencies",
             output="deployment record",
+            unrecorded="study",
+        )
+
+
+rule page:
+    input:
+        tables=lambda wildcards: PLAN.report.tables("page"),
+        data=lambda wildcards: PLAN.report.data_files(),
+        metrics=PLAN.files_of_cells("table"),
+        histories=lambda wildcards: PLAN.report.histories(),
+        predictions=PLAN.files_of_cells("compare"),
+    output:
+        page=report(
+            f"{REPORT}/index.html",
+            caption="../docs/report/page.rst",
+            category="Explore",
+            labels={"page": "the study on one page"},
+        ),
+        record=f"{REPORT}/index.json",
+    log:
+        f"logs/page/{STUDY.name}.log",
+    conda:
+        "../envs/kdq.yaml"
+    params:
+        job=PLAN.table_job("page"),
+        study=PLAN.source,
+    message:
+        "Making the page of the study"
+    shell:
+        PLAN.command(
+            "scripts/page.py",
+            lists="tables data metrics histories predictions",
+            output="page record",
             unrecorded="study",
         )
 

@@ -9,13 +9,13 @@ import csv
 import importlib.metadata
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from kdq.deploy.machine import processor
 from kdq.errors import UserError
 from kdq.provenance.files import atomic
+from kdq.report import commit
 
 TABLES = ("table", "summary", "comparisons", "sequences", "deployment")
 
@@ -37,12 +37,10 @@ def copy(study: Path, place: Path) -> None:
 
 def run() -> dict[str, str]:
     """Return commit (with ``-dirty`` if files differ from it), processor, cores and version of PyTorch."""
-    command = ["git", "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode:
-        raise UserError(f"no commit to name: {done.stderr.strip()}")
+    if not (described := commit.describe(".")):
+        raise UserError(f"no commit to name: {Path.cwd()} is not a git repository")
     machine = {"processor": processor()["name"], "cores": str(os.cpu_count())}
-    return {"commit": done.stdout.strip(), **machine, "torch": importlib.metadata.version("torch")}
+    return {"commit": described, **machine, "torch": importlib.metadata.version("torch")}
 
 
 if __name__ == "__main__":

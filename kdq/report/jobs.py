@@ -1,5 +1,6 @@
 """Input files and jobs of the report, as the rules plan them and the verification of results compares them."""
 
+import itertools
 from dataclasses import dataclass
 
 from kdq.provenance import formats
@@ -7,21 +8,22 @@ from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.path import Cell, data_file, table_file
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
+from kdq.report.page import assets
 from kdq.workflow.job import Job
 
 
 @dataclass(frozen=True)
 class Table:
-    """Tables ``names`` that a rule makes from the ``cell_file`` of each cell and from other ``tables``.
+    """Tables ``names`` that a rule makes from the ``cell_files`` of each cell and from other ``tables`` of the study.
 
     ``shows``, ``cells`` and ``parameters`` are attributes of :class:`kdq.report.contents.Contents`: that without which
     a study has no such table, the recipes of the cells, and what the script is given. With ``data`` the rule reads
     the files of all data sets too, with ``histories`` those of all trainings. ``seeds`` is how many of a study's
-    seeds it shows, None for all.
+    seeds it shows, None for all. The files end in ``form``.
     """
 
     names: tuple[str, ...]
-    cell_file: str
+    cell_files: tuple[str, ...]
     parameters: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     data: bool = False
@@ -29,20 +31,31 @@ class Table:
     cells: str = "recipes"
     shows: str = "recipes"
     seeds: int | None = None
+    form: str = "csv"
 
     def files(self, study: str) -> dict[str, str]:
         """Return the format of each file by its path, in the study of that name."""
-        tables = {table_file(study, name): formats.PLAIN for name in self.names}
+        tables = {table_file(study, name, self.form): formats.PLAIN for name in self.names}
         return {table_file(study, self.names[0], "json"): formats.RECORD, **tables}
 
 
-PREDICTIONS = {"cell_file": "predictions.safetensors", "tables": ("table",), "data": True}
+METRICS, PREDICTIONS = "metrics.json", "predictions.safetensors"
+OF_PREDICTIONS = {"cell_files": (PREDICTIONS,), "tables": ("table",), "data": True}
 TABLES = {  # by rule
-    "table": Table(("table", "summary", "layers"), "metrics.json", ("dkd_grid", "kinds"), histories=True),
-    "compare": Table(("comparisons",), parameters=("kinds",), **PREDICTIONS),
-    "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **PREDICTIONS),
-    "sensitivities": Table(("sensitivity",), "sensitivity.csv", cells="measured", shows="measured"),
-    "deployment": Table(("deployment",), "latency.json", tables=("table",), cells="timed", shows="timed", seeds=1),
+    "table": Table(("table", "summary", "layers"), (METRICS,), ("dkd_grid", "kinds"), histories=True),
+    "compare": Table(("comparisons",), parameters=("kinds",), **OF_PREDICTIONS),
+    "sequences": Table(("sequences",), parameters=("epochs", "kinds"), shows="sequences", **OF_PREDICTIONS),
+    "sensitivities": Table(("sensitivity",), ("sensitivity.csv",), cells="measured", shows="measured"),
+    "deployment": Table(("deployment",), ("latency.json",), tables=("table",), cells="timed", shows="timed", seeds=1),
+    "page": Table(
+        ("index",),
+        (METRICS, PREDICTIONS),
+        parameters=("figures", "kinds"),
+        tables=("table", "summary", "comparisons", "deployment"),
+        data=True,
+        histories=True,
+        form="html",
+    ),
 }
 
 
@@ -63,8 +76,13 @@ class ReportJobs:
     def inputs(self, rule: str) -> list[str]:
         """Return the files of cells that the rule of a table reads."""
         table = TABLES[rule]
-        recipes, of = getattr(self.contents, table.cells), (table.cell_file, table.seeds)
-        return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, *of)]
+        recipes, grid = getattr(self.contents, table.cells), itertools.product(self.config.datasets, table.cell_files)
+        return [path for dataset, file in grid for path in self._files(dataset, recipes, file, table.seeds)]
+
+    def tables(self, rule: str) -> list[str]:
+        """Return the tables of the study that the rule of a table reads."""
+        missing = {name for table in TABLES.values() if not getattr(self.contents, table.shows) for name in table.names}
+        return [table_file(self.study, name) for name in TABLES[rule].tables if name not in missing]
 
     def histories(self) -> list[str]:
         """Return the histories of all trainings of the study's models."""
@@ -72,8 +90,9 @@ class ReportJobs:
         return [path for dataset in self.config.datasets for path in self._files(dataset, recipes, "history.csv")]
 
     def job(self, rule: str) -> Job:
-        """Return the fingerprint of the code of a table's rule, and its parameters."""
-        return self._job((f"scripts/{rule}.py",), TABLES[rule].parameters)
+        """Return the fingerprint of the code of a table's rule, and its parameters; of the page its other parts too."""
+        job = self._job((f"scripts/{rule}.py",), TABLES[rule].parameters)
+        return Job(job | {"assets": assets.digest(assets.read())}) if rule == "page" else job
 
     def figure_inputs(self, name: str, dataset: str) -> list[str]:
         """Return the files that a figure is drawn from: a table, or one file of each cell that it shows."""

@@ -313,7 +313,7 @@ def all_targets(study: Study, contents: Contents) -> Iterator[str]:
     yield from (cell.path(name) for entry in OF_CELLS for name in entry.in_all for cell in cells)
     yield from timed(study, contents)
     tables = [table for table in TABLES.values() if getattr(contents, table.shows)]
-    yield from (table_file(study.name, name) for table in tables for name in table.names)
+    yield from (table_file(study.name, name, table.form) for table in tables for name in table.names)
     for dataset, figure in itertools.product(study.config.datasets, contents.figures):
         yield from (figure_file(study.name, dataset, figure, form) for form in ("png", "svg"))
 
@@ -435,7 +435,7 @@ class Products:
         raise Foreign("no file that the workflow makes")
 
     def _table(self, rule: str, table: Table) -> Product:
-        inputs = [table_file(self.study.name, name) for name in table.tables]
+        inputs = self.report.tables(rule)
         inputs += [*(self.report.data_files() if table.data else ()), *self.report.inputs(rule)]
         inputs += self.report.histories() if table.histories else ()
         files = table.files(self.study.name)

@@ -7,12 +7,15 @@ import time
 
 import pytest
 
+from kdq.report.page import assets
 from tests.workflow.study import touch
 
 REPORT = "results/studies/overlay"  # of overlay.yaml
 FIGURES = f"{REPORT}/figures/digits"
 TABLES = {f"{REPORT}/{name}.csv" for name in ("table", "summary", "layers", "comparisons")}
 TABLES |= {f"{REPORT}/{name}.json" for name in ("table", "comparisons")}  # what they were made from
+PAGE = {f"{REPORT}/index.html", f"{REPORT}/index.json"}
+TABLES |= PAGE
 
 
 def figures(*names) -> set[str]:
@@ -134,7 +137,7 @@ def test_an_edit_of_the_metrics_reruns_no_training(finished):
         assert finished.plan() == expected
 
 
-COMPARISONS = {f"{REPORT}/comparisons.csv", f"{REPORT}/comparisons.json"} | figures("comparisons")
+COMPARISONS = {f"{REPORT}/comparisons.csv", f"{REPORT}/comparisons.json"} | figures("comparisons") | PAGE
 
 
 @pytest.mark.parametrize(
@@ -144,11 +147,18 @@ COMPARISONS = {f"{REPORT}/comparisons.csv", f"{REPORT}/comparisons.json"} | figu
         ("kdq/report/tables/comparisons.py", COMPARISONS),
         ("kdq/report/figures/comparisons.py", figures("comparisons")),
         ("kdq/report/dkd_choice.py", OVERVIEW | figures("dkd_heatmap")),
+        ("kdq/report/page/findings.py", PAGE),
     ],
 )
 def test_an_edit_of_the_statistics_reruns_them_and_their_figure(finished, path, expected):
     with finished.edited(path, appended("EDITED = 1")):
         assert finished.plan() == expected
+
+
+@pytest.mark.parametrize("name", assets.NAMES)
+def test_an_edit_of_a_part_of_the_page_reruns_the_page_alone(finished, name):
+    with finished.edited(f"kdq/report/page/{name}", lambda text: f"{text}\n"):
+        assert finished.plan() == PAGE
 
 
 def test_a_root_that_seeds_share_is_copied_and_never_trained_twice(finished):

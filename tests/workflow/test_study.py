@@ -104,6 +104,7 @@ def test_the_report_contains_the_figures(finished):
     ).stdout
     for figure in ("accuracy_vs_bits", "accuracy_vs_bytes", "comparisons", "dkd_curves", "dkd_heatmap", "layer_errors"):
         assert f"{figure}.png" in listing
+    assert "index.html" in listing
 
 
 # Every other slip, without Snakemake: tests/test_recipe.py

@@ -109,7 +109,7 @@ def _set_axes(panels, count: int, columns: int, positions: dict) -> None:
         panel.tick_params(labelbottom=True)
         panel.set_xlabel("bits per weight")
         if index % columns == 0:
-            panel.set_ylabel("test accuracy (%)")
+            panel.set_ylabel(f"test accuracy (%){style.STRETCHED}")
 
 
 def _legend_keys(looks: dict, alone: bool) -> list:

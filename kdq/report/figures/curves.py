@@ -32,12 +32,16 @@ def read(*paths) -> pd.DataFrame:
     return pd.concat([history.assign(recipe=cell.recipe, seed=cell.seed) for cell, history in cells], ignore_index=True)
 
 
-def draw(panel, runs: pd.DataFrame, column: str, look: dict, *, scale: float = 1.0, label: str = "") -> None:
-    """Draw the mean over seeds as a line, with some of its points marked, and the range over seeds as a band."""
+def draw(panel, runs, column: str, look: dict, *, scale: float = 1.0, label: str = "", aside: float = 0.0) -> None:
+    """Draw the mean over seeds as a line, with some of its points marked, and the range over seeds as a band.
+
+    ``aside`` moves the marks along the line, by a share of the way to the next, away from those of other lines.
+    """
     by_epoch = runs.groupby("epoch")[column].agg(["mean", "min", "max", "size"])
     seeds = runs.seed.nunique()
     values = scale * by_epoch[by_epoch["size"] == seeds][["mean", "min", "max"]]  # epochs that all seeds have
-    every = 1 if len(values) < FEWEST_FOR_LINE_ONLY else len(values) // 6
+    step = len(values) // 6
+    every = 1 if len(values) < FEWEST_FOR_LINE_ONLY else (int(aside * step), step)
     panel.plot(values.index, values["mean"], markevery=every, label=label, **look)
     if seeds > 1:
         panel.fill_between(values.index, values["min"], values["max"], color=look["color"], alpha=0.15, linewidth=0)

@@ -19,7 +19,7 @@ MORE_TICKS = (1, 1.5, 2, 3, 4, 5, 6, 8)  # of an axis of less than FEW_TICKS_FRO
 FEW_TICKS_FROM = 20  # the largest cost over the least
 WHITE = {"markerfacecoloralt": "white"}  # the other half of a mark
 SHAPES = ("full", "none", "left", "top", "right", "bottom")
-ACCURACY = "test accuracy (%), front chosen on validation"
+ACCURACY = f"test accuracy (%), front chosen on validation{style.STRETCHED}"
 
 
 class Looks:

@@ -3,12 +3,13 @@
 Relative output error of each quantized layer on the calibration images, in order of execution (shortcut convolutions
 before the others of their block): the Frobenius norm of the float layer's outputs less those of the quantized network's
 layer, over that of the float layer's outputs. The quantized layer gets the outputs of the quantized layers before it,
-so accumulated errors are included. Logarithmic axis; mean over seeds.
+so accumulated errors are included. Logarithmic axis; mean over seeds. If a panel has no room for the names of all
+layers, the first of each block is named.
 """
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kdq.recipe.path import parent, stages
 from kdq.report.bits import in_words, mean_bits, nearest_tenth, without_bits
@@ -17,6 +18,10 @@ from kdq.report.tables.layers import SCHEMA
 
 FIGURE = Figure(shows="with_layer_errors", table="layers")
 read = SCHEMA.read
+
+NAME_INCHES = 0.085  # of a layer's name along the axis
+NAMES_INCHES = 0.95  # of the longest name below it
+PANEL_INCHES = 1.15
 
 
 def in_order_of_execution(layers: pd.DataFrame) -> pd.DataFrame:
@@ -43,6 +48,13 @@ def series(table: pd.DataFrame) -> dict[tuple[str, float, str], np.ndarray]:
     return {group: np.mean(runs, axis=0) for group, runs in errors.items()}
 
 
+def layer_names(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Return for each parent the names of its layers in order, as :func:`series` has their errors."""
+    first = table.groupby("recipe").seed.transform("min") == table.seed
+    runs = {recipe: in_order_of_execution(run).layer.tolist() for recipe, run in table[first].groupby("recipe")}
+    return {parent(recipe): names for recipe, names in runs.items()}
+
+
 def draw(table: pd.DataFrame, dataset: str):
     """Draw one data set's rows of the table of layers, of all seeds; retrained models have no such errors."""
     measured = table.groupby(["dataset", "recipe", "seed"]).relative_error.transform("count") > 0
@@ -51,13 +63,16 @@ def draw(table: pd.DataFrame, dataset: str):
     parents = style.in_order({network for network, _, _ in lines})
     widths = sorted({bits for _, bits, _ in lines})
     quantizers = sorted({quantizer for _, _, quantizer in lines})
+    names = layer_names(table)
+    named = [names[network] != names.get(below) for network, below in zip(parents, [*parents[1:], None], strict=True)]
     with style.styled():
         width = max(style.WIDTH_INCHES, 1.5 * len(widths)) if len(widths) > 1 else 4.5
-        figure = style.new_figure(width, max(2.9, 1.1 + 1.25 * len(parents)))
+        figure = style.new_figure(width, max(2.9, 1.1 + PANEL_INCHES * len(parents) + NAMES_INCHES * sum(named)))
         panels = figure.subplots(len(parents), len(widths), sharex="row", sharey=True, squeeze=False)
-        for row, network in zip(panels, parents, strict=True):
+        for row, network, is_named in zip(panels, parents, named, strict=True):
             for panel, bits in zip(row, widths, strict=True):
                 _draw_panel(panel, {name: lines.get((network, bits, name)) for name in quantizers})
+                _name_layers(panel, names[network] if is_named else [], (width - 0.8) / len(widths))
         _label(panels, parents, widths)
         keys = [style.key(in_words(quantizer), **_look(index)) for index, quantizer in enumerate(quantizers)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(keys)), handlelength=3.2)
@@ -73,11 +88,29 @@ def _look(index: int) -> dict:
 
 def _draw_panel(panel, lines: dict) -> None:
     panel.set_yscale("log")
-    panel.minorticks_off()
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     for index, errors in enumerate(lines.values()):
         if errors is not None:
             panel.plot(range(1, len(errors) + 1), errors, **_look(index))
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _name_layers(panel, names: list[str], width_inches: float) -> None:
+    """Mark layers on the x axis of a panel by their names, as many as there is room for; without ``names`` none.
+
+    First layers of stages come first, then those of blocks.
+    """
+    blocks = [name.rpartition(".")[0] or name for name in names]
+    stages_of = [name.partition(".")[0] for name in names]
+    heads = [(stages_of.index(stage), blocks.index(block)) for stage, block in zip(stages_of, blocks, strict=True)]
+    rank = [sum(head != place for head in heads[place]) for place in range(len(names))]
+    gap, places = len(names) * NAME_INCHES / width_inches, []
+    for place in sorted(range(len(names)), key=lambda place: (rank[place], place)):
+        if all(abs(place - marked) >= gap for marked in places):
+            places.append(place)
+    panel.set_xticks([place + 1 for place in places], [names[place] for place in places], rotation=90, fontsize=5.5)
+    panel.tick_params(axis="x", labelbottom=bool(names), length=2)
 
 
 def _label(panels, parents: list[str], widths: list[float]) -> None:

@@ -28,6 +28,7 @@ GREY = "#8c8c8c"
 SEEDS_COLOUR, IMAGES_COLOUR = COLOURS[0], COLOURS[1]  # of intervals
 UNDETECTABLE = "#ebebeb"
 VERDICTS = {"black": "better or worse", "white": "undecided", GREY: "no verdict"}  # by filling
+STRETCHED = "\naxis stretched towards 100"  # in the label of an axis that ``accuracy_axis`` scales
 _MOST = 101  # per cent: the end of the widening axis, beyond 100 so that 100 itself is on it
 
 SETTINGS = {
@@ -161,6 +162,16 @@ def of_network(index: int) -> dict:
 def of_curve(index: int) -> dict:
     """Return colour, marker and line of the curve at ``index`` in a figure without quantizers."""
     return {**of_network(index), "linestyle": LINES[index % len(LINES)]}
+
+
+def of_value(index: int, count: int) -> dict:
+    """Return colour, marker and line of the curve of value ``index`` of ``count`` ordered ones, the last is lightest.
+
+    The colours are those of viridis without its yellow: their order is seen in grey print too.
+    """
+    shade = 0.88 * index / max(count - 1, 1)
+    look = {"color": matplotlib.colormaps["viridis"](shade), "marker": (*MARKERS, "<")[index % (len(MARKERS) + 1)]}
+    return {**look, "linestyle": LINES[index % len(LINES)]}
 
 
 def of_quantizer(index: int) -> dict:

@@ -30,7 +30,7 @@ def draw(histories: pd.DataFrame, dataset: str, quantized_networks: list[str]):
         loss.set_yscale("log")
         style.accuracy_axis([accuracy])
         loss.set_ylabel("training loss (sum of its terms)")
-        accuracy.set_ylabel("validation accuracy (%)")
+        accuracy.set_ylabel(f"validation accuracy (%){style.STRETCHED}")
         for panel in (loss, accuracy):
             panel.set_xlabel("epoch")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
