@@ -37,7 +37,13 @@ with running(snakemake.log[0]) as log:
         if made_by["inputs"][role] != digest:
             raise UserError(f"{inputs[role]}: changed after this run was planned; start snakemake again")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
-    settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
+    settings = {
+        **snakemake.params.resident,
+        "seed": cell.seed,
+        "threads": threads,
+        "checkpoint": checkpoint,
+        "identity": identity,
+    }
     trained = trained or train_root(prepared, job["keys"], log=log, **settings)
     save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ class Distilling(Base):
     conflicts: ClassVar = {
         ("teacher_cache", "mixup"): "the cache holds the teacher's logits of crops and flips, not of mixed images",
         ("teacher_cache", "cutout"): "the cache holds the teacher's logits of crops and flips, not of cut out squares",
+        ("teacher_cache", "area"): "the cache holds the teacher's logits of crops and flips, not of resized boxes",
         ("teacher_cache", "resolution"): "the cache holds the teacher's logits of images at full size",
     }
 

@@ -44,14 +44,19 @@ def counted(network: nn.Module, channels: int, side: int) -> dict[str, int]:
     outputs = []
     for module in network.modules():
         if not list(module.children()) and not isinstance(module, Add | GlobalAverage):
-            module.register_forward_hook(lambda *given: outputs.append(given[-1].numel()))
+            module.register_forward_hook(lambda *given: outputs.append(_numbers(given[-1])))
     with FlopCounterMode(display=False) as flops:
-        network.eval()(torch.empty(1, channels, side, side, device="meta"))
+        network.eval().requires_grad_(False)(torch.empty(1, channels, side, side, device="meta"))
     return {
         "multiply_adds": flops.get_total_flops() // 2,
         "activations": sum(outputs),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
+
+
+def _numbers(output) -> int:
+    """Return how many numbers a layer's output has: a tensor, or several of them."""
+    return output.numel() if isinstance(output, torch.Tensor) else sum(map(_numbers, output or ()))
 
 
 def law(architecture: str, stem: str) -> dict[str, list[float] | float]:

@@ -76,6 +76,9 @@ class LibraryNetwork(nn.Module):
         hook = last.register_forward_pre_hook(lambda layer, inputs: embeddings.append(inputs[0]))
         try:
             logits, maps = self._maps(self.pixels(images), stages)
+        except (AssertionError, IndexError, NotImplementedError) as error:  # the library's own checks
+            name = type(self.network).__name__
+            raise UserError(f"the network {name} does not give {', '.join(stages)} ({reason(error)})") from None
         finally:
             hook.remove()
         features = dict(zip(stages, maps, strict=True))
@@ -170,16 +173,10 @@ def _assembled(architecture, weights="", *, library, classes, channels, mean, st
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001, the library's own checks are of many kinds
-        raise UserError(f"architecture {architecture!r}: {_where(library, architecture)}{reason(error, 300)}") from None
+        raise UserError(f"architecture {architecture!r}: {reason(error, 300)}") from None
     fixed = side if resize or module.is_fixed(name) else 0
     last = module.classifier(network)
     return LibraryNetwork(network, library_name(architecture)[0], classifier=last, mean=mean, std=std, side=fixed)
-
-
-def _where(library: str, architecture: str) -> str:
-    """Return which versions of a library a message is about, if it is not the one that made a model."""
-    brand, _ = library_name(architecture)
-    return "" if library == installed(brand) else f"made with {brand} {library}, here is {installed(brand)}: "
 
 
 @torch.no_grad()

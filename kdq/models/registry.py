@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from kdq.errors import UserError, nearest
+from kdq.errors import UserError, nearest, shown
 
 OWN_KEYS, LIBRARY_KEYS = ("stem", "width"), ("resize", "weights")  # of kdq.train.settings.Network
 LIBRARIES = ("timm", "torchvision")
@@ -108,6 +108,13 @@ def made_with(keys: dict) -> dict[str, str]:
     """Return the ``library`` and its version if resolved ``keys`` describe a network of one, without importing it."""
     named = library_name(keys.get("architecture", ""))
     return {"library": f"{named[0]} {installed(named[0])}"} if named else {}
+
+
+def of_another_version(architecture: dict) -> str:
+    """Return a remark for a message if a model's arguments name another version of its library than the one here."""
+    named = library_name(str(architecture.get("architecture")))
+    made, here = architecture.get("library"), installed(named[0]) if named else ""
+    return f" (made with {named[0]} {shown(made)}, here is {here})" if named and made != here else ""
 
 
 @cache

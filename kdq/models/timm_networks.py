@@ -52,7 +52,8 @@ def normalisation(name: str, weights: str) -> tuple[list[float], list[float]]:
 def classifier(network: nn.Module) -> str:
     """Return the name of the last layer, "" if there is no single one."""
     last = network.get_classifier()
-    return next((name for name, module in network.named_modules() if module is last), "")
+    is_layer = isinstance(last, nn.Linear | nn.Conv2d)
+    return next((name for name, module in network.named_modules() if is_layer and module is last), "")
 
 
 def feature_maps(network: nn.Module, side: int) -> dict[str, int]:
@@ -79,9 +80,9 @@ def reader(network: nn.Module, places: list[int]) -> Callable[[Tensor], tuple[Te
 def _config(name: str, weights: str):
     """Return timm's facts of the weights ``TAG@COMMIT``; raise UserError if it has none of that tag."""
     tag, at, _ = weights.partition("@")
-    config = get_pretrained_cfg(f"{name}.{tag}") if at else None
+    tags = [entry.partition(".")[2] for entry in timm.list_pretrained(f"{name}.*")]
+    config = get_pretrained_cfg(f"{name}.{tag}") if at and tag in tags else None
     if config is None or not config.hf_hub_id:
-        tags = [entry.partition(".")[2] for entry in timm.list_pretrained(f"{name}.*")]
         expected = (
             f"TAG@COMMIT with one of the tags {', '.join(tags)}" if tags else "none, timm has none of this network"
         )

@@ -95,7 +95,8 @@ def reader(network: nn.Module, places: list[tuple[str, bool]]) -> Callable[[Tens
 
 def _entry(name: str, weights: str):
     """Return the entry of the library's enum; raise UserError if it has none of that name."""
-    entries = torchvision.models.get_model_weights(name).__members__
+    # without aliases: DEFAULT names other weights in another version
+    entries = {entry.name: entry for entry in torchvision.models.get_model_weights(name)}
     if weights not in entries:
         expected = f"one of {', '.join(entries)}{nearest(weights, entries)}"
         raise UserError(f"weights: found {weights!r} of torchvision/{name}, expected {expected}")

@@ -90,6 +90,15 @@ class Training(Base):
         int,
         Field(ge=0, le=256, description="pixels of padding before the random crop, at most half a side; 0 is no crop"),
     ] = 4
+    area: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="instead of `crop`: smallest share of an image that a random box takes, which is resized to "
+            "the image's size (torchvision's RandomResizedCrop; for ImageNet 0.08); not set is none",
+        ),
+    ] = 0.0
     flip: Annotated[bool, Field(description="mirror images at random")] = True
     cutout: Annotated[
         int,
@@ -118,3 +127,7 @@ class Training(Base):
         Literal["best", "last"],
         Field(description="the epoch that is saved: the best by validation accuracy, or the last"),
     ] = "best"
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        return {"crop": "area crops instead"} if values.get("area") else {"area": "without it there is none"}

@@ -148,6 +148,10 @@ class Plan:
             keys["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder}, KEPT_IMAGES)
         return Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=keys)
 
+    def resident(self, wildcards, output) -> Job:
+        """Return where a training has its images: not recorded, its result does not depend on it."""
+        return Job(resident=self.study.config.data.resident)
+
     def data_places(self, wildcards, output) -> Job:
         """Return the places of images: not recorded, so that moving them reruns nothing."""
         return Job(self.study.config.data.model_dump())
