@@ -155,9 +155,22 @@ def build(architecture: str, *, weights: str = "", **arguments) -> LibraryNetwor
 
 
 def outline(architecture: str, **arguments) -> dict[str, tuple]:
-    """Return the shapes of all tensors without building the network."""
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in _assembled(architecture, **arguments).state_dict().items()}
+    """Return the shapes of all tensors."""
+    return {name: tuple(value.shape) for name, value in on_meta(architecture, **arguments).state_dict().items()}
+
+
+def on_meta(architecture: str, **arguments) -> LibraryNetwork:
+    """Return a network without memory for its tensors; one that computes as it is made, such as RegNet, is made first.
+
+    Raise UserError as :func:`build` does.
+    """
+    try:
+        with torch.device("meta"):
+            network = _assembled(architecture, **arguments)
+    except UserError:
+        network = _assembled(architecture, **arguments).to("meta")
+    _try(network, architecture, arguments["classes"], arguments["channels"], arguments["side"])
+    return network
 
 
 def _assembled(architecture, weights="", *, library, classes, channels, mean, std, side, resize) -> LibraryNetwork:

@@ -8,19 +8,16 @@ and ``size``, the ``classes``, ``channels`` and ``side`` of a data set. It write
 import json
 import sys
 
-import torch
-
 from kdq.errors import UserError
 from kdq.models import registry
 from kdq.models.cost import counted
+from kdq.models.library import on_meta
 
 
 def cost(keys: dict, size: dict) -> dict:
     """Return multiply-adds, activations and parameters for one image."""
     statistics = {"mean": [0.0] * size["channels"], "std": [1.0] * size["channels"]}
-    described = registry.described(keys | {"weights": ""}, **size, **statistics)
-    with torch.device("meta"):
-        network = registry.build(**described)
+    network = on_meta(**registry.described(keys | {"weights": ""}, **size, **statistics))
     return counted(network, size["channels"], size["side"])
 
 

@@ -73,8 +73,10 @@ class Place:
 
 
 def _views(place: Place) -> str:
+    if not place.keys["teacher_cache"]:
+        return ""
     keys = {key: place.keys[key] for key in ("crop", "flip", "precision")}
-    return place.of(place.recipe.parent, f"{spell('views', keys)}.safetensors") if place.keys["teacher_cache"] else ""
+    return place.of(place.recipe.parent, f"{spell('views', keys)}.safetensors")
 
 
 def _ancestor(place: Place) -> str:

@@ -25,6 +25,7 @@ SMALL = {
     "torchvision/mobilenet_v3_small": (64, True),
     "torchvision/shufflenet_v2_x0_5": (32, True),
     "torchvision/squeezenet1_1": (64, False),
+    "torchvision/regnet_y_400mf": (32, True),  # computes with tensors as it is made
 }
 
 
