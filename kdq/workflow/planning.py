@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -243,11 +244,11 @@ class Plan:
 
     def images(self, dataset: str) -> Images:
         """Return the size of a data set."""
-        if size := CATALOG[dataset].images:
-            return size
         data = self.study.config.data
-        images, classes = or_stop(counts, {"image_folder": data.image_folder})
-        return Images(images, data.image_size, 3, classes)
+        if not (size := CATALOG[dataset].images):
+            count, classes = or_stop(counts, {"image_folder": data.image_folder})
+            size = Images(count, data.image_size, 3, classes)
+        return replace(size, mapped=data.resident == "false")
 
     def check_cluster(self) -> None:
         if self.settings.executor == "slurm":
