@@ -11,11 +11,13 @@ import yaml
 from PIL import Image
 
 from kdq import models
+from kdq.recipe.grammar import expand
 from tests.workflow.study import HOME
 
 CLASSES = ("ant", "bee", "cat")
 STUDIES = re.findall(r"```yaml\n(.*?)```", (HOME / "docs/your_model.md").read_text(encoding="utf-8"), re.DOTALL)
 SHORT = {"data": {"image_size": 32}, "teacher": {"epochs": 1}, "student": {"epochs": 1}}
+TABLE = "results/studies/my_study/table.csv"
 ONNX = "results/folder/seed=0/teacher/kd/gpfq,activations=8,bits=4/model.onnx"
 
 
@@ -65,7 +67,9 @@ def test_a_study_of_the_page(fresh, number):
     resident = {"resident": "false"} if number == 2 else {}
     short = SHORT | {"data": SHORT["data"] | resident, "name": "my_study"}
     (fresh.folder / "short.yaml").write_text(yaml.safe_dump(short), encoding="utf-8")
-    done = run(fresh, "--cores", "2", "all", ONNX)
+    recipes = expand(study["recipes"])
+    targets = [*(f"results/folder/seed=0/{recipe}/metrics.json" for recipe in recipes), TABLE, ONNX]
+    done = run(fresh, "--cores", "2", *targets)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
     seed = fresh.folder / "results/folder/seed=0"
@@ -90,7 +94,7 @@ def test_a_study_of_the_page(fresh, number):
         log = (fresh.folder / "logs/root/folder/seed=0/teacher.log").read_text()
         assert "read from their file batch by batch (data.resident=false)" in log
 
-    again = run(fresh, "-n", "all", ONNX)
+    again = run(fresh, "-n", *targets)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
     verify = [sys.executable, "-m", "kdq.provenance.verify", "--quiet", "--configfile", "my_study.yaml", "short.yaml"]
     judged = subprocess.run(verify, cwd=fresh.folder, env=fresh.environment, capture_output=True, text=True)
