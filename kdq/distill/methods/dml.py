@@ -66,7 +66,9 @@ class DML(Method):
                 )
             return super().peer(parent)
         if not hasattr(parent, "architecture"):
-            raise UserError("dml: start: found fresh, but the parent is a network of transformers, expected parent")
+            raise UserError(
+                "dml: start: found fresh, but the parent is no network that can be made anew, expected parent"
+            )
         # drawn after the student's weights from the same stream, so never equal to them; without random layers before
         # the classifier, which belong to the weights that they were made for
         return registry.build(**{key: value for key, value in parent.architecture.items() if key != "head"})
