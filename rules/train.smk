@@ -22,10 +22,11 @@ rule root:
         runtime=ESTIMATES.minutes("root"),
     params:
         job=PLAN.root_job,
+        resident=PLAN.resident,
     message:
         "Making {wildcards.dataset} seed {wildcards.seed}: {wildcards.stage}"
     shell:
-        PLAN.command("scripts/train_root.py", input="data", output="model history")
+        PLAN.command("scripts/train_root.py", input="data", output="model history", unrecorded="resident")
 
 
 # A root that all seeds share, under each of them: a copy, because Snakemake touches outputs and, through a hard link, the original.
@@ -97,11 +98,14 @@ rule distill:
         runtime=ESTIMATES.minutes("distill"),
     params:
         job=PLAN.job_of_stage("scripts/distill.py"),
+        resident=PLAN.resident,
         beside=PLAN.students_beside,  # derived from the output, so no part of what is recorded
     message:
         "Distilling {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        PLAN.command("scripts/distill.py", input="data parent views", output="model history", unrecorded="beside")
+        PLAN.command(
+            "scripts/distill.py", input="data parent views", output="model history", unrecorded="beside resident"
+        )
 
 
 rule retrain:
@@ -126,7 +130,13 @@ rule retrain:
         runtime=ESTIMATES.minutes("retrain"),
     params:
         job=PLAN.job_of_stage("scripts/retrain.py"),
+        resident=PLAN.resident,
     message:
         "Retraining {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}/{wildcards.stage}"
     shell:
-        PLAN.command("scripts/retrain.py", input="data parent teacher ancestor", output="model history")
+        PLAN.command(
+            "scripts/retrain.py",
+            input="data parent teacher ancestor",
+            output="model history",
+            unrecorded="resident",
+        )

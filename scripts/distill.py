@@ -20,6 +20,7 @@ with running(snakemake.log[0]) as log:
     check_code(job["code"], SCRIPT, job["file"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
     check_places(inputs)
-    students = Students(inputs, model.parent.parent, job["code"], seed=cell.seed, threads=snakemake.threads)
+    settings = {"seed": cell.seed, "threads": snakemake.threads, **snakemake.params.resident}
+    students = Students(inputs, model.parent.parent, job["code"], **settings)
     with students.trained(job, snakemake.params.beside, partial(is_planned, script=SCRIPT), log) as trained:
         save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=students.made_by(job))

@@ -28,7 +28,7 @@ with running(snakemake.log[0]) as log:
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
     settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
     models = inputs["parent"], inputs["teacher"]
-    settings["ancestor"] = inputs.get("ancestor", "")
+    settings |= {"ancestor": inputs.get("ancestor", ""), **snakemake.params.resident}
     trained = retrain(read(inputs["data"]), *models, job["module"], job["keys"], log=log, **settings)
     save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink()

@@ -10,6 +10,7 @@ from kdq.workflow.job import check_code, running
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read
     from kdq.models.model import Model
+    from kdq.models.registry import made_with
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_places
     from kdq.train.device import device_name, prepare
@@ -31,12 +32,18 @@ with running(snakemake.log[0]) as log:
         inputs, trained = inputs | imported, Model(network, architecture)
     else:
         machine["precision"] = precision_name(job["keys"]["precision"], device)
-    made_by = provenance.describe(job["code"], inputs, **machine)
+    made_by = provenance.describe(job["code"], inputs, **machine, **made_with(job["keys"]))
     for role, digest in job.get("imported", {}).items():
         if made_by["inputs"][role] != digest:
             raise UserError(f"{inputs[role]}: changed after this run was planned; start snakemake again")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)
-    settings = {"seed": cell.seed, "threads": threads, "checkpoint": checkpoint, "identity": identity}
+    settings = {
+        **snakemake.params.resident,
+        "seed": cell.seed,
+        "threads": threads,
+        "checkpoint": checkpoint,
+        "identity": identity,
+    }
     trained = trained or train_root(prepared, job["keys"], log=log, **settings)
     save(*snakemake.output, trained, **cell.identity, keys=job["keys"], provenance=made_by)
     checkpoint.unlink(missing_ok=True)

@@ -13,18 +13,24 @@ if TYPE_CHECKING:
     from kdq.data.prepared import Prepared, Raw
 
 
+MAPPED_MB = 1000
+
+
 @dataclass(frozen=True)
 class Images:
-    """The size of a data set: number of images, side in pixels, channels, classes."""
+    """The size of a data set: number of images, side in pixels, channels, classes; ``mapped`` images take no memory."""
 
     count: int
     side: int
     channels: int
     classes: int
+    mapped: bool = False
 
     @property
     def megabytes(self) -> float:
-        return self.count * self.side**2 * self.channels / 1e6
+        """The memory that the images take: of mapped ones at most what of their file is read at a time."""
+        whole = self.count * self.side**2 * self.channels / 1e6
+        return min(whole, MAPPED_MB) if self.mapped else whole
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from kdq.data.folder_digest import class_digest, combined
 from kdq.data.folder_files import ImageFiles, image_files, image_folder
 from kdq.data.image_file import read_image
 from kdq.data.prepared import Raw, Split, split
+from kdq.data.room import room
 from kdq.errors import UserError
 
 TEST_SEED = 0  # the test part does not depend on the seed of the validation split
@@ -49,7 +50,7 @@ def read_images(files: ImageFiles, size: int) -> tuple[dict[str, Split], str, Co
 
     labelled = [(part, name, path) for part, name, paths in files.of_classes() for path in paths]
     classes, counts = list(files.train), Counter(part for part, _, _ in labelled)
-    images = {part: torch.empty(counts[part], 3, size, size, dtype=torch.uint8) for part in ("train", "test")}
+    images = {part: room(counts[part], 3, size, size) for part in ("train", "test")}
     labels: dict[str, list[int]] = {part: [] for part in images}
     digests: dict[tuple[str, str], list[str]] = {}
     notable = Counter()

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field, create_model
 from torch import Tensor
 
+from kdq.data.room import CHUNK, selected
 from kdq.errors import UserError
 from kdq.provenance.files import checked, read_tensors, write_tensors
 from kdq.provenance.formats import DATA as FORMAT
@@ -52,6 +53,12 @@ class Prepared:
     split_seed: int
     duplicates: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def size(self) -> dict[str, int]:
+        """The number of classes and of channels, and the shorter side of the images in pixels."""
+        _, channels, *sides = self.train.images.shape
+        return {"classes": len(self.classes), "channels": channels, "side": min(sides)}
+
 
 def _default(of_field):
     return ... if of_field.default_factory is MISSING else Field(default_factory=of_field.default_factory)
@@ -84,7 +91,8 @@ def split(images: Tensor, labels: Tensor, fraction: float, seed: int, classes=No
                 "each part needs at least 1: choose another fraction or add images"
             )
         taken[order[labels[order] == label][:take]] = True
-    return Split(images[~taken], labels[~taken]), Split(images[taken], labels[taken])
+    rest, part = (Split(selected(images, mask), labels[mask]) for mask in (~taken, taken))
+    return rest, part
 
 
 def apportion(counts: list[int], fraction: float) -> list[tuple[int, int]]:
@@ -106,7 +114,8 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
     """
     mean, std = [], []
     for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].flatten(), minlength=256).tolist()
+        parts = images.split(CHUNK)
+        counts = sum(torch.bincount(part[:, channel].flatten(), minlength=256) for part in parts).tolist()
         pixels = sum(counts)
         total = sum(value * count for value, count in enumerate(counts))
         squares = sum(value * value * count for value, count in enumerate(counts))

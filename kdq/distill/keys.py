@@ -20,6 +20,7 @@ class Distilling(Base):
     conflicts: ClassVar = {
         ("teacher_cache", "mixup"): "the cache holds the teacher's logits of crops and flips, not of mixed images",
         ("teacher_cache", "cutout"): "the cache holds the teacher's logits of crops and flips, not of cut out squares",
+        ("teacher_cache", "area"): "the cache holds the teacher's logits of crops and flips, not of resized boxes",
         ("teacher_cache", "resolution"): "the cache holds the teacher's logits of images at full size",
     }
 
@@ -81,7 +82,7 @@ class Start(Fetched):
     def unread(cls, values: dict) -> dict[str, str]:
         if values.get("student", "fresh") == "fresh":
             return dict.fromkeys(Fetched.model_fields, "student=fresh does not read this key")
-        return super().unread(values)
+        return {}
 
     @classmethod
     def required(cls, values: dict) -> dict[str, str]:

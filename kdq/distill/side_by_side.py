@@ -23,6 +23,7 @@ from kdq.distill.turns import Turns
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.model import Model
+from kdq.models.registry import made_with
 from kdq.provenance import describe as provenance
 from kdq.recipe.implementation import declared_class
 from kdq.train import checkpoint
@@ -74,11 +75,13 @@ class Students:
 
     ``inputs`` are their input files by role: ``data``, ``parent`` and possibly ``views``, the teacher's cached logits.
     ``folder`` is the teacher's; a student has the sub-folder that its job names as ``stage``. ``code`` is the
-    fingerprint of the job that runs.
+    fingerprint of the job that runs; ``resident`` is as in :func:`kdq.train.stage.train_task`.
     """
 
-    def __init__(self, inputs: dict[str, str], folder: Path, code: str, *, seed: int, threads: int):
-        self.inputs, self.folder, self.seed, self.threads = inputs, folder, seed, threads
+    def __init__(
+        self, inputs: dict[str, str], folder: Path, code: str, *, seed: int, threads: int, resident: str = "auto"
+    ):
+        self.inputs, self.folder, self.seed, self.threads, self.resident = inputs, folder, seed, threads, resident
         self.device = prepare(threads)
         self._made_by = provenance.describe(code, inputs, threads=threads, device=device_name(self.device))
         self.prepared, self.parent = read(inputs["data"]), model_file.load(inputs["parent"])
@@ -131,7 +134,7 @@ class Students:
         """Train the student of ``job``; whatever ends it, its checkpoint is that of its last epoch."""
         log_other_precisions(self.inputs, self.made_by(job)["precision"], log)
         places = {"checkpoint": self._checkpoint(job), "identity": self._identity(job), "log": log}
-        settings = {"seed": self.seed, "threads": self.threads, "teacher": teacher}
+        settings = {"seed": self.seed, "threads": self.threads, "teacher": teacher, "resident": self.resident}
         return distill(self.prepared, self.parent, job["module"], job["keys"], **settings, **places)
 
     def _checkpoint(self, job: dict) -> Path:
@@ -140,7 +143,7 @@ class Students:
     def made_by(self, job: dict) -> dict:
         """Return the provenance of the student of ``job``."""
         precision = precision_name(job["keys"]["precision"], self.device)
-        return {**self._made_by, "code": job["code"], "precision": precision}
+        return {**self._made_by, **made_with(job["keys"]), "code": job["code"], "precision": precision}
 
     def _identity(self, job: dict) -> str:
         return provenance.identity(keys=job["keys"], seed=self.seed, made_by=self.made_by(job))

@@ -122,7 +122,9 @@ def to_network(file: ModelFile, path="model", integer: bool = True) -> nn.Module
         network = registry.build(**file.header["architecture"])
         network.load_state_dict(state, strict=True)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: its tensors do not fit its architecture ({reason(error, 300)})") from None
+        where = f"{path}: its tensors do not fit its architecture"
+        versions = registry.of_another_version(file.header["architecture"])
+        raise UserError(f"{where} ({reason(error, 300)}){versions}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return to_integer(network.eval(), file.codes) if integer and file.codes.points else network.eval()

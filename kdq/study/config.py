@@ -40,6 +40,12 @@ class Data(Base):
     test_fraction: Share = Field(0.2, description="share of the images held out for test, if a source has no test part")
     image_folder: Folder = Field("", description="for the data set `folder`: images in one sub-folder per class")
     image_size: int = Field(32, ge=8, le=512, description="for the data set `folder`: side in pixels after resizing")
+    resident: Literal["auto", "true", "false"] = Field(
+        "auto",
+        description="whether a training has its images on the device: `true`; `false`: they stay in their file and are "
+        "read batch by batch; `auto`: on the device if they take at most half of its free memory. The bytes of the "
+        "result are the same",
+    )
 
 
 class Config(Base):

@@ -29,7 +29,7 @@ def fit(
 ) -> list[dict]:
     """Train ``task``, leaving the selected weights in ``task.network``; return the history, one dict per epoch.
 
-    ``validation`` has ``images`` (M, C, H, W) uint8 and ``labels`` (M,) on the task's device. ``checkpoint`` is the
+    ``validation`` has ``images`` (M, C, H, W) uint8, and ``labels`` (M,) on the task's device. ``checkpoint`` is the
     path of the checkpoint, ``identity`` a text of everything that the result depends on: a checkpoint of another
     identity is ignored. Raise UserError that names epoch, step and term when a loss is not finite.
     """
@@ -148,7 +148,7 @@ class Run:
         network.eval()
         predictions = []
         with autocast(self.dtype, self.device):
-            for images in evaluation_batches(self.validation.images):
+            for images in evaluation_batches(self.validation.images, device=self.device):
                 predictions.append(network(images).argmax(1))
         return (torch.cat(predictions) == self.validation.labels).double().mean().item()
 

@@ -7,7 +7,7 @@ from kdq.recipe.path import Cell
 from kdq.study.config import Study
 
 # keys that determine the teacher's inputs and precision
-TEACHER_KEYS = ("batch_size", "crop", "cutout", "flip", "mixup", "precision", "resolution", "resolution_share")
+TEACHER_KEYS = ("area", "batch_size", "crop", "cutout", "flip", "mixup", "precision", "resolution", "resolution_share")
 MOST_STUDENTS = 12  # per job: each takes memory, and the command of each job lists the others
 
 
@@ -33,7 +33,7 @@ def missing_students(study: Study) -> dict[tuple, list[str]]:
 def group_of(study: Study, dataset: str, seed: int, recipe: Recipe) -> tuple:
     """Return the key of a student's group: equal keys can share a forward pass, if no method changes the images."""
     keys = study.grammar.resolve(recipe.last)
-    return dataset, seed, recipe.parent.path, *(keys[key] for key in TEACHER_KEYS)
+    return dataset, seed, recipe.parent.path, *(keys.get(key) for key in TEACHER_KEYS)
 
 
 def students_beside(stages: list[str], stage: str, jobs_at_once: int) -> tuple[int, list[str]]:

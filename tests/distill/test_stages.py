@@ -86,5 +86,5 @@ def test_a_hint_that_not_both_have_is_refused(hint):
 
 @pytest.mark.parametrize("name", ["at", "sp", "reviewkd", "fitnet"])
 def test_a_network_without_stages_is_refused(name):
-    with pytest.raises(UserError, match="^a network of the kind Linear gives no features, logits alone; expected"):
+    with pytest.raises(UserError, match="^the network of the kind Linear gives no feature maps of several sizes; "):
         METHODS[name]().taps(build("resnet18"), nn.Linear(2, 2))
