@@ -71,6 +71,12 @@ def _plain_layers():
     return plain_layers
 
 
+def _folded_norms():
+    from kdq.models import folded_norms
+
+    return folded_norms
+
+
 def wide_shape(name: str) -> tuple[int, int] | None:
     """Return depth and widen factor of ``wrn<depth>-<factor>``, None for another name or a depth other than 6n + 4.
 
@@ -82,6 +88,7 @@ def wide_shape(name: str) -> tuple[int, int] | None:
     return (depth, factor) if depth % 6 == 4 else None
 
 
+CHANGES = ("plain_layers", "folded")  # keys of an architecture, see `changed`
 FOUR = ("layer1", "layer2", "layer3", "layer4")
 FAMILIES = (
     Family(
@@ -152,15 +159,24 @@ def trainable(architecture: str) -> str:
 def build(architecture: str, **arguments):
     """Return a freshly initialised network; raise UserError for an architecture or stem that does not exist.
 
-    ``plain_layers`` names modules to replace, see :mod:`kdq.models.plain_layers`.
+    ``plain_layers`` and ``folded`` change it, see :func:`changed`.
     """
-    names = arguments.pop("plain_layers", ())
-    network = family_of(architecture).module().build(architecture, **arguments)
-    return _plain_layers().replace(network, names) if names else network
+    changes = {key: arguments.pop(key) for key in CHANGES if key in arguments}
+    return changed(family_of(architecture).module().build(architecture, **arguments), **changes)
+
+
+def changed(network, plain_layers=(), folded=None):
+    """Return the network with the changes of its quantization, made in place: names of modules to replace, see
+    :mod:`kdq.models.plain_layers`, and pairs of modules to fold, see :mod:`kdq.models.folded_norms`."""
+    if folded:
+        _folded_norms().fold_norms(network.eval(), folded)
+    return _plain_layers().replace(network, plain_layers) if plain_layers else network
 
 
 def outline(architecture: str, **arguments) -> dict[str, tuple]:
     """Return the shapes of the weights that determine how large :func:`build` makes a network, without building it."""
-    names = arguments.pop("plain_layers", ())
+    names, folded = (arguments.pop(key, ()) for key in CHANGES)
     shapes = family_of(architecture).module().outline(architecture, **arguments)
+    if folded:
+        shapes = _folded_norms().outline(shapes, folded)
     return _plain_layers().outline(shapes, names) if names else shapes

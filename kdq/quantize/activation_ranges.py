@@ -4,13 +4,16 @@
 mean squared rounding and clipping error falls. The last two read a histogram of the tensor's values.
 """
 
+import contextlib
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models.activations import Point, groups, module_and_place, observed, readers
+from kdq.models.activations import BEHIND, OUTPUT, Point, groups, module_and_place, observed, readers
+from kdq.quantize.execution.outputs import Outputs
+from kdq.quantize.execution.passes import floats
 
 BINS = 2048
 OUTSIDE = 1e-4  # share of the values outside a percentile's range
@@ -19,15 +22,22 @@ SHRUNK = [1 - step / 100 for step in range(91)]  # factors of the range that `ms
 
 @torch.no_grad()
 def measured_points(
-    network: nn.Module, layers: Iterable[str], images: Tensor, bits: int, method: str, chunk: int = 64
+    network: nn.Module,
+    layers: Iterable[str],
+    images: Tensor,
+    bits: int,
+    method: str,
+    outputs: Outputs,
+    chunk: int = 64,
 ) -> list[Point]:
-    """Return the points of a network, in eval mode, whose quantized layers are named ``layers``.
+    """Return the points of a network, in eval mode, whose quantized layers are named ``layers``, and of its outputs.
 
-    They have ``bits`` bits and the range that ``method`` gives on uint8 ``images``. Raise UserError, naming the module,
-    for values that are not finite.
+    They have ``bits`` bits and the range that ``method`` gives on ``images``. Raise UserError, naming the module, for
+    values that are not finite.
     """
     modules = readers(network, layers)
-    tensors = groups(network, modules, images[:1].float() / 255)
+    tensors = [_with_giver(reading, outputs.shared) for reading in groups(network, modules, floats(images[:1]))]
+    tensors += [(name + OUTPUT,) for name in outputs.convolutions]
     ranges = [torch.zeros(2) for _ in tensors]
     for values in _values(network, modules, tensors, images, chunk):
         for index, tensor in values:
@@ -41,6 +51,12 @@ def measured_points(
     return [_point(reading, range_, bits) for reading, range_ in zip(tensors, ranges, strict=True)]
 
 
+def _with_giver(reading: tuple[str, ...], shared: dict[str, str]) -> tuple[str, ...]:
+    """Return the readers of a point with the module that gives it, if it is quantized as that gives it."""
+    givers = {shared[reader] for reader in reading if reader in shared}
+    return (*reading, *(giver + OUTPUT for giver in sorted(givers)))
+
+
 def _values(network, modules, tensors, images, chunk):
     """Yield per chunk of images the pairs of a point's index and its tensor's values."""
     first = {module_and_place(reading[0]): index for index, reading in enumerate(tensors)}
@@ -52,8 +68,16 @@ def _values(network, modules, tensors, images, chunk):
                 if (name, place) in first:
                     caught.append((first[name, place], tensor.float()))
 
-        with observed({name: modules[name] for name, _ in first}, note):
-            network(batch.float() / 255)
+        def note_output(module, inputs, output, caught=caught):
+            caught.append((first[names[module], BEHIND], output.float()))
+
+        inputs = {name: modules[name] for name, place in first if place != BEHIND}
+        names = {network.get_submodule(name): name for name, place in first if place == BEHIND}
+        with contextlib.ExitStack() as hooks:
+            hooks.enter_context(observed(inputs, note))
+            for module in names:
+                hooks.enter_context(module.register_forward_hook(note_output))
+            network(floats(batch))
         yield caught
 
 

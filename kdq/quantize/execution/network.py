@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdq.errors import UserError
 from kdq.models.activations import quantized_activations
 from kdq.models.codes import Codes, Point, QuantizedWeight
+from kdq.models.folded_norms import fold_norms, foldable
 from kdq.models.network import Network
 from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
@@ -72,7 +73,10 @@ def quantize(
     device = device or next(model.parameters()).device
     images, views = images.to(device), (images if views is None else views).to(device)
     keys, holders = quantizer.keys, {}
-    selection = select(model.to(device).eval(), images, keys.keep)
+    model.to(device).eval()
+    if keys.batchnorm == "fold" and not isinstance(model, Network):
+        fold_norms(model, foldable(model, floats(images[:1])))
+    selection = select(model, images, keys.keep)
     if keys.channels == "equalize":
         equalize(model)
     for name, reason in selection.reasons.items():

@@ -14,6 +14,7 @@ from kdq.models.codes import Point
 from kdq.models.plain_layers import replace
 from kdq.quantize.activation_ranges import measured_points
 from kdq.quantize.execution.layer import quantizable_layers
+from kdq.quantize.execution.outputs import Outputs, quantized_outputs
 from kdq.quantize.execution.passes import before_calls, floats, survey
 from kdq.quantize.keys import Quantizing
 
@@ -94,7 +95,8 @@ def activation_points(model: nn.Module, selection: Selection, images: Tensor, ke
         return []
     aside = {*selection.constants, *selection.functional}
     layers = [name for name in selection.executed if name not in aside]
-    return measured_points(model, layers, images, keys.activations, keys.activation_range)
+    outputs = quantized_outputs(model, layers, floats(images[:1])) if keys.batchnorm == "fold" else Outputs()
+    return measured_points(model, layers, images, keys.activations, keys.activation_range, outputs)
 
 
 def point_of(name: str, points: Iterable[Point]) -> Point | None:
