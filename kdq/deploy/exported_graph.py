@@ -19,6 +19,7 @@ from kdq.errors import UserError, reason
 from kdq.models.activations import OUTPUT, is_output
 from kdq.models.codes import Codes
 from kdq.models.integer import folded_layers
+from kdq.models.logits import logits_of
 
 OPSET = 18  # the exporter's
 WEIGHT = ".weight"
@@ -32,7 +33,8 @@ class _OfTensors(nn.Module):
         self.network, self.names = [network], names  # in a list: no submodule, whose tensors would be constants
 
     def forward(self, images: Tensor, tensors: list[Tensor]) -> Tensor:
-        return torch.func.functional_call(self.network[0], dict(zip(self.names, tensors, strict=True)), (images,))
+        given = dict(zip(self.names, tensors, strict=True))
+        return logits_of(torch.func.functional_call(self.network[0], given, (images,)))
 
 
 def exported(network: nn.Module, tensors: dict[str, Tensor], shape: tuple[int, int, int]) -> onnx.ModelProto:

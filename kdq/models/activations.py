@@ -41,6 +41,13 @@ class FakeQuantizer(nn.Module):
         return fake_quantized(x, self.scale, self.zero_point, self.bits)
 
 
+class _Quantizers(nn.ModuleList):
+    """All quantizers of a network; called, as an nn.Sequential calls what is in it, the identity."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 def module_and_place(reader: str) -> tuple[str, int]:
     """Return the module's name and the place: 0 or 1 of its inputs, ``BEHIND`` of its output."""
     for suffix, place in ((SECOND, 1), (OUTPUT, BEHIND)):
@@ -124,7 +131,7 @@ def attach_quantizers(network: nn.Module, points: Sequence[Point], quantizers: S
 
     The quantizers become a submodule, so that they move, are copied and are trained with the network.
     """
-    network.add_module(QUANTIZERS, nn.ModuleList(quantizers))
+    network.add_module(QUANTIZERS, _Quantizers(quantizers))
     _hooked(network, points, quantizers)
     return network
 

@@ -115,25 +115,37 @@ def _points(header: dict, tensors: dict[str, Tensor]) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def to_network(file: ModelFile, path="model", integer: bool = True) -> nn.Module:
-    """Return the network of a model file, in eval mode, with the decoded weights.
+def to_network(file: ModelFile, path="model", integer: bool = True, into: nn.Module | None = None) -> nn.Module:
+    """Return the network of a model file, in eval mode, with the decoded weights: a new one, or ``into``, in place.
 
     With quantized activations it computes as an integer runtime does, see :mod:`kdq.models.integer`, unless ``integer``
     is false: then it is the network that was quantized, with its BatchNorm and float activations.
     """
     state = dict(file.floats)
+    fits = "its architecture" if into is None else type(into).__name__
     try:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
-        for name, shape in registry.outline(**file.header["architecture"]).items():
-            if state[name].shape != shape:
-                raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {shape}")
-        network = registry.build(**file.header["architecture"])
+        architecture = file.header["architecture"]
+        network = _built(architecture, state) if into is None else _changed(architecture, into)
         network.load_state_dict(state, strict=True)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: its tensors do not fit its architecture ({reason(error, 300)})") from None
+        raise UserError(f"{path}: its tensors do not fit {fits} ({reason(error, 300)})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return to_integer(network.eval(), file.codes) if integer and file.codes.points else network.eval()
+
+
+def _built(architecture: dict, state: dict[str, Tensor]) -> nn.Module:
+    """Return a new network; raise ValueError if its size is not that of the tensors."""
+    for name, shape in registry.outline(**architecture).items():
+        if state[name].shape != shape:
+            raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {shape}")
+    return registry.build(**architecture)
+
+
+def _changed(architecture: dict, network: nn.Module) -> nn.Module:
+    """Return ``network``, changed in place as that of the architecture was when it was quantized."""
+    return registry.changed(network, **{key: architecture[key] for key in registry.CHANGES if key in architecture})
 
 
 def load(path) -> nn.Module:

@@ -65,6 +65,12 @@ def _huggingface():
     return huggingface
 
 
+def _foreign():
+    from kdq.models import foreign
+
+    return foreign
+
+
 def _plain_layers():
     from kdq.models import plain_layers
 
@@ -108,6 +114,7 @@ FAMILIES = (
     ),
     Family(("mobilenetv2",), _mobilenetv2, stages=FOUR, blocks=lambda name: 17),
     Family(("transformers",), _huggingface, imported=True),
+    Family(("foreign",), _foreign, imported=True),
 )
 NAMES = tuple(name for family in FAMILIES if not family.imported for name in family.names)
 SPELLINGS = tuple(family.spelling for family in FAMILIES if family.spelling)

@@ -27,13 +27,16 @@ class Outputs:
     shared: dict[str, str] = field(default_factory=dict)
 
 
+NO_OUTPUTS = Outputs()
+
+
 def quantized_outputs(model: nn.Module, layers: Iterable[str], images: Tensor) -> Outputs:
     """Return the outputs to quantize in a network whose ``layers`` have quantized inputs; none in one of this package.
 
     One pass of float ``images``, one is enough.
     """
     if isinstance(model, Network):
-        return Outputs()
+        return NO_OUTPUTS
     modules = {name: model.get_submodule(name) for name in layers}
     flow = dataflow(model, images, modules)
     shared = {name: giver for name in modules if (giver := _shared_giver(flow, name, modules))}
