@@ -67,6 +67,7 @@ class Quantizer:
         Override it if the method knows the errors for less than the product with ``gram`` that they take here.
         """
         codes = self.codes(weight, cross, gram, step, low, high)
+        check_codes(codes, weight, step, low, high)
         return codes, excess(weight, codes, step, cross, gram)
 
     def codes_from_residuals(self, weight, columns, step, low, high) -> tuple[Tensor, Tensor, Tensor]:
