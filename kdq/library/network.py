@@ -29,18 +29,19 @@ class QuantizedNetwork(nn.Module):
 
     @property
     def layers(self) -> Mapping[str, QuantizedWeight]:
-        """The quantized layers by name, in order of execution.
+        """The quantized layers by name, in the order of the network's modules.
 
         Each has ``codes``, int16 of the weight's shape; ``step``, float32 (1,) or one per output; ``low`` and ``high``,
         the bounds of the codes; ``bits`` and ``relative_error``, that of the layer's outputs on the calibration images.
         ``decode()`` returns the weight, code times step.
         """
-        return self.file.codes
+        return {name: self.file.codes[name] for name, _ in self.network.named_modules() if name in self.file.codes}
 
     @property
     def kept(self) -> Mapping[str, dict]:
         """The layers that stay float by name: the number of their ``weights``, and the ``reason``."""
-        return self.file.codes.kept
+        kept = self.file.codes.kept
+        return {name: kept[name] for name, _ in self.network.named_modules() if name in kept}
 
     @property
     def points(self) -> tuple[Point, ...]:
