@@ -101,7 +101,9 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(HOME / name, folder)
     shutil.copytree(HOME / "kdq", folder / "kdq", ignore=shutil.ignore_patterns("__pycache__"))
-    program = "from setuptools import build_meta; build_meta.build_wheel('.')"  # as an installer does; pip may be missing
+    program = (
+        "from setuptools import build_meta; build_meta.build_wheel('.')"  # as an installer does; pip may be missing
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("kdq-*.whl")
@@ -238,7 +240,9 @@ def test_the_names_of_the_package_are_those_of_the_library():
     assert inspect.signature(kdq.quantize) == inspect.signature(library.quantize)
     assert set(library.__all__) <= set(dir(kdq)) and kdq.__version__ == PROJECT["version"]
     stub = ast.parse((HOME / "kdq/__init__.pyi").read_text())
-    declared = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    declared = {
+        alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert {name for name, module in declared.items() if module == "kdq.library"} == set(library.__all__)
     assert all(hasattr(kdq, name) for name in declared)
     with pytest.raises(AttributeError, match="module 'kdq' has no attribute 'quantise'"):

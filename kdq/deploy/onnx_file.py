@@ -41,7 +41,9 @@ def to_onnx(
         raise UserError(f"{path}: {error}") from None
 
 
-def onnx_of(network: nn.Module, codes: Codes, metadata: dict, images: str = FLOAT32_NCHW, shape=None) -> onnx.ModelProto:
+def onnx_of(
+    network: nn.Module, codes: Codes, metadata: dict, images: str = FLOAT32_NCHW, shape=None
+) -> onnx.ModelProto:
     """Return the ONNX model of a network with plain float layers, as :func:`to_onnx` does that of a file."""
     if _is_written(network):
         return onnx_graph.graph_of(network, codes, metadata, images)

@@ -105,9 +105,7 @@ def _stage(method: str) -> StageType:
     """Return the quantizer called ``method``; raise UserError if there is none."""
     stages = {name: stage for name, stage in find_stages(PACKAGE).items() if stage.kind == QUANTIZE}
     if method not in stages:
-        raise UserError(
-            f"method: found {shown(method)}, expected one of {', '.join(stages)}{nearest(method, stages)}"
-        )
+        raise UserError(f"method: found {shown(method)}, expected one of {', '.join(stages)}{nearest(method, stages)}")
     return stages[method]
 
 

@@ -38,13 +38,13 @@ def test_a_network_and_its_files(name, activations, tmp_path):
     network, pictures = network_and_images(name)
     before, state = logits(network, pictures), {key: value.clone() for key, value in network.state_dict().items()}
     layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
-    quantized = kdq.quantize(network, pictures, method="rtn", scale="mse", bits=4, activations=activations)
+    quantized = kdq.quantize(network, pictures, scale="mse", bits=4, activations=activations)
 
     assert len(quantized.layers) >= layers and not quantized.kept
     assert all(layer.codes.min() >= -8 and layer.codes.max() <= 7 for layer in quantized.layers.values())
-    assert all(0 < layer.relative_error < 1 and layer.bits == 4 for layer in quantized.layers.values())
+    assert all(0 <= layer.relative_error < 1 and layer.bits == 4 for layer in quantized.layers.values())
     ours = logits(quantized, pictures)
-    assert 0 < (ours - before).norm() < before.norm()
+    assert 0 < (ours - before).norm() < 0.5 * before.norm()
     assert all(network.state_dict()[key].equal(value) for key, value in state.items())
     assert logits(network, pictures).equal(before)
 
