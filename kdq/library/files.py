@@ -31,7 +31,7 @@ def save(path: str | PathLike, quantized: QuantizedNetwork) -> None:
 
 
 def load(path: str | PathLike, into: nn.Module | None = None) -> nn.Module:
-    """Return the network in a model file or an archive, in evaluation mode: a :class:`QuantizedNetwork` if it has codes.
+    """Return the network in a model file or an archive, in eval mode: a :class:`QuantizedNetwork` if it has codes.
 
     A network that is not KDQ's is loaded ``into`` an instance of its class, whose weights don't matter; it becomes part
     of the result. KDQ's own networks need none. Raise UserError that names the file if it is missing or corrupted, or

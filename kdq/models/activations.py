@@ -2,8 +2,9 @@
 
 A *point* is a tensor that a quantized layer, an addition, a pooling or a BatchNorm of its own reads. A tensor that
 several of them read is one point: it has one scale, as it has one in the exported file. A point may also be what a
-module gives: then all that read it read its codes' values. Codes are unsigned, with a zero point, one scale per tensor: x ~ scale (code - zero_point), code = clip(round(x / scale) + zero_point, 0, 2^b - 1), ties
-to the even code, as ONNX's QuantizeLinear computes.
+module gives: then all that read it read its codes' values. Codes are unsigned, with a zero point, one scale per tensor:
+x ~ scale (code - zero_point), code = clip(round(x / scale) + zero_point, 0, 2^b - 1), ties to the even code, as ONNX's
+QuantizeLinear computes.
 """
 
 import contextlib

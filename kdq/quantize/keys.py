@@ -26,6 +26,10 @@ class Quantizing(Base):
     # Keys that take effect after the layers have been measured alone; the measurement is the same for all values.
     after_measurement: ClassVar = ("bits", "budget", "cost", "order", "pick", "batchnorm", "bias", "memory", "keep")
     conflicts: ClassVar[dict[tuple[str, str], str]] = {
+        (
+            "bias",
+            "batchnorm=reestimate",
+        ): "statistics that are measured again do not fit biases that were corrected before",
         ("bias", "order"): "means are corrected on the way through the network, layers in the order of execution",
     }
 
@@ -141,9 +145,6 @@ class Quantizing(Base):
     ] = "keep"
 
     def inconsistency(self) -> str:
-        if self.bias == "correct" and self.batchnorm == "reestimate":
-            why = "statistics that are measured again do not fit biases that were corrected before"
-            return f"bias: found 'correct' beside batchnorm='reestimate': {why}"
         least = 3 if self.levels == "paper" else 2
         if 0 < self.budget < least:
             return f"budget: found {self.budget}, expected at least {least}: levels={self.levels} stores no fewer bits"
