@@ -20,7 +20,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Return the page with links to files outside docs/ as plain text, and those to the root's pages as links to these."""
+    """Return the page, its links to files outside docs/ as plain text, those to the root's pages as links to these."""
     up = "../" * (page.file.src_uri.count("/") + 1)
     for source, name in PAGES.items():
         markdown = markdown.replace(f"]({up}{source}", f"]({up[3:]}{name}")

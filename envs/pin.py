@@ -1,7 +1,7 @@
-"""Write envs/kdq.yaml, for `snakemake --sdm conda`, from the pins in requirements.txt; with ``--cpu``, print those of a machine without a GPU.
+"""Write envs/kdq.yaml, for `snakemake --sdm conda`, from the pins in requirements.txt.
 
-``--cpu`` prints the pins with their hashes but for PyTorch's and CUDA's, ``--cpu torch`` those of PyTorch, without hashes:
-PyTorch's CPU builds have the same versions, but other hashes than the builds of PyPI.
+With ``--cpu``, print instead the pins of a machine without a GPU: all with their hashes but PyTorch's and CUDA's, or with
+``--cpu torch`` PyTorch's alone, without hashes, since its CPU builds have the same versions but other hashes.
 """
 
 import re

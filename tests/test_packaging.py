@@ -1,12 +1,16 @@
 """Pins, environments, the wheel, and what jobs and the planner import."""
 
+import ast
 import importlib.util
+import inspect
 import pkgutil
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import bracex
@@ -14,6 +18,8 @@ import pytest
 
 HOME = Path(__file__).resolve().parents[1]
 REQUIREMENTS = (HOME / "requirements.txt").read_text()
+PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
+CORE = ["numpy", "pydantic", "safetensors", "torch"]
 
 
 def pin_module():
@@ -30,11 +36,18 @@ def test_every_pin_has_a_hash_and_names_no_host():
     assert "://" not in REQUIREMENTS
 
 
+def name_of(requirement: str) -> str:
+    return re.match(r"[A-Za-z0-9._-]+", requirement).group()
+
+
 def test_every_dependency_is_pinned():
-    declared = re.findall(r'^    "([A-Za-z0-9._-]+)>=', (HOME / "pyproject.toml").read_text(), re.MULTILINE)
+    """Those of the library, of the workflow and of its tests; the other extras are installed beside these."""
+    extras = PROJECT["optional-dependencies"]
+    assert extras.keys() == {"export", "workflow", "dev"} | {"openvino", "site"}
+    declared = [*PROJECT["dependencies"], *(line for name in ("export", "workflow", "dev") for line in extras[name])]
     pinned = {pin.split("==")[0] for pin in pin_module().pins(REQUIREMENTS)}
-    assert len(declared) > 15
-    assert set(declared) <= pinned
+    assert len(declared) > 30
+    assert {name_of(requirement) for requirement in declared} - {"kdq"} <= pinned
 
 
 def test_the_conda_environment_has_the_same_pins():
@@ -88,15 +101,19 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(HOME / name, folder)
     shutil.copytree(HOME / "kdq", folder / "kdq", ignore=shutil.ignore_patterns("__pycache__"))
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
-    done = subprocess.run([sys.executable, "-m", "pip", "wheel", *options, folder], capture_output=True, text=True)
+    program = (
+        "from setuptools import build_meta; build_meta.build_wheel('.')"  # as an installer does; pip may be missing
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("kdq-*.whl")
     return path
 
 
 def test_the_wheel_holds_the_package_and_its_data(wheel):
-    expected = {str(path.relative_to(HOME)) for form in ("py", "json") for path in HOME.glob(f"kdq/**/*.{form}")}
+    forms = ("*.py", "*.json", "*.pyi", "py.typed")
+    expected = {str(path.relative_to(HOME)) for form in forms for path in HOME.glob(f"kdq/**/{form}")}
+    assert {"kdq/py.typed", "kdq/__init__.pyi", "kdq/models/costs.json"} <= expected
     with zipfile.ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if name.startswith("kdq/")} == expected
 
@@ -107,6 +124,129 @@ def test_the_wheel_is_importable_without_the_checkout(wheel, tmp_path):
     program = "import kdq.models, kdq.quantize.gpfq; print(kdq.models.load.__name__, kdq.__file__)"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["load", str(tmp_path / "kdq/__init__.py")]
+
+
+def test_the_wheel_needs_the_library_alone(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    needed = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
+    assert sorted(name_of(line) for line in needed if "extra ==" not in line) == CORE
+    assert f"Version: {PROJECT['version']}" in lines
+
+
+def with_dependencies(names: list[str]) -> set[str]:
+    """Return the distributions ``names`` of this environment and all that they need without extras."""
+    packaging = pytest.importorskip("packaging.requirements")
+    wanted, complete = list(names), set()
+    while wanted:
+        name = wanted.pop().lower().replace("_", "-")
+        if name in complete:
+            continue
+        complete.add(name)
+        for line in metadata.requires(name) or []:
+            requirement = packaging.Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                wanted.append(requirement.name)
+    return complete
+
+
+@pytest.fixture(scope="module")
+def core(wheel, tmp_path_factory) -> Path:
+    """The Python of a new environment with the installed wheel, and links to what the library needs and no more."""
+    folder = tmp_path_factory.mktemp("core")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    options = ("--quiet", "--no-deps", "--no-index", "--disable-pip-version-check")
+    subprocess.run([python, "-m", "pip", "install", *options, wheel], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for name in with_dependencies(CORE):
+        distribution = metadata.distribution(name)
+        for part in {path.parts[0] for path in distribution.files if path.parts[0] not in ("..", "__pycache__")}:
+            if not (site / part).exists():
+                (site / part).symlink_to(distribution.locate_file(part))
+    return python
+
+
+PROGRAM = """
+import sys, tempfile, pathlib
+import kdq, torch
+from torch import nn
+
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+    def forward(self, images):
+        return self.b(self.norm(self.a(images)).relu().mean((2, 3)))
+
+images, path = torch.rand(32, 3, 8, 8), pathlib.Path(tempfile.mkdtemp(), "model.safetensors")
+for method in ("gpfq", "rtn", "spfq", "sparse", "gptq", "qronos", "adaround", "brecq", "mine"):
+    quantized = kdq.quantize(Mine(), images, method=method, bits=3, activations=8)
+    kdq.save(path, quantized)
+    assert kdq.load(path, into=Mine())(images).equal(quantized(images)), method
+assert kdq.quantize(Mine(), images, budget=3).bits_per_weight <= 3
+assert quantized.layers["a"].codes.unique().tolist() == [-1], quantized.layers["a"].codes.unique()
+try:
+    kdq.export(quantized, "model.onnx")
+except kdq.UserError as error:
+    print(error)
+assert kdq.distill.losses.dkd and kdq.models.load and not {"grimp", "numba", "scipy", "tqdm"} & sys.modules.keys()
+print(kdq.__version__, kdq.__file__)
+"""
+QUANTIZER = """
+import torch
+
+from kdq.quantize.keys import Quantizing
+from kdq.quantize.quantizer import Quantizer
+
+
+class Parameters(Quantizing):
+    pass
+
+
+class Mine(Quantizer):
+    def codes(self, weight, cross, gram, step, low, high):
+        return torch.full((len(step), *weight.shape), -1, dtype=torch.int16)
+"""
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_needs_no_more_than_it_says(core, tmp_path):
+    """A quantizer that lies among the methods of the installed package is one, too."""
+    (methods,) = core.parents[1].glob("lib/python*/site-packages/kdq/quantize/methods")
+    (methods / "mine.py").write_text(QUANTIZER)
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([core, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    missing, version = done.stdout.splitlines()
+    assert missing == "export: onnx is not installed, expected it: pip install 'kdq[export]'"
+    assert version == f"{PROJECT['version']} {methods.parents[1] / '__init__.py'}"
+
+
+def test_importing_the_package_imports_nothing():
+    assert not {"torch", "numpy", "pydantic"} & imported("kdq")
+    program = "import sys, kdq; kdq.__version__; kdq.quantize; kdq.models.load; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_names_of_the_package_are_those_of_the_library():
+    import kdq
+    from kdq import library
+
+    assert all(getattr(kdq, name) is getattr(library, name) for name in library.__all__ if name != "quantize")
+    assert inspect.signature(kdq.quantize) == inspect.signature(library.quantize)
+    assert set(library.__all__) <= set(dir(kdq)) and kdq.__version__ == PROJECT["version"]
+    stub = ast.parse((HOME / "kdq/__init__.pyi").read_text())
+    declared = {
+        alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert {name for name, module in declared.items() if module == "kdq.library"} == set(library.__all__)
+    assert all(hasattr(kdq, name) for name in declared)
+    with pytest.raises(AttributeError, match="module 'kdq' has no attribute 'quantise'"):
+        kdq.quantise  # noqa: B018
 
 
 def moves() -> list[tuple[str, str]]:

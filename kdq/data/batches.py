@@ -33,12 +33,14 @@ class Batch:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Return uint8 images (B, C, H, W) as float32 in [0, 1], channels last: for training and evaluation."""
+    """Return uint8 images (B, C, H, W) as float32 in [0, 1], channels last, and floats as they are."""
+    if images.dtype != torch.uint8:
+        return images
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def evaluation_batches(images: Tensor, batch_size: int = 500, device: torch.device | None = None) -> Iterator[Tensor]:
-    """Return batches of the images in order, not augmented, as floats in [0, 1] on ``device``, by default their own."""
+    """Return batches of the images in order, not augmented, :func:`to_float`, on ``device``, by default their own."""
     return (to_float(batch.to(device)) for batch in images.split(batch_size))
 
 

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, Graph
 from kdq.deploy.quantized_tensors import QuantizedTensors
 from kdq.errors import UserError, reason
+from kdq.models.activations import OUTPUT, is_output
 from kdq.models.codes import Codes
 from kdq.models.integer import folded_layers
+from kdq.models.logits import logits_of
 
 OPSET = 18  # the exporter's
 WEIGHT = ".weight"
@@ -31,7 +33,8 @@ class _OfTensors(nn.Module):
         self.network, self.names = [network], names  # in a list: no submodule, whose tensors would be constants
 
     def forward(self, images: Tensor, tensors: list[Tensor]) -> Tensor:
-        return torch.func.functional_call(self.network[0], dict(zip(self.names, tensors, strict=True)), (images,))
+        given = dict(zip(self.names, tensors, strict=True))
+        return logits_of(torch.func.functional_call(self.network[0], given, (images,)))
 
 
 def exported(network: nn.Module, tensors: dict[str, Tensor], shape: tuple[int, int, int]) -> onnx.ModelProto:
@@ -76,13 +79,16 @@ class Rewriter:
             for tensor in node.input:
                 self.readers.setdefault(tensor, []).append(node)
         self.integer = {reader for point in codes.points for reader in point.readers}
-        if foreign := self.integer - codes.keys():
+        if foreign := {reader for reader in self.integer if not is_output(reader)} - codes.keys():
             raise UserError(
                 f"{min(foreign)}: a quantized activation that no quantized layer reads has no ONNX form here"
             )
         self.tensors = QuantizedTensors(self.graph, folded_layers(network, codes, {}), codes.points)
         self.constants = {entry.name: entry for entry in self.source.initializer}
         self.names = {"": ""}  # of tensors, by their names in the exported graph
+        layers = [(node.input[0], layer) for node in self.source.node if (layer := self._layer_of(node))]
+        points = [(tensor, self.tensors.points[layer]) for tensor, layer in layers]
+        self.quantized = {tensor: point for tensor, point in points if any(map(is_output, point.readers))}
 
     def write(self, images: str) -> Graph:
         self.names["images"] = images
@@ -106,7 +112,7 @@ class Rewriter:
         if weights:
             raise UserError(f"{min(weights)}: its weight is read by {node.op_type}, expected the layer's product alone")
         outputs = [self.graph.name() if name else "" for name in node.output]
-        self.graph.copy(node, [self._tensor(name) for name in node.input], outputs)
+        self.graph.copy(node, [self._read(name) for name in node.input], outputs)
         self.names.update(zip(node.output, outputs, strict=True))
 
     def _transposes(self, node: onnx.NodeProto) -> str:
@@ -135,8 +141,14 @@ class Rewriter:
         inputs = [self.tensors.read_by(layer, self._tensor(node.input[0])), weight]
         if not is_product:
             inputs += self.tensors.bias(layer, integer=True)
-        self.names[node.output[0]] = output = self.graph.name()
+        output = self.graph.name()
         self.graph.copy(node, inputs, [output])
+        self.names[node.output[0]] = self.tensors.read_by(layer + OUTPUT, output)
+
+    def _read(self, name: str) -> str:
+        """Return the tensor with a name in the exported graph, its codes' values if a module gives it as a point."""
+        tensor, point = self._tensor(name), self.quantized.get(name)
+        return tensor if point is None else self.tensors.read_by(point.name, tensor)
 
     def _tensor(self, name: str) -> str:
         """Return the tensor with a name in the exported graph."""

@@ -13,6 +13,7 @@ from kdq.deploy import exported_graph, onnx_graph
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, IR
 from kdq.deploy.quantized_tensors import LAYERS
 from kdq.errors import UserError, reason
+from kdq.models.codes import Codes
 from kdq.models.file import ModelFile, to_network
 from kdq.models.integer import folded_layers
 from kdq.models.network import Network
@@ -35,11 +36,18 @@ def to_onnx(
     """
     network = to_network(file, path, integer=False)
     try:
-        if _is_written(network):
-            return onnx_graph.graph_of(network, file.codes, metadata, images)
-        return exported_graph.graph_of(network, file.codes, metadata, images, shape=shape)
+        return onnx_of(network, file.codes, metadata, images, shape)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def onnx_of(
+    network: nn.Module, codes: Codes, metadata: dict, images: str = FLOAT32_NCHW, shape=None
+) -> onnx.ModelProto:
+    """Return the ONNX model of a network with plain float layers, as :func:`to_onnx` does that of a file."""
+    if _is_written(network):
+        return onnx_graph.graph_of(network, codes, metadata, images)
+    return exported_graph.graph_of(network, codes, metadata, images, shape=shape)
 
 
 def _is_written(network: nn.Module) -> bool:
@@ -101,11 +109,15 @@ def _computed(model: onnx.ModelProto, tensor: str) -> np.ndarray:
 
 def check_codes(model: onnx.ModelProto, file: ModelFile, path) -> None:
     """Raise UserError unless the codes and steps in the graph are the model file's, with BatchNorm folded in."""
-    network = to_network(file, path, integer=False)
-    folded = folded_layers(network, file.codes, folded_norms(network) if _is_written(network) else {})
+    check_codes_of(model, to_network(file, path, integer=False), file.codes, path)
+
+
+def check_codes_of(model: onnx.ModelProto, network: nn.Module, codes: Codes, path) -> None:
+    """Raise UserError unless the codes and steps in the graph are those of a network with plain float layers."""
+    folded = folded_layers(network, codes, folded_norms(network) if _is_written(network) else {})
     actual = codes_in(model)
-    if actual.keys() != file.codes.keys():
-        raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(file.codes)}")
+    if actual.keys() != codes.keys():
+        raise UserError(f"{path}: {len(actual)} quantized layers, expected the model's {len(codes)}")
     for layer, (codes, steps) in actual.items():
         expected = folded[layer][0].codes
         if not np.array_equal(codes, expected.codes.numpy()):

@@ -1,9 +1,10 @@
 """Quantized activations: which tensors of a network are quantized, with which scale, and the network that computes so.
 
 A *point* is a tensor that a quantized layer, an addition, a pooling or a BatchNorm of its own reads. A tensor that
-several of them read is one point: it has one scale, as it has one in the exported file. Codes are unsigned, with a zero
-point, one scale per tensor: x ~ scale (code - zero_point), code = clip(round(x / scale) + zero_point, 0, 2^b - 1), ties
-to the even code, as ONNX's QuantizeLinear computes.
+several of them read is one point: it has one scale, as it has one in the exported file. A point may also be what a
+module gives: then all that read it read its codes' values. Codes are unsigned, with a zero point, one scale per tensor:
+x ~ scale (code - zero_point), code = clip(round(x / scale) + zero_point, 0, 2^b - 1), ties to the even code, as ONNX's
+QuantizeLinear computes.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ from kdq.models.operations import Add, GlobalAverage
 from kdq.models.tracing import lone_norms
 
 SECOND = ":1"  # behind a module's name: its second input
+OUTPUT = ":out"  # behind a module's name: what it gives
+BEHIND = -1  # the place of an output
 QUANTIZERS = "activation_quantizers"  # the submodule that holds them
 
 
@@ -39,9 +42,24 @@ class FakeQuantizer(nn.Module):
         return fake_quantized(x, self.scale, self.zero_point, self.bits)
 
 
+class _Quantizers(nn.ModuleList):
+    """All quantizers of a network; called, as an nn.Sequential calls what is in it, the identity."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 def module_and_place(reader: str) -> tuple[str, int]:
-    """Return the module's name and the place of the input, 0 or 1."""
-    return (reader.removesuffix(SECOND), 1) if reader.endswith(SECOND) else (reader, 0)
+    """Return the module's name and the place: 0 or 1 of its inputs, ``BEHIND`` of its output."""
+    for suffix, place in ((SECOND, 1), (OUTPUT, BEHIND)):
+        if reader.endswith(suffix):
+            return reader.removesuffix(suffix), place
+    return reader, 0
+
+
+def is_output(reader: str) -> bool:
+    """Return whether a reader of a point stands for what a module gives."""
+    return reader.endswith(OUTPUT)
 
 
 def readers(network: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
@@ -99,9 +117,8 @@ def quantized_activations(
     device = next(network.parameters()).device
     quantizers = [kind(point).to(device) for point in points]
     with contextlib.ExitStack() as hooks:
-        for name, at in by_module(points, quantizers).items():
-            module = network.get_submodule(name)
-            hooks.enter_context(module.register_forward_pre_hook(_Replace(at, half), with_kwargs=True))
+        for hook in _hooked(network, points, quantizers, half):
+            hooks.enter_context(hook)
         yield
 
 
@@ -115,17 +132,31 @@ def attach_quantizers(network: nn.Module, points: Sequence[Point], quantizers: S
 
     The quantizers become a submodule, so that they move, are copied and are trained with the network.
     """
-    network.add_module(QUANTIZERS, nn.ModuleList(quantizers))
-    for name, at in by_module(points, quantizers).items():
-        network.get_submodule(name).register_forward_pre_hook(_Replace(at), with_kwargs=True)
+    network.add_module(QUANTIZERS, _Quantizers(quantizers))
+    _hooked(network, points, quantizers)
     return network
 
 
+def _hooked(network: nn.Module, points: Sequence[Point], quantizers: Iterable[nn.Module], half: bool = False) -> list:
+    """Let the readers of each point read what its quantizer returns; return the handles of the hooks."""
+    handles = []
+    for name, at in by_module(points, quantizers).items():
+        module = network.get_submodule(name)
+        if BEHIND in at:
+            handles.append(module.register_forward_hook(_ReplaceOutput(at.pop(BEHIND), half)))
+        if at:
+            handles.append(module.register_forward_pre_hook(_Replace(at, half), with_kwargs=True))
+    return handles
+
+
 def by_module(points: Sequence[Point], quantizers: Iterable[nn.Module]) -> dict[str, dict[int, nn.Module]]:
-    """Return the quantizer of each input, by name of the module that reads it and place, 0 or 1."""
+    """Return the quantizer of each input or output, by name of the module and place.
+
+    If the point is what a module gives, its readers read quantized values already.
+    """
     table: dict[str, dict[int, nn.Module]] = {}
     for point, quantizer in zip(points, quantizers, strict=True):
-        for name, place in map(module_and_place, point.readers):
+        for name, place in map(module_and_place, list(filter(is_output, point.readers)) or point.readers):
             table.setdefault(name, {})[place] = quantizer
     return table
 
@@ -140,6 +171,8 @@ def detach_quantizers(network: nn.Module) -> list[nn.Module]:
     for module in network.modules():
         for key in [key for key, hook in module._forward_pre_hooks.items() if isinstance(hook, _Replace)]:
             del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
+        for key in [key for key, hook in module._forward_hooks.items() if isinstance(hook, _ReplaceOutput)]:
+            del module._forward_hooks[key]
     quantizers = list(network.get_submodule(QUANTIZERS))
     delattr(network, QUANTIZERS)
     return quantizers
@@ -153,12 +186,25 @@ class _Replace:
 
     def __call__(self, module, inputs, keywords):
         tensors = (*inputs, *keywords.values())
-        return tuple(self._replaced(place, x) for place, x in enumerate(tensors)), {}
+        quantizers = (self.quantizers.get(place) for place in range(len(tensors)))
+        return tuple(map(self._replaced, quantizers, tensors)), {}
 
-    def _replaced(self, place: int, x: Tensor) -> Tensor:
-        if place not in self.quantizers:
-            return x
-        if not self.half:
-            return self.quantizers[place](x)
-        analog, quantized = x.chunk(2)
-        return torch.cat([analog, self.quantizers[place](quantized)])
+    def _replaced(self, quantizer: nn.Module | None, x: Tensor) -> Tensor:
+        return x if quantizer is None else _quantized(quantizer, x, self.half)
+
+
+class _ReplaceOutput:
+    """The hook of a module: what it gives, quantized; with ``half`` that of the batch's second half alone."""
+
+    def __init__(self, quantizer: nn.Module, half: bool = False):
+        self.quantizer, self.half = quantizer, half
+
+    def __call__(self, module, inputs, output):
+        return _quantized(self.quantizer, output, self.half)
+
+
+def _quantized(quantizer: nn.Module, x: Tensor, half: bool) -> Tensor:
+    if not half:
+        return quantizer(x)
+    analog, second = x.chunk(2)
+    return torch.cat([analog, quantizer(second)])

@@ -22,6 +22,16 @@ class QuantizedWeight:
     storage_bits: int
     facts: dict = field(default_factory=dict)
 
+    @property
+    def bits(self) -> int:
+        """Bits per weight."""
+        return self.facts.get("bits", self.storage_bits)
+
+    @property
+    def relative_error(self) -> float | None:
+        """||X W' - X~ Q'|| / ||X W'|| (Frobenius) on the calibration images, None if it is not known."""
+        return self.facts.get("relative_error")
+
     def decode(self) -> Tensor:
         """Return the weight, float32: code times step."""
         return self.codes.float() * self.step.view(-1, *[1] * (self.codes.dim() - 1))

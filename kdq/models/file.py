@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError, reason
-from kdq.models import registry
+from kdq.models import folded_norms, plain_layers, registry
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.integer import to_integer
 from kdq.models.packing import pack, unpack
-from kdq.models.plain_layers import described
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.provenance.formats import MODEL as FORMAT
 
@@ -34,15 +33,25 @@ class ModelFile:
 
 
 def save(path, network: nn.Module, architecture: dict, codes: Codes, **header) -> None:
-    """Write a model file atomically.
+    """Write a model file atomically, see :func:`content` and :func:`write`."""
+    write(path, content(network, architecture, codes, **header))
+
+
+def content(network: nn.Module, architecture: dict, codes: Codes, **header) -> ModelFile:
+    """Return the content of a network's model file.
 
     ``architecture`` holds the arguments of :func:`kdq.models.registry.build`; ``codes`` maps names of layers (modules
-    with a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values. The layers
-    that ``codes`` keep float are named in the header's ``kept``.
+    with a ``weight``) to their codes, empty for a float model; ``header`` gives more keys of plain values.
     """
     quantized = {f"{layer}.weight" for layer in codes}
     tensors = {name: value for name, value in network.state_dict().items() if name not in quantized}
-    layers = {}
+    architecture = folded_norms.described(plain_layers.described(architecture, network), network)
+    return ModelFile({"architecture": architecture, **header}, tensors, codes)
+
+
+def write(path, file: ModelFile) -> None:
+    """Write a model file atomically; the layers that its codes keep float are named in the header's ``kept``."""
+    header, tensors, codes, layers = dict(file.header), dict(file.floats), file.codes, {}
     for layer, weight in codes.items():
         tensors[f"{layer}.weight.codes"] = pack(weight.codes.flatten(), weight.low, weight.storage_bits)
         tensors[f"{layer}.weight.step"] = weight.step.float()
@@ -54,8 +63,7 @@ def save(path, network: nn.Module, architecture: dict, codes: Codes, **header) -
         tensors[SCALE] = torch.stack([point.scale for point in codes.points])
         tensors[ZERO_POINT] = torch.tensor([point.zero_point for point in codes.points], dtype=torch.uint8)
         header["activations"] = [{"readers": list(point.readers), "bits": point.bits} for point in codes.points]
-    architecture = described(architecture, network)
-    write_tensors(path, tensors, {"format": FORMAT, "architecture": architecture, "layers": layers, **header})
+    write_tensors(path, tensors, {**header, "format": FORMAT, "layers": layers})
 
 
 def read(path) -> ModelFile:
@@ -107,27 +115,40 @@ def _points(header: dict, tensors: dict[str, Tensor]) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def to_network(file: ModelFile, path="model", integer: bool = True) -> nn.Module:
-    """Return the network of a model file, in eval mode, with the decoded weights.
+def to_network(file: ModelFile, path="model", integer: bool = True, into: nn.Module | None = None) -> nn.Module:
+    """Return the network of a model file, in eval mode, with the decoded weights: a new one, or ``into``, in place.
 
     With quantized activations it computes as an integer runtime does, see :mod:`kdq.models.integer`, unless ``integer``
     is false: then it is the network that was quantized, with its BatchNorm and float activations.
     """
     state = dict(file.floats)
+    fits = "its architecture" if into is None else type(into).__name__
     try:
         state.update({f"{layer}.weight": weight.decode() for layer, weight in file.codes.items()})
-        for name, shape in registry.outline(**file.header["architecture"]).items():
-            if state[name].shape != shape:
-                raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {shape}")
-        network = registry.build(**file.header["architecture"])
+        architecture = file.header["architecture"]
+        network = _built(architecture, state) if into is None else _changed(architecture, into)
         network.load_state_dict(state, strict=True)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
-        where = f"{path}: its tensors do not fit its architecture"
-        versions = registry.of_another_version(file.header["architecture"])
+        where, architecture = f"{path}: its tensors do not fit {fits}", file.header.get("architecture")
+        foreign = into is None and isinstance(architecture, dict)
+        versions = registry.of_another_version(architecture) if foreign else ""
         raise UserError(f"{where} ({reason(error, 300)}){versions}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return to_integer(network.eval(), file.codes) if integer and file.codes.points else network.eval()
+
+
+def _built(architecture: dict, state: dict[str, Tensor]) -> nn.Module:
+    """Return a new network; raise ValueError if its size is not that of the tensors."""
+    for name, shape in registry.outline(**architecture).items():
+        if state[name].shape != shape:
+            raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {shape}")
+    return registry.build(**architecture)
+
+
+def _changed(architecture: dict, network: nn.Module) -> nn.Module:
+    """Return ``network``, changed in place as that of the architecture was when it was quantized."""
+    return registry.changed(network, **{key: architecture[key] for key in registry.CHANGES if key in architecture})
 
 
 def load(path) -> nn.Module:

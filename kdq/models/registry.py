@@ -77,10 +77,22 @@ def _library():
     return library
 
 
+def _foreign():
+    from kdq.models import foreign
+
+    return foreign
+
+
 def _plain_layers():
     from kdq.models import plain_layers
 
     return plain_layers
+
+
+def _folded_norms():
+    from kdq.models import folded_norms
+
+    return folded_norms
 
 
 def wide_shape(name: str) -> tuple[int, int] | None:
@@ -92,6 +104,9 @@ def wide_shape(name: str) -> tuple[int, int] | None:
     match = re.fullmatch(r"wrn([1-9]\d{1,2})-([1-9]\d?)", name)
     depth, factor = map(int, match.groups()) if match else (0, 0)
     return (depth, factor) if depth % 6 == 4 else None
+
+
+CHANGES = ("plain_layers", "folded")  # keys of an architecture, see `changed`
 
 
 def library_name(architecture: str) -> tuple[str, str] | None:
@@ -146,6 +161,7 @@ FAMILIES = (
     Family(("mobilenetv2",), _mobilenetv2, stages=FOUR, blocks=lambda name: 17),
     Family((), _library, library_name, ", ".join(f"{name}/<name>" for name in LIBRARIES), keys=LIBRARY_KEYS),
     Family(("transformers",), _huggingface, imported=True),
+    Family(("foreign",), _foreign, imported=True),
 )
 NAMES = tuple(name for family in FAMILIES if not family.imported for name in family.names)
 SPELLINGS = tuple(family.spelling for family in FAMILIES if family.spelling)
@@ -219,15 +235,24 @@ def pretrained(weights: str, architecture: str, **arguments):
 def build(architecture: str, **arguments):
     """Return a freshly initialised network; raise UserError for an architecture or stem that does not exist.
 
-    ``plain_layers`` names modules to replace, see :mod:`kdq.models.plain_layers`.
+    ``plain_layers`` and ``folded`` change it, see :func:`changed`.
     """
-    names = arguments.pop("plain_layers", ())
-    network = family_of(architecture).module().build(architecture, **arguments)
-    return _plain_layers().replace(network, names) if names else network
+    changes = {key: arguments.pop(key) for key in CHANGES if key in arguments}
+    return changed(family_of(architecture).module().build(architecture, **arguments), **changes)
+
+
+def changed(network, plain_layers=(), folded=None):
+    """Return the network with the changes of its quantization, made in place: names of modules to replace, see
+    :mod:`kdq.models.plain_layers`, and pairs of modules to fold, see :mod:`kdq.models.folded_norms`."""
+    if folded:
+        _folded_norms().fold_norms(network.eval(), folded)
+    return _plain_layers().replace(network, plain_layers) if plain_layers else network
 
 
 def outline(architecture: str, **arguments) -> dict[str, tuple]:
     """Return the shapes of the weights that determine how large :func:`build` makes a network, without building it."""
-    names = arguments.pop("plain_layers", ())
+    names, folded = (arguments.pop(key, ()) for key in CHANGES)
     shapes = family_of(architecture).module().outline(architecture, **arguments)
+    if folded:
+        shapes = _folded_norms().outline(shapes, folded)
     return _plain_layers().outline(shapes, names) if names else shapes

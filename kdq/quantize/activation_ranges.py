@@ -4,13 +4,17 @@
 mean squared rounding and clipping error falls. The last two read a histogram of the tensor's values.
 """
 
-from collections.abc import Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError
-from kdq.models.activations import Point, groups, module_and_place, observed, readers
+from kdq.models.activations import BEHIND, OUTPUT, Point, groups, module_and_place, observed, readers
+from kdq.quantize.execution.outputs import NO_OUTPUTS, Outputs
+from kdq.quantize.execution.passes import floats
 
 BINS = 2048
 OUTSIDE = 1e-4  # share of the values outside a percentile's range
@@ -19,52 +23,74 @@ SHRUNK = [1 - step / 100 for step in range(91)]  # factors of the range that `ms
 
 @torch.no_grad()
 def measured_points(
-    network: nn.Module, layers: Iterable[str], images: Tensor, bits: int, method: str, chunk: int = 64
+    network: nn.Module,
+    layers: Iterable[str],
+    images: Tensor,
+    bits: int,
+    method: str,
+    outputs: Outputs = NO_OUTPUTS,
+    chunk: int = 64,
 ) -> list[Point]:
-    """Return the points of a network, in eval mode, whose quantized layers are named ``layers``.
+    """Return the points of a network, in eval mode, whose quantized layers are named ``layers``, and of its outputs.
 
-    They have ``bits`` bits and the range that ``method`` gives on uint8 ``images``. Raise UserError, naming the module,
-    for values that are not finite.
+    They have ``bits`` bits and the range that ``method`` gives on ``images``. Raise UserError, naming the module, for
+    values that are not finite.
     """
     modules = readers(network, layers)
-    tensors = groups(network, modules, images[:1].float() / 255)
+    tensors = [_with_giver(reading, outputs.shared) for reading in groups(network, modules, floats(images[:1]))]
+    tensors += [(name + OUTPUT,) for name in outputs.convolutions]
     ranges = [torch.zeros(2) for _ in tensors]
-    for values in _values(network, modules, tensors, images, chunk):
-        for index, tensor in values:
-            low, high = tensor.aminmax()
-            ranges[index] = torch.stack([low.cpu().min(ranges[index][0]), high.cpu().max(ranges[index][1])])
+
+    def widen(index, tensor):
+        low, high = tensor.aminmax()
+        ranges[index] = torch.stack([low.cpu().min(ranges[index][0]), high.cpu().max(ranges[index][1])])
+
+    visit = functools.partial(_visit, network, modules, tensors, images, chunk)
+    visit(widen)
     for reading, range_ in zip(tensors, ranges, strict=True):
         if not range_.isfinite().all():
             raise UserError(f"{reading[0]}: infinite or NaN inputs, expected finite numbers")
     if method != "minmax":
-        ranges = _narrowed(ranges, _values(network, modules, tensors, images, chunk), bits, method)
+        ranges = _narrowed(ranges, visit, bits, method)
     return [_point(reading, range_, bits) for reading, range_ in zip(tensors, ranges, strict=True)]
 
 
-def _values(network, modules, tensors, images, chunk):
-    """Yield per chunk of images the pairs of a point's index and its tensor's values."""
+def _with_giver(reading: tuple[str, ...], shared: dict[str, str]) -> tuple[str, ...]:
+    """Return the readers of a point with the module that gives it, if it is quantized as that gives it."""
+    givers = {shared[reader] for reader in reading if reader in shared}
+    return (*reading, *(giver + OUTPUT for giver in sorted(givers)))
+
+
+def _visit(network, modules, tensors, images, chunk, action: Callable[[int, Tensor], None]) -> None:
+    """Call ``action(index, values)`` for every point and chunk of images, before the tensor may change in place."""
     first = {module_and_place(reading[0]): index for index, reading in enumerate(tensors)}
-    for batch in images.split(chunk):
-        caught = []
+    inputs = {name: modules[name] for name, place in first if place != BEHIND}
+    names = {network.get_submodule(name): name for name, place in first if place == BEHIND}
 
-        def note(name, inputs, caught=caught):
-            for place, tensor in enumerate(inputs):
-                if (name, place) in first:
-                    caught.append((first[name, place], tensor.float()))
+    def read(name, given):
+        for place, tensor in enumerate(given):
+            if (name, place) in first:
+                action(first[name, place], tensor.float())
 
-        with observed({name: modules[name] for name, _ in first}, note):
-            network(batch.float() / 255)
-        yield caught
+    with contextlib.ExitStack() as hooks:
+        hooks.enter_context(observed(inputs, read))
+        for module in names:
+            give = lambda module, given, output: action(first[names[module], BEHIND], output.float())  # noqa: E731
+            hooks.enter_context(module.register_forward_hook(give))
+        for batch in images.split(chunk):
+            network(floats(batch))
 
 
-def _narrowed(ranges, values, bits: int, method: str) -> list[Tensor]:
+def _narrowed(ranges, visit, bits: int, method: str) -> list[Tensor]:
     """Return the ranges of ``method``, which reads a histogram of each tensor over its whole range."""
     counts = [torch.zeros(BINS, dtype=torch.float64) for _ in ranges]
-    for caught in values:
-        for index, tensor in caught:
-            low, high = ranges[index].tolist()
-            if high > low:
-                counts[index] += torch.histc(tensor, BINS, low, high).double().cpu()
+
+    def count(index, tensor):
+        low, high = ranges[index].tolist()
+        if high > low:
+            counts[index] += torch.histc(tensor, BINS, low, high).double().cpu()
+
+    visit(count)
     narrow = _percentile if method == "percentile" else _least_squares
     return [
         narrow(range_, count, bits) if range_[1] > range_[0] else range_

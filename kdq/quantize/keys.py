@@ -26,7 +26,10 @@ class Quantizing(Base):
     # Keys that take effect after the layers have been measured alone; the measurement is the same for all values.
     after_measurement: ClassVar = ("bits", "budget", "cost", "order", "pick", "batchnorm", "bias", "memory", "keep")
     conflicts: ClassVar[dict[tuple[str, str], str]] = {
-        ("bias", "batchnorm"): "statistics that are measured again do not fit biases that were corrected before",
+        (
+            "bias",
+            "batchnorm=reestimate",
+        ): "statistics that are measured again do not fit biases that were corrected before",
         ("bias", "order"): "means are corrected on the way through the network, layers in the order of execution",
     }
 
@@ -125,10 +128,12 @@ class Quantizing(Base):
         ),
     ] = "first"
     batchnorm: Annotated[
-        Literal["keep", "reestimate"],
+        Literal["keep", "reestimate", "fold"],
         Field(
             description="running statistics: the float network's, or measured again on the calibration images, cropped "
-            "and mirrored as in its training"
+            "and mirrored as in its training; `fold`: in a network from elsewhere BatchNorm becomes part of the "
+            "convolution before it, and with `activations` outputs are quantized too, so that a runtime computes "
+            "convolutions on integers (KDQ's own networks always do)"
         ),
     ] = "keep"
     bias: Annotated[

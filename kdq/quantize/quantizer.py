@@ -52,6 +52,11 @@ class Quantizer:
     def __init__(self, keys: Quantizing, seed: int = 0):
         self.keys, self.seed = keys, seed
 
+    @property
+    def name(self) -> str:
+        """The name of the stage: that of the quantizer's file."""
+        return type(self).__module__.rpartition(".")[2]
+
     def codes(self, weight: Tensor, cross: Tensor, gram: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         """Return codes int16 (K, g, N, d); inputs that are always zero get code 0 if the method follows the inputs."""
         raise NotImplementedError
@@ -62,6 +67,7 @@ class Quantizer:
         Override it if the method knows the errors for less than the product with ``gram`` that they take here.
         """
         codes = self.codes(weight, cross, gram, step, low, high)
+        check_codes(codes, weight, step, low, high)
         return codes, excess(weight, codes, step, cross, gram)
 
     def codes_from_residuals(self, weight, columns, step, low, high) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,7 +119,7 @@ def check_codes(codes, weight, step, low: int, high: int) -> None:
     if not isinstance(codes, Tensor) or codes.dtype != torch.int16 or tuple(codes.shape) != shape:
         actual = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
         raise UserError(f"codes: found {actual}, expected torch.int16 {shape}")
-    smallest, largest = (int(bound) for bound in codes.aminmax())
+    smallest, largest = (int(bound) for bound in codes.aminmax()) if codes.numel() else (low, high)
     if smallest < low or largest > high:
         raise UserError(f"codes: found {smallest} to {largest}, expected {low} to {high}")
 

@@ -36,7 +36,7 @@ def quantize_stage(
     measurements = read(sensitivity) if sensitivity else []
     float_weights = 0
     if measurements:  # of all layers that can be quantized, whatever the key `keep` names
-        kept = select(network.to(device).eval(), images.to(device), keys.keep).kept(network)
+        kept = select(network.to(device).eval(), images.to(device), keys.keep, keys.batchnorm == "fold").kept(network)
         measurements = [row for row in measurements if row.layer not in kept]
         float_weights = sum(layer["weights"] for layer in kept.values())
     bits = None
@@ -45,6 +45,14 @@ def quantize_stage(
     iterative = keys.order == "iterative"
     order = Impact(cost_images(prepared, seed), keys.cost, keys.pick) if iterative else None
     views = as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
-    codes = quantize(network, images, quantizer, seed, device, log, bits, views, order)
+    return quantize_network(network, images, quantizer, seed, device, log, bits, views, order)
+
+
+def quantize_network(network, *arguments) -> Codes:
+    """Quantize a network in place, see :func:`kdq.quantize.execution.network.quantize`, and round its biases.
+
+    They become those that an integer runtime adds, if activations are quantized.
+    """
+    codes = quantize(network, *arguments)
     round_biases(network, codes)
     return codes

@@ -115,7 +115,8 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
         if key in changed:
             raise UserError(f"{where}: {key}: found {shown(changed[key])}: {reason}")
     for (key, second), reason in _of_all_bases(keys, "conflicts").items():
-        if {key, second} <= changed.keys():
+        second, _, value = second.partition("=")
+        if {key, second} <= changed.keys() and value in ("", changed[second]):
             pair = f"{shown(changed[key])} beside {second}={shown(changed[second])}"
             raise UserError(f"{where}: {key}: found {pair}: {reason}")
     if not partial and (wrong := checked.inconsistency()):  # needs the values of all keys

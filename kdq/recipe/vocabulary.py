@@ -56,7 +56,7 @@ class Base(BaseModel):
     refuses: ClassVar[dict[str, str]] = {}  # keys of the stage that must keep their default, with the reason
     conflicts: ClassVar[
         dict[tuple[str, str], str]
-    ] = {}  # pairs of keys of which one must keep its default, with the reason
+    ] = {}  # pairs of keys of which one must keep its default, with the reason; `key=value` is that value alone
     logits_only: ClassVar[bool] = False  # a method reads only the teacher's logits, of images that it does not change
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import evaluation_batches
+from kdq.models.logits import logits_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,6 @@ class Reference:
 
 @torch.no_grad()
 def log_probabilities(model: nn.Module, images: Tensor, device) -> Tensor:
-    """Return the log of the predicted probabilities (M, K), float64 on the CPU, of uint8 images (M, C, H, W)."""
-    logits = [model(batch.to(device)).double().cpu() for batch in evaluation_batches(images)]
+    """Return the log of the predicted probabilities (M, K), float64 on the CPU, of images (M, C, H, W)."""
+    logits = [logits_of(model(batch.to(device))).double().cpu() for batch in evaluation_batches(images)]
     return torch.cat(logits).log_softmax(1)

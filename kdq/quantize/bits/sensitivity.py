@@ -59,7 +59,7 @@ def measure(
     """
     device = device or next(model.parameters()).device
     images, evaluated = part.images.to(device), evaluated or part
-    selection = select(model.to(device).eval(), images)
+    selection = select(model.to(device).eval(), images, fold=quantizer.keys.batchnorm == "fold")
     if quantizer.keys.channels == "equalize":
         equalize(model)
     for name, reason in selection.reasons.items():

@@ -24,7 +24,10 @@ def quantize_layer(name: str, calibration: Calibration, quantizer: Quantizer, al
     module, float_weight = calibration.module, weight_matrix(calibration.module)
     if not (calibration.finite() and float_weight.sum().isfinite()):
         raise UserError(f"{name}: infinite or NaN weights or inputs, expected finite numbers")
-    choice = choose(float_weight, calibration, quantizer, alphabet)
+    try:
+        choice = choose(float_weight, calibration, quantizer, alphabet)
+    except UserError as error:
+        raise UserError(f"{quantizer.name}: layer {name}: {error}") from None
     choice = rounded_where_silent(choice, float_weight, calibration, alphabet, quantizer.keys)
     weight = QuantizedWeight(
         codes=choice.codes.contiguous().reshape(module.weight.shape).cpu(),

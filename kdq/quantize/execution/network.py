@@ -26,7 +26,7 @@ from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs,
 from kdq.quantize.execution.rectifiers import passed_outputs
 from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration
-from kdq.quantize.quantizer import Block, Quantizer
+from kdq.quantize.quantizer import Block, Quantizer, check_codes
 
 # Images whose inputs are summed up at once, and at most so many chunks of images. Neither depends on the memory's
 # limit, so that with any limit the very same numbers are added in the same order.
@@ -72,7 +72,7 @@ def quantize(
     device = device or next(model.parameters()).device
     images, views = images.to(device), (images if views is None else views).to(device)
     keys, holders = quantizer.keys, {}
-    selection = select(model.to(device).eval(), images, keys.keep)
+    selection = select(model.to(device).eval(), images, keys.keep, keys.batchnorm == "fold")
     if keys.channels == "equalize":
         equalize(model)
     for name, reason in selection.reasons.items():
@@ -202,8 +202,9 @@ class _Network:
         layers, codes = ({name: of[name] for name in names} for of in (self.layers, self.done))
         for name, learned in self.quantizer.learned(Block(self.model, run, layers, codes, *arguments)).items():
             # the error of a layer's outputs is that of the new codes, which is not known yet
-            facts = codes[name].facts | {"relative_error": None}
-            self.done[name] = replace(codes[name], codes=learned, facts=facts)
+            facts, weight = codes[name].facts | {"relative_error": None}, codes[name]
+            _check_learned(f"{self.quantizer.name}: layer {name}", learned, weight)
+            self.done[name] = replace(weight, codes=learned, facts=facts)
             self.halves.weights[name] = self.done[name].decode().to(self.layers[name].weight)
 
     def quantize_one_by_one(self, order: Iterable[str], in_memory: bool) -> None:
@@ -271,6 +272,14 @@ class _Network:
         """Add the layer's bias correction to its outputs in the quantized network."""
         if name in self.shifts:
             bias.add_shift(self.layers[name], quantized, self.shifts[name])
+
+
+def _check_learned(where: str, codes: Tensor, before: QuantizedWeight) -> None:
+    """Raise UserError unless learned codes have type, shape and range of those ``before``."""
+    try:
+        check_codes(codes[None], before.codes, (None,), before.low, before.high)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _call(layer: nn.Module, inputs: Tensor) -> Tensor:

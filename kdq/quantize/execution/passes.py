@@ -31,11 +31,11 @@ class _Reached(Exception):
 
 
 def floats(images: Tensor) -> Tensor:
-    """Return uint8 images (M, C, H, W) as float32 in [0, 1].
+    """Return images (M, C, H, W) as a network takes them: uint8 as float32 in [0, 1], floats as they are.
 
     Not channels last as for training: convolutions would sum in another order, and the last digits of errors change.
     """
-    return images.float() / 255
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def input_of(arguments: tuple, keywords: dict) -> Tensor:

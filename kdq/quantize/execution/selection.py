@@ -11,9 +11,12 @@ from torch.overrides import TorchFunctionMode
 
 from kdq.errors import UserError, nearest
 from kdq.models.codes import Point
+from kdq.models.folded_norms import fold_norms, foldable
+from kdq.models.network import Network
 from kdq.models.plain_layers import replace
 from kdq.quantize.activation_ranges import measured_points
 from kdq.quantize.execution.layer import quantizable_layers
+from kdq.quantize.execution.outputs import NO_OUTPUTS, quantized_outputs
 from kdq.quantize.execution.passes import before_calls, floats, survey
 from kdq.quantize.keys import Quantizing
 
@@ -53,12 +56,15 @@ class Selection:
         }
 
 
-def select(model: nn.Module, images: Tensor, keep: str = "") -> Selection:
+def select(model: nn.Module, images: Tensor, keep: str = "", fold: bool = False) -> Selection:
     """Return which layers to quantize; ``keep`` names others, joined by ``+``, see :func:`named`.
 
     ``model`` is in eval mode and gets plain layers in place, see :mod:`kdq.models.plain_layers`; one or two of the
-    uint8 ``images`` (M, C, H, W) pass. Raises UserError if ``keep`` names what is no layer, or if no layer is left.
+    ``images`` (M, C, H, W) pass. With ``fold`` BatchNorm is folded in place too, if the network is not of this package.
+    Raises UserError if ``keep`` names what is no layer, or if no layer is left.
     """
+    if fold and not isinstance(model, Network):
+        fold_norms(model, foldable(model, floats(images[:1])))
     layers = quantizable_layers(replace(model))
     reasons = unlike_plain(layers)
     plain = {name: layer for name, layer in layers.items() if name not in reasons}
@@ -94,7 +100,8 @@ def activation_points(model: nn.Module, selection: Selection, images: Tensor, ke
         return []
     aside = {*selection.constants, *selection.functional}
     layers = [name for name in selection.executed if name not in aside]
-    return measured_points(model, layers, images, keys.activations, keys.activation_range)
+    outputs = quantized_outputs(model, layers, floats(images[:1])) if keys.batchnorm == "fold" else NO_OUTPUTS
+    return measured_points(model, layers, images, keys.activations, keys.activation_range, outputs)
 
 
 def point_of(name: str, points: Iterable[Point]) -> Point | None:

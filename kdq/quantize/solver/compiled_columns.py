@@ -1,6 +1,7 @@
 """Columns of a forward substitution one by one, compiled: ten times as fast as three torch calls per column."""
 
 import functools
+import importlib.util
 
 import numpy as np
 
@@ -12,7 +13,7 @@ TILE = 128  # rows at once: their z and codes of a block of 32 columns stay in t
 
 def pays(device, weights) -> bool:
     """Return whether to compile the columns of a layer with this number of weights."""
-    return device.type == "cpu" and weights >= WEIGHTS
+    return device.type == "cpu" and weights >= WEIGHTS and _has_numba()
 
 
 def columns(z, codes, lower, reciprocal, bounds, start) -> None:
@@ -23,6 +24,11 @@ def columns(z, codes, lower, reciprocal, bounds, start) -> None:
     """
     arrays = (numbers.contiguous().numpy() for numbers in (lower, reciprocal, *bounds))
     _function()(z.numpy(), codes.numpy(), *arrays, start)
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache
