@@ -1,6 +1,6 @@
 """Write envs/kdq.yaml, for `snakemake --sdm conda`, from the pins in requirements.txt.
 
-With ``--cpu``, print instead the pins of a machine without a GPU: all with their hashes but PyTorch's and CUDA's, or with
+With ``--cpu``, print the pins of a machine without a GPU: all with their hashes but PyTorch's and CUDA's, or with
 ``--cpu torch`` PyTorch's alone, without hashes, since its CPU builds have the same versions but other hashes.
 """
 
