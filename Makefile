@@ -1,5 +1,5 @@
-# make run | export | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | clean
-# The first two are all that a user needs: each creates .venv from the pins if it is missing.
+# make run | export | compress | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | clean
+# The first three are all that a user needs: each creates .venv from the pins if it is missing.
 SHELL := bash
 PYTHON ?= python3
 CORES ?= $(shell nproc)
@@ -8,7 +8,7 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run export test test-all slurm-test verify adopt lint format docs pins clean
+.PHONY: run export compress test test-all slurm-test verify adopt lint format docs pins clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
@@ -22,6 +22,13 @@ export: $(READY)
 	@test -n "$(RECIPE)" || { echo "RECIPE: missing, expected for example RECIPE=teacher/kd/gpfq,bits=4" >&2; exit 2; }
 	snakemake --cores $(CORES) "$(FOLDER)/README.md" $(STUDY)
 	@echo "$(FOLDER)"
+
+# The smallest model within MAX_DROP points of a float network: make compress DATA=images MODEL=folder MAX_DROP=1
+MAX_DROP ?= 1
+SURE ?= 0.5
+compress: $(READY)
+	@python -m kdq.workflow.compress --data "$(DATA)" --model "$(MODEL)" --max-drop "$(MAX_DROP)" --sure "$(SURE)" \
+		--image-size "$(IMAGE_SIZE)" --name "$(NAME)" --cores $(CORES)
 
 # A file's tests share a worker. Without --no-loadscope-reorder the longest files would run last (tests/conftest.py).
 PARALLEL := --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
