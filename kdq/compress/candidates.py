@@ -6,7 +6,6 @@ from kdq.compress.drops import Drop
 from kdq.recipe import path
 
 ROOT = "teacher"
-QUANTIZERS = ("gpfq", "qronos")  # of nearly equal size at one budget: the one that loses less is taken
 
 
 def recipe_of(quantizer: str, budget: float) -> str:
@@ -42,10 +41,3 @@ class Candidate:
         """The row of ``candidates.csv``."""
         facts = asdict(self)
         return facts | {f"drop_{key}" if key != "top1" else key: value for key, value in facts.pop("drop").items()}
-
-
-def chosen(candidates: list[Candidate]) -> Candidate | None:
-    """Return the candidate of the smallest budget that is within, of these the one with the least drop."""
-    return min(
-        (each for each in candidates if each.within), key=lambda each: (each.budget, each.drop.points), default=None
-    )

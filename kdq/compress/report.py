@@ -27,12 +27,17 @@ def name_of(data: str, model: str) -> str:
 class Report:
     """What a report is about.
 
+    ``dataset``, ``split_seed`` and ``trained_on`` say which images: the study's data file, and the header of the one
+    that the network was trained with, empty if that is not known.
     ``drop`` is that of the chosen model on the images to report on; ``float_top1`` the float network's accuracy there;
     ``chosen_on`` and ``reported_on`` describe the images in words; ``layers`` are those of its metrics; ``latency`` is
     the content of its ``latency.json``; ``command`` makes it again by Snakemake.
     """
 
     asked: dict
+    dataset: str
+    split_seed: int
+    trained_on: dict
     candidates: list[Candidate]
     chosen: Candidate
     drop: Drop

@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from kdq.compress import report, source
-from kdq.compress.candidates import QUANTIZERS, ROOT, Candidate, chosen, recipe_of
+from kdq.compress.candidates import ROOT, Candidate, recipe_of
 from kdq.compress.search import BUDGETS, smallest_within
 from kdq.errors import UserError, reason
 from kdq.provenance.files import atomic, read_json, write_json
@@ -69,6 +69,7 @@ class Compression:
         self.asked = {"data": arguments.data, "model": arguments.model, "max_drop": self.max_drop, "sure": self.sure}
         self.folder = FOLDER / (arguments.name or report.name_of(arguments.data, arguments.model))
         self.snakemake = Snakemake(self.folder / "study", arguments.cores)
+        self.quantizer = arguments.quantizer
         self.tried: list[Candidate] = []
 
     def path(self, recipe: str, name: str) -> str:
@@ -90,26 +91,26 @@ class Compression:
         """The images to choose on and to report on; the data file has to be there."""
         from kdq.compress.drops import images_of  # imports torch
 
-        data = self.snakemake.folder / data_file(self.dataset, self.data.get("split_seed", 0))
+        data = self.snakemake.folder / data_file(self.dataset, self.split_seed)
         return images_of(data, self.source.trained_on)
+
+    @property
+    def split_seed(self) -> int:
+        return self.data.get("split_seed", 0)
 
     def drop(self, recipe: str, masks: dict):
         """Return the drop of a model against the float network on the images of ``masks``."""
         return self.images.drop(self.file(recipe, PREDICTIONS), self.file(ROOT, PREDICTIONS), masks)
 
     def is_within(self, budget: float) -> bool:
-        """Make the candidates of a budget, report them; return whether one loses at most what is allowed."""
-        recipes = [recipe_of(quantizer, budget) for quantizer in QUANTIZERS]
-        self.snakemake.make(*(self.path(recipe, METRICS) for recipe in recipes))
-        new = [self.judged(recipe, budget) for recipe in recipes]
-        print_lines(map(str, new))
-        self.tried += new
-        return chosen(new) is not None
-
-    def judged(self, recipe: str, budget: float) -> Candidate:
-        """Return what is known of a candidate whose files are there."""
+        """Make the candidate of a budget and report it; return whether it loses at most what is allowed."""
+        recipe = recipe_of(self.quantizer, budget)
+        self.snakemake.make(self.path(recipe, METRICS))
         drop, size = self.drop(recipe, self.images.choice), metrics.read(self.file(recipe, METRICS))["file_bytes"]
-        return Candidate(recipe, budget, size, drop, drop.bound(self.sure) <= self.max_drop)
+        candidate = Candidate(recipe, budget, size, drop, drop.bound(self.sure) <= self.max_drop)
+        print_lines([str(candidate)])
+        self.tried.append(candidate)
+        return candidate.within
 
     def search(self) -> Candidate | None:
         """Return the smallest candidate within the drop, None if there is none."""
@@ -118,8 +119,8 @@ class Compression:
         self.snakemake.make(self.path(ROOT, METRICS))
         top1 = self.drop(ROOT, self.images.choice).top1
         print_lines([f"float: {top1:.2%} of {self.images.chosen_on}; one image is {self.images.worth:.2g} points"])
-        smallest_within(BUDGETS, self.is_within)
-        return chosen(self.tried)
+        budget = smallest_within(BUDGETS, self.is_within)
+        return next((each for each in self.tried if each.budget == budget), None)
 
     def export(self, best: Candidate) -> None:
         """Make the ONNX file, the times (anew if it was busy) and the folder to give away, and copy that."""
@@ -135,6 +136,9 @@ class Compression:
         """Return the report on the chosen candidate, whose files are there."""
         return report.Report(
             asked=self.asked,
+            dataset=self.dataset,
+            split_seed=self.split_seed,
+            trained_on=self.source.trained_on,
             candidates=self.tried,
             chosen=best,
             drop=self.drop(best.recipe, self.images.report),
@@ -187,6 +191,7 @@ def main() -> int:
     parser.add_argument("--max-drop", default="1", help="points of accuracy that may be lost")
     parser.add_argument("--sure", default="0.5", help="confidence that the drop is at most that; 0.5: as measured")
     parser.add_argument("--image-size", default="", help="side in pixels of the images that the network takes")
+    parser.add_argument("--quantizer", default="qronos", help="that makes the candidates")
     parser.add_argument("--name", default="", help="of the folder below compressed/")
     parser.add_argument("--cores", default=str(len(os.sched_getaffinity(0))))
     try:
