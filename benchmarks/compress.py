@@ -5,10 +5,10 @@
 
 All choose on the same images by the measured drop, calibrate on the same 256 images, quantize activations to 8 bits and
 are judged on the same test images by the file that each writes, in ONNX Runtime. NNCF
-(``quantize_with_accuracy_control``) and MCT (mixed precision, whose budget is found by the same bisection as ours) run in
-environments of their own below ``--folder``, made when they are missing; a rival that can't be installed or fails is
-left out, with a line. ``weight_bytes`` are the weights at their bits, whatever the file stores. Written: ``compress.csv``,
-to which the rows of a further network are appended; ``--keep`` takes rivals' files that are there.
+(``quantize_with_accuracy_control``) and MCT (mixed precision, whose budget is found by the same bisection as ours) run
+in environments of their own below ``--folder``, made when they are missing; a rival that can't be installed or fails is
+left out, with a line. ``weight_bytes`` are the weights at their bits, whatever the file stores. Written:
+``compress.csv``, to which a further network's rows are appended; ``--keep`` takes rivals' files that are there.
 """
 
 import argparse

@@ -5,8 +5,8 @@ python -m benchmarks.rivals.mct_mixed_precision FLOAT.onnx MODEL.safetensors CAL
 
 ``CHOICE.npz`` holds the ``images`` uint8 (M, C, H, W) and ``labels`` (M,) on which the drop is at most ``POINTS``. MCT
 takes the memory of the weights as given: the smallest is found by the bisection of :mod:`kdq.compress.search`, with
-MCT's defaults. The file is its export for other runtimes (``FAKELY_QUANT``): float weights of few values. What they would
-take at their bits is written to ``OUTPUT.onnx.json``, with the drop and the bits of each layer.
+MCT's defaults. The file is its export for other runtimes (``FAKELY_QUANT``): float weights of few values. What they
+would take at their bits is written to ``OUTPUT.onnx.json``, with the budget and the drop.
 """
 
 import json
