@@ -19,6 +19,7 @@ from kdq.study import strict_yaml
 OWN = ("architecture", "stem", "width")  # of a model file's header: keys of the study's network
 STATISTICS = ("mean", "std")
 WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
+CHECKPOINT = re.compile(r"\.(bin|ckpt|pth?|safetensors)$")
 EXPECTED = "expected a folder of transformers, a model.safetensors of KDQ, or a YAML file with the keys of a teacher"
 # of images whose source has no test part: half of the test part chooses, half reports
 SHARES = {"validation_fraction": 0.3, "test_fraction": 0.5}
@@ -47,8 +48,10 @@ def source_of(model: str) -> Source:
         return _of_folder(path)
     if lies_there == FILE and path.suffix in (".yaml", ".yml"):
         return _of_yaml(path)
-    if lies_there == FILE and path.suffix == ".safetensors":
+    if lies_there == FILE and path.suffix == ".safetensors" and is_own(path):
         return _of_model_file(path)
+    if lies_there == FILE and CHECKPOINT.search(path.name):
+        raise _undescribed(path)
     if lies_there != NOTHING:
         raise UserError(f"MODEL: {path}: found {lies_there} that is no model, {EXPECTED}")
     if any(family.has(model) for family in registry.FAMILIES):
@@ -63,17 +66,21 @@ def _of_folder(folder: Path) -> Source:
     if kind(weights) == FILE and is_own(weights):
         return _of_model_file(weights)
     if kind(folder / CONFIG) != FILE:
-        checkpoints = [name for name in sorted(os.listdir(folder)) if re.search(r"\.(bin|pth?|safetensors)$", name)]
-        if checkpoints:
-            raise UserError(
-                f"MODEL: {folder}: {checkpoints[0]} names neither network nor normalisation; write these keys of a "
-                "teacher to a YAML file (docs/compress.md) and give that as MODEL"
-            )
+        for name in sorted(os.listdir(folder)):
+            if CHECKPOINT.search(name):
+                raise _undescribed(folder / name)
         raise UserError(f"MODEL: {folder}: no model in this folder, {EXPECTED}")
     keys = {"source": "transformers", "folder": str(folder.resolve())}
     if kind(weights) != FILE and kind(folder / "pytorch_model.bin") == FILE:
         keys["file"] = "pytorch_model.bin"
     return Source({"stages": {"teacher": keys}}, _size_of_processor(folder / PROCESSOR))
+
+
+def _undescribed(path: Path) -> UserError:
+    return UserError(
+        f"MODEL: {path}: a checkpoint, which names neither network nor normalisation; write these keys of a teacher to "
+        "a YAML file (docs/compress.md) and give that as MODEL"
+    )
 
 
 def _size_of_processor(path: Path) -> int:
@@ -198,6 +205,13 @@ def image_size_of(text: str) -> int:
     if text and not (text.isdecimal() and 8 <= int(text) <= 512):
         raise UserError(f"IMAGE_SIZE: found {text!r}, expected the side of an image in pixels, 8 to 512")
     return int(text or 0)
+
+
+def name_of(text: str, otherwise: str) -> str:
+    """Return the name that NAME says, ``otherwise`` if it is empty; raise UserError if it is no name of a folder."""
+    if text and not re.fullmatch(r"\w[\w.+-]*", text):
+        raise UserError(f"NAME: found {text!r}, expected letters, digits and any of ._+-, the name of a folder")
+    return text or otherwise
 
 
 def _number(name: str, text: str, expected: str) -> float:

@@ -67,7 +67,7 @@ class Compression:
         size = source.image_size_of(arguments.image_size)
         self.dataset, self.data = source.data_keys(arguments.data, self.source, size)
         self.asked = {"data": arguments.data, "model": arguments.model, "max_drop": self.max_drop, "sure": self.sure}
-        self.folder = FOLDER / (arguments.name or report.name_of(arguments.data, arguments.model))
+        self.folder = FOLDER / source.name_of(arguments.name, report.name_of(arguments.data, arguments.model))
         self.snakemake = Snakemake(self.folder / "study", arguments.cores)
         self.quantizer = arguments.quantizer
         self.tried: list[Candidate] = []
