@@ -10,6 +10,7 @@ from kdq.workflow.job import check_code, running
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read
     from kdq.models.model import Model
+    from kdq.models.registry import made_with
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_places
     from kdq.train.device import device_name, prepare
@@ -31,7 +32,7 @@ with running(snakemake.log[0]) as log:
         inputs, trained = inputs | imported, Model(network, architecture)
     else:
         machine["precision"] = precision_name(job["keys"]["precision"], device)
-    made_by = provenance.describe(job["code"], inputs, **machine)
+    made_by = provenance.describe(job["code"], inputs, **machine, **made_with(job["keys"]))
     for role, digest in job.get("imported", {}).items():
         if made_by["inputs"][role] != digest:
             raise UserError(f"{inputs[role]}: changed after this run was planned; start snakemake again")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kdq.errors import UserError
 from kdq.recipe.grammar import Grammar, expand, spell
-from kdq.recipe.stages import find_stages
+from kdq.recipe.stages import find_stages, unread_keys
 from kdq.study.products import names_of_cells
 from kdq.workflow.targets import check as check_target
 
@@ -245,7 +245,7 @@ class TestResolve:
         for stage in grammar.parse("/".join(spell(*part) for part in parts)).stages:
             keys = grammar.resolve(stage)
             which = {"seed"} if not stage.kind.has_parent else set()  # says which root it is, not how it is made
-            read = stage.type.keys.model_fields.keys() - which - stage.type.keys.unread(stage.keys).keys()
+            read = stage.type.keys.model_fields.keys() - which - unread_keys(stage.type.keys, stage.keys).keys()
             assert list(keys) == sorted(keys) == sorted(read)
             assert all(type(value) in (int, float, str, bool) for value in keys.values())
             assert {key: value for key, value in stage.keys.items() if key not in which}.items() <= keys.items()

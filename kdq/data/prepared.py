@@ -52,6 +52,12 @@ class Prepared:
     split_seed: int
     duplicates: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def size(self) -> dict[str, int]:
+        """The number of classes and of channels, and the shorter side of the images in pixels."""
+        _, channels, *sides = self.train.images.shape
+        return {"classes": len(self.classes), "channels": channels, "side": min(sides)}
+
 
 def _default(of_field):
     return ... if of_field.default_factory is MISSING else Field(default_factory=of_field.default_factory)

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from kdq.errors import UserError
 from kdq.roots.sources.fetch import fetch
 from kdq.roots.sources.hub import compare, read
 
@@ -18,6 +19,9 @@ def start_from_imagenet(student: nn.Module, keys: dict, log) -> None:
     are normalised by its data set's statistics, not by ImageNet's.
     """
     architecture = student.architecture
+    if "stem" not in architecture:
+        name = architecture["architecture"]
+        raise UserError(f"student: found imagenet, of {name}, expected fresh, and weights for it by the key weights")
     resized = [f"{student.classifier_name}.weight", f"{student.classifier_name}.bias"]
     resized += [FIRST_CONVOLUTION] if architecture["stem"] == "cifar" else []
     fresh = [name for name in resized if name in student.state_dict()]

@@ -23,6 +23,7 @@ from kdq.distill.turns import Turns
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.model import Model
+from kdq.models.registry import made_with
 from kdq.provenance import describe as provenance
 from kdq.recipe.implementation import declared_class
 from kdq.train import checkpoint
@@ -140,7 +141,7 @@ class Students:
     def made_by(self, job: dict) -> dict:
         """Return the provenance of the student of ``job``."""
         precision = precision_name(job["keys"]["precision"], self.device)
-        return {**self._made_by, "code": job["code"], "precision": precision}
+        return {**self._made_by, **made_with(job["keys"]), "code": job["code"], "precision": precision}
 
     def _identity(self, job: dict) -> str:
         return provenance.identity(keys=job["keys"], seed=self.seed, made_by=self.made_by(job))

@@ -3,17 +3,17 @@
 from torch import nn
 
 from kdq.errors import UserError
-from kdq.models.network import Network
 
 
 def stages_of(network: nn.Module) -> tuple[str, ...]:
     """Return the names of the stages of ``network``, in order; raise UserError if its features can't be read."""
-    if not isinstance(network, Network):
+    if not (stages := getattr(network, "stages", ())):
+        name = getattr(network, "architecture", {}).get("architecture", f"of the kind {type(network).__name__}")
         raise UserError(
-            f"a network of the kind {type(network).__name__} gives no features, logits alone; "
-            "expected a ResNet or another network of this package, or a method that needs none"
+            f"the network {name} gives no feature maps of several sizes; expected one that does, such as a ResNet, or "
+            "a method that needs none"
         )
-    return network.stages
+    return stages
 
 
 def deepest_stages(student: nn.Module, teacher: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:

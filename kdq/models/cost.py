@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdq.models import registry
@@ -27,23 +28,29 @@ WIDTHS, SIDE, CLASSES = (1.0, 2.0), 64, 10
 
 
 def count(architecture: str, stem: str, width: float, side: int, classes: int, channels: int = 3) -> dict[str, int]:
-    """Return multiply-adds, activations, parameters and embedding size for one image.
+    """Return multiply-adds, activations, parameters and embedding size for one image, see :func:`counted`."""
+    statistics = {"mean": [0.0] * channels, "std": [1.0] * channels}
+    with torch.device("meta"):
+        network = registry.build(architecture, classes=classes, channels=channels, stem=stem, width=width, **statistics)
+    return counted(network, channels, side) | {"embedding": network.last_layer.in_features}
+
+
+@torch.no_grad()
+def counted(network: nn.Module, channels: int, side: int) -> dict[str, int]:
+    """Return multiply-adds, activations and parameters of a network on the meta device, for one image.
 
     Activations are the outputs of all layers; those of residual sums and of the pooling are not counted.
     """
-    statistics = {"mean": [0.0] * channels, "std": [1.0] * channels}
     outputs = []
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as flops:
-        network = registry.build(architecture, classes=classes, channels=channels, stem=stem, width=width, **statistics)
-        for module in network.modules():
-            if not list(module.children()) and not isinstance(module, Add | GlobalAverage):
-                module.register_forward_hook(lambda *given: outputs.append(given[-1].numel()))
-        network.eval()(torch.empty(1, channels, side, side))
+    for module in network.modules():
+        if not list(module.children()) and not isinstance(module, Add | GlobalAverage):
+            module.register_forward_hook(lambda *given: outputs.append(given[-1].numel()))
+    with FlopCounterMode(display=False) as flops:
+        network.eval()(torch.empty(1, channels, side, side, device="meta"))
     return {
         "multiply_adds": flops.get_total_flops() // 2,
         "activations": sum(outputs),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "embedding": network.last_layer.in_features,
     }
 
 

@@ -8,9 +8,14 @@ from here without importing torch.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from kdq.errors import UserError, nearest
+
+OWN_KEYS, LIBRARY_KEYS = ("stem", "width"), ("resize", "weights")  # of kdq.train.settings.Network
+LIBRARIES = ("timm", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -22,17 +27,18 @@ class Family:
     module. The cost of a parsed name follows from those of two ``references`` at factor 1, linearly in the depth. A
     family that is ``imported`` can't be trained from scratch, so no key names it. ``stages``, the names of a network's
     stages, and ``blocks``, their number of blocks by the network's name, let the planner refuse what asks for others;
-    without them the job does.
+    without them the job does. ``keys`` are the keys that describe a network besides its name.
     """
 
     names: tuple[str, ...]
     module: Callable[[], ModuleType]
-    parse: Callable[[str], tuple[int, int] | None] = lambda name: None
+    parse: Callable[[str], tuple | None] = lambda name: None
     spelling: str = ""
     references: tuple[str, ...] = ()
     imported: bool = False
     stages: tuple[str, ...] = ()
     blocks: Callable[[str], int | None] = lambda name: None
+    keys: tuple[str, ...] = OWN_KEYS
 
     def has(self, name: str) -> bool:
         return name in self.names or self.parse(name) is not None
@@ -65,6 +71,12 @@ def _huggingface():
     return huggingface
 
 
+def _library():
+    from kdq.models import library
+
+    return library
+
+
 def _plain_layers():
     from kdq.models import plain_layers
 
@@ -80,6 +92,31 @@ def wide_shape(name: str) -> tuple[int, int] | None:
     match = re.fullmatch(r"wrn([1-9]\d{1,2})-([1-9]\d?)", name)
     depth, factor = map(int, match.groups()) if match else (0, 0)
     return (depth, factor) if depth % 6 == 4 else None
+
+
+def library_name(architecture: str) -> tuple[str, str] | None:
+    """Return library and name of a network that is of timm or torchvision by its spelling, None for another.
+
+    >>> library_name("timm/resnet18"), library_name("resnet18")
+    (('timm', 'resnet18'), None)
+    """
+    match = re.fullmatch(rf"({'|'.join(LIBRARIES)})/(\w{{1,100}})", architecture, re.ASCII)
+    return match.groups() if match else None
+
+
+def made_with(keys: dict) -> dict[str, str]:
+    """Return the ``library`` and its version if resolved ``keys`` describe a network of one, without importing it."""
+    named = library_name(keys.get("architecture", ""))
+    return {"library": f"{named[0]} {installed(named[0])}"} if named else {}
+
+
+@cache
+def installed(library: str) -> str:
+    """Return the version of an installed library, "" if there is none."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
 
 
 FOUR = ("layer1", "layer2", "layer3", "layer4")
@@ -100,6 +137,7 @@ FAMILIES = (
         blocks=lambda name: (wide_shape(name)[0] - 4) // 2,
     ),
     Family(("mobilenetv2",), _mobilenetv2, stages=FOUR, blocks=lambda name: 17),
+    Family((), _library, library_name, ", ".join(f"{name}/<name>" for name in LIBRARIES), keys=LIBRARY_KEYS),
     Family(("transformers",), _huggingface, imported=True),
 )
 NAMES = tuple(name for family in FAMILIES if not family.imported for name in family.names)
@@ -143,10 +181,32 @@ def expected(name: str) -> str:
 
 
 def trainable(architecture: str) -> str:
-    """Return the name unchanged; raise ValueError unless it names a network that can be trained from scratch."""
+    """Return the name unchanged; raise ValueError unless it names a network that can be trained from scratch.
+
+    Whether timm or torchvision has a network, the planner asks later: it must be imported for that.
+    """
+    if architecture in LIBRARIES:
+        raise ValueError(f"{architecture}/<name>; a recipe is a path, so such a name is written in the config")
     if not any(family.has(architecture) and not family.imported for family in FAMILIES):
         raise ValueError(expected(architecture))
     return architecture
+
+
+def described(keys: dict, *, classes: int, channels: int, side: int, mean: list[float], std: list[float]) -> dict:
+    """Return the arguments of :func:`build` for the network that the resolved ``keys`` of a stage describe.
+
+    The data set has ``classes`` and images of ``side`` pixels and so many ``channels``, with ``mean`` and ``std``.
+    """
+    family = family_of(keys["architecture"])
+    of_data = {"classes": classes, "channels": channels, "mean": mean, "std": std}
+    if family.keys == LIBRARY_KEYS:
+        return family.module().described(keys, side=side, **of_data)
+    return {"architecture": keys["architecture"], **{key: keys[key] for key in family.keys}, **of_data}
+
+
+def pretrained(weights: str, architecture: str, **arguments):
+    """Return the network of timm or torchvision that :func:`build` makes, with ``weights`` but a new classifier."""
+    return family_of(architecture).module().build(architecture, weights=weights, **arguments)
 
 
 def build(architecture: str, **arguments):

@@ -123,12 +123,18 @@ def check(keys: type[Base], values: dict, where: str, *, partial: bool = False) 
     return checked.model_dump(include=set(values) if partial else None)
 
 
-def _of_all_bases(keys: type[Base], name: str) -> dict:
-    """Merge the class attribute ``name`` over the bases; subclasses win."""
+def _of_all_bases(keys: type[Base], name: str, *arguments) -> dict:
+    """Merge the class attribute ``name``, or the results of that class method, over the bases; subclasses win."""
     merged = {}
     for base in reversed(keys.__mro__):
-        merged |= vars(base).get(name, {})
+        value = vars(base).get(name, {})
+        merged |= value.__func__(keys, *arguments) if isinstance(value, classmethod) else value
     return merged
+
+
+def unread_keys(keys: type[Base], values: dict) -> dict[str, str]:
+    """Return the keys that a stage with ``values`` does not read, as each class says of its own, with the reason."""
+    return _of_all_bases(keys, "unread", values)
 
 
 def settle(keys: type[Base], role: dict, given: dict, where: str) -> dict:
@@ -137,11 +143,11 @@ def settle(keys: type[Base], role: dict, given: dict, where: str) -> dict:
     Keys of the role that the stage does not read are dropped. Raise UserError as :func:`check` does, and for such a key
     among those given.
     """
-    unread = keys.unread(given)
+    values = {**role, **given}
+    unread = unread_keys(keys, values)
     for key in given:
         if key in unread:
             raise UserError(f"{where}: {key}: found {shown(given[key])}: {unread[key]}")
-    values = {**role, **given}
     checked = check(keys, {key: value for key, value in values.items() if key not in unread}, where)
     for key, expected in keys.required(given).items():
         if not checked[key]:

@@ -11,7 +11,7 @@ from kdq.train.settings import Network, Training
 WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors"}
 DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json")}
 READS = {
-    "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields},
+    "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields} - {"weights"},
     "transformers": {"source", *Fetched.model_fields, "labels"},
 }
 
@@ -60,8 +60,7 @@ class Source(Fetched):
         source = values.get("source", cls.model_fields["source"].default)
         imports = set().union(*READS.values()) - set(Network.model_fields) - {"source"}
         reads = READS.get(source, set(cls.model_fields) - imports)
-        reasons = {key: f"source={source} does not read this key" for key in cls.model_fields if key not in reads}
-        return reasons | (super().unread(values) if source in READS else {})
+        return {key: f"source={source} does not read this key" for key in cls.model_fields if key not in reads}
 
     @classmethod
     def required(cls, values: dict) -> dict[str, str]:

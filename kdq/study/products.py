@@ -17,6 +17,7 @@ from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import folder_digest
 from kdq.deploy import exportable
 from kdq.errors import UserError
+from kdq.models.registry import made_with
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Grammar, Recipe, spell
@@ -166,17 +167,18 @@ class Entry:
         return bool(re.fullmatch(self.pattern, name)) if self.pattern else name in self.files
 
 
-def threads_of(study: Study, keys: dict) -> dict:
-    """Return the threads of a job that trains or quantizes with ``keys``, as a part of what it depends on.
+def computed_with(study: Study, keys: dict) -> dict:
+    """Return what a job that trains or quantizes depends on besides its ``keys``: threads, and a network's library.
 
     Sums are split among threads and round differently. A network that is imported is not computed, and a forward pass
     alone has the same bytes with any number of threads.
     """
-    return {"threads": study.config.threads} if keys.get("source", "train") == "train" else {}
+    threads = {"threads": study.config.threads} if keys.get("source", "train") == "train" else {}
+    return threads | made_with(keys)
 
 
 def _keys_of_model(place: Place) -> dict:
-    return place.keys | threads_of(place.study, place.keys)
+    return place.keys | computed_with(place.study, place.keys)
 
 
 def _no_history(recipe: Recipe, name: str, grammar: Grammar) -> str:
@@ -208,7 +210,7 @@ def keys_of_export(study: Study) -> dict:
 
 def _keys_of_measurement(place: Place) -> dict:
     keys = place.recipe.last.type.keys.measurement_keys(place.keys)
-    return keys | threads_of(place.study, place.keys)
+    return keys | computed_with(place.study, place.keys)
 
 
 def keys_of_stages(place: Place) -> dict:

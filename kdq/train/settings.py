@@ -1,5 +1,7 @@
 """The keys of every stage that trains: how a network is built and how it is trained."""
 
+import re
+
 from pydantic import AfterValidator
 
 from kdq.models import registry
@@ -14,19 +16,54 @@ from kdq.recipe.vocabulary import (
 )
 
 
+def _pinned(text: str) -> str:
+    """Admit the empty text, a name of torchvision's enum of weights, and timm's tag at a commit."""
+    if not re.fullmatch(r"|[A-Z][A-Z0-9_]{0,99}|[\w.-]{1,100}@[0-9a-f]{40}", text, re.ASCII):
+        raise ValueError("torchvision's name such as IMAGENET1K_V1, or timm's tag at a commit, TAG@40 hex digits")
+    return text
+
+
 class Network(Base):
     """Which network is trained; the data set gives its classes and channels."""
 
     architecture: Annotated[
         str,
         AfterValidator(registry.trainable),
-        Field(description="the network: " + ", ".join(f"`{name}`" for name in (*registry.NAMES, *registry.SPELLINGS))),
+        Field(
+            description="the network: "
+            + ", ".join(f"`{name}`" for name in (*registry.NAMES, *", ".join(registry.SPELLINGS).split(", ")))
+            + "; a name of timm or torchvision in the config, not in a recipe"
+        ),
     ] = "resnet18"
     stem: Annotated[
         Literal["cifar", "imagenet"],
         Field(description="first layers: `cifar` is 3x3, stride 1, no pooling; `imagenet` 7x7, stride 2, max pooling"),
     ] = "cifar"
     width: Annotated[float, Field(ge=0.01, le=16, description="factor on every channel count")] = 1.0
+    resize: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1024,
+            description="a network of timm or torchvision: side in pixels that it resizes images to; 0 is as they are",
+        ),
+    ] = 0
+    weights: Annotated[
+        str,
+        AfterValidator(_pinned),
+        Field(
+            description="a network of timm or torchvision: weights to begin with, all but the classifier's: the name "
+            "in torchvision's enum (`IMAGENET1K_V1`), or timm's tag at a commit of its repository "
+            "(`a1_in1k@<40 hexadecimal digits>`); empty is none, new ones"
+        ),
+    ] = ""
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        architecture = values.get("architecture", cls.model_fields["architecture"].default)
+        read = next((family.keys for family in registry.FAMILIES if family.has(architecture)), registry.OWN_KEYS)
+        others = {*registry.OWN_KEYS, *registry.LIBRARY_KEYS}.difference(read)
+        return dict.fromkeys(others, f"architecture={architecture} does not read this key")
 
 
 class Training(Base):

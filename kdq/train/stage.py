@@ -10,7 +10,7 @@ from kdq.models.model import Model
 from kdq.train import history
 from kdq.train.device import prepare
 from kdq.train.loop import fit
-from kdq.train.settings import Network, Training
+from kdq.train.settings import Training
 from kdq.train.task import Classification, Task
 
 
@@ -27,15 +27,12 @@ def train(prepared: Prepared, keys: dict, make_task, *, seed: int, threads: int,
     :func:`kdq.train.loop.fit`.
     """
     device = prepare(threads)
-    architecture = {
-        **{key: keys[key] for key in Network.model_fields},
-        "classes": len(prepared.classes),
-        "channels": prepared.train.images.shape[1],
-        "mean": prepared.mean,
-        "std": prepared.std,
-    }
+    statistics = {"mean": prepared.mean, "std": prepared.std}
+    architecture = registry.described(keys, **prepared.size, **statistics)
     torch.manual_seed(seed)  # every method of a seed starts from the same weights: only the method differs
-    network = registry.build(**architecture).to(device, memory_format=torch.channels_last)
+    weights = keys.get("weights")
+    network = registry.pretrained(weights, **architecture) if weights else registry.build(**architecture)
+    network = network.to(device, memory_format=torch.channels_last)
     task = make_task(network, device)
     epochs = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
     return Model(task.network, architecture, history=epochs)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 
-from kdq.data.catalog import CATALOG
+from kdq.data.catalog import CATALOG, Images
 from kdq.data.folder_digest import KEPT as KEPT_IMAGES
 from kdq.data.folder_digest import folder_digest
+from kdq.data.folder_files import counts
 from kdq.deploy import machine
+from kdq.models.registry import library_name
 from kdq.provenance.file_digests import KEPT as KEPT_FILES
 from kdq.provenance.file_digests import FileDigests
 from kdq.provenance.fingerprint import Fingerprints
@@ -28,6 +30,7 @@ from kdq.study.files import check_owner
 from kdq.workflow import report_targets, slurm, targets
 from kdq.workflow.job import Job
 from kdq.workflow.kept_outputs import keep_outputs
+from kdq.workflow.library_networks import LibraryNetworks
 from kdq.workflow.lost_records import LostRecords
 from kdq.workflow.settings import Settings, or_stop
 from kdq.workflow.snakemake_fixes.parts import part
@@ -44,11 +47,11 @@ class Plan:
 
     def __init__(self, study: Study, code: Fingerprints, settings: Settings):
         self.study, self.code, self.settings, self.report = study, code, settings, ReportJobs(study, code)
-        self._digests = FileDigests(KEPT_FILES)
+        self._digests, self.networks = FileDigests(KEPT_FILES), LibraryNetworks(settings.home)
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
         # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
-        for name in ("stage_job", "measurement_job", "script_job", "export_job", "data_job", "_students"):
+        for name in ("stage_job", "measurement_job", "script_job", "export_job", "data_job", "images", "_students"):
             setattr(self, name, cache(getattr(self, name)))
 
     def prepare_process(self) -> None:
@@ -73,6 +76,7 @@ class Plan:
         """Take part in Snakemake's planning: check what it was asked for, and judge results without a record."""
         records = LostRecords(self.study, self.code)
         self.settings.before_planning(self.check_targets)
+        self.settings.before_planning(self.check_networks)
         self.settings.before_planning(self.check_cluster)
         self.settings.with_records(records.use)
         keep_outputs(part("snakemake.jobs", "Job"), records.can_judge, puts_back=self.settings.is_main)
@@ -122,8 +126,8 @@ class Plan:
         file = str(parsed.type.file.relative_to(self.settings.home))
         code = or_stop(self.code.of, script, file)
         keys = self.keys(stage)
-        threads = products.threads_of(self.study, keys)
-        return Job(code=code, file=file, keys=keys, module=parsed.type.module, name=parsed.name, **threads)
+        further = products.computed_with(self.study, keys)
+        return Job(code=code, file=file, keys=keys, module=parsed.type.module, name=parsed.name, **further)
 
     def measurement_job(self, stage: str) -> Job:
         """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""
@@ -222,6 +226,24 @@ class Plan:
             or_stop(report_targets.check, word, self.study.name, self.study.config.datasets)
             or_stop(targets.check_word, word, rules)
             or_stop(targets.check, word, self.study.grammar, CATALOG, self.study.config.data)
+
+    def check_networks(self) -> None:
+        """Refuse a network that timm or torchvision does not have: both are asked in a process of their own."""
+        stages = {stage.text: stage for recipe in self.study.recipes for stage in recipe.stages}.values()
+        described = [
+            keys for keys in map(self.study.grammar.resolve, stages) if library_name(keys.get("architecture", ""))
+        ]
+        if described:
+            pairs = [(keys, self.images(dataset)) for keys in described for dataset in self.study.config.datasets]
+            or_stop(self.networks.costs, pairs)
+
+    def images(self, dataset: str) -> Images:
+        """Return the size of a data set."""
+        if size := CATALOG[dataset].images:
+            return size
+        data = self.study.config.data
+        images, classes = or_stop(counts, {"image_folder": data.image_folder})
+        return Images(images, data.image_size, 3, classes)
 
     def check_cluster(self) -> None:
         if self.settings.executor == "slurm":

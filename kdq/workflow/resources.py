@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from kdq.data.catalog import CATALOG, Images
-from kdq.data.folder_files import counts
-from kdq.models.registry import cost_terms
+from kdq.data.catalog import Images
+from kdq.models.registry import cost_terms, library_name
 from kdq.recipe.path import join
 from kdq.workflow.planning import Plan
 from kdq.workflow.settings import or_stop
@@ -43,7 +42,7 @@ class Network:
     parameters: float
 
 
-FROM_TRANSFORMERS = Network(17.6, 40, 86)  # a ViT-B/16 on 224 x 224 pixels, whatever the data set's are
+FROM_TRANSFORMERS = Network(17.6, 40, 86)  # a ViT-B/16 on 224 x 224 pixels, whatever the data set's are; or unknown
 
 
 @dataclass(frozen=True)
@@ -185,15 +184,17 @@ class Estimates:
         return 0 if self.plan.settings.has_no_gpu(rule) else 1
 
     def images(self, dataset: str) -> Images:
-        if size := CATALOG[dataset].images:
-            return size
-        data = self.plan.study.config.data
-        images, classes = or_stop(counts, {"image_folder": data.image_folder})
-        return Images(images, data.image_size, 3, classes)
+        return self.plan.images(dataset)
 
     def network(self, dataset: str, recipe: str) -> Network:
         """Return the cost of the network that a recipe ends with."""
-        return network(self.plan.keys(self.plan.recipe(recipe).network.last.text), self.images(dataset))
+        keys, images = self.plan.keys(self.plan.recipe(recipe).network.last.text), self.images(dataset)
+        if not library_name(keys.get("architecture", "")):
+            return network(keys, images)
+        (counts,) = or_stop(self.plan.networks.costs, [(keys, images)])
+        if not counts:
+            return FROM_TRANSFORMERS
+        return Network(counts["multiply_adds"] / 1e9, counts["activations"] / 1e6, counts["parameters"] / 1e6)
 
     def data(self, wildcards) -> Needs:
         return preparing(self.images(wildcards.dataset))

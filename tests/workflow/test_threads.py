@@ -7,7 +7,7 @@ import pytest
 from kdq.provenance.files import read_header
 from kdq.provenance.formats import MODEL
 from kdq.study.config import read_study
-from kdq.study.products import threads_of
+from kdq.study.products import computed_with
 from kdq.workflow.job import request
 from tests.workflow.test_reruns import ALL_FIGURES, TABLES, TRAINED, made, quantized
 
@@ -18,8 +18,8 @@ def study(home):
 
 
 def test_what_is_trained_or_quantized_depends_on_them_and_an_imported_network_does_not(study):
-    assert threads_of(study, {"source": "train"}) == threads_of(study, {"bits": 4}) == {"threads": 3}
-    assert threads_of(study, {"source": "hub"}) == threads_of(study, {"source": "transformers"}) == {}
+    assert computed_with(study, {"source": "train"}) == computed_with(study, {"bits": 4}) == {"threads": 3}
+    assert computed_with(study, {"source": "hub"}) == computed_with(study, {"source": "transformers"}) == {}
 
 
 @pytest.mark.parametrize(("job", "expected"), [({"threads": 2}, 2), ({}, 1)])

@@ -14,7 +14,6 @@ from kdq.distill.standardize import compared
 from kdq.errors import UserError
 from kdq.models import registry
 from kdq.models.activations import has_quantizers
-from kdq.models.network import Network
 from kdq.recipe.vocabulary import Annotated, Field, Literal, NonNegative, Temperature
 from kdq.roots.sources.keys import Fetched
 
@@ -66,11 +65,11 @@ class DML(Method):
                     "parent with float activations"
                 )
             return super().peer(parent)
-        if not isinstance(parent, Network):
-            raise UserError("dml: start: found fresh, but the parent is no network of this package, expected parent")
+        if not hasattr(parent, "architecture"):
+            raise UserError("dml: start: found fresh, but the parent is a network of transformers, expected parent")
         # drawn after the student's weights from the same stream, so never equal to them; without random layers before
         # the classifier, which belong to the weights that they were made for
-        return registry.build(**{**parent.architecture, "head": None})
+        return registry.build(**{key: value for key, value in parent.architecture.items() if key != "head"})
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         keys = self.keys

@@ -93,8 +93,10 @@ class ReviewKD(Method):
 
     def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
         student_stages, teacher_stages = deepest_stages(student, teacher)
-        before_activation = (f"{stage}.preactivation" for stage in teacher_stages)
-        return (*student_stages, "embedding"), (*before_activation, "embedding")
+        before = {stage: f"{stage}.preactivation" for stage in teacher_stages}
+        # a network of timm or torchvision has no such taps
+        targets = (before[stage] if before[stage] in teacher.taps else stage for stage in teacher_stages)
+        return (*student_stages, "embedding"), (*targets, "embedding")
 
     def build(self, student: Outputs, teacher: Outputs, training_labels: Tensor) -> None:
         inputs, outputs = ([maps.shape[1] for maps in _maps(side)] for side in (student, teacher))

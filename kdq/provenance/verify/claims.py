@@ -48,14 +48,14 @@ def claim_of(product: Product, contents: Mapping[str, Content]) -> Claim:
         case formats.MODEL:
             outputs = dict.fromkeys(beside, header["history"]) if beside else {}
             made_by = header["provenance"]
-            return Claim(made_by["code"], header["keys"] | _threads(made_by), made_by["inputs"], outputs)
+            return Claim(made_by["code"], header["keys"] | _computed_with(made_by), made_by["inputs"], outputs)
         case formats.SENSITIVITY:
             made_by = header["provenance"]
-            return Claim(made_by["code"], header["keys"] | _threads(made_by), made_by["inputs"])
+            return Claim(made_by["code"], header["keys"] | _computed_with(made_by), made_by["inputs"])
     made_by = header["provenance"]
     return Claim(made_by["code"], header.get("keys", made_by.get("keys", {})), made_by.get("inputs", {}))
 
 
-def _threads(made_by: dict) -> dict:
-    """Return the threads that a model or measurement was computed with, none if it was imported."""
-    return {"threads": made_by["threads"]} if "threads" in made_by else {}
+def _computed_with(made_by: dict) -> dict:
+    """Return the threads that a model or measurement was computed with, none if it was imported; and a library."""
+    return {key: made_by[key] for key in ("threads", "library") if key in made_by}

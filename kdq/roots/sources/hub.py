@@ -13,7 +13,6 @@ from kdq.models import registry
 from kdq.roots.sources import tensors
 from kdq.roots.sources.fetch import fetch
 from kdq.roots.sources.tensors import read
-from kdq.train.settings import Network
 
 COUNTER = ".num_batches_tracked"  # of a BatchNorm: the oldest files lack it, and nothing here reads it
 
@@ -27,19 +26,15 @@ KNOWN = {
 
 def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, dict[str, Path]]:
     """Return ``(network, architecture, files by role)``; raise UserError if checkpoint and keys do not fit."""
-    channels = prepared.train.images.shape[1]
-    architecture = {
-        **{key: keys[key] for key in Network.model_fields},
-        "classes": len(prepared.classes),
-        "channels": channels,
-        **statistics(keys, channels),
-    }
+    size = prepared.size
+    architecture = registry.described(keys, **size, **statistics(keys, size["channels"]))
     network = registry.build(**architecture)
-    paths, expected = fetch(keys), network.state_dict()
+    loaded = getattr(network, "network", network)  # that of a library has its names
+    paths, expected = fetch(keys), loaded.state_dict()
     path = paths["weights"]
     state = {name: value for name, value in expected.items() if name.endswith(COUNTER)} | read(path)
     compare(path, state, expected, prepared.classes, keys)
-    network.load_state_dict(state, strict=True)
+    loaded.load_state_dict(state, strict=True)
     log(f"{path}: {tensors.types(state)}; its classes have no names and are taken to be in the data set's order")
     return network.eval(), architecture, paths
 
@@ -65,7 +60,9 @@ def compare(path: Path, found: dict, expected: dict, classes: list[str], keys: d
     The last weight in ``expected`` is the classifier's, if ``classes`` are given.
     """
     *_, last = (name for name in expected if name.endswith(".weight"))
-    described = f"{keys['architecture']}, stem={keys['stem']}, width={keys['width']:g}"
+    described = keys["architecture"]
+    if "stem" in keys:
+        described += f", stem={keys['stem']}, width={keys['width']:g}"
     if classes and last in found and found[last].dim() and len(found[last]) != len(classes):
         raise UserError(f"{path}: a network of {len(found[last])} classes, the data set has {len(classes)}")
     missing, unexpected = ([name for name in a if name not in b] for a, b in ((expected, found), (found, expected)))
