@@ -16,8 +16,6 @@ from kdq.provenance.regular_file import FILE, FOLDER, NOTHING, kind
 from kdq.recipe.path import Cell, data_file
 from kdq.study import strict_yaml
 
-OWN = ("architecture", "stem", "width")  # of a model file's header: keys of the study's network
-STATISTICS = ("mean", "std")
 WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 CHECKPOINT = re.compile(r"\.(bin|ckpt|pth?|safetensors)$")
 EXPECTED = "expected a folder of transformers, a model.safetensors of KDQ, or a YAML file with the keys of a teacher"
@@ -107,17 +105,12 @@ def _of_model_file(path: Path) -> Source:
     header = read_header(path, MODEL)
     if header["layers"]:
         raise UserError(f"MODEL: {path}: {header.get('recipe')}: is quantized already, expected a float model")
-    described = header["architecture"]
-    missing = [key for key in (*OWN, *STATISTICS) if key not in described]
-    if missing:
-        name = described.get("architecture")
-        raise UserError(f"MODEL: {path}: a model file of {name!r} can't be imported again; give what it was made from")
-    teacher = {"source": "hub", "folder": str(path.resolve().parent), "file": path.name}
-    teacher |= {key: described[key] for key in STATISTICS}
-    config = {"teacher": {key: described[key] for key in OWN}, "stages": {"teacher": teacher}}
+    teacher = {"source": "kdq", "folder": str(path.resolve().parent), "file": path.name}
+    config = {"stages": {"teacher": teacher}}
     trained_on = _trained_on(path, header)
     keys = trained_on.get("provenance", {}).get("keys", {})
-    size = keys.get("image_size", 0)
+    sides = header["architecture"].get("preprocessing", {}).get("size", [header["architecture"].get("side", 0)])
+    size = keys.get("image_size") or max(sides)
     if trained_on:
         shares = {key: keys[key] for key in SHARES if key in keys}
         config["data"] = {"split_seed": trained_on["split_seed"], **shares}
