@@ -11,6 +11,7 @@ would take at their bits is written to ``OUTPUT.onnx.json``, with the budget and
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import model_compression_toolkit as mct
@@ -65,6 +66,7 @@ def main(float_onnx: str, model: str, calibration: str, output: str, choice: str
     if budget is None:
         sys.exit(f"none of the budgets is within {points} points")
     network, drop, weight_bytes = search.tried[budget]
+    torch.onnx.export = partial(torch.onnx.export, dynamo=False)  # for which MCT 2.6.1 was written
     mct.exporter.pytorch_export_model(
         network,
         output,
