@@ -55,7 +55,7 @@ def source_of(model: str) -> Source:
     if any(family.has(model) for family in registry.FAMILIES):
         raise UserError(f"MODEL: {model!r} is a network without weights, which has to be trained first; {EXPECTED}")
     beside = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
-    raise UserError(f"MODEL: {path}: no such file or folder{nearest(path.name, beside)}, {EXPECTED}")
+    raise UserError(f"MODEL: {path}: no such file or folder, {EXPECTED}{nearest(path.name, beside)}")
 
 
 def _of_folder(folder: Path) -> Source:

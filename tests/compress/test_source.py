@@ -87,7 +87,7 @@ def refused_models(tmp_path, model):
         "": "MODEL: missing, expected a folder of transformers",
         "resnet18": "MODEL: 'resnet18' is a network without weights, which has to be trained first",
         "timm/resnet18": "MODEL: 'timm/resnet18' is a network without weights",
-        f"{tmp_path}/emtpy": f"MODEL: {tmp_path}/emtpy: no such file or folder; did you mean 'empty'?",
+        f"{tmp_path}/emtpy": f"MODEL: {tmp_path}/emtpy: no such file or folder, expected a folder of",
         f"{tmp_path}/empty": f"MODEL: {tmp_path}/empty: no model in this folder",
         f"{tmp_path}/checkpoint": "pytorch_model.bin: a checkpoint, which names neither network nor normalisation",
         f"{tmp_path}/checkpoint/pytorch_model.bin": "a checkpoint, which names neither network nor normalisation",
