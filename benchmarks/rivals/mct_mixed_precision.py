@@ -16,6 +16,7 @@ from pathlib import Path
 
 import model_compression_toolkit as mct
 import numpy as np
+import onnx
 import torch
 
 from benchmarks.rivals.float_network import float_network
@@ -59,6 +60,15 @@ class Search:
         return drop <= self.points
 
 
+def with_input_named(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Return the model with its one input renamed."""
+    (given,) = model.graph.input
+    for node in model.graph.node:
+        node.input[:] = [name if each == given.name else each for each in node.input]
+    given.name = name
+    return model
+
+
 def main(float_onnx: str, model: str, calibration: str, output: str, choice: str, points: str) -> None:
     torch.set_num_threads(1)
     search = Search(model, np.load(calibration), np.load(choice), float(points))
@@ -74,6 +84,7 @@ def main(float_onnx: str, model: str, calibration: str, output: str, choice: str
         serialization_format=mct.exporter.PytorchExportSerializationFormat.ONNX,
         quantization_format=mct.exporter.QuantizationFormat.FAKELY_QUANT,
     )
+    onnx.save(with_input_named(onnx.load(output), "images"), output)
     facts = {"budget": budget, "drop": drop, "weight_bytes": weight_bytes}
     Path(f"{output}.json").write_text(json.dumps(facts), encoding="utf-8")
 

@@ -49,13 +49,23 @@ class Snakemake:
         with open(log, "a+", encoding="utf-8") as file:
             start = file.seek(0, os.SEEK_END)
             command = [sys.executable, "-m", *self.command(*arguments)]
-            if not (code := subprocess.call(command, stdout=file, stderr=subprocess.STDOUT)):
+            if not (code := exit_code(command, file)):
                 return
             file.seek(start)
             text = file.read()
         errors = re.findall(r"^\s*error: (.*)", text, re.MULTILINE)
         errors += ["another run works in this folder"] if "LockException" in text else []
         raise UserError(f"{(errors or [f'snakemake ended with code {code}'])[0]} (log: {log})")
+
+
+def exit_code(command: list[str], output) -> int:
+    """Run a command and return its exit code; an interrupt reaches it too, and is raised once it has ended."""
+    with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
 
 
 class Compression:
