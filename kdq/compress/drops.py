@@ -95,7 +95,8 @@ class Images:
 
 def _words(masks: dict[str, np.ndarray]) -> str:
     """Return which images are chosen, in words."""
-    return " and ".join(f"{mask.sum():,} of {len(mask):,} {part} images" for part, mask in masks.items())
+    numbers = {part: "all" if mask.all() else f"{mask.sum():,} of" for part, mask in masks.items()}
+    return " and ".join(f"{numbers[part]} {len(mask):,} {part} images" for part, mask in masks.items())
 
 
 def images_of(data, trained_on: dict) -> Images:

@@ -77,11 +77,15 @@ def _points(drop: Drop) -> str:
     return f"{drop.points:.2f} points, 95% interval {drop.low:.2f} to {drop.high:.2f}"
 
 
+def _allowed(asked: dict) -> str:
+    return f"{asked['max_drop']:g} point{'' if asked['max_drop'] == 1 else 's'}"
+
+
 def _result(report: Report) -> str:
     asked, drop, times = report.asked, report.drop, report.float_onnx_bytes / report.onnx_bytes
     return "\n".join(
         [
-            f"# {asked['model']} on {asked['data']}, within {asked['max_drop']:g} points",
+            f"# {asked['model']} on {asked['data']}, within {_allowed(asked)}",
             "",
             f"`{report.chosen.recipe}`: {report.onnx_bytes:,} bytes, {times:.1f} times smaller than the float network, "
             f"for {_points(drop)}, of accuracy.",
@@ -103,7 +107,7 @@ def _sureness(report: Report) -> str:
             "## How sure that is",
             "",
             f"Chosen on {report.chosen_on}: there the drop is {_points(choice)}. One image is worth "
-            f"{100 / choice.images:.2g} points, and the chance that the true drop is above {most:g} points is "
+            f"{100 / choice.images:.2g} points, and the chance that the true drop is above {_allowed(report.asked)} is "
             f"{choice.risk(most):.0%}. The smallest model that passes tends to be a lucky one, so expect a "
             "little more. `SURE=0.95` asks for a drop that is allowed with that confidence, at some bytes.",
         ]

@@ -54,6 +54,7 @@ def test_a_network_that_saw_no_validation_image_is_chosen_on_all_of_them():
     assert chosen.choice["validation"].sum() == 30 and list(chosen.choice) == ["validation"]
     assert chosen.report["test"].sum() == 50 and list(chosen.report) == ["test"]
     assert chosen.worth == pytest.approx(100 / 30)
+    assert (chosen.chosen_on, chosen.reported_on) == ("all 30 validation images", "all 50 test images")
 
 
 def test_else_it_is_chosen_on_half_of_the_test_images_and_reported_on_the_other():
