@@ -1,9 +1,14 @@
 """The models that are tried: recipes of the study, and what is known of each."""
 
-from dataclasses import asdict, dataclass
+from __future__ import annotations
 
-from kdq.compress.drops import Drop
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
 from kdq.recipe import path
+
+if TYPE_CHECKING:  # it imports torch, and a wrong word is to be refused at once
+    from kdq.compress.drops import Drop
 
 ROOT = "teacher"
 

@@ -1,13 +1,18 @@
 """The report of a compression: what was asked, what came out, how sure that is, and everything that was tried."""
 
+from __future__ import annotations
+
 import csv
 import io
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdq.compress.candidates import Candidate
-from kdq.compress.drops import Drop
+
+if TYPE_CHECKING:
+    from kdq.compress.drops import Drop
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 

@@ -35,6 +35,14 @@ class Source:
     size: int = 0
     trained_on: dict = field(default_factory=dict)
 
+    def split_of(self, dataset: str) -> dict:
+        """Return the keys of the split that the network was trained with, empty unless that was of this data set."""
+        if self.trained_on.get("dataset") != dataset:
+            return {}
+        keys = self.trained_on["provenance"]["keys"]
+        shares = {key: keys[key] for key in SHARES if key in keys}
+        return {"split_seed": self.trained_on["split_seed"], **shares}
+
 
 def source_of(model: str) -> Source:
     """Return where ``model``, a path, comes from; raise UserError if it is no network with weights."""
@@ -106,15 +114,11 @@ def _of_model_file(path: Path) -> Source:
     if header["layers"]:
         raise UserError(f"MODEL: {path}: {header.get('recipe')}: is quantized already, expected a float model")
     teacher = {"source": "kdq", "folder": str(path.resolve().parent), "file": path.name}
-    config = {"stages": {"teacher": teacher}}
     trained_on = _trained_on(path, header)
     keys = trained_on.get("provenance", {}).get("keys", {})
     sides = header["architecture"].get("preprocessing", {}).get("size", [header["architecture"].get("side", 0)])
     size = keys.get("image_size") or max(sides)
-    if trained_on:
-        shares = {key: keys[key] for key in SHARES if key in keys}
-        config["data"] = {"split_seed": trained_on["split_seed"], **shares}
-    return Source(config, size, trained_on)
+    return Source({"stages": {"teacher": teacher}}, size, trained_on)
 
 
 def _trained_on(path: Path, header: dict) -> dict:
@@ -154,7 +158,8 @@ def data_keys(data: str, source: Source, image_size: int) -> tuple[str, dict]:
     expected = f"expected a folder with a folder of images for each class, or one of {', '.join(choices)}"
     if not data:
         raise UserError(f"DATA: missing, {expected}")
-    keys = {"folder": str(Path("data").absolute()), **source.config.get("data", {})}
+    name = data if data in choices else "folder"
+    keys = {"folder": str(Path("data").absolute()), **source.split_of(name), **source.config.get("data", {})}
     if data in choices:
         if "cifar" not in data:
             keys = SHARES | keys

@@ -43,7 +43,8 @@ def test_a_model_file_is_imported_as_its_header_describes_it(model):
     teacher = source.config["stages"]["teacher"]
     assert teacher == {"source": "kdq", "folder": str(model.parent), "file": "model.safetensors"}
     assert source.trained_on["dataset"] == "digits"
-    assert source.config["data"] == {"split_seed": 0, "validation_fraction": 0.1, "test_fraction": 0.2}
+    assert source.split_of("digits") == {"split_seed": 0, "validation_fraction": 0.1, "test_fraction": 0.2}
+    assert source.split_of("folder") == {}
     assert source_of(str(model.parent)) == source
 
 
@@ -51,7 +52,7 @@ def test_of_a_copy_the_training_data_are_not_known(model, tmp_path):
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(model.read_bytes())
     assert source_of(str(copy)).trained_on == {}
-    assert "data" not in source_of(str(copy)).config
+    assert source_of(str(copy)).split_of("digits") == {}
 
 
 def test_data_that_changed_since_the_training_do_not_count(model, few):
@@ -125,6 +126,7 @@ def test_data_are_a_name_or_a_folder_of_images(model, tmp_path):
     folder = pictures(tmp_path / "pictures")
     name, keys = data_keys(str(folder), source, 24)
     assert (name, keys["image_folder"], keys["image_size"]) == ("folder", str(folder), 24)
+    assert (keys["validation_fraction"], keys["test_fraction"]) == (0.3, 0.5)  # not those of another data set
 
 
 def test_of_foreign_networks_enough_images_are_left_to_choose_and_to_report(tmp_path, model):
