@@ -1,4 +1,4 @@
-# make run | why | export | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | site | clean
+# make run | why | export | compress | test | test-all | slurm-test | verify | adopt | lint | format | docs | pins | site | clean
 # The first two are all that a user needs: each creates .venv from the pins if it is missing.
 SHELL := bash
 PYTHON ?= python3
@@ -8,7 +8,7 @@ READY := .venv/ready
 PATH := $(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: run why export test test-all slurm-test verify adopt lint format docs pins site clean
+.PHONY: run why export compress test test-all slurm-test verify adopt lint format docs pins site clean
 
 run: $(READY)
 	snakemake --cores $(CORES)
@@ -25,6 +25,13 @@ export: $(READY)
 	@test -n "$(RECIPE)" || { echo "RECIPE: missing, expected for example RECIPE=teacher/kd/gpfq,bits=4" >&2; exit 2; }
 	snakemake --cores $(CORES) "$(FOLDER)/README.md" $(STUDY)
 	@echo "$(FOLDER)"
+
+# The smallest model within MAX_DROP points of a float network: make compress DATA=images MODEL=folder MAX_DROP=1
+MAX_DROP ?= 1
+SURE ?= 0.5
+compress: $(READY)
+	@python -m kdq.workflow.compress --data "$(DATA)" --model "$(MODEL)" --max-drop "$(MAX_DROP)" --sure "$(SURE)" \
+		--image-size "$(IMAGE_SIZE)" --name "$(NAME)" --cores $(CORES)
 
 # A file's tests share a worker. Without --no-loadscope-reorder the longest files would run last (tests/conftest.py).
 PARALLEL := --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder

@@ -89,6 +89,10 @@ def test_the_containers_install_the_same_pins_on_the_same_python(recipe):
     assert re.search(r"^FROM:? python:(\S+)-slim$", text, re.MULTILINE | re.IGNORECASE).group(1) == version
 
 
+def test_wrong_words_for_a_compression_are_refused_without_torch():
+    assert not {"torch", "pandas", "scipy", "snakemake"} & imported("kdq.workflow.compress")
+
+
 def test_verifying_imports_no_torch():
     assert not {"torch", "pandas", "snakemake"} & imported("kdq.provenance.verify.__main__, kdq.workflow.adopt")
 

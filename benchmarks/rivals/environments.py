@@ -8,6 +8,7 @@ PACKAGES = {
     "nncf": ("nncf==3.4.0",),
     "brevitas": ("brevitas==0.13.4", "onnxoptimizer==0.4.2"),
     "torchao": ("torchao==0.18.0",),
+    "mct": ("model-compression-toolkit==2.6.1",),
 }
 OLD_RUNTIMES = {
     "onnxruntime-1.17.3": ("onnxruntime==1.17.3", "numpy<2"),

@@ -8,11 +8,12 @@ from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
 from kdq.roots.sources.keys import Fetched
 from kdq.train.settings import Network, Training
 
-WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors"}
-DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json")}
+WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors", "kdq": "model.safetensors"}
+DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json"), "kdq": ()}
 READS = {
     "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields} - {"weights"},
     "transformers": {"source", *Fetched.model_fields, "labels"},
+    "kdq": {"source", *Fetched.model_fields},
 }
 
 
@@ -29,11 +30,11 @@ class Source(Fetched):
     """Where a root's network comes from; sources other than `train` read the keys of ``Fetched``."""
 
     source: Annotated[
-        Literal["train", "hub", "transformers"],
+        Literal["train", "hub", "transformers", "kdq"],
         Field(
             description="`train`: on labels, here; `hub`: a checkpoint with our parameter names (torchvision's for "
             "ResNet and MobileNetV2, timm's for ResNet too), which `architecture`, `stem` and `width` describe; "
-            "`transformers`: any model for `AutoModelForImageClassification`"
+            "`transformers`: any model for `AutoModelForImageClassification`; `kdq`: a float model file of this package"
         ),
     ] = "train"
     mean: Annotated[

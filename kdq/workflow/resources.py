@@ -67,7 +67,7 @@ class Needs:
 
 def network(keys: dict, images: Images) -> Network:
     """Return the cost of the network that the resolved ``keys`` of a root or of a distillation describe."""
-    if keys.get("source") == "transformers":
+    if "architecture" not in keys:  # only its file tells
         return FROM_TRANSFORMERS
     factor, terms = cost_terms(keys["architecture"])
     width, pixels = keys["width"] * factor, images.side**2

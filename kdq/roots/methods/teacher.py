@@ -15,6 +15,8 @@ def importer(source: str):
     # lazily: no other root needs them
     if source == "hub":
         from kdq.roots.sources.hub import load
+    elif source == "kdq":
+        from kdq.roots.sources.own_file import load
     else:
         from kdq.roots.sources.huggingface import load
     return load

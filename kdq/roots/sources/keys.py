@@ -59,7 +59,7 @@ class Fetched(Base):
         AfterValidator(_name_of_file),
         Field(
             description="the file of weights; empty is `pytorch_model.bin`, or `model.safetensors` for `source` "
-            "`transformers`"
+            "`transformers` or `kdq`"
         ),
     ] = ""
     sha256: Annotated[

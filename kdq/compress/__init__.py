@@ -1,0 +1,1 @@
+"""The smallest model within a drop of accuracy: what is searched for, on which images, and the report."""

@@ -1,0 +1,35 @@
+"""An interrupt: Snakemake, which gets it too, is not killed but awaited, so that it ends its jobs and its lock."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+CHILD = """
+import sys, time
+print("started", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)  # longer than a quarter of a second, which subprocess.call grants
+    print("ended", flush=True)
+"""
+PARENT = """
+import sys
+from kdq.workflow.compress import exit_code
+exit_code([sys.executable, "-c", sys.argv[1]], open(sys.argv[2], "w"))
+"""
+
+
+def test_snakemake_ends_by_itself(tmp_path, home):
+    output = tmp_path / "output"
+    command = [sys.executable, "-c", PARENT, CHILD, str(output)]
+    process = subprocess.Popen(command, cwd=home, start_new_session=True, stderr=subprocess.DEVNULL)
+    latest = time.monotonic() + 120
+    while not (output.exists() and "started" in output.read_text()):
+        assert process.poll() is None and time.monotonic() < latest
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) != 0
+    assert output.read_text().split() == ["started", "ended"]
