@@ -43,7 +43,7 @@ def name_of(requirement: str) -> str:
 def test_every_dependency_is_pinned():
     """Those of the library, of the workflow and of its tests; the other extras are installed beside these."""
     extras = PROJECT["optional-dependencies"]
-    assert extras.keys() == {"export", "workflow", "dev"} | {"openvino", "site"}
+    assert extras.keys() == {"export", "workflow", "dev"} | {"openvino"}
     declared = [*PROJECT["dependencies"], *(line for name in ("export", "workflow", "dev") for line in extras[name])]
     pinned = {pin.split("==")[0] for pin in pin_module().pins(REQUIREMENTS)}
     assert len(declared) > 30
@@ -115,7 +115,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def test_the_wheel_holds_the_package_and_its_data(wheel):
-    forms = ("*.py", "*.json", "*.pyi", "py.typed")
+    forms = ("*.py", "*.json", "*.pyi", "*.html", "*.css", "*.js", "py.typed")
     expected = {str(path.relative_to(HOME)) for form in forms for path in HOME.glob(f"kdq/**/{form}")}
     assert {"kdq/py.typed", "kdq/__init__.pyi", "kdq/models/costs.json"} <= expected
     with zipfile.ZipFile(wheel) as archive:

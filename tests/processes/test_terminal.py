@@ -184,7 +184,7 @@ class TestWhy:
         latencies = [
             job(n, "latency", f"hard/rtn,bits={n}", "latency.json", causes=(Cause("latency", NEW),)) for n in (2, 3)
         ]
-        assert why(latencies) == ["new: 2 latency"]
+        assert why(latencies) == ["new: 2 latencies"]
         assert why([]) == []
 
     def test_an_upgrade_that_changes_everything_stays_short(self):

@@ -82,12 +82,12 @@ def test_a_pipe_gets_plain_lines_causes_and_the_result(piped):
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout + done.stderr)
     lines = [line for line in done.stderr.splitlines() if not line.startswith(PROFILE)]
     assert "hard: epochs 2 -> 3: 1 root, 2 cells" in lines
-    assert re.match(r"1/2  hard +test +\d+\.\d\d% .* kB", lines[3])
-    assert len(lines) == 5, done.stderr
+    assert sum(re.match(r"[12]/2  hard\S* +test +\d+\.\d\d% .* kB", line) is not None for line in lines) == 2
+    assert len(lines) <= 6, done.stderr
     result = done.stdout.splitlines()
     assert result[1].startswith("digits: best for their size (one seed)") and "hard/rtn,bits=4" in done.stdout
     assert any(re.fullmatch(r"rtn, points of test accuracy by bits: [+-]\d+\.\d at 4", line) for line in result)
-    assert result[-1] == "tables and figures: results/studies/overlay" and len(result) <= 8
+    assert result[-1] == "page: results/studies/overlay/index.html" and len(result) <= 8
 
 
 def test_a_dry_run_ends_with_the_file_that_changed(study):
@@ -111,5 +111,5 @@ def test_the_words_of_snakemake_keep_their_meaning(study):
     target = "results/digits/seed=0/hard/rtn,bits=3/model.safetensors"
     assert "exec " in study.run("-n", "--printshellcmds", target).stdout
     assert "Reason: Missing output files" in study.run("-n", "--verbose", target).stdout
-    assert study.run("--cores", "2", "--quiet", "all", target).stderr.splitlines()[1:] == []
+    assert study.run("--cores", "2", target, "--quiet", "all").stderr.splitlines()[1:] == []
     assert "prepare_data" in study.run("--list-rules").stdout

@@ -66,8 +66,8 @@ def _new(new: list[tuple[PlannedJob, Cause]]) -> list[str]:
     """Return one line on files that were not there: cells, or else which."""
     if cells := {job.cell for job, _ in new if job.makes_model or job.metrics}:
         return [f"new: {counted(len(cells), 'cell')}"]
-    files = Counter(cause.subject for _, cause in new)
-    most = [f"{count} {name}" for name, count in files.most_common(MOST_NAMES)]
+    files = Counter(NOUNS.get(job.rule, cause.subject) for job, cause in new)
+    most = [counted(count, noun) for noun, count in files.most_common(MOST_NAMES)]
     more = f" and {len(files) - MOST_NAMES} more" if len(files) > MOST_NAMES else ""
     return [f"new: {', '.join(most)}{more}"] if files else []
 
