@@ -6,7 +6,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torchvision
+from sklearn.datasets import load_digits
 from torch import nn
+from torch.nn import functional
 
 import kdq
 from kdq.models.folded_norms import FoldedNorm, FoldedNormAct
@@ -71,3 +74,27 @@ def test_sums_of_a_resnet_are_integer_ones(tmp_path):
     kinds = run(tmp_path / "model.onnx", pictures, tmp_path)[1]
     assert kinds["QLinearAdd"] == 7 and kinds["Add"] == 1, "the last sum is averaged as floats"
     assert kinds["QGemm"] == 1 and "Gemm" not in kinds
+
+
+@pytest.mark.slow
+def test_a_trained_network_computes_in_a_runtime_what_it_computes_here(tmp_path):
+    """On random weights rounding that flips is amplified; on a trained network little is left of it."""
+    torch.manual_seed(0)
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    images = functional.interpolate(images, (32, 32), mode="bilinear").expand(-1, 3, -1, -1).contiguous()
+    labels = torch.tensor(digits.target)
+    network = torchvision.models.resnet18(num_classes=10)
+    optimizer = torch.optim.SGD(network.parameters(), 0.02, momentum=0.9)
+    for batch in [part for _ in range(3) for part in torch.randperm(1200).split(50)]:
+        optimizer.zero_grad()
+        functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    quantized = kdq.quantize(network.eval(), images[:256], bits=4, activations=8)
+    kdq.export(quantized, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    theirs = torch.tensor(session.run(None, {session.get_inputs()[0].name: images[1200:].numpy()})[0])
+    with torch.no_grad():
+        ours = quantized(images[1200:])
+    assert (theirs.argmax(1) == ours.argmax(1)).float().mean() >= 0.995
+    assert (theirs - ours).norm() <= 0.02 * ours.norm()
