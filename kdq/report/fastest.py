@@ -19,7 +19,10 @@ def lines(table: pd.DataFrame) -> list[str]:
     means = timed.groupby(keys, as_index=False)[numbers].mean()
     of_float = means[means.quantizer == "none"].set_index(["dataset", *MACHINE, "recipe"])
     of_float = of_float[numbers].add_suffix("_float")
-    quantized = means[means.quantizer != "none"].join(of_float, ["dataset", *MACHINE, "network"])
+    quantized = means[means.quantizer != "none"]
+    if quantized.empty or of_float.empty:  # then pandas can't join columns of strings
+        return []
+    quantized = quantized.join(of_float, ["dataset", *MACHINE, "network"])
     near = quantized[quantized.validation_top1 >= quantized.validation_top1_float - NEARLY]
     return [_line(_quickest(group)) for _, group in near.groupby(["dataset", "processor", "threads"])]
 

@@ -252,6 +252,9 @@ class TestLastWords:
                 made["onnx"]["bytes"] = 600
         assert f"{ALONE}, 1.04 ms an image in onnxruntime (float 4), 600 bytes" in fastest.lines(frame(values))[0]
 
+    def test_a_machine_that_was_too_busy_has_no_times(self):
+        assert fastest.lines(frame().assign(latency_ms=float("nan"))) == []
+
     def test_none_is_near(self):
         values = [made for made in latencies() if made["recipe"] in (ROOT, STUDENT, FOUR)]
         assert fastest.lines(frame(values)) == []
