@@ -144,7 +144,7 @@ class Handler(logging.Handler):
             self._pass_on(record)
 
     def _nothing_to_do(self) -> None:
-        self.screen.show("Nothing to do: what was asked for is there, as this code and config make it")
+        self.screen.show("Nothing to be done: what was asked for is there")
         if not self.settings.output.dryrun:
             self.finish()
 
