@@ -22,10 +22,17 @@ exit_code([sys.executable, "-c", sys.argv[1]], open(sys.argv[2], "w"))
 """
 
 
+def _heeds_interrupts():
+    """Undo what a shell gives a test run in the background: interrupts that are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_snakemake_ends_by_itself(tmp_path, home):
     output = tmp_path / "output"
     command = [sys.executable, "-c", PARENT, CHILD, str(output)]
-    process = subprocess.Popen(command, cwd=home, start_new_session=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=home, start_new_session=True, stderr=subprocess.DEVNULL, preexec_fn=_heeds_interrupts
+    )
     latest = time.monotonic() + 120
     while not (output.exists() and "started" in output.read_text()):
         assert process.poll() is None and time.monotonic() < latest

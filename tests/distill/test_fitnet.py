@@ -191,7 +191,7 @@ class TestTwoStages:
 
         states = [state()]
         for epoch in (1, 2):
-            run.train_epoch(epoch)
+            run.train_epoch(epoch, print)
             states.append(state())
         for name in states[0]:
             of_network = name.removeprefix("network.")
