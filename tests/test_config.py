@@ -66,7 +66,8 @@ class TestValid:
         """As each page, and each study itself, says to run it."""
         text = (HOME / page).read_text()
         commands = re.findall(r"--configfile((?: [\w/.-]+\.yaml)+)", text)
-        commands = [files.split() for files in commands if not {"mine.yaml", "a.yaml"} & set(files.split())]
+        commands = [files.split() for files in commands]
+        commands = [files for files in commands if all(re.match("studies/|config.yaml", file) for file in files)]
         assert commands
         for files in commands:
             found = read_study(merged([HOME / file for file in files]), HOME / "kdq", files)

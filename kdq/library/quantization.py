@@ -21,8 +21,8 @@ from kdq.models.logits import logits_of
 from kdq.models.network import Network
 from kdq.quantize.bits.budget import bits_under_budget
 from kdq.quantize.bits.sensitivity import measure
+from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.impact import Impact
-from kdq.quantize.execution.passes import floats
 from kdq.quantize.execution.selection import select
 from kdq.quantize.quantizer import Quantizer, quantizer_of
 from kdq.quantize.stage import quantize_network

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from kdq.errors import UserError
 from kdq.models.activations import BEHIND, OUTPUT, Point, groups, module_and_place, observed, readers
+from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.outputs import NO_OUTPUTS, Outputs
-from kdq.quantize.execution.passes import floats
 
 BINS = 2048
 OUTSIDE = 1e-4  # share of the values outside a percentile's range

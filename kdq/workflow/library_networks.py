@@ -41,7 +41,9 @@ class LibraryNetworks:
 
     def _asked(self, networks: list[dict]) -> list[dict]:
         command = [sys.executable, "-m", "kdq.models.library_costs"]
-        done = subprocess.run(command, input=json.dumps(networks), cwd=self.home, capture_output=True, text=True)
+        done = subprocess.run(
+            command, input=json.dumps(networks), cwd=self.home, capture_output=True, text=True, encoding="utf-8"
+        )
         if done.returncode and "ModuleNotFoundError: No module named 'torch'" in done.stderr:
             return [{}] * len(networks)
         if done.returncode:

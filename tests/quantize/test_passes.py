@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from kdq.errors import UserError
+from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.layer import quantizable_layers
-from kdq.quantize.execution.passes import Halves, floats, later_inputs, layer_input, survey
+from kdq.quantize.execution.passes import Halves, later_inputs, layer_input, survey
 from tests.quantize.small import ORDER, network, part
 
 

@@ -101,7 +101,9 @@ def test_a_dry_run_ends_with_the_file_that_changed(study):
 
 def test_new_cells_are_counted_and_nothing_new_is_said(study):
     nothing = study.run("--cores", "2")
-    assert "Nothing to be done: what was asked for is there" in nothing.stderr and "best for their size" in nothing.stdout
+    assert (
+        "Nothing to be done: what was asked for is there" in nothing.stderr and "best for their size" in nothing.stdout
+    )
     assert study.run("-n", "--quiet").stdout.startswith("Nothing to be done")
     study.configure(STUDY | {"recipes": [*RECIPES, "hard/rtn,bits={2,3}"]})
     assert study.run("-n").stdout.splitlines()[-1] == "new: 2 cells"

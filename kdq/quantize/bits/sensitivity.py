@@ -17,8 +17,9 @@ from kdq.quantize.bits.alphabet import BITS, Alphabet
 from kdq.quantize.bits.losses import Reference, log_probabilities
 from kdq.quantize.bits.sensitivity_table import Measurement
 from kdq.quantize.execution.equalization import equalize
+from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
-from kdq.quantize.execution.passes import floats, later_inputs, layer_input
+from kdq.quantize.execution.passes import later_inputs, layer_input
 from kdq.quantize.execution.rectifiers import passed_outputs
 from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration

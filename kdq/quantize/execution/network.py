@@ -20,9 +20,10 @@ from kdq.quantize.bits.alphabet import Alphabet
 from kdq.quantize.execution import bias
 from kdq.quantize.execution.batchnorm import reestimate
 from kdq.quantize.execution.equalization import equalize
+from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.impact import Impact
 from kdq.quantize.execution.layer import forward, quantize_layer, relative_error, without_bias
-from kdq.quantize.execution.passes import Halves, doubled, floats, later_inputs, layer_input
+from kdq.quantize.execution.passes import Halves, doubled, later_inputs, layer_input
 from kdq.quantize.execution.rectifiers import passed_outputs
 from kdq.quantize.execution.selection import Selection, activation_points, as_modules, point_of, seen, select
 from kdq.quantize.gram.calibration import Calibration

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from kdq.errors import UserError, reason
 from kdq.models.activations import observed, quantized_activations
 from kdq.models.codes import Point
+from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.layer import forward
 
 AT_ONCE = 64  # images of a pass that gives the later inputs of layers that run more than once
@@ -28,14 +29,6 @@ AT_ONCE = 64  # images of a pass that gives the later inputs of layers that run 
 
 class _Reached(Exception):
     """The layer has its input: the rest of the forward pass is not needed."""
-
-
-def floats(images: Tensor) -> Tensor:
-    """Return images (M, C, H, W) as a network takes them: uint8 as float32 in [0, 1], floats as they are.
-
-    Not channels last as for training: convolutions would sum in another order, and the last digits of errors change.
-    """
-    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def input_of(arguments: tuple, keywords: dict) -> Tensor:

@@ -15,9 +15,10 @@ from kdq.models.folded_norms import fold_norms, foldable
 from kdq.models.network import Network
 from kdq.models.plain_layers import replace
 from kdq.quantize.activation_ranges import measured_points
+from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.layer import quantizable_layers
 from kdq.quantize.execution.outputs import NO_OUTPUTS, quantized_outputs
-from kdq.quantize.execution.passes import before_calls, floats, survey
+from kdq.quantize.execution.passes import before_calls, survey
 from kdq.quantize.keys import Quantizing
 
 FIRST, LAST = "first", "last"
