@@ -241,7 +241,7 @@ class TestLastWords:
         (line,) = fastest.lines(frame())
         assert line == (
             f"digits: quickest within a point of its float network (validation): {EIGHT}, 0.5 ms an image in openvino "
-            "(float 2, 1 in bfloat16), 700 bytes (float 700), test accuracy 92.50% (float 93.00%)"
+            "(float 2, 1 in bfloat16), 700 bytes (float 700), test accuracy 92.50% (float 93.00%); seeds 0, 1"
         )
 
     def test_of_times_alike_the_smallest_file(self):
@@ -251,6 +251,11 @@ class TestLastWords:
                 made["runtimes"]["onnxruntime"]["milliseconds"]["model"]["median"] = 1.04
                 made["onnx"]["bytes"] = 600
         assert f"{ALONE}, 1.04 ms an image in onnxruntime (float 4), 600 bytes" in fastest.lines(frame(values))[0]
+
+    def test_the_seeds_that_were_timed_are_named(self):
+        table = frame()
+        table.loc[table.seed == 1, "latency_ms"] = float("nan")
+        assert fastest.lines(table)[0].endswith("(float 93.00%); seed 0")
 
     def test_a_machine_that_was_too_busy_has_no_times(self):
         assert fastest.lines(frame().assign(latency_ms=float("nan"))) == []
