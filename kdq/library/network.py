@@ -78,7 +78,3 @@ class QuantizedNetwork(nn.Module):
         if has_quantizers(network):
             detach_quantizers(network)
         return network
-
-    def images(self) -> tuple[str, tuple[int, ...]]:
-        """Return the form of the images, ``uint8`` or ``float``, and the shape of one, without that of the batch."""
-        return self.header["input"]["images"], tuple(self.header["input"]["shape"])

@@ -19,13 +19,11 @@ from kdq.models.foreign import architecture_of
 from kdq.models.integer import to_integer
 from kdq.models.logits import logits_of
 from kdq.models.network import Network
-from kdq.quantize.bits.budget import bits_under_budget
 from kdq.quantize.bits.sensitivity import measure
 from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.impact import Impact
-from kdq.quantize.execution.selection import select
-from kdq.quantize.quantizer import Quantizer, quantizer_of
-from kdq.quantize.stage import quantize_network
+from kdq.quantize.quantizer import quantizer_of
+from kdq.quantize.stage import bits_of_layers, quantize_network
 from kdq.recipe.kinds import QUANTIZE
 from kdq.recipe.stages import StageType, find_stages, settle
 
@@ -91,7 +89,10 @@ def quantize(
     part = _part(model, pictures.to(_device(model)), labels)
     quantizer = quantizer_of(stage.module, values | {"images": len(pictures)}, seed)
     log = log or (lambda line: None)
-    layer_bits = _bits(model, part, quantizer, seed, log) if quantizer.keys.budget else None
+    layer_bits = None
+    if quantizer.keys.budget:
+        costs = measure(model, part, quantizer, seed, log=lambda row: log(str(row)))
+        layer_bits = bits_of_layers(model, part.images, costs, quantizer.keys)
     impact = Impact(part, quantizer.keys.cost, quantizer.keys.pick) if quantizer.keys.order == "iterative" else None
     codes = quantize_network(model, part.images, quantizer, seed, None, log, layer_bits, None, impact)
     facts = {"input": {"images": input, "shape": list(pictures.shape[1:])}, "kdq": kdq.__version__}
@@ -148,13 +149,3 @@ def _part(model: nn.Module, images: Tensor, labels: Tensor | None) -> Split:
         name, shape = type(model).__name__, tuple(images.shape[1:])
         raise UserError(f"images: {name} can't take {images.dtype} of shape {shape} ({reason(error)})") from None
     return Split(images, torch.cat(logits).flatten(1).argmax(1).cpu() if labels is None else labels)
-
-
-def _bits(model: nn.Module, part: Split, quantizer: Quantizer, seed: int, log) -> dict[str, int]:
-    """Return the bits of every layer under the budget, by what each costs alone on the calibration images."""
-    keys = quantizer.keys
-    measurements = measure(model, part, quantizer, seed, log=lambda line: log(str(line)))
-    kept = select(model, part.images, keys.keep).kept(model)
-    measurements = [row for row in measurements if row.layer not in kept]
-    float_weights = sum(layer["weights"] for layer in kept.values())
-    return bits_under_budget(measurements, keys.budget, keys.cost, keys.levels, float_weights)

@@ -7,7 +7,7 @@ from kdq.data.prepared import Prepared
 from kdq.models.codes import Codes
 from kdq.models.integer import round_biases
 from kdq.quantize.bits.budget import bits_under_budget
-from kdq.quantize.bits.sensitivity_table import read
+from kdq.quantize.bits.sensitivity_table import Measurement, read
 from kdq.quantize.execution.impact import Impact
 from kdq.quantize.execution.network import quantize
 from kdq.quantize.execution.selection import select
@@ -33,19 +33,24 @@ def quantize_stage(
     """
     keys = quantizer.keys
     images = calibration_images(prepared, keys.images, seed).images
-    measurements = read(sensitivity) if sensitivity else []
-    float_weights = 0
-    if measurements:  # of all layers that can be quantized, whatever the key `keep` names
-        kept = select(network.to(device).eval(), images.to(device), keys.keep, keys.batchnorm == "fold").kept(network)
-        measurements = [row for row in measurements if row.layer not in kept]
-        float_weights = sum(layer["weights"] for layer in kept.values())
     bits = None
     if keys.budget:
-        bits = bits_under_budget(measurements, keys.budget, keys.cost, keys.levels, float_weights)
+        bits = bits_of_layers(network.to(device).eval(), images.to(device), read(sensitivity), keys)
     iterative = keys.order == "iterative"
     order = Impact(cost_images(prepared, seed), keys.cost, keys.pick) if iterative else None
     views = as_in_training(images, trained_by or {}, seed) if keys.batchnorm == "reestimate" else None
     return quantize_network(network, images, quantizer, seed, device, log, bits, views, order)
+
+
+def bits_of_layers(network, images, measurements: list[Measurement], keys) -> dict[str, int]:
+    """Return the bits under the budget of each layer that is quantized, given what all that can be cost alone.
+
+    ``network`` is in eval mode, on the device of the ``images``; with ``batchnorm=fold`` it is folded in place.
+    """
+    kept = select(network, images, keys.keep, keys.batchnorm == "fold").kept(network)
+    left = [row for row in measurements if row.layer not in kept]
+    float_weights = sum(layer["weights"] for layer in kept.values())
+    return bits_under_budget(left, keys.budget, keys.cost, keys.levels, float_weights)
 
 
 def quantize_network(network, *arguments) -> Codes:
