@@ -23,7 +23,8 @@ Layers = Annotated[str, AfterValidator(_names)]
 class Quantizing(Base):
     """Keys of every quantizer: the alphabet, its scale and the calibration."""
 
-    # Keys that take effect after the layers have been measured alone; the measurement is the same for all values.
+    # Keys that take effect after the layers have been measured alone; the measurement is the same for all values (but
+    # for `batchnorm=fold`).
     after_measurement: ClassVar = ("bits", "budget", "cost", "order", "pick", "batchnorm", "bias", "memory", "keep")
     conflicts: ClassVar[dict[tuple[str, str], str]] = {
         (
@@ -155,7 +156,8 @@ class Quantizing(Base):
     @classmethod
     def measurement_keys(cls, values: dict) -> dict:
         """Return those of ``values`` that a measurement of the layers depends on."""
-        return {key: value for key, value in values.items() if key not in cls.after_measurement}
+        folded = {"batchnorm": "fold"}.items() & values.items()  # before anything is measured
+        return {key: value for key, value in values.items() if key not in cls.after_measurement} | dict(folded)
 
     @classmethod
     def needs_measurement(cls, values: dict) -> bool:

@@ -87,6 +87,12 @@ def test_what_is_done_afterwards_does_not_matter(table, keys):
     assert by_layer(measured(**keys)) == table
 
 
+def test_folding_is_part_of_what_is_measured():
+    measured_with = Quantizing.measurement_keys
+    assert measured_with({"batchnorm": "fold", "bits": 3}) == {"batchnorm": "fold"}
+    assert measured_with({"batchnorm": "reestimate"}) == measured_with({"batchnorm": "keep"}) == {}
+
+
 def test_the_scale_does_matter(table):
     assert by_layer(measured(scale=1.0)) != table
 
