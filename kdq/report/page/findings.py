@@ -86,15 +86,16 @@ class Findings:
         return comparisons.corrected([row], [])[0] if not row["refused"] else row | {"verdict": None}
 
     def headline(self) -> Finding:
-        """Return what the smallest quantized model within a point of the best float network saves and costs."""
+        """Return what the smallest quantized model saves and costs that is within a point of the best float network."""
         best = pairs.best(self.floats)
         if self.quantized.empty:
             title = f"{best.recipe} is the most accurate of {len(self.floats):,} networks: {_percent(best)}"
             return Finding(title, f"Chosen on validation, reported on test ({best.note}). Nothing is quantized.")
-        near = self.quantized[self.quantized.validation_top1_mean >= best.validation_top1_mean - NEARLY]
+        smaller = self.quantized[self.quantized.file_bytes_mean < best.file_bytes_mean]
+        near = smaller[smaller.validation_top1_mean >= best.validation_top1_mean - NEARLY]
         if near.empty:
-            nearest = self.contrast(pairs.best(self.quantized).recipe, best.recipe)
-            title = "No quantized model stays within a point of the best float network"
+            nearest = self.contrast(pairs.best(self.quantized if smaller.empty else smaller).recipe, best.recipe)
+            title = "No smaller model stays within a point of the best float network"
             text = f"Nearest on validation is {nearest.recipe}: {in_words(nearest)} against {best.recipe}."
             return Finding(title, text, [nearest])
         small = near.sort_values(["file_bytes_mean", "validation_top1_mean", "recipe"], ascending=[True, False, True])

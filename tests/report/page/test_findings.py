@@ -6,6 +6,8 @@ import pytest
 from kdq.report.page.findings import Contrast, Findings, in_words
 from tests.report.page import made_up
 
+NONE_SMALLER = "No smaller model stays within a point of the best float network"
+
 
 def findings(sources) -> dict:
     return {finding.title: finding for finding in Findings(sources, "digits").all()}
@@ -86,8 +88,16 @@ def test_no_model_within_a_point_is_said():
     sources = made_up.sources()
     sources.tables["table"].loc[sources.tables["table"].quantizer != "none", "validation_top1"] = 0.1
     headline = next(iter(findings(sources).values()))
-    assert headline.title == "No quantized model stays within a point of the best float network"
+    assert headline.title == NONE_SMALLER
     assert len(headline.contrasts) == 1
+
+
+def test_a_quantized_model_that_is_larger_than_the_best_float_network_is_no_headline():
+    sources = made_up.sources()
+    quantized = sources.tables["table"].quantizer != "none"
+    sources.tables["table"].loc[quantized, "file_bytes"] += sources.tables["table"].file_bytes.max()
+    headline = Findings(sources, "digits").headline()
+    assert headline.title == NONE_SMALLER and "instead of" not in headline.text
 
 
 def test_quantizers_are_counted_by_verdict():
