@@ -61,7 +61,7 @@ def _best_student(rows: pd.DataFrame) -> list[str]:
     best = students.loc[students.validation_top1_mean.idxmax()]
     roots = rows[rows.recipe == stages(best.recipe)[0]]
     beside = f" ({roots.recipe.iloc[0]} {roots.test_top1_mean.iloc[0]:.2%})" if len(roots) else ""
-    return [f"best student by validation: {best.recipe}, test {best.test_top1_mean:.2%}{beside}"]
+    return [f"best distilled student by validation: {best.recipe}, test {best.test_top1_mean:.2%}{beside}"]
 
 
 def _drops(rows: pd.DataFrame) -> list[str]:

@@ -17,8 +17,9 @@ Contrast = tuple[str, str, str]  # family, recipe, recipe of the reference
 
 SAME_COMPUTE = (0.9, 1.11)  # of a control's training operations
 FAMILIES = {  # by name: what it answers
-    "control": "float networks against the one by labels alone: the first `hard` of their size, which is itself "
-    "compared with the first `hard` of all (without one, the first root)",
+    "control": "float networks against the one by labels alone: that `hard` of their size with the most of their keys, "
+    "such as `epochs`; these among each other against the first, which is itself compared with the first `hard` of all "
+    "(without one, the first root)",
     "compute": "students against that `hard` of their size whose training took about as many operations, "
     f"{SAME_COMPUTE[0]:.0%} to {SAME_COMPUTE[1]:.0%}",
     "quantization": "quantized models against their float network",
@@ -96,10 +97,18 @@ def controls_of(floats: pd.DataFrame) -> dict[str, str]:
     first = baseline(floats.recipe)
     controls = {}
     for _, group in floats.groupby("parameters"):
-        hard = group.recipe[[recipe == stages(recipe)[0] and name_of(recipe) == "hard" for recipe in group.recipe]]
-        of_size = baseline(hard) if len(hard) else first
-        controls |= {recipe: of_size if recipe != of_size else first for recipe in group.recipe}
+        hard = [recipe for recipe in group.recipe if not parent(recipe) and name_of(recipe) == "hard"]
+        hard.sort(key=lambda recipe: (shares_root(recipe), recipe))
+        for recipe in group.recipe:
+            of_size = hard[0] if recipe in hard else _likest(recipe, hard) or first
+            controls[recipe] = of_size if recipe != of_size else first
     return {recipe: control for recipe, control in controls.items() if recipe != control}
+
+
+def _likest(recipe: str, others: list[str]) -> str | None:
+    """Return the first of the recipes whose last stage differs in the fewest keys, as they are spelled."""
+    keys = keys_of(stages(recipe)[-1]).items()
+    return min(others, key=lambda other: len(keys ^ keys_of(stages(other)[-1]).items()), default=None)
 
 
 def at_equal_compute(floats: pd.DataFrame) -> list[tuple[str, str]]:

@@ -279,6 +279,13 @@ class TestPairs:
         assert pairs.baseline(["teacher,seed=0", "teacher", "teacher/kd"]) == "teacher"
         assert pairs.baseline(["hard,epochs=3", "teacher"]) == "hard,epochs=3"
 
+    def test_the_control_has_the_epochs_of_the_network(self):
+        hard = ["hard,epochs=16", "hard,epochs=9", "hard"]
+        students = ["teacher/kd", "teacher/kd,epochs=9", "teacher/gpfq,bits=2/kd,epochs=16,temperature=2"]
+        found = dict(of_family("control", models([*hard, *students])))
+        assert [found[recipe] for recipe in students] == ["hard", "hard,epochs=9", "hard,epochs=16"]
+        assert [found.get(recipe) for recipe in hard] == ["hard", "hard", None]
+
     def test_quantized_models_against_their_float_network_and_the_quantized_control(self):
         quantized = [f"{path}/{name}" for path in ("hard", "teacher/kd") for name in ("rtn,bits=2", "gpfq,bits=2")]
         rows = models(["hard", "teacher", "teacher/kd", *quantized])

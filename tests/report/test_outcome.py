@@ -35,7 +35,7 @@ def test_the_front_is_that_of_validation_and_test_is_only_told():
         ["teacher/kd/rtn,bits=4", "96.00%", "93.50%", "100"],
         ["teacher/kd/rtn,bits=2", "50.00%", "44.00%", "60"],
     ]
-    assert lines[3] == "best student by validation: teacher/kd, test 94.00% (teacher 98.00%)"
+    assert lines[3] == "best distilled student by validation: teacher/kd, test 94.00% (teacher 98.00%)"
     assert all(len(line) <= 80 for line in [heading, *lines[:3]])
 
 

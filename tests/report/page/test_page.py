@@ -107,6 +107,7 @@ def test_the_confusion_matrix_counts_the_predictions(opened, file, study):
 def test_a_class_named_like_html_is_shown_as_text(opened, file):
     page = opened(file)
     page.locator("#table tbody tr").first.click()
+    page.wait_for_selector(".confusion th")
     assert page.locator(f".confusion th[title={EVIL!r}]").count() == 2
     assert page.locator("img").count() == 0
 
