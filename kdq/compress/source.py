@@ -28,12 +28,13 @@ class Source:
     """Where a float network comes from: the keys of a study, ``config``, that import it as ``teacher``.
 
     ``size`` is the side in pixels of the images it takes, 0 if nothing tells. ``trained_on`` is the header of the data
-    file that it was trained with, empty if that is not known.
+    file that it was trained with, empty if that is not known. ``trains``: there are no weights, the study trains it.
     """
 
     config: dict
     size: int = 0
     trained_on: dict = field(default_factory=dict)
+    trains: bool = False
 
     def split_of(self, dataset: str) -> dict:
         """Return the keys of the split that the network was trained with, empty unless that was of this data set."""
@@ -61,7 +62,10 @@ def source_of(model: str) -> Source:
     if lies_there != NOTHING:
         raise UserError(f"MODEL: {path}: found {lies_there} that is no model, {EXPECTED}")
     if any(family.has(model) for family in registry.FAMILIES):
-        raise UserError(f"MODEL: {model!r} is a network without weights, which has to be trained first; {EXPECTED}")
+        raise UserError(
+            f"MODEL: {model!r} is a network without weights; to have it trained first, write teacher: {{architecture: "
+            f"{model}, epochs: ...}} to a YAML file and give that as MODEL"
+        )
     beside = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
     raise UserError(f"MODEL: {path}: no such file or folder, {EXPECTED}{nearest(path.name, beside)}")
 
@@ -138,15 +142,17 @@ def _trained_on(path: Path, header: dict) -> dict:
 def _of_yaml(path: Path) -> Source:
     """Return the source that a file of keys describes, as a config does under ``teacher`` and ``stages``."""
     config = strict_yaml.read_file(path)
-    stages = config.get("stages") or {}
-    teacher = stages.get("teacher") if isinstance(stages, dict) else None
-    if not isinstance(teacher, dict) or teacher.get("source", "train") == "train":
+    stages, network = (config.get(section) or {} for section in ("stages", "teacher"))
+    teacher = (stages.get("teacher") if isinstance(stages, dict) else None) or {}
+    trains = isinstance(teacher, dict) and teacher.get("source", "train") == "train"
+    if not isinstance(teacher, dict) or trains and not (isinstance(network, dict) and "architecture" in network):
         raise UserError(
-            f"MODEL: {path}: stages.teacher.source: missing, expected hub or transformers: where weights are"
+            f"MODEL: {path}: found neither stages.teacher.source nor teacher.architecture, expected hub or "
+            "transformers, where weights are, or a network to train"
         )
     if folder := teacher.get("folder"):
         teacher["folder"] = os.path.abspath(folder)
-    return Source(config, (config.get("data") or {}).get("image_size", 0))
+    return Source(config, (config.get("data") or {}).get("image_size", 0), trains=trains)
 
 
 def data_keys(data: str, source: Source, image_size: int) -> tuple[str, dict]:
@@ -159,10 +165,11 @@ def data_keys(data: str, source: Source, image_size: int) -> tuple[str, dict]:
     if not data:
         raise UserError(f"DATA: missing, {expected}")
     name = data if data in choices else "folder"
+    shares = {} if source.trains else SHARES
     keys = {"folder": str(Path("data").absolute()), **source.split_of(name), **source.config.get("data", {})}
     if data in choices:
         if "cifar" not in data:
-            keys = SHARES | keys
+            keys = shares | keys
         return data, {key: value for key, value in keys.items() if key != "image_size"}
     lies_there = kind(data)
     if lies_there == NOTHING:
@@ -178,7 +185,8 @@ def data_keys(data: str, source: Source, image_size: int) -> tuple[str, dict]:
         raise UserError(
             "IMAGE_SIZE: missing, expected the side in pixels of the images that the network was trained on"
         )
-    shares = {"validation_fraction": SHARES["validation_fraction"]} if files.test else SHARES
+    if files.test:
+        shares = {key: value for key, value in shares.items() if key == "validation_fraction"}
     return "folder", {**shares, **keys, "image_folder": str(Path(data).resolve()), "image_size": size}
 
 

@@ -41,7 +41,9 @@ class LibraryNetwork(nn.Module):
     def pixels(self, images: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1] as the network takes them."""
         if self.side and images.shape[2:] != (self.side, self.side):
-            images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
+            # in float32: there is no antialiasing in bfloat16
+            resized = F.interpolate(images.float(), (self.side, self.side), mode="bilinear", antialias=True)
+            images = resized.to(images.dtype)
         return (images - self.mean) / self.std
 
     @property

@@ -21,7 +21,8 @@ from kdq.compress import report, source
 from kdq.compress.candidates import ROOT, Candidate, recipe_of
 from kdq.compress.search import BUDGETS, smallest_within
 from kdq.errors import UserError, reason
-from kdq.provenance.files import atomic, read_json, write_json
+from kdq.provenance.files import atomic, read_header, read_json, write_json
+from kdq.provenance.formats import DATA
 from kdq.recipe.path import HUB, Cell, data_file
 from kdq.report import metrics
 from kdq.stdout import print_lines
@@ -101,8 +102,16 @@ class Compression:
         """The images to choose on and to report on; the data file has to be there."""
         from kdq.compress.drops import images_of  # imports torch
 
-        data = self.snakemake.folder / data_file(self.dataset, self.split_seed)
-        return images_of(data, self.source.trained_on)
+        return images_of(self.data_file, self.trained_on)
+
+    @property
+    def data_file(self) -> Path:
+        return self.snakemake.folder / data_file(self.dataset, self.split_seed)
+
+    @property
+    def trained_on(self) -> dict:
+        """The header of the data file that the network was trained with; the study's has to be there if it trains."""
+        return read_header(self.data_file, DATA) if self.source.trains else self.source.trained_on
 
     @property
     def split_seed(self) -> int:
@@ -125,7 +134,8 @@ class Compression:
     def search(self) -> Candidate | None:
         """Return the smallest candidate within the drop, None if there is none."""
         self.write_config()
-        print_lines([f"{self.folder}: importing {self.asked['model']}, preparing {self.asked['data']}"])
+        doing = "training" if self.source.trains else "importing"
+        print_lines([f"{self.folder}: {doing} {self.asked['model']}, preparing {self.asked['data']}"])
         self.snakemake.make(self.path(ROOT, METRICS))
         top1 = self.drop(ROOT, self.images.choice).top1
         print_lines([f"float: {top1:.2%} of {self.images.chosen_on}; one image is {self.images.worth:.2g} points"])
@@ -148,7 +158,7 @@ class Compression:
             asked=self.asked,
             dataset=self.dataset,
             split_seed=self.split_seed,
-            trained_on=self.source.trained_on,
+            trained_on=self.trained_on,
             candidates=self.tried,
             chosen=best,
             drop=self.drop(best.recipe, self.images.report),

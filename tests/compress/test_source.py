@@ -78,6 +78,19 @@ def test_a_yaml_file_gives_any_keys_of_a_teacher(tmp_path):
     assert source_of(str(path)).config["stages"]["teacher"] == {"source": "hub", "repository": "a/b"}
 
 
+def test_a_yaml_file_without_a_source_trains_the_network_with_the_splits_of_a_study(tmp_path):
+    path = tmp_path / "network.yaml"
+    path.write_text("teacher: {architecture: timm/resnet18, epochs: 3}\ndata: {image_size: 8}\n")
+    source = source_of(str(path))
+    assert source.trains and source.config["teacher"] == {"architecture": "timm/resnet18", "epochs": 3}
+    assert data_keys("digits", source, 0)[1].keys() == {"folder"}
+    assert data_keys(str(pictures(tmp_path / "images")), source, 0)[1].keys() == {
+        "folder",
+        "image_folder",
+        "image_size",
+    }
+
+
 def refused_models(tmp_path, model):
     (tmp_path / "empty").mkdir()
     (tmp_path / "checkpoint").mkdir()
@@ -86,13 +99,14 @@ def refused_models(tmp_path, model):
     (tmp_path / "picture.png").write_bytes(b"")
     return {
         "": "MODEL: missing, expected a folder of transformers",
-        "resnet18": "MODEL: 'resnet18' is a network without weights, which has to be trained first",
+        "resnet18": "MODEL: 'resnet18' is a network without weights; to have it trained first, write teacher: "
+        "{architecture: resnet18",
         "timm/resnet18": "MODEL: 'timm/resnet18' is a network without weights",
         f"{tmp_path}/emtpy": f"MODEL: {tmp_path}/emtpy: no such file or folder, expected a folder of",
         f"{tmp_path}/empty": f"MODEL: {tmp_path}/empty: no model in this folder",
         f"{tmp_path}/checkpoint": "pytorch_model.bin: a checkpoint, which names neither network nor normalisation",
         f"{tmp_path}/checkpoint/pytorch_model.bin": "a checkpoint, which names neither network nor normalisation",
-        f"{tmp_path}/train.yaml": "stages.teacher.source: missing, expected hub or transformers",
+        f"{tmp_path}/train.yaml": "found neither stages.teacher.source nor teacher.architecture",
         f"{tmp_path}/picture.png": "found a file that is no model",
     }
 

@@ -71,6 +71,13 @@ class TestNetwork:
         assert {key: value.shape for key, value in network.state_dict().items()} == expected
         assert registry.outline(**network.architecture) == expected
 
+    def test_resizes_in_bfloat16_too(self):
+        network, pictures = build("timm/resnet10t", resize=64), images(32)
+        single = network.pixels(pictures)
+        half = network.bfloat16().pixels(pictures.bfloat16())
+        assert half.dtype == torch.bfloat16 and half.shape == single.shape == (2, 3, 64, 64)
+        torch.testing.assert_close(half.float(), single, rtol=0.02, atol=0.03)
+
     def test_a_model_file_gives_it_back(self, network, tmp_path):
         path, pictures = tmp_path / "model.safetensors", images(network.architecture["side"])
         model_file.save(path, network, network.architecture, Codes())

@@ -132,10 +132,13 @@ class TestLogits:
         images = torch.rand(2, 3, 16, 16)
         assert torch.equal(preprocess(images, [16, 16], "bicubic", [16, 16]), images)
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("resample", ["nearest-exact", "bilinear", "bicubic"])
-    def test_a_constant_image_stays_constant(self, resample):
-        images = torch.full((1, 3, 8, 8), 0.3)
-        torch.testing.assert_close(preprocess(images, [20, 20], resample, [12, 12]), torch.full((1, 3, 12, 12), 0.3))
+    def test_a_constant_image_stays_constant(self, resample, dtype):
+        images = torch.full((1, 3, 8, 8), 0.3, dtype=dtype)
+        torch.testing.assert_close(
+            preprocess(images, [20, 20], resample, [12, 12]), torch.full((1, 3, 12, 12), 0.3, dtype=dtype)
+        )
 
     def test_half_precision_is_loaded_as_single(self, photos, folder):
         vit(folder)

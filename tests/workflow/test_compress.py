@@ -97,6 +97,18 @@ def test_wrong_words_end_before_anything_is_written(words, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_without_weights_is_trained_first(tmp_path):
+    described = tmp_path / "network.yaml"
+    described.write_text(
+        "teacher: {architecture: torchvision/mobilenet_v3_small, epochs: 1, precision: float32, resize: 32}\n"
+    )
+    done = run(tmp_path, "--model", str(described), "--max-drop", "90")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "training" in done.stdout and "importing" not in done.stdout
+    report = json.loads((tmp_path / "compressed/small/compress.json").read_text())
+    assert report["chosen_on"].endswith("validation images") and report["chosen"]["within"]
+
+
 def test_make_passes_every_word_on():
     words = ["DATA=my images", "MODEL=m", "MAX_DROP=2", "SURE=0.9", "NAME=n", "IMAGE_SIZE=64", "CORES=3"]
     command = ["make", "--dry-run", "--assume-old", ".venv/ready", "compress", *words]
