@@ -183,5 +183,6 @@ def graph_of(
     """
     rewriter = Rewriter(network, codes, shape)
     graph = rewriter.write(rewriter.graph.images(form))
-    classes = rewriter.source.output[0].type.tensor_type.shape.dim[1].dim_value
-    return graph.model(OPSET, form, shape, classes, metadata | rewriter.tensors.metadata())
+    _, *sizes = rewriter.source.output[0].type.tensor_type.shape.dim
+    output = tuple(size.dim_value or size.dim_param for size in sizes)
+    return graph.model(OPSET, form, shape, output, metadata | rewriter.tensors.metadata())

@@ -62,15 +62,15 @@ class Graph:
         nchw = self.add("Transpose", self.add("Cast", "images", to=FLOAT), perm=[0, 3, 1, 2])
         return self.add("Mul", nchw, self.constant(np.array(1 / 255, np.float32)))
 
-    def model(self, opset: int, form: str, shape: tuple, classes: int, metadata: dict) -> onnx.ModelProto:
-        """Return the model: input ``images``, ``shape`` (C, H, W) as numbers or names, output ``logits`` (N, classes).
+    def model(self, opset: int, form: str, shape: tuple, output: tuple, metadata: dict) -> onnx.ModelProto:
+        """Return the model: input ``images``, ``shape`` (C, H, W), output ``logits`` (N, *output), as numbers or names.
 
         ``metadata`` are plain values by key.
         """
         channels, *sides = shape
         kind, shape = (TensorProto.UINT8, [*sides, channels]) if form == UINT8_NHWC else (FLOAT, [channels, *sides])
         images = helper.make_tensor_value_info("images", kind, ["N", *shape])
-        logits = helper.make_tensor_value_info("logits", FLOAT, ["N", classes])
+        logits = helper.make_tensor_value_info("logits", FLOAT, ["N", *output])
         body = helper.make_graph(self.nodes, "kdq", [images], [logits], self.initializers)
         opsets = [helper.make_opsetid("", opset)]
         model = helper.make_model(body, opset_imports=opsets, ir_version=IR, producer_name="kdq")

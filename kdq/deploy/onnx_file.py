@@ -80,10 +80,11 @@ def codes_in(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]
 
     There codes are larger by a power of two, and steps smaller.
     """
-    return {
-        layer: (_computed(model, codes) / np.float32(factor), _computed(model, steps).ravel() * factor)
-        for layer, (codes, steps, factor) in metadata_of(model).get(LAYERS, {}).items()
-    }
+    found = {}
+    for layer, (codes, steps, factor, *transposed) in metadata_of(model).get(LAYERS, {}).items():
+        values = _computed(model, codes).T if transposed else _computed(model, codes)
+        found[layer] = values / np.float32(factor), _computed(model, steps).ravel() * factor
+    return found
 
 
 def _computed(model: onnx.ModelProto, tensor: str) -> np.ndarray:

@@ -146,4 +146,4 @@ def graph_of(network: Network, codes: Codes, metadata: dict | None = None, form:
     writer, arguments = Writer(network, codes), network.architecture
     graph = writer.write(writer.graph.images(form))
     shape = arguments["channels"], "H", "W"
-    return graph.model(OPSET, form, shape, arguments["classes"], (metadata or {}) | writer.tensors.metadata())
+    return graph.model(OPSET, form, shape, (arguments["classes"],), (metadata or {}) | writer.tensors.metadata())

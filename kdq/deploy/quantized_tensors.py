@@ -18,7 +18,8 @@ from kdq.models.activations import module_and_place
 from kdq.models.codes import Point
 from kdq.models.folding import FoldedLayer
 
-LAYERS = "layers"  # metadata per quantized layer: the tensors of codes and steps, and how much larger these codes are
+# metadata per quantized layer: the tensors of codes and steps, how much larger these codes are, and `TRANSPOSED`
+LAYERS, TRANSPOSED = "layers", "transposed"
 INT8 = range(-128, 128)
 
 
@@ -27,7 +28,7 @@ class QuantizedTensors:
 
     ``layers`` holds every layer with its BatchNorm folded in, and its int32 bias if it reads a point, see
     :func:`kdq.models.integer.folded_layers`. ``names`` are the tensors of codes and steps of each quantized
-    layer, and their factor.
+    layer, their factor, and ``TRANSPOSED`` if the codes are.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class QuantizedTensors:
     ):
         self.graph, self.layers = graph, layers
         self.points = {reader: point for point in points for reader in point.readers}
-        self.names: dict[str, tuple[str, str, int]] = {}
+        self.names: dict[str, tuple] = {}
         self.pairs: dict[tuple[str, str], str] = {}  # quantized and dequantized again, by tensor and point
 
     def metadata(self) -> dict:
@@ -103,17 +104,16 @@ class QuantizedTensors:
         """Return the tensor of a layer's weight.
 
         ``integer``: as int8 codes that are dequantized, which an integer operator reads; else as floats, which a
-        runtime computes once. ``zero_point`` is for ONNX Runtime 1.20, whose QGemm needs one.
+        runtime computes once. ``zero_point`` is for ONNX Runtime 1.20, whose QGemm needs one. ``transposed``: (inputs,
+        outputs), as MatMul takes them. The packed codes are, for OpenVINO computes in float behind a Transpose.
         """
         folded, graph = self.layers[name][0], self.graph
         if folded.codes is None:
             return graph.constant(folded.weight.numpy())
-        codes, steps = self._codes(name), self._steps(name, flat=integer)
-        self.names[name] = codes, steps, folded.factor
+        codes, steps = self._codes(name, transposed), self._steps(name, flat=integer)
+        self.names[name] = codes, steps, folded.factor, *[TRANSPOSED] * transposed
         if not integer:
             return graph.add("Mul", graph.add("Cast", codes, to=FLOAT), steps)
-        if transposed:
-            codes = graph.add("Transpose", codes, perm=[1, 0])
         zero = [graph.constant(np.zeros(len(folded.codes.codes), np.int8))] if zero_point else []
         return graph.add("DequantizeLinear", codes, steps, *zero, axis=int(transposed))
 
@@ -125,11 +125,11 @@ class QuantizedTensors:
             return self.graph.constant(step.reshape(-1, *[1] * (weight.codes.dim() - 1)))
         return self.graph.constant(np.broadcast_to(step, len(weight.codes)) if len(step) == 1 else step)
 
-    def _codes(self, name: str) -> str:
+    def _codes(self, name: str, transposed: bool) -> str:
         """Return the tensor of a layer's codes, int8, times its factor."""
         (folded, _), graph = self.layers[name], self.graph
         weight, factor = folded.codes, folded.factor
-        codes, low, bits = weight.codes.numpy(), weight.low, weight.storage_bits
+        codes, low, bits = (weight.codes.T if transposed else weight.codes).numpy(), weight.low, weight.storage_bits
         if codes.min(initial=0) < INT8[0] or codes.max(initial=0) > INT8[-1] or bits > 8:
             raise UserError(f"{name}: codes of {bits} bits do not fit int8, expected at most 8 bits")
         if bits == 8:

@@ -1,6 +1,7 @@
 """The library's four functions: what they take, what they return, what they refuse and in which words."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import kdq
+from kdq.deploy.onnx_file import codes_in
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models import load as load_network
@@ -249,6 +251,20 @@ class TestExport:
         session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
         actual = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
         assert (actual - quantized(images)).norm() < 0.01 * quantized(images).norm()
+
+    @pytest.mark.parametrize("bits", [3, 8])
+    def test_of_a_product_the_codes_are_stored_as_it_takes_them(self, tmp_path, bits):
+        """OpenVINO computes in float if a Transpose lies behind them."""
+        torch.manual_seed(0)
+        tokens = nn.Sequential(nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 5)).eval()
+        quantized = kdq.quantize(tokens, torch.rand(32, 9, 12), bits=bits, activations=8)
+        path = tmp_path / "model.onnx"
+        kdq.export(quantized, path)  # which compares the codes
+        model = onnx.load(path)
+        assert "Transpose" not in {node.op_type for node in model.graph.node}
+        assert {node.op_type for node in model.graph.node} >= {"MatMul", "DequantizeLinear"}
+        codes, _ = codes_in(model)["0"]
+        assert np.array_equal(codes, quantized.layers["0"].codes.numpy())
 
 
 QUANTIZER = """
