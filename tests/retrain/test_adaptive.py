@@ -317,3 +317,14 @@ def test_the_epochs_at_which_bits_are_chosen(every, last, expected):
 def test_averages_are_refused(home):
     with pytest.raises(UserError, match="averaging: found 0.9: codes of different bits have no average"):
         check(find_stages(home / "kdq")["adaptive"].keys, {"averaging": 0.9}, "recipe")
+
+
+@pytest.mark.parametrize("keys", [{"epochs": 4}, {"epochs": 3, "adapting": 0.0}, {"epochs": 3, "every": 1}])
+def test_bits_change_or_are_meant_to_stay(home, keys):
+    assert check(find_stages(home / "kdq")["adaptive"].keys, keys, "recipe")["epochs"] == keys["epochs"]
+
+
+def test_bits_that_would_never_change_are_refused(home):
+    expected = "every: found 2 beside epochs=3 and adapting=0.5, expected at most 1.5, their product, or no bits would"
+    with pytest.raises(UserError, match=expected):
+        check(find_stages(home / "kdq")["adaptive"].keys, {"epochs": 3}, "recipe")

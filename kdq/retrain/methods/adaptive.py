@@ -36,6 +36,15 @@ class Parameters(Kept, Quantized):
     ] = "kl"
     images: Annotated[int, Field(ge=2, le=1_000_000, description="training images on which costs are measured")] = 256
 
+    def inconsistency(self) -> str:
+        adapting = self.adapting * self.epochs
+        if 0 < adapting < self.every:
+            return (
+                f"every: found {self.every} beside epochs={self.epochs} and adapting={self.adapting:g}, expected at "
+                f"most {adapting:g}, their product, or no bits would ever change"
+            )
+        return super().inconsistency()
+
 
 class Adaptive(LearnedSteps):
     """Train as QAT with a teacher does; every few epochs choose the layers' bits again, in the room of the parent's."""
