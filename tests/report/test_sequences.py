@@ -107,6 +107,15 @@ class TestOrders:
         at_two_bits = {row["sequence"] for row in of("order", found) if row["bits"] == 2}
         assert at_two_bits == {"teacher/kd/gpfq"}
 
+    def test_budgets_that_are_met_to_less_than_a_tenth_are_one_number_of_bits(self):
+        cells, correct = study()
+        made = table.rows(cells, ALL_KINDS)
+        made.loc[made.recipe == "hard/gpfq,bits=2", ["bits", "nominal_bits"]] = 2.04
+        found = records(sequences.rows(made, ALL_KINDS, dict.fromkeys([*STUDENTS, *TEACHERS], 1), correct))
+        (row,) = [row for row in of("order", found) if row["other"] == "hard/gpfq,bits=2"]
+        assert row["recipe"] == "teacher/kd/gpfq,bits=2/qat"
+        assert (row["bits"], row["other_bits"]) == (2, pytest.approx(2.04))
+
     def test_models_of_other_activations_take_no_part(self):
         """The same models with 8-bit activations, better on validation, are compared among themselves."""
         cells, correct = study()
@@ -181,6 +190,10 @@ class TestTeachers:
 
     def test_a_root_that_nothing_is_distilled_from_is_no_teacher(self):
         assert all(row["recipe"].split("/")[0] != "hard" for row in rows())
+
+    def test_a_root_teacher_that_nothing_is_distilled_from_is_no_student(self):
+        assert sequences._is_root_teacher("teacher,epochs=6")
+        assert not any(map(sequences._is_root_teacher, ["hard", "teacher/kd"]))
 
 
 class TestFigure:

@@ -16,6 +16,7 @@ import math
 
 import pandas as pd
 
+from kdq.report.bits import nearest_tenth
 from kdq.report.figures import Figure, style
 from kdq.report.tables.sequences import COSTS, SCHEMA
 
@@ -33,7 +34,9 @@ Lane = tuple[int, str]  # parameters of the network, sequence
 
 def draw(table: pd.DataFrame, dataset: str):
     """Draw one data set's rows of the table of sequences."""
-    rows = table[table.dataset == dataset].assign(filling=style.fillings)
+    rows = table[table.dataset == dataset].assign(
+        filling=style.fillings, bits=lambda each: each.bits.map(nearest_tenth)
+    )
     orders = rows[rows.question == "order"]
     against = {question: rows[rows.question == question] for question in QUESTIONS}
     against = {question: group for question, group in against.items() if len(group)}
@@ -81,7 +84,7 @@ def draw_orders(part, orders: pd.DataFrame) -> None:
         shaded = [heights[row.parameters, row.other_sequence] for row in group.itertuples()]
         style.draw_undetectable(panel, shaded, 100 * group.detectable)
         panel.set_title(style.bits_text(bits, of_activations))
-    names = [style.wrapped(text.replace(",", ", ").replace("/", " / "), 34) for _, text in listed]
+    names = [style.wrapped(text.replace(",", ", ").replace("/", " / "), 46) for _, text in listed]
     panels[0].set_yticks(range(len(listed)), names, fontsize=7)
     panels[0].set_ylim(-0.6, len(listed) - 0.4)
     for size in {size for size, _ in listed[:-1]} - {listed[-1][0]}:

@@ -9,7 +9,8 @@ equal bit-operations alone. Models of different bits of activations are never co
 import pandas as pd
 
 from kdq.quantize.bits.alphabet import Alphabet
-from kdq.recipe.path import join, keys_of, name_of, stages
+from kdq.recipe.path import join, keys_of, name_of, parent, stages
+from kdq.report.bits import nearest_tenth
 from kdq.report.pairs import best
 from kdq.report.tables import comparisons, summary
 from kdq.report.tables.comparisons import Answers
@@ -34,14 +35,15 @@ SCHEMA = Schema(
     {
         "dataset": text("data set"),
         "question": text(
-            "`order`: at these bits of weights and activations, does the best sequence for a size of network beat this "
-            "one? `teacher at equal bits`: does the best quantized teacher beat the best student at its bits? `teacher "
-            "at equal MACs`: does it beat the best student at its bits of about its multiply-accumulates? `teacher at "
-            "equal bytes` and `teacher at equal bit-operations`: does it beat the best student, of any bits of weights "
-            "or float, of about its bytes or bit-operations? About is "
-            f"{LEAST_COST:.0%} to {SAME_COST:.0%} of it; if no student costs that, the best of those that cost less is "
-            "`other`, and there is no verdict. Both have the same bits of activations. Teachers are the networks that "
-            "students are distilled from. Best is always by mean accuracy on the validation part"
+            "`order`: at these bits of weights (to a tenth) and activations, does the best sequence for a size of "
+            "network beat this one? `teacher at equal bits`: does the best quantized teacher beat the best student "
+            "at its bits? `teacher at equal MACs`: does it beat the best student at its bits of about its "
+            "multiply-accumulates? `teacher at equal bytes` and `teacher at equal bit-operations`: does it beat the "
+            "best student, of any bits of weights or float, of about its bytes or bit-operations? About is "
+            f"{LEAST_COST:.0%} to {SAME_COST:.0%} of it; if no student costs that, the best of those that cost less "
+            "is `other`, and there is no verdict. Both have the same bits of activations. Teachers are roots "
+            "`teacher` and all that students are distilled from. Best is always by mean accuracy on the validation "
+            "part"
         ),
         "bits": bits_per_weight("bits of `recipe`"),
         "other_bits": bits_per_weight("bits of `other`; 32 for a float model"),
@@ -115,10 +117,16 @@ def _models(table: pd.DataFrame, epochs: dict[str, int]) -> pd.DataFrame:
     models = comparisons.described(table)
     return models.assign(
         epochs=models.recipe.map(epochs),
-        is_teacher=models.network.isin(teachers),
+        nearest=models.bits.map(nearest_tenth),
+        is_teacher=models.network.isin(teachers) | models.network.map(_is_root_teacher),
         has_bits=first.apply(_has_bits, axis=1),
         sequence=[sequence(recipe, bits) for recipe, bits in zip(models.recipe, models.bits, strict=True)],
     )
+
+
+def _is_root_teacher(network: str) -> bool:
+    """Return whether a network is a root ``teacher``, whether or not students of the study are distilled from it."""
+    return not parent(network) and name_of(network) == "teacher"
 
 
 def _has_bits(cell: pd.Series) -> bool:
@@ -131,10 +139,10 @@ def _has_bits(cell: pd.Series) -> bool:
 def orders(models: pd.DataFrame) -> list[Pair]:
     """Return at each number of bits, among networks of one size, the best quantized model against each other one.
 
-    Bits are those of weights and of activations.
+    Bits are those of weights, in the mean to a tenth, and of activations.
     """
     pairs = []
-    for _, group in models[models.has_bits].groupby(["bits", "activation_bits", "parameters"]):
+    for _, group in models[models.has_bits].groupby(["nearest", "activation_bits", "parameters"]):
         winner = best(group)
         rivals = group[group.recipe != winner.recipe].sort_values("recipe")
         pairs += [("order", winner, rival) for _, rival in rivals.iterrows()]
@@ -145,9 +153,9 @@ def against_teachers(models: pd.DataFrame) -> list[Pair]:
     """Return at each number of bits the best quantized teacher against the best student at these bits and costs."""
     pairs = []
     quantized = models[models.is_teacher & models.has_bits]
-    for (bits, of_activations), teachers in quantized.groupby(["bits", "activation_bits"]):
+    for (bits, of_activations), teachers in quantized.groupby(["nearest", "activation_bits"]):
         teacher, students = best(teachers), models[~models.is_teacher & (models.activation_bits == of_activations)]
-        at_bits = students[students.has_bits & (students.bits == bits)]
+        at_bits = students[students.has_bits & (students.nearest == bits)]
         rivals = {"teacher at equal bits": at_bits}
         for question, column in COSTS.items():
             among = at_bits if question == "teacher at equal MACs" else students
