@@ -7,6 +7,7 @@ import pandas as pd
 from kdq.errors import UserError
 from kdq.recipe.path import name_of, stages
 from kdq.report import fastest, pareto
+from kdq.report.bits import nearest_tenth
 from kdq.report.tables import deployment, summary
 from kdq.report.tables.schema import Schema
 
@@ -73,7 +74,7 @@ def _drops(rows: pd.DataFrame) -> list[str]:
     lost = 100 * (quantized.test_top1_mean - quantized.network.map(of_float))
     lines = []
     for name, drops in lost.groupby(quantized.recipe.map(lambda recipe: name_of(stages(recipe)[-1]))):
-        means = drops.groupby(quantized.bits[drops.index]).mean()[::-1]
+        means = drops.groupby(quantized.bits[drops.index].map(nearest_tenth)).mean()[::-1]
         at_bits = ", ".join(f"{round(points, 1) + 0.0:+.1f} at {bits:g}" for bits, points in means.items())
         lines.append(f"{name}, points of test accuracy by bits: {at_bits}")
     return lines

@@ -131,7 +131,7 @@ def of_activations(quantized: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the pairs of models that differ in what is done to activations alone: fewer bits against the most."""
     weights = quantized.quantizer.map(without_activations)
     pairs = []
-    for _, group in quantized.groupby([quantized.network, weights, quantized.bits]):
+    for _, group in quantized.groupby([quantized.network, weights, quantized.bits.map(nearest_tenth)]):
         most = group.activation_bits == group.activation_bits.max()
         pairs += [(fewer, more) for more in group.recipe[most] for fewer in group.recipe[~most]]
     return pairs

@@ -45,6 +45,13 @@ def test_the_drop_is_a_mean_over_networks_at_each_number_of_bits():
     assert rtn == "rtn, points of test accuracy by bits: -1.0 at 4, -50.0 at 2"  # -0.5 and -1.5; without activations
 
 
+def test_budgets_that_are_met_to_less_than_a_tenth_are_one_number_of_bits():
+    met = {"teacher/kd": 2.4983, "teacher/at": 2.4989}
+    rows = [(f"{name}/gptq,budget=2.5", name, "gptq", bits, 32, 0.9, 0.9, 80) for name, bits in met.items()]
+    *_, gptq, _ = outcome.of_dataset(study([*ROWS, *rows]))
+    assert gptq == "gptq, points of test accuracy by bits: -5.0 at 2.5"
+
+
 def test_a_study_without_students_or_codes_says_less():
     assert len(outcome.of_dataset(study(ROWS[:1], seeds=5))) == 2
     assert "(5 seeds)" in outcome.of_dataset(study(ROWS[:1], seeds=5))[0]

@@ -166,7 +166,8 @@ class Findings:
             counts += [f"without a verdict in {unknown}"] if 0 < unknown < len(group) else []
             sentences.append(f"{name}: {', '.join(counts)} of {_many(len(group), 'comparison')}")
         text = f"At the same network and bits. {'; '.join(sentences)}."
-        least = rows[rows.bits == rows.bits.min()].sort_values("recipe")
+        bits = rows.bits.map(nearest_tenth)
+        least = rows[bits == bits.min()].sort_values("recipe")
         contrasts = [self.contrast(row.recipe, row.other, row.recipe) for row in least.itertuples()]
         return Finding("Quantizers against rounding to nearest", text, contrasts[:6])
 
