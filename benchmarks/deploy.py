@@ -65,17 +65,22 @@ HIDDEN = ("activation_bits", "ms_1_least", "ms_128_least", "load")
 SHOWN = tuple(column for column in COLUMNS if column not in HIDDEN)
 
 
+def random_gains(network: nn.Module) -> nn.Module:
+    """Draw the gains and biases of a network's BatchNorm, in place, and return it."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # a gain of 0 would make a layer of zeros
+            nn.init.uniform_(module.weight, 0.3, 0.6)
+            nn.init.normal_(module.bias, std=0.1)
+    return network
+
+
 def random_network(architecture: str, prepared: Prepared) -> nn.Module:
     """Return a network of width 1 with random weights and gains."""
     torch.manual_seed(0)
     channels, classes = prepared.train.images.shape[1], len(prepared.classes)
     arguments = {"stem": "cifar", "width": 1.0, "mean": prepared.mean, "std": prepared.std}
     network = registry.build(architecture, channels=channels, classes=classes, **arguments).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):  # a gain of 0 would make a layer of zeros
-            nn.init.uniform_(module.weight, 0.3, 0.6)
-            nn.init.normal_(module.bias, std=0.1)
-    return network
+    return random_gains(network)
 
 
 def is_file(network: str) -> bool:

@@ -8,8 +8,6 @@ the ratio to the float file. Written: ``library.csv`` in the folder, and its tab
 """
 
 import argparse
-import csv
-import importlib.util
 import statistics
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import torchvision
 from torch import nn
 
 import kdq
-from benchmarks.deploy import markdown
+from benchmarks.deploy import markdown, random_gains, write
+from kdq.deploy import machine
 from kdq.deploy.timing import BUSY, RUNTIMES, timed
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v3_small", "densenet121", "vit_b_16", "swin_t")
@@ -34,14 +33,10 @@ COLUMNS = ("network", "runtime", "bytes", "float_bytes", "ms_1", "float_ms_1", "
 
 
 def network_of(name: str) -> nn.Module:
-    """Return a network of torchvision with random weights, whose BatchNorm has statistics of its own."""
+    """Return a network of torchvision with random weights and gains."""
     torch.manual_seed(0)
     network = torchvision.models.get_model(name)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.3, 0.6)
-            nn.init.normal_(module.bias, std=0.1)
-    return network.eval()
+    return random_gains(network).eval()
 
 
 def files_of(name: str, side: int, folder: Path) -> dict[str, Path]:
@@ -53,7 +48,7 @@ def files_of(name: str, side: int, folder: Path) -> dict[str, Path]:
         (images[:2],),
         files["float"],
         input_names=["images"],
-        dynamic_shapes={next(iter(network.forward.__code__.co_varnames[1:])): {0: torch.export.Dim("batch")}},
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
         external_data=False,
         dynamo=True,
         verbose=False,
@@ -67,9 +62,7 @@ def rows_of(name: str, side: int, folder: Path) -> list[dict]:
     files = files_of(name, side, folder)
     draw = torch.rand(max(BATCHES), 3, side, side).numpy()
     rows = []
-    for runtime in ("onnxruntime", "openvino"):
-        if importlib.util.find_spec(runtime) is None:
-            continue
+    for runtime in sorted(machine.runtimes().keys() - {"torch"}):
         runs = {kind: RUNTIMES[runtime](str(path), 1)[""] for kind, path in files.items()}
         measured = timed(runs, {batch: draw[:batch] for batch in BATCHES})
         if measured["busy"]:
@@ -98,10 +91,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     rows = [row for name in arguments.networks for row in rows_of(name, arguments.side, arguments.folder)]
-    with open(arguments.folder / "library.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write(rows, COLUMNS, "library", arguments.folder)
     print(markdown(rows, COLUMNS))
 
 

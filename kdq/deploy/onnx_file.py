@@ -82,8 +82,8 @@ def codes_in(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]
     """
     found = {}
     for layer, (codes, steps, factor, *transposed) in metadata_of(model).get(LAYERS, {}).items():
-        values = _computed(model, codes).T if transposed else _computed(model, codes)
-        found[layer] = values / np.float32(factor), _computed(model, steps).ravel() * factor
+        values = _computed(model, codes) / np.float32(factor)
+        found[layer] = values.T if transposed else values, _computed(model, steps).ravel() * factor
     return found
 
 

@@ -23,9 +23,10 @@ Layers = Annotated[str, AfterValidator(_names)]
 class Quantizing(Base):
     """Keys of every quantizer: the alphabet, its scale and the calibration."""
 
-    # Keys that take effect after the layers have been measured alone; the measurement is the same for all values (but
-    # for `batchnorm=fold`).
+    # Keys that take effect after the layers have been measured alone: the measurement is the same for all values, but
+    # for the pair that takes effect before.
     after_measurement: ClassVar = ("bits", "budget", "cost", "order", "pick", "batchnorm", "bias", "memory", "keep")
+    before_measurement: ClassVar = ("batchnorm", "fold")
     conflicts: ClassVar[dict[tuple[str, str], str]] = {
         (
             "bias",
@@ -156,8 +157,8 @@ class Quantizing(Base):
     @classmethod
     def measurement_keys(cls, values: dict) -> dict:
         """Return those of ``values`` that a measurement of the layers depends on."""
-        folded = {"batchnorm": "fold"}.items() & values.items()  # before anything is measured
-        return {key: value for key, value in values.items() if key not in cls.after_measurement} | dict(folded)
+        pairs = values.items()
+        return dict(pair for pair in pairs if pair[0] not in cls.after_measurement or pair == cls.before_measurement)
 
     @classmethod
     def needs_measurement(cls, values: dict) -> bool:

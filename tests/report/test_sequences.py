@@ -192,8 +192,16 @@ class TestTeachers:
         assert all(row["recipe"].split("/")[0] != "hard" for row in rows())
 
     def test_a_root_teacher_that_nothing_is_distilled_from_is_no_student(self):
-        assert sequences._is_root_teacher("teacher,epochs=6")
-        assert not any(map(sequences._is_root_teacher, ["hard", "teacher/kd"]))
+        cells, correct = study()
+        recipe, part = "teacher,epochs=6/gpfq,bits=2", {"top1": 0.99, "cross_entropy": 0.01}
+        for seed in range(3):
+            correct[Cell("digits", seed, recipe)] = answers(0.99, seed)
+            cells.append(cell(recipe, seed, 0.99, {"bits": 2}, 562, [0.1], validation=part))
+        epochs = dict.fromkeys([*STUDENTS, *TEACHERS, recipe], 1)
+        found = records(sequences.rows(table.rows(cells, ALL_KINDS), ALL_KINDS, epochs, correct))
+        at_two_bits = [row for row in found if row["question"].startswith("teacher") and row["bits"] == 2]
+        assert at_two_bits and {row["recipe"] for row in at_two_bits} == {recipe}  # the best teacher
+        assert all(not row["other"].startswith("teacher,") for row in at_two_bits)
 
 
 class TestFigure:
