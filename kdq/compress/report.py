@@ -20,11 +20,13 @@ RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 def name_of(data: str, model: str) -> str:
     """Return the name of a compression, of letters that a folder's name may have.
 
-    >>> name_of("photos/birds", "results/cifar10/seed=0/hard/model.safetensors"), name_of("cifar10", "vit/")
-    ('birds-hard', 'cifar10-vit')
+    >>> name_of("photos/birds", "results/cifar10/seed=0/hard/model.safetensors"), name_of("cifar10", "mine.yaml")
+    ('birds-hard', 'cifar10-mine')
+    >>> name_of("imagenet", "torchvision/resnet50.IMAGENET1K_V2")
+    'imagenet-resnet50.IMAGENET1K_V2'
     """
     path = Path(model)
-    stem = path.parent.name if path.name == "model.safetensors" else path.stem
+    stem = path.parent.name if path.name == "model.safetensors" else re.sub(r"\.(yaml|yml|safetensors)$", "", path.name)
     return re.sub(r"[^\w.+-]+", "-", f"{Path(data).name}-{stem}").strip("-.") or "model"
 
 

@@ -18,7 +18,11 @@ from kdq.study import strict_yaml
 
 WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 CHECKPOINT = re.compile(r"\.(bin|ckpt|pth?|safetensors)$")
-EXPECTED = "expected a folder of transformers, a model.safetensors of KDQ, or a YAML file with the keys of a teacher"
+LIBRARY_NAME = re.compile(rf"((?:{'|'.join(registry.LIBRARIES)})/\w+)(?:\.(.+))?", re.ASCII)
+EXPECTED = (
+    "expected a folder of transformers, a model.safetensors of KDQ, a YAML file with the keys of a teacher, or a "
+    "pretrained network such as torchvision/resnet18"
+)
 # of images whose source has no test part: half of the test part chooses, half reports
 SHARES = {"validation_fraction": 0.3, "test_fraction": 0.5}
 
@@ -61,6 +65,8 @@ def source_of(model: str) -> Source:
         raise _undescribed(path)
     if lies_there != NOTHING:
         raise UserError(f"MODEL: {path}: found {lies_there} that is no model, {EXPECTED}")
+    if named := LIBRARY_NAME.fullmatch(model):
+        return _of_library(named[1], named[2] or "")
     if any(family.has(model) for family in registry.FAMILIES):
         raise UserError(
             f"MODEL: {model!r} is a network without weights; to have it trained first, write teacher: {{architecture: "
@@ -137,6 +143,20 @@ def _trained_on(path: Path, header: dict) -> dict:
         if sha256(data) == digest:
             return read_header(data, DATA)
     return {}
+
+
+def _of_library(architecture: str, weights: str) -> Source:
+    """Return the source of a pretrained network; ``weights`` as torchvision or timm names them, "" if left to it."""
+    from kdq.models.library import library_of  # imports torch
+
+    module, name = library_of(architecture)
+    try:
+        weights = module.pinned(name, weights)
+    except UserError as error:
+        raise UserError(f"MODEL: {architecture}: {error}") from None
+    teacher = {"architecture": architecture, "weights": weights}
+    size = module.preprocessing(name, weights)["size"][0]
+    return Source({"teacher": teacher, "stages": {"teacher": {"source": "library"}}}, size)
 
 
 def _of_yaml(path: Path) -> Source:

@@ -29,6 +29,19 @@ def hub_file(repository: str, revision: str, name: str, **options) -> Path:
         raise error.__cause__ or error from None
 
 
+def newest_commit(repository: str, name: str) -> str:
+    """Return the commit of a repository's main branch with the file ``name``: as cached, else as the hub says.
+
+    Raise what the hub's client raises.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, name, revision="main")
+    if isinstance(cached, str):
+        return Path(cached).relative_to(Path(cached).parents[name.count("/") + 1]).parts[0]
+    return get_hf_file_metadata(hf_hub_url(repository, name, endpoint=os.environ.get("HF_ENDPOINT"))).commit_hash
+
+
 def file(url: str, path: Path, expected_md5: str) -> None:
     """Download ``url`` to ``path`` with a progress bar on standard error; raise UserError if its MD5 is another."""
     from tqdm import tqdm

@@ -53,7 +53,7 @@ def config(file: ModelFile, prepared: Prepared) -> dict:
 def normalisation(file: ModelFile) -> tuple[list[float], list[float]]:
     """Return mean and deviation per channel, by which the network normalises images in [0, 1]."""
     facts = file.header["architecture"]
-    facts = facts.get("preprocessing", facts)  # of a network of transformers
+    facts = facts | facts.get("preprocessing", {})  # a network of transformers has them there
     return facts["mean"], facts["std"]
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from types import ModuleType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.errors import UserError, nearest, reason, shown
+from kdq.models.preprocessing import preprocess
 from kdq.models.registry import installed, library_name
 
 REDUCTIONS = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # of a feature map: the image's side by its own
@@ -24,26 +24,26 @@ class LibraryNetwork(nn.Module):
     """A classifier of a library behind its normalisation; as in :class:`kdq.models.network.Network` it is no state.
 
     ``mean`` and ``std`` have a value per channel that the network takes: grey images are given as three equal channels
-    to one for colours. With ``side`` images of another size are resized to that of a square, antialiased.
+    to one for colours. ``preprocessing`` are arguments of :func:`kdq.models.preprocessing.preprocess`, None for images
+    as they are; ``side`` is that of the images the network then sees, 0 if it is not fixed.
     ``classifier`` is the name of the last layer in ``network``, "" if there is no single one. :func:`build` sets
     ``architecture``.
     """
 
     architecture: dict
 
-    def __init__(self, network: nn.Module, library: str, *, classifier: str, mean, std, side: int):
+    def __init__(self, network: nn.Module, library: str, *, classifier: str, mean, std, side: int, preprocessing=None):
         super().__init__()
-        self.network, self.library, self.classifier, self.side = network, library, classifier, side
+        self.network, self.library, self.classifier = network, library, classifier
+        self.side, self.preprocessing = side, preprocessing
         self._places, self._readers = None, {}
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1] as the network takes them."""
-        if self.side and images.shape[2:] != (self.side, self.side):
-            # in float32: there is no antialiasing in bfloat16
-            resized = F.interpolate(images.float(), (self.side, self.side), mode="bilinear", antialias=True)
-            images = resized.to(images.dtype)
+        if self.preprocessing:
+            images = preprocess(images, **self.preprocessing)
         return (images - self.mean) / self.std
 
     @property
@@ -130,27 +130,31 @@ def library_of(architecture: str) -> tuple[ModuleType, str]:
 def described(keys: dict, *, classes: int, channels: int, side: int, mean: list[float], std: list[float]) -> dict:
     """Return the arguments of :func:`build` for a stage's resolved ``keys``, see :func:`kdq.models.registry.described`.
 
-    Images are normalised as those that ``weights`` were trained with; without weights by the data set's statistics.
+    Images are normalised as those that ``weights`` were trained with; without weights by the data set's statistics. A
+    root of ``source=library`` has the classes of its weights too, and resizes and crops images as for their published
+    accuracy.
     """
     module, name = library_of(keys["architecture"])
-    if weights := keys.get("weights"):
+    facts = {"architecture": keys["architecture"], "library": installed(library_name(keys["architecture"])[0])}
+    weights, resize = keys.get("weights"), keys.get("resize", 0)
+    if weights:
         mean, std = module.normalisation(name, weights)
     elif module.COLOURS_ONLY and channels == 1:
         mean, std = mean * 3, std * 3
-    return {
-        **{"architecture": keys["architecture"], "library": installed(library_name(keys["architecture"])[0])},
-        **{"classes": classes, "channels": channels, "mean": mean, "std": std},
-        **{"side": keys["resize"] or side, "resize": keys["resize"]},
-    }
+    shown_as = {"side": resize or side, "resize": resize}
+    if keys.get("source") == "library":
+        classes, preprocessing = len(module.class_names(name, weights)), module.preprocessing(name, weights)
+        shown_as = {"side": preprocessing["crop"][0], "resize": 0, "preprocessing": preprocessing}
+    return facts | {"classes": classes, "channels": channels, "mean": mean, "std": std} | shown_as
 
 
-def build(architecture: str, *, weights: str = "", **arguments) -> LibraryNetwork:
-    """Return a network with new weights, or with those that ``weights`` names but a new classifier.
+def build(architecture: str, *, weights: str = "", whole: bool = False, **arguments) -> LibraryNetwork:
+    """Return a network with new weights, or with those that ``weights`` names; its classifier is new unless ``whole``.
 
     ``arguments`` are what :func:`described` returns. Raise UserError if there is no such network or no such weights, or
     if it takes no images of that size.
     """
-    network = _assembled(architecture, weights, **arguments)
+    network = _assembled(architecture, weights, whole, **arguments)
     network.architecture = {"architecture": architecture, **arguments}
     _try(network, architecture, arguments["classes"], arguments["channels"], arguments["side"])
     return network
@@ -175,7 +179,20 @@ def on_meta(architecture: str, **arguments) -> LibraryNetwork:
     return network
 
 
-def _assembled(architecture, weights="", *, library, classes, channels, mean, std, side, resize) -> LibraryNetwork:
+def _assembled(
+    architecture,
+    weights="",
+    whole=False,
+    *,
+    library,
+    classes,
+    channels,
+    mean,
+    std,
+    side,
+    resize,
+    preprocessing=None,
+) -> LibraryNetwork:
     module, name = library_of(architecture)
     if not isinstance(library, str) or not re.fullmatch(r"\d+(\.\w+)+(\+\w+)?", library):
         brand = library_name(architecture)[0]
@@ -184,14 +201,22 @@ def _assembled(architecture, weights="", *, library, classes, channels, mean, st
         what = f"images of {channels} channels" if len(mean) == 3 else f"{len(mean)} values of mean"
         raise UserError(f"architecture {architecture!r}: found {what}, expected as many values of mean as channels")
     try:
-        network = module.make(name, classes=classes, channels=len(mean), side=side, weights=weights)
+        network = module.make(name, classes=classes, channels=len(mean), side=side, weights=weights, whole=whole)
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001, the library's own checks are of many kinds
         raise UserError(f"architecture {architecture!r}: {reason(error, 300)}") from None
-    fixed = side if resize or module.is_fixed(name) else 0
-    last = module.classifier(network)
-    return LibraryNetwork(network, library_name(architecture)[0], classifier=last, mean=mean, std=std, side=fixed)
+    if preprocessing is None and (resize or module.is_fixed(name)):
+        preprocessing = {"size": [side, side], "resample": "bilinear", "crop": [side, side]}
+    return LibraryNetwork(
+        network,
+        library_name(architecture)[0],
+        classifier=module.classifier(network),
+        mean=mean,
+        std=std,
+        side=side if preprocessing else 0,
+        preprocessing=preprocessing,
+    )
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from kdq.models.library import on_meta
 def cost(keys: dict, size: dict) -> dict:
     """Return multiply-adds, activations and parameters for one image."""
     statistics = {"mean": [0.0] * size["channels"], "std": [1.0] * size["channels"]}
-    network = on_meta(**registry.described(keys | {"weights": ""}, **size, **statistics))
+    network = on_meta(**registry.described(keys, **size, **statistics))
     return counted(network, size["channels"], size["side"])
 
 

@@ -227,9 +227,12 @@ def described(keys: dict, *, classes: int, channels: int, side: int, mean: list[
     return {"architecture": keys["architecture"], **{key: keys[key] for key in family.keys}, **of_data}
 
 
-def pretrained(weights: str, architecture: str, **arguments):
-    """Return the network of timm or torchvision that :func:`build` makes, with ``weights`` but a new classifier."""
-    return family_of(architecture).module().build(architecture, weights=weights, **arguments)
+def pretrained(weights: str, architecture: str, whole: bool = False, **arguments):
+    """Return the network of timm or torchvision that :func:`build` makes, with ``weights``.
+
+    Its classifier is new unless ``whole``.
+    """
+    return family_of(architecture).module().build(architecture, weights=weights, whole=whole, **arguments)
 
 
 def build(architecture: str, **arguments):

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import timm
+from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from kdq.data.download import hub_file
+from kdq.data.download import hub_file, newest_commit
 from kdq.errors import UserError, nearest, reason
 from kdq.models.library import REDUCTIONS
 
@@ -24,13 +25,16 @@ def is_fixed(name: str) -> bool:
     return bool(getattr(get_pretrained_cfg(name), "fixed_input_size", False))
 
 
-def make(name: str, *, classes: int, channels: int, side: int, weights: str = "") -> nn.Module:
-    """Return a network for images of that side; ``weights`` as in :func:`_checkpoint` are loaded strictly."""
+def make(name: str, *, classes: int, channels: int, side: int, weights: str = "", whole: bool = False) -> nn.Module:
+    """Return a network for images of that side; ``weights`` as in :func:`checkpoint` are loaded strictly.
+
+    The classifier is new unless ``whole``.
+    """
     size = {"img_size": side} if is_fixed(name) else {}
     if not weights:
         return timm.create_model(name, num_classes=classes, in_chans=channels, **size)
     given = _config(name, weights)
-    overlay = {"file": str(_checkpoint(name, weights)), "custom_load": False}
+    overlay = {"file": str(checkpoint(name, weights)), "custom_load": False}
     network = timm.create_model(
         f"{name}.{given.tag}",
         pretrained=True,
@@ -39,7 +43,8 @@ def make(name: str, *, classes: int, channels: int, side: int, weights: str = ""
         in_chans=channels,
         **size,
     )
-    network.reset_classifier(classes)
+    if not whole:
+        network.reset_classifier(classes)
     return network
 
 
@@ -47,6 +52,42 @@ def normalisation(name: str, weights: str) -> tuple[list[float], list[float]]:
     """Return mean and deviation per channel of the images that the weights were trained with."""
     config = _config(name, weights)
     return list(config.mean), list(config.std)
+
+
+def preprocessing(name: str, weights: str) -> dict:
+    """Return how images are resized and cropped for the published accuracy, see kdq/models/preprocessing.py."""
+    facts = resolve_data_config({}, pretrained_cfg=_config(name, weights).to_dict())
+    side = facts["input_size"][1]
+    edge = int(side / facts["crop_pct"])
+    return {"size": [edge, edge], "resample": facts["interpolation"], "crop": [side, side]}
+
+
+def class_names(name: str, weights: str) -> list[str]:
+    """Return the names of the weights' classes in order, ImageNet's by WordNet's numbers; raise UserError if there
+    are none, as of weights without a classifier."""
+    config = _config(name, weights)
+    if config.label_names:
+        return list(config.label_names)
+    if subset := infer_imagenet_subset(config.to_dict()):
+        return ImageNetInfo(subset).label_names()
+    raise UserError(f"weights: found {weights!r} of timm/{name}, whose classes timm does not name; expected others")
+
+
+def pinned(name: str, weights: str) -> str:
+    """Return ``TAG`` or ``TAG@COMMIT`` with what is left out: timm's own tag, and the newest commit.
+
+    That is the commit in the hub client's cache, else the hub's. Raise UserError if neither is there.
+    """
+    tag, _, commit = weights.partition("@")
+    tag = tag or getattr(get_pretrained_cfg(name), "tag", None) or ""
+    config = _config(name, f"{tag}@{commit}")
+    try:
+        return f"{tag}@{commit or newest_commit(config.hf_hub_id, config.hf_hub_filename or FILE)}"
+    except Exception as error:  # of many kinds, all of which mean that the hub can't be asked
+        raise UserError(
+            f"weights: {config.hf_hub_id}: neither cached nor to be asked for its commit ({reason(error)}), expected "
+            f"one behind the tag, {tag}@COMMIT"
+        ) from None
 
 
 def classifier(network: nn.Module) -> str:
@@ -90,7 +131,7 @@ def _config(name: str, weights: str):
     return config
 
 
-def _checkpoint(name: str, weights: str) -> Path:
+def checkpoint(name: str, weights: str) -> Path:
     """Return the file of the weights, at a commit of their repository, from the hub's cache or the hub."""
     config, revision = _config(name, weights), weights.partition("@")[2]
     repository, file = config.hf_hub_id, config.hf_hub_filename or FILE

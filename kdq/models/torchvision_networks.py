@@ -31,8 +31,11 @@ def is_fixed(name: str) -> bool:
     return name.startswith(("vit_", "maxvit_"))
 
 
-def make(name: str, *, classes: int, channels: int, side: int, weights: str = "") -> nn.Module:
-    """Return a network for images of that side; ``weights``, a name in the library's enum, are loaded strictly."""
+def make(name: str, *, classes: int, channels: int, side: int, weights: str = "", whole: bool = False) -> nn.Module:
+    """Return a network for images of that side; ``weights``, a name in the library's enum, are loaded strictly.
+
+    The classifier is new unless ``whole``.
+    """
     options = {}
     if name in TO_HALF:
         options = {"aux_logits": False, "init_weights": False}
@@ -40,7 +43,7 @@ def make(name: str, *, classes: int, channels: int, side: int, weights: str = ""
         options = {"image_size": side} if name.startswith("vit_") else {"input_size": (side, side)}
     network = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
     if weights:
-        network.load_state_dict(_state(name, weights, network, options))
+        network.load_state_dict(_state(name, weights, network, options, whole))
     return network
 
 
@@ -48,6 +51,26 @@ def normalisation(name: str, weights: str) -> tuple[list[float], list[float]]:
     """Return mean and deviation per channel of the images that the weights were trained with."""
     seen_as = _entry(name, weights).transforms()
     return (HALF, HALF) if name in TO_HALF else (list(seen_as.mean), list(seen_as.std))
+
+
+def preprocessing(name: str, weights: str) -> dict:
+    """Return how images are resized and cropped for the published accuracy, see kdq/models/preprocessing.py."""
+    facts = _entry(name, weights).transforms()
+    (edge,), (side,) = facts.resize_size, facts.crop_size
+    return {"size": [edge, edge], "resample": facts.interpolation.value, "crop": [side, side]}
+
+
+def class_names(name: str, weights: str) -> list[str]:
+    """Return the names of the weights' classes in order."""
+    return list(_entry(name, weights).meta["categories"])
+
+
+def pinned(name: str, weights: str) -> str:
+    """Return ``weights``, or if that is empty the name of those that the library's version prefers."""
+    entries = torchvision.models.get_model_weights(name)
+    if not weights and len(entries):
+        return entries.DEFAULT.name
+    return _entry(name, weights).name
 
 
 def classifier(network: nn.Module) -> str:
@@ -103,12 +126,12 @@ def _entry(name: str, weights: str):
     return entries[weights]
 
 
-def _state(name: str, weights: str, network: nn.Module, options: dict) -> dict[str, Tensor]:
-    """Return the tensors of ``network``: those of the weights, but for its new classifier."""
+def _state(name: str, weights: str, network: nn.Module, options: dict, whole: bool) -> dict[str, Tensor]:
+    """Return the tensors of ``network``: those of the weights, but for its new classifier unless ``whole``."""
     given = _pretrained(name, weights, {key: value for key, value in options.items() if key.endswith("_size")})
     state, last = dict(network.state_dict()), classifier(network)
     for key, value in state.items():
-        if key.rpartition(".")[0] == last:
+        if key.rpartition(".")[0] == last and not whole:
             continue
         if key not in given or given[key].shape != value.shape:
             raise UserError(
@@ -119,19 +142,23 @@ def _state(name: str, weights: str, network: nn.Module, options: dict) -> dict[s
 
 
 def _pretrained(name: str, weights: str, sizes: dict) -> dict[str, Tensor]:
-    """Return the tensors of the weights in the library's own network, from its cache or its server."""
+    """Return the tensors of the weights in the library's own network."""
+    checkpoint(name, weights)
+    return torchvision.models.get_model(name, weights=_entry(name, weights), progress=False, **sizes).state_dict()
+
+
+def checkpoint(name: str, weights: str) -> Path:
+    """Return the file of the weights, from the library's cache or its server, with the digest that its name tells."""
     entry = _entry(name, weights)
     file = Path(torch.hub.get_dir(), "checkpoints", entry.url.rpartition("/")[2])
     try:
         if not file.is_file():
             torch.hub.load_state_dict_from_url(entry.url, progress=False, check_hash=True, weights_only=True)
-        check_digest(file)
-        return torchvision.models.get_model(name, weights=entry, progress=False, **sizes).state_dict()
-    except UserError:
-        raise
     except OSError as error:
         where = f"{file} is not there, and {entry.url} is not to be downloaded"
         raise UserError(f"weights: {where} ({reason(error)})") from None
+    check_digest(file)
+    return file
 
 
 def check_digest(file: Path) -> None:

@@ -9,11 +9,12 @@ from kdq.roots.sources.keys import Fetched
 from kdq.train.settings import Network, Training
 
 WEIGHTS = {"hub": "pytorch_model.bin", "transformers": "model.safetensors", "kdq": "model.safetensors"}
-DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json"), "kdq": ()}
+DESCRIPTIONS = {"hub": (), "transformers": ("config.json", "preprocessor_config.json"), "kdq": (), "library": ()}
 READS = {
     "hub": {"source", *Fetched.model_fields, "mean", "std", *Network.model_fields} - {"weights"},
     "transformers": {"source", *Fetched.model_fields, "labels"},
     "kdq": {"source", *Fetched.model_fields},
+    "library": {"source", "labels", "architecture", "weights"},
 }
 
 
@@ -30,11 +31,12 @@ class Source(Fetched):
     """Where a root's network comes from; sources other than `train` read the keys of ``Fetched``."""
 
     source: Annotated[
-        Literal["train", "hub", "transformers", "kdq"],
+        Literal["train", "hub", "transformers", "kdq", "library"],
         Field(
             description="`train`: on labels, here; `hub`: a checkpoint with our parameter names (torchvision's for "
             "ResNet and MobileNetV2, timm's for ResNet too), which `architecture`, `stem` and `width` describe; "
-            "`transformers`: any model for `AutoModelForImageClassification`; `kdq`: a float model file of this package"
+            "`transformers`: any model for `AutoModelForImageClassification`; `kdq`: a float model file of KDQ; "
+            "`library`: the network of timm or torchvision that `architecture` and `weights` name, with their classes"
         ),
     ] = "train"
     mean: Annotated[
@@ -51,8 +53,8 @@ class Source(Fetched):
     labels: Annotated[
         Literal["names", "order"],
         Field(
-            description="`transformers`: `names`: the model must name the data set's classes, in their order; `order`: "
-            "a model without names (LABEL_0, ...) or with others is taken to have that order"
+            description="`transformers` and `library`: `names`: the model must name the data set's classes, in their "
+            "order; `order`: a model without names (LABEL_0, ...) or with others is taken to have that order"
         ),
     ] = "names"
 
@@ -65,7 +67,10 @@ class Source(Fetched):
 
     @classmethod
     def required(cls, values: dict) -> dict[str, str]:
-        return {} if values.get("source", "train") == "train" else super().required(values)
+        source = values.get("source", "train")
+        if source == "library":
+            return {"weights": "the name of weights of timm or torchvision such as IMAGENET1K_V1"}
+        return {} if source == "train" else super().required(values)
 
 
 def is_imported(keys: dict) -> bool:
@@ -81,6 +86,8 @@ def files(keys: dict) -> dict[str, str]:
     if not is_imported(keys):
         return {}
     source = keys["source"]
+    if source == "library":
+        return {"weights": keys["weights"]}
     return {"weights": keys["file"] or WEIGHTS[source], **{name: name for name in DESCRIPTIONS[source]}}
 
 

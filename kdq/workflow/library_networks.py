@@ -14,7 +14,7 @@ from kdq.models.registry import made_with
 from kdq.provenance.notes import Notes
 
 KEPT = Path(".snakemake/networks")  # below the working folder
-DESCRIPTION = ("architecture", "resize")
+DESCRIPTION = ("architecture", "resize", "source", "weights")
 
 
 class LibraryNetworks:
@@ -55,5 +55,5 @@ def _question(network: tuple[dict, Images]) -> tuple[str, dict]:
     """Return the name by which an answer is kept, and the question."""
     keys, images = network
     size = {"classes": images.classes, "channels": images.channels, "side": images.side}
-    question = {"keys": {key: keys[key] for key in DESCRIPTION}, "size": size}
+    question = {"keys": {key: keys[key] for key in DESCRIPTION if key in keys}, "size": size}
     return json.dumps(question | made_with(keys), sort_keys=True), question

@@ -1,6 +1,7 @@
 """What MODEL, DATA and MAX_DROP may be, and what is said of anything else."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -101,7 +102,9 @@ def refused_models(tmp_path, model):
         "": "MODEL: missing, expected a folder of transformers",
         "resnet18": "MODEL: 'resnet18' is a network without weights; to have it trained first, write teacher: "
         "{architecture: resnet18",
-        "timm/resnet18": "MODEL: 'timm/resnet18' is a network without weights",
+        "timm/resnet81": "architecture 'timm/resnet81': timm .* has no such classifier; did you mean",
+        "timm/resnet18.a1_in2k": "MODEL: timm/resnet18: weights: found 'a1_in2k@' of timm/resnet18, expected TAG",
+        "torchvision/resnet18.V1": "MODEL: torchvision/resnet18: weights: found 'V1' of torchvision/resnet18, expected",
         f"{tmp_path}/emtpy": f"MODEL: {tmp_path}/emtpy: no such file or folder, expected a folder of",
         f"{tmp_path}/empty": f"MODEL: {tmp_path}/empty: no model in this folder",
         f"{tmp_path}/checkpoint": "pytorch_model.bin: a checkpoint, which names neither network nor normalisation",
@@ -115,7 +118,19 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path, model):
     for word, message in refused_models(tmp_path, model).items():
         with pytest.raises(UserError) as refusal:
             source_of(word)
-        assert message in str(refusal.value)
+        assert re.search(message, str(refusal.value))
+
+
+def test_a_name_of_a_library_is_its_pretrained_network():
+    pytest.importorskip("torchvision")
+    source = source_of("torchvision/resnet50")
+    assert source.config == {
+        "teacher": {"architecture": "torchvision/resnet50", "weights": "IMAGENET1K_V2"},
+        "stages": {"teacher": {"source": "library"}},
+    }
+    assert source.size == 232 and not source.trains
+    first = source_of("torchvision/resnet50.IMAGENET1K_V1")
+    assert (first.config["teacher"]["weights"], first.size) == ("IMAGENET1K_V1", 256)
 
 
 def test_a_quantized_model_is_refused(build, tmp_path):

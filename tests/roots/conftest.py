@@ -1,8 +1,16 @@
-"""A hub of our own, the client's cache in a folder of the test, and no waiting between the client's tries."""
+"""A hub of our own, the client's cache in a folder of the test, and no waiting between the client's tries.
+
+And weights of timm and torchvision in such places.
+"""
+
+import hashlib
+import io
 
 import pytest
+import torch
+from safetensors.torch import save
 
-from tests.roots.hub import Hub
+from tests.roots.hub import COMMIT, TIMM_REPOSITORY, Hub
 
 
 @pytest.fixture
@@ -31,3 +39,36 @@ def no_network(monkeypatch):
         raise AssertionError("the hub was asked")
 
     monkeypatch.setattr("kdq.data.download.hub_file", asked)
+
+
+@pytest.fixture
+def offered(hub):
+    """The state dict of a network that the hub has the weights of."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(3)
+    state = timm.create_model("test_resnet").state_dict()
+    hub.files[TIMM_REPOSITORY, COMMIT, "model.safetensors"] = save(state)
+    return state
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of torchvision's weights, empty."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def state(cache, monkeypatch):
+    """The weights that the library's enum names lie in its cache; the digest in their name is that of these."""
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(3)
+    state, content = torchvision.models.shufflenet_v2_x0_5().state_dict(), io.BytesIO()
+    torch.save(state, content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    entry = torchvision.models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1
+    (cache / f"network-{digest[:8]}.pth").write_bytes(content.getvalue())
+    url = f"https://nowhere.invalid/network-{digest[:8]}.pth"
+    monkeypatch.setattr(type(entry), "url", property(lambda entry: url))
+    return state

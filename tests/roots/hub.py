@@ -6,6 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TIMM_REPOSITORY = "timm/test_resnet.r160_in1k"  # timm's smallest network
 OTHER_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
 PATH = re.compile(r"/(?P<repository>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 
@@ -22,10 +23,15 @@ class Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         asked = PATH.fullmatch(self.path)
         revisions = {revision for _, revision, _ in hub.files}
-        content = hub.files.get(asked.groups()) if asked else None
+        asked = asked and asked.groupdict()
+        if asked and asked["revision"] == "main":
+            asked["revision"] = hub.head
+        content = hub.files.get(tuple(asked.values())) if asked else None
         if content is None:
             self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound" if asked[2] in revisions else "RevisionNotFound")
+            self.send_header(
+                "X-Error-Code", "EntryNotFound" if asked and asked["revision"] in revisions else "RevisionNotFound"
+            )
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -48,10 +54,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Hub:
-    """The server; ``files`` maps (repository, revision, name) to bytes, ``asked`` has the paths of all downloads."""
+    """The server; ``files`` maps (repository, revision, name) to bytes, ``asked`` has the paths of all downloads.
+
+    The branch main of each repository is at the commit ``head``.
+    """
 
     def __init__(self):
-        self.files, self.asked, self.dies_within = {}, [], None
+        self.files, self.asked, self.dies_within, self.head = {}, [], None, COMMIT
         self.port = 0
         self.start()
 

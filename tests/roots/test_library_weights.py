@@ -1,7 +1,5 @@
 """Weights of timm and torchvision to begin with: from the libraries' caches, strictly, all but the classifier's."""
 
-import hashlib
-import io
 from urllib.error import URLError
 
 import pytest
@@ -10,12 +8,12 @@ from safetensors.torch import save
 
 from kdq.errors import UserError
 from kdq.models import registry
-from tests.roots.hub import COMMIT, OTHER_COMMIT
+from tests.roots.hub import COMMIT, OTHER_COMMIT, TIMM_REPOSITORY
 
 timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 
-TIMM, REPOSITORY, TAG = "timm/test_resnet", "timm/test_resnet.r160_in1k", "r160_in1k"
+TIMM, TAG = "timm/test_resnet", "r160_in1k"
 TORCHVISION = "torchvision/shufflenet_v2_x0_5"
 
 
@@ -33,14 +31,6 @@ def same(network, given, classifier):
     assert len(state[f"{classifier}.weight"]) == 7
 
 
-@pytest.fixture
-def offered(hub):
-    torch.manual_seed(3)
-    state = timm.create_model("test_resnet").state_dict()
-    hub.files[REPOSITORY, COMMIT, "model.safetensors"] = save(state)
-    return state
-
-
 class TestTimm:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_all_tensors_but_the_classifier_s_and_the_statistics_of_their_training(self, hub, offered, channels):
@@ -53,14 +43,14 @@ class TestTimm:
         assert len(hub.asked) == asked  # from the cache
 
     def test_a_missing_tensor_is_refused(self, hub, offered):
-        hub.files[REPOSITORY, COMMIT, "model.safetensors"] = save(dict(list(offered.items())[1:]))
+        hub.files[TIMM_REPOSITORY, COMMIT, "model.safetensors"] = save(dict(list(offered.items())[1:]))
         with pytest.raises(UserError, match="^architecture 'timm/test_resnet': .*Missing key") as error:
             pretrained(TIMM, f"{TAG}@{COMMIT}")
         assert "\n" not in str(error.value)
 
     def test_what_can_not_be_had_gets_one_line(self, hub, offered):
         with pytest.raises(
-            UserError, match=f"^weights: {REPOSITORY}, commit 89abcdef0123, .*: neither cached nor to be"
+            UserError, match=f"^weights: {TIMM_REPOSITORY}, commit 89abcdef0123, .*: neither cached nor to be"
         ):
             pretrained(TIMM, f"{TAG}@{OTHER_COMMIT}")
         with pytest.raises(
@@ -72,25 +62,6 @@ class TestTimm:
 
 
 class TestTorchvision:
-    @pytest.fixture
-    def cache(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        (tmp_path / "checkpoints").mkdir()
-        return tmp_path / "checkpoints"
-
-    @pytest.fixture
-    def state(self, cache, monkeypatch):
-        """The weights that the library's enum names lie in its cache; the digest in their name is that of these."""
-        torch.manual_seed(3)
-        state, content = torchvision.models.shufflenet_v2_x0_5().state_dict(), io.BytesIO()
-        torch.save(state, content)
-        digest = hashlib.sha256(content.getvalue()).hexdigest()
-        entry = torchvision.models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1
-        (cache / f"network-{digest[:8]}.pth").write_bytes(content.getvalue())
-        url = f"https://nowhere.invalid/network-{digest[:8]}.pth"
-        monkeypatch.setattr(type(entry), "url", property(lambda entry: url))
-        return state
-
     @pytest.mark.parametrize("channels", [1, 3])
     def test_all_tensors_but_the_classifier_s_and_the_statistics_of_their_training(self, state, channels):
         network = pretrained(TORCHVISION, "IMAGENET1K_V1", channels)

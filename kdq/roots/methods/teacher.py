@@ -17,6 +17,8 @@ def importer(source: str):
         from kdq.roots.sources.hub import load
     elif source == "kdq":
         from kdq.roots.sources.own_file import load
+    elif source == "library":
+        from kdq.roots.sources.library import load
     else:
         from kdq.roots.sources.huggingface import load
     return load

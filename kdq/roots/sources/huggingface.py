@@ -16,6 +16,7 @@ from kdq.errors import UserError, reason, shown
 from kdq.models.huggingface import Pretrained, check_kernels
 from kdq.roots.keys import DESCRIPTIONS, WEIGHTS
 from kdq.roots.sources import tensors
+from kdq.roots.sources.classes import check_classes
 from kdq.roots.sources.fetch import fetch
 from kdq.roots.sources.image_processor import CHECKED_IMAGES, check_preprocessing, read_preprocessing
 
@@ -29,7 +30,7 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, dict[str
     paths = fetch(keys)
     weights, folder = paths["weights"], paths["weights"].parent
     config, processor = read_description(folder, {name: paths[name] for name in DESCRIPTIONS["transformers"]})
-    check_classes(folder, config, prepared.classes, keys["labels"], log)
+    check_classes(folder, names_of_classes(folder, config), prepared.classes, keys["labels"], log)
     channels = prepared.train.images.shape[1]
     if (expected := getattr(config, "num_channels", channels)) != channels:
         raise UserError(f"{folder}: for images of {expected} channels, the data set's have {channels}")
@@ -151,28 +152,7 @@ def check_own_tensors(path: Path, network: nn.Module) -> None:
             raise UserError(f"{path}: the tensors {owner} and {name} are one (tied), expected a model without such")
 
 
-def check_classes(folder: Path, config, classes: list[str], labels: str, log) -> None:
-    """Raise UserError unless the model has the data set's classes in the data set's order."""
-    named = _names_of_classes(folder, config)
-    if len(named) != len(classes):
-        raise UserError(f"{folder}: a model of {len(named)} classes, the data set has {len(classes)}")
-    plain, wanted = _plain(named, classes)
-    if plain == wanted:
-        return
-    index = next(index for index, pair in enumerate(zip(plain, wanted, strict=True)) if len(set(pair)) > 1)
-    differ = f"class {index} is {named[index]!r}, the data set's is {classes[index]!r}"
-    places = {name: place for place, name in enumerate(wanted)}
-    if displaced := [place for place, name in enumerate(plain) if places.get(name, place) != place]:
-        place = displaced[0]
-        differ = f"class {place} is {named[place]!r}, the data set's is {classes[place]!r}"
-        same = "the same" if sorted(plain) == sorted(wanted) else "some of the"
-        raise UserError(f"{folder}: {same} classes in another order: {differ}")
-    if labels == "names":
-        raise UserError(f"{folder}: other classes: {differ}; if only the names differ, labels=order accepts the order")
-    log(f"{folder}: {differ}; the order is accepted because of labels=order")
-
-
-def _names_of_classes(folder: Path, config) -> list[str]:
+def names_of_classes(folder: Path, config) -> list[str]:
     """Return the model's names of classes in order; raise UserError unless there is one name for each."""
     names = config.id2label
     indices = sorted(names) if isinstance(names, dict) else []
@@ -183,10 +163,3 @@ def _names_of_classes(folder: Path, config) -> list[str]:
         if not isinstance(name, str):
             raise UserError(f"{folder}: id2label in config.json: class {index} is {shown(name)}, expected a name")
     return [names[index] for index in indices]
-
-
-def _plain(*lists: list[str]) -> list[list[str]]:
-    """Return the names without case, spaces and signs, but unchanged if that makes two of one list the same."""
-    plain = [[re.sub(r"[\W_]+", "", name.casefold()) for name in names] for names in lists]
-    distinct = all(len(set(short)) == len(set(names)) for short, names in zip(plain, lists, strict=True))
-    return plain if distinct else list(lists)
