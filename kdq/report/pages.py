@@ -26,6 +26,7 @@ A block of a page is YAML in a comment, which goes on with what is written from 
 import re
 import sys
 from pathlib import Path
+from string import Formatter
 from types import SimpleNamespace
 
 import pandas as pd
@@ -108,7 +109,13 @@ def rows_of(folder: Path, block: dict) -> str:
     if "sort" in block:
         frame = frame.sort_values(block["sort"], ascending=False, kind="stable")
     texts = block["columns"].values()
-    return _table(block["columns"], [[text.format(**row) for text in texts] for row in frame.to_dict("records")])
+    return _table(block["columns"], [[_filled(text, row) for text in texts] for row in frame.to_dict("records")])
+
+
+def _filled(text: str, row: dict) -> str:
+    """Return a text with values filled in, empty if one of them is missing."""
+    asked = [name for _, name, *_ in Formatter().parse(text) if name]
+    return "" if any(pd.isna(row[name]) for name in asked) else text.format(**row)
 
 
 def _matching(frame: pd.DataFrame, values: dict) -> pd.Series:

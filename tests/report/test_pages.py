@@ -65,10 +65,10 @@ def test_a_grid_has_means_over_seeds_with_their_deviation(written):
 
 def test_a_list_has_the_rows_of_a_file_in_per_cent_with_links(written):
     where = ["file: study/pairs.csv", "beside: study/table.csv", "where: {other: [teacher]}", "sort: difference"]
-    columns = 'columns: {"": "{recipe}", points: "{difference:+.1f}", p: "{p_holm}", row: "{row}"}'
+    columns = 'columns: {"": "{recipe}", points: "{difference:+.1f}", p: "{p_holm}", seed: "{seed:g}", row: "{row}"}'
     assert written("list", *where, columns).splitlines()[2:] == [
-        "| kd | -2.0 | 0.25 | [row](study/pairs.csv#L3) |",
-        *["| hard | -3.0 | < 0.001 | [row](study/pairs.csv#L2) |"] * 3,
+        "| kd | -2.0 | 0.25 |  | [row](study/pairs.csv#L3) |",  # has no row beside
+        *[f"| hard | -3.0 | < 0.001 | {seed} | [row](study/pairs.csv#L2) |" for seed in range(3)],
     ]
 
 
