@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,17 +21,18 @@ import yaml
 from kdq.compress import report, source
 from kdq.compress.candidates import ROOT, Candidate, recipe_of
 from kdq.compress.search import BUDGETS, smallest_within
-from kdq.errors import UserError, reason
+from kdq.errors import Stopped, UserError, reason
 from kdq.provenance.files import atomic, read_header, read_json, write_json
 from kdq.provenance.formats import DATA
 from kdq.recipe.path import HUB, Cell, data_file
 from kdq.report import metrics
 from kdq.stdout import print_lines
 from kdq.study.products import GIVEN_AWAY, LATENCY, METRICS, ONNX, PREDICTIONS
+from kdq.workflow.signals import raise_on_sigterm
 
 HOME = Path(__file__).resolve().parents[2]
 FOLDER = Path("compressed")
-FOUND, NONE_WITHIN, REFUSED, INTERRUPTED = 0, 1, 2, 130  # exit codes
+FOUND, NONE_WITHIN, REFUSED, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143  # exit codes
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,19 @@ class Snakemake:
 
 
 def exit_code(command: list[str], output) -> int:
-    """Run a command and return its exit code; an interrupt reaches it too, and is raised once it has ended."""
+    """Run a command and return its exit code; what stops it is raised once it has ended.
+
+    An interrupt from the terminal reaches it too. SIGTERM does not, and is passed on as an interrupt, at which
+    Snakemake stops its jobs.
+    """
     with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
+            process.wait()
+            raise
+        except Stopped:
+            process.send_signal(signal.SIGINT)
             process.wait()
             raise
 
@@ -214,6 +224,7 @@ def main() -> int:
     parser.add_argument("--quantizer", default="qronos", help="that makes the candidates")
     parser.add_argument("--name", default="", help="of the folder below compressed/")
     parser.add_argument("--cores", default=str(len(os.sched_getaffinity(0))))
+    raise_on_sigterm()
     try:
         return run(Compression(parser.parse_args()))
     except UserError as error:
@@ -222,6 +233,8 @@ def main() -> int:
         sys.stderr.write(f"error: {error.filename}: {reason(error)}\n")
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Stopped:
+        return STOPPED
     return REFUSED
 
 

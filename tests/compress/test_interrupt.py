@@ -1,10 +1,12 @@
-"""An interrupt: Snakemake, which gets it too, is not killed but awaited, so that it ends its jobs and its lock."""
+"""An interrupt, or SIGTERM: Snakemake is not killed but awaited, so that it ends its jobs and its lock."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+
+import pytest
 
 CHILD = """
 import sys, time
@@ -18,6 +20,8 @@ except KeyboardInterrupt:
 PARENT = """
 import sys
 from kdq.workflow.compress import exit_code
+from kdq.workflow.signals import raise_on_sigterm
+raise_on_sigterm()
 exit_code([sys.executable, "-c", sys.argv[1]], open(sys.argv[2], "w"))
 """
 
@@ -27,7 +31,12 @@ def _heeds_interrupts():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_snakemake_ends_by_itself(tmp_path, home):
+@pytest.mark.parametrize(
+    "stop",
+    [lambda parent: os.killpg(parent, signal.SIGINT), lambda parent: os.kill(parent, signal.SIGTERM)],
+    ids=["an interrupt from the terminal", "SIGTERM to the command alone"],
+)
+def test_snakemake_ends_by_itself(tmp_path, home, stop):
     output = tmp_path / "output"
     command = [sys.executable, "-c", PARENT, CHILD, str(output)]
     process = subprocess.Popen(
@@ -37,6 +46,6 @@ def test_snakemake_ends_by_itself(tmp_path, home):
     while not (output.exists() and "started" in output.read_text()):
         assert process.poll() is None and time.monotonic() < latest
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    stop(process.pid)
     assert process.wait(60) != 0
     assert output.read_text().split() == ["started", "ended"]
