@@ -1,7 +1,6 @@
 """The studies in docs/your_model.md run as they stand: on small images, and for one epoch."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -105,32 +104,42 @@ def test_a_study_of_the_page(fresh, number):
 
 
 @pytest.mark.slow
-def test_a_pretrained_network_is_compressed_with_its_own_classes(tmp_path):
+def test_a_pretrained_network_keeps_its_own_classes(fresh):
     timm = pytest.importorskip("timm")
-    repository = tmp_path / "cache/models--timm--test_resnet.r160_in1k"  # as the hub's client keeps it
+    repository = fresh.folder / "cache/models--timm--test_resnet.r160_in1k"  # as the hub's client keeps it
     (repository / f"snapshots/{COMMIT}").mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs/main").write_text(COMMIT)
     torch.manual_seed(0)
-    save_file(timm.create_model("test_resnet").state_dict(), repository / f"snapshots/{COMMIT}/model.safetensors")
-    generator = torch.Generator().manual_seed(0)
-    for name in timm.data.ImageNetInfo("imagenet-1k").label_names():
-        for number, part in enumerate(["train"] * 4 + ["test"]):
-            path = tmp_path / f"imagenet/{part}/{name}/{number}.png"
+    given = timm.create_model("test_resnet").state_dict()
+    save_file(given, repository / f"snapshots/{COMMIT}/model.safetensors")
+    pixels = torch.randint(0, 256, (4000, 8, 8, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for index, name in enumerate(timm.data.ImageNetInfo("imagenet-1k").label_names()):
+        for number, part in enumerate(["train"] * 3 + ["test"]):
+            path = fresh.folder / f"imagenet/{part}/{name}/{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(torch.randint(0, 256, (8, 8, 3), generator=generator, dtype=torch.uint8).numpy()).save(path)
-    environment = os.environ | {"PYTHONPATH": str(HOME), "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "kdq.workflow.compress", "--data", "imagenet", "--model", "timm/test_resnet"]
-    command += ["--image-size", "32", "--quantizer", "rtn", "--name", "small"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+            Image.fromarray(pixels[4 * index + number].numpy()).save(path)
+    study = {
+        **{
+            "datasets": ["folder"],
+            "seeds": [0],
+            "recipes": ["teacher/rtn,bits=4"],
+            "stages": {"teacher": {"source": "library"}},
+        },
+        "teacher": {"architecture": "timm/test_resnet", "weights": f"r160_in1k@{COMMIT}"},
+        "data": {"image_folder": "imagenet", "image_size": 32, "validation_fraction": 0.34},
+    }
+    (fresh.folder / "my_study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    (fresh.folder / "short.yaml").write_text("name: my_study\n")
+    fresh.environment |= {"HF_HUB_CACHE": str(fresh.folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    seed = "results/folder/seed=0/teacher"
+    targets = [f"{seed}/metrics.json", f"{seed}/rtn,bits=4/metrics.json", f"{seed}/rtn,bits=4/model.onnx"]
+    done = run(fresh, "--cores", "2", *targets)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    study = tmp_path / "compressed/small/study"
-    config = yaml.safe_load((study / "config.yaml").read_text())
-    assert config["teacher"] == {"architecture": "timm/test_resnet", "weights": f"r160_in1k@{COMMIT}"}
-    session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "compressed/small/model.onnx")
+    teacher = models.load(fresh.folder / seed / "model.safetensors")
+    assert torch.equal(teacher.network.fc.weight, given["fc.weight"])
+    session = pytest.importorskip("onnxruntime").InferenceSession(fresh.folder / targets[-1])
     assert session.run(["logits"], {"images": torch.rand(2, 3, 32, 32).numpy()})[0].shape == (2, 1000)
-    verify = [sys.executable, "-m", "kdq.provenance.verify", "--quiet"]
-    judged = subprocess.run(verify, cwd=study, env=environment, capture_output=True, text=True)
+    verify = [sys.executable, "-m", "kdq.provenance.verify", "--quiet", "--configfile", "my_study.yaml", "short.yaml"]
+    judged = subprocess.run(verify, cwd=fresh.folder, env=fresh.environment, capture_output=True, text=True)
     assert judged.returncode == 0, judged.stdout[-3000:] + judged.stderr[-2000:]
 
 
