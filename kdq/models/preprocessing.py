@@ -12,10 +12,11 @@ def preprocess(images: Tensor, size: list[int], resample: str, crop: list[int]) 
     """
     if list(images.shape[2:]) != size:
         smooth = {} if resample == "nearest-exact" else {"align_corners": False, "antialias": True}
-        # rows, then columns, clamped to [0, 1] after each, as grey levels are: bicubic overshoots
-        for shape in ((images.shape[2], size[1]), size):
+        # bicubic overshoots: columns, then rows, clamped to [0, 1] after each, as grey levels are
+        overshoots = resample == "bicubic"
+        for shape in ((images.shape[2], size[1]), size) if overshoots else (size,):
             resized = F.interpolate(images.float(), shape, mode=resample, **smooth)  # not there in bfloat16
-            images = resized.clamp(0, 1).to(images.dtype)
+            images = (resized.clamp(0, 1) if overshoots else resized).to(images.dtype)
     margins = [max(want - have, 0) for have, want in zip(size, crop, strict=True)]
     if any(margins):
         images = F.pad(images, [part for margin in margins[::-1] for part in (margin // 2, (margin + 1) // 2)])
