@@ -367,11 +367,28 @@ def many_quantizers(networks=("teacher", "teacher/kd"), count=14):
 @pytest.mark.parametrize("networks", [("teacher",), ("teacher", "teacher/kd")])
 @pytest.mark.parametrize("module", [accuracy_vs_bits, accuracy_vs_bytes])
 def test_the_legend_of_many_quantizers_is_whole(module, networks):
-    figure = module.draw(many_quantizers(networks), "digits")
+    assert legend_is_whole(module.draw(many_quantizers(networks), "digits"))
+
+
+def legend_is_whole(figure) -> bool:
     figure.draw_without_rendering()
     (legend,) = figure.legends
     found, whole = legend.get_window_extent(), figure.bbox
-    assert whole.x0 <= found.x0 and found.x1 <= whole.x1 and whole.y0 <= found.y0 and found.y1 <= whole.y1
+    return whole.x0 <= found.x0 and found.x1 <= whole.x1 and whole.y0 <= found.y0 and found.y1 <= whole.y1
+
+
+def test_the_legend_of_many_students_is_whole():
+    weights = [f"teacher/rkd,angle_weight={100 + index},distance_weight=6.25" for index in range(40)]
+    runs = histories({recipe: [(0.5, 0.9)] for recipe in weights})
+    assert legend_is_whole(training_curves.draw(runs, "digits", []))
+
+
+def test_the_words_beside_differences_do_not_touch():
+    figure = forest_plot.draw(differences(), "digits")
+    figure.draw_without_rendering()
+    beside = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(beside) == 3 * (1 + len(differences()))
+    assert not any(one.overlaps(other) for index, one in enumerate(beside) for other in beside[:index])
 
 
 def test_the_points_of_many_quantizers_stay_at_their_bits_and_look_unlike():

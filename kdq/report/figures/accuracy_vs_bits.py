@@ -22,7 +22,6 @@ read = SCHEMA.read
 FLOAT = 32
 ASIDE = 0.09  # from one quantizer's point to the next, in units of the axis
 COLUMNS = 3  # of panels
-LEGEND_COLUMNS = 3
 WIDEST = 0.5  # from the first quantizer's point to the last
 
 
@@ -47,7 +46,9 @@ def draw(summary: pd.DataFrame, dataset: str):
     columns = min(COLUMNS, count)
     panel_rows = -(-count // columns)
     with style.styled():
-        legend_lines = -(-(len(looks) + 2) // LEGEND_COLUMNS) if below else 0
+        keys = _legend_keys(looks, alone=len(networks) == 1)
+        legend_columns = style.legend_columns([key.get_label() for key in keys])
+        legend_lines = -(-len(keys) // legend_columns) if below else 0
         figure = style.new_figure(style.WIDTH_INCHES, 0.7 + 1.95 * panel_rows + 0.2 * legend_lines + 0.5 * below)
         panels = figure.subplots(panel_rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
         names = style.labels(networks)
@@ -56,9 +57,8 @@ def draw(summary: pd.DataFrame, dataset: str):
             _draw_network(panel, lines, network, looks, positions, style.of_network(index))
             panel.set_title(style.wrapped(names[network], 32))
         _set_axes(panels, len(networks), columns, positions)
-        keys = _legend_keys(looks, alone=len(networks) == 1)
         if below:
-            figure.legend(handles=keys, loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=3.2)
+            figure.legend(handles=keys, loc="outside lower center", ncols=legend_columns, handlelength=3.2)
         else:
             panels[len(networks)].legend(handles=keys, loc="center", handlelength=3.2)
         for panel in panels[len(networks) :]:

@@ -78,7 +78,7 @@ def _draw_row(panel, height: int, row) -> None:
 
 def _write(panel, height: float, difference: str, p: str, detectable: str, **look) -> None:
     """Write three words right of the panel, in columns."""
-    for text, points, side in ((difference, 38, "right"), (p, 46, "left"), (detectable, 122, "right")):
+    for text, points, side in ((difference, 38, "right"), (p, 46, "left"), (detectable, 132, "right")):
         beside = {"xycoords": panel.get_yaxis_transform(), "ha": side}
         panel.annotate(text, (1, height), (points, 0), **beside, **_WORD, **look)
 

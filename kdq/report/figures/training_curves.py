@@ -18,10 +18,10 @@ read = curves.read
 def draw(histories: pd.DataFrame, dataset: str, quantized_networks: list[str]):
     """Draw the histories of recipes; those in ``quantized_networks`` come first."""
     networks = style.in_order(set(histories.recipe), quantized_networks)
-    names = style.labels(networks)
+    names = {network: style.wrapped(name, 60) for network, name in style.labels(networks).items()}
     with style.styled():
-        legend_rows = -(-len(networks) // 3)
-        figure = style.new_figure(style.WIDTH_INCHES, 3.0 + 0.19 * legend_rows)
+        columns = style.legend_columns(names.values())
+        figure = style.new_figure(style.WIDTH_INCHES, 3.0 + 0.19 * -(-len(networks) // columns))
         loss, accuracy = figure.subplots(1, 2)
         for index, network in enumerate(networks):
             runs, look = histories[histories.recipe == network], style.of_curve(index)
@@ -34,6 +34,6 @@ def draw(histories: pd.DataFrame, dataset: str, quantized_networks: list[str]):
         for panel in (loss, accuracy):
             panel.set_xlabel("epoch")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside lower center", ncols=3, handlelength=3.2)
+        figure.legend(loc="outside lower center", ncols=columns, handlelength=3.2)
         figure.suptitle(f"{dataset}: training ({style.seeds_text(histories)})")
     return figure
