@@ -49,6 +49,11 @@ def fit(
             epochs = f"in epoch {epoch} of {settings.epochs}; started again it goes on after epoch {epoch - 1}"
             raise Stopped(f"{stop} {epochs}") from None
     run.restore_selected(log)
+    if (last := run.last_accuracy) <= run.chance:
+        log(
+            f"warning: after the last epoch the validation accuracy is {last:.2%}, no better than one class for all "
+            "images: the training diverged; a lower learning_rate or a smaller weight of a loss may help"
+        )
     return run.history
 
 
@@ -81,6 +86,17 @@ class Run:
     def evaluated(self) -> dict[str, nn.Module]:
         """The networks that are evaluated and saved: the averages if there are any."""
         return {name: average.module for name, average in self.averages.items()} or self.task.networks
+
+    @property
+    def last_accuracy(self) -> float:
+        """The best validation accuracy after the last epoch."""
+        return max(self.history[-1][column_of(name)] for name in self.task.candidates)
+
+    @property
+    def chance(self) -> float:
+        """The validation accuracy of the largest class for all images."""
+        labels = self.validation.labels
+        return labels.bincount().max().item() / len(labels)
 
     def train_epoch(self, epoch: int, log) -> dict:
         """Train one epoch, validate, and choose the epoch to save; return the row of the history."""

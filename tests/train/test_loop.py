@@ -50,7 +50,7 @@ VALIDATION = SimpleNamespace(images=torch.zeros(6, 1, 4, 4, dtype=torch.uint8), 
 def run_fit(tmp_path):
     """Run ``fit`` on the smallest task; gives (history, lines of the log, states of the checkpoints)."""
 
-    def run_fit(task=None, data=None, seed=0, identity="this run", **changes):
+    def run_fit(task=None, data=None, seed=0, identity="this run", validation=VALIDATION, **changes):
         lines, states = [], []
         task = task or Classification(Linear())
         chosen = settings(**changes)
@@ -66,7 +66,7 @@ def run_fit(tmp_path):
             history = fit(
                 task,
                 data or batches(),
-                VALIDATION,
+                validation,
                 chosen,
                 seed=seed,
                 checkpoint=tmp_path / "checkpoint.pt",
@@ -332,6 +332,20 @@ class TestNotFinite:
     def test_a_learning_rate_far_too_high(self, run_fit):
         with pytest.raises(UserError, match="the loss term 'cross_entropy' is (nan|inf), .* lower learning_rate"):
             run_fit(learning_rate=100.0, weight_decay=1.0, epochs=5)
+
+
+class TestDiverged:
+    """A network that has one answer for all images is no better than chance."""
+
+    def test_the_log_warns(self, run_fit):
+        run = run_fit(epochs=5)  # all images of validation are the same
+        assert run.log[-1].startswith("warning: after the last epoch the validation accuracy is 33.33%, no better than")
+
+    def test_a_network_that_has_learned_has_no_warning(self, run_fit):
+        images = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        run = run_fit(epochs=5, validation=SimpleNamespace(images=images, labels=torch.arange(40) % 3))
+        assert run.history[-1]["validation_accuracy"] > 0.5
+        assert not any("warning" in line for line in run.log)
 
 
 class TestClassification:
