@@ -66,7 +66,7 @@ def test_a_model_file_gives_the_network_back(few, offered, tmp_path):
 @pytest.mark.parametrize("named", [TORCHVISION, TIMM])
 def test_folders_of_imagenet_are_its_classes(few, state, offered, named):
     imported(few, named)
-    with pytest.raises(UserError, match="a model of 1000 classes, the data set has 999"):
+    with pytest.raises(UserError, match="a network of 1000 classes, the data set has 999; without source=library"):
         imported(few, named, FOLDERS[1:])
     others = [f"class {index}" for index in range(1000)]
     with pytest.raises(UserError, match="other classes: class 0 is .*, the data set's is 'class 0'; if only the names"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from kdq.data.prepared import Prepared
+from kdq.errors import UserError
 from kdq.models import registry
 from kdq.models.library import library_of
 from kdq.roots.sources.classes import check_classes
@@ -17,7 +18,11 @@ def load(prepared: Prepared, keys: dict, log) -> tuple[nn.Module, dict, dict[str
     """
     (module, name), weights = library_of(keys["architecture"]), keys["weights"]
     where = f"{keys['architecture']}, {weights}"
-    check_classes(where, module.class_names(name, weights), prepared.classes, keys["labels"], log)
+    names, classes = module.class_names(name, weights), prepared.classes
+    if len(names) != len(classes):
+        hint = "without source=library its classifier is new, and it is trained"
+        raise UserError(f"{where}: a network of {len(names)} classes, the data set has {len(classes)}; {hint}")
+    check_classes(where, names, classes, keys["labels"], log)
     architecture = registry.described(keys, **prepared.size, mean=prepared.mean, std=prepared.std)
     network = registry.pretrained(weights, whole=True, **architecture)
     shown_as = architecture["preprocessing"]
