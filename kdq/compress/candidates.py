@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from kdq.models.registry import is_own
 from kdq.recipe import path
 
 if TYPE_CHECKING:  # it imports torch, and a wrong word is to be refused at once
@@ -13,13 +14,17 @@ if TYPE_CHECKING:  # it imports torch, and a wrong word is to be refused at once
 ROOT = "teacher"
 
 
-def recipe_of(quantizer: str, budget: float) -> str:
+def recipe_of(quantizer: str, budget: float, architecture: str) -> str:
     """Return the recipe of a candidate: weights of ``budget`` bits in the mean, activations of 8.
 
-    >>> recipe_of("gpfq", 2.5)
-    'teacher/gpfq,activations=8,budget=2.5'
+    In a library's network BatchNorm is folded, so that a runtime computes convolutions on integers, as it does those of
+    this package's own.
+
+    >>> recipe_of("gpfq", 2.5, "resnet18"), recipe_of("gpfq", 2.5, "timm/resnet18")
+    ('teacher/gpfq,activations=8,budget=2.5', 'teacher/gpfq,activations=8,batchnorm=fold,budget=2.5')
     """
-    return path.join(ROOT, f"{quantizer},activations=8,budget={budget:g}")
+    batchnorm = "" if is_own(architecture) else "batchnorm=fold,"
+    return path.join(ROOT, f"{quantizer},activations=8,{batchnorm}budget={budget:g}")
 
 
 @dataclass(frozen=True)

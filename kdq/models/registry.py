@@ -175,6 +175,12 @@ def family_of(architecture: str) -> Family:
     raise UserError(f"architecture {architecture!r} does not exist, expected {expected(architecture)}")
 
 
+def is_own(architecture: str) -> bool:
+    """Return whether networks of an architecture are of this package, not of a library."""
+    family = family_of(architecture)
+    return not family.imported and family.keys == OWN_KEYS
+
+
 def references() -> list[str]:
     """Return the architectures whose costs are counted: all others follow from these."""
     return [name for family in FAMILIES if not family.imported for name in family.references or family.names]

@@ -133,7 +133,7 @@ class Compression:
 
     def is_within(self, budget: float) -> bool:
         """Make the candidate of a budget and report it; return whether it loses at most what is allowed."""
-        recipe = recipe_of(self.quantizer, budget)
+        recipe = recipe_of(self.quantizer, budget, self.source.architecture)
         self.snakemake.make(self.path(recipe, METRICS))
         drop, size = self.drop(recipe, self.images.choice), metrics.read(self.file(recipe, METRICS))["file_bytes"]
         candidate = Candidate(recipe, budget, size, drop, drop.bound(self.sure) <= self.max_drop)

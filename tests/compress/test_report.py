@@ -24,7 +24,7 @@ LATENCY = {
 
 def candidate(budget: float, points: float) -> Candidate:
     drop = Drop(images=500, top1=0.9 - points / 100, points=points, low=points - 1, high=points + 1, error=0.5)
-    return Candidate(recipe_of("qronos", budget), budget, round(1000 * budget), drop, points <= 1)
+    return Candidate(recipe_of("qronos", budget, "resnet18"), budget, round(1000 * budget), drop, points <= 1)
 
 
 @pytest.fixture
