@@ -31,13 +31,11 @@ SHARES = {"validation_fraction": 0.3, "test_fraction": 0.5}
 class Source:
     """Where a float network comes from: the keys of a study, ``config``, that import it as ``teacher``.
 
-    ``architecture`` is its name among those of :mod:`kdq.models.registry`. ``size`` is the side in pixels of the images
-    it takes, 0 if nothing tells. ``trained_on`` is the header of the data file that it was trained with, empty if that
-    is not known. ``trains``: there are no weights, the study trains it.
+    ``size`` is the side in pixels of the images it takes, 0 if nothing tells. ``trained_on`` is the header of the data
+    file that it was trained with, empty if that is not known. ``trains``: there are no weights, the study trains it.
     """
 
     config: dict
-    architecture: str
     size: int = 0
     trained_on: dict = field(default_factory=dict)
     trains: bool = False
@@ -91,7 +89,7 @@ def _of_folder(folder: Path) -> Source:
     keys = {"source": "transformers", "folder": str(folder.resolve())}
     if kind(weights) != FILE and kind(folder / "pytorch_model.bin") == FILE:
         keys["file"] = "pytorch_model.bin"
-    return Source({"stages": {"teacher": keys}}, "transformers", _size_of_processor(folder / PROCESSOR))
+    return Source({"stages": {"teacher": keys}}, _size_of_processor(folder / PROCESSOR))
 
 
 def _undescribed(path: Path) -> UserError:
@@ -130,7 +128,7 @@ def _of_model_file(path: Path) -> Source:
     keys = trained_on.get("provenance", {}).get("keys", {})
     sides = header["architecture"].get("preprocessing", {}).get("size", [header["architecture"].get("side", 0)])
     size = keys.get("image_size") or max(sides)
-    return Source({"stages": {"teacher": teacher}}, header["architecture"]["architecture"], size, trained_on)
+    return Source({"stages": {"teacher": teacher}}, size, trained_on)
 
 
 def _trained_on(path: Path, header: dict) -> dict:
@@ -158,7 +156,7 @@ def _of_library(architecture: str, weights: str) -> Source:
         raise UserError(f"MODEL: {architecture}: {error}") from None
     teacher = {"architecture": architecture, "weights": weights}
     size = module.preprocessing(name, weights)["size"][0]
-    return Source({"teacher": teacher, "stages": {"teacher": {"source": "library"}}}, architecture, size)
+    return Source({"teacher": teacher, "stages": {"teacher": {"source": "library"}}}, size)
 
 
 def _of_yaml(path: Path) -> Source:
@@ -174,9 +172,7 @@ def _of_yaml(path: Path) -> Source:
         )
     if folder := teacher.get("folder"):
         teacher["folder"] = os.path.abspath(folder)
-    is_described = isinstance(network, dict) and teacher.get("source") != "transformers"
-    architecture = network.get("architecture", "resnet18") if is_described else "transformers"
-    return Source(config, str(architecture), (config.get("data") or {}).get("image_size", 0), trains=trains)
+    return Source(config, (config.get("data") or {}).get("image_size", 0), trains=trains)
 
 
 def data_keys(data: str, source: Source, image_size: int) -> tuple[str, dict]:

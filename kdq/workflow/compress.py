@@ -24,10 +24,11 @@ from kdq.compress.search import BUDGETS, smallest_within
 from kdq.errors import Stopped, UserError, reason
 from kdq.provenance.files import atomic, read_header, read_json, write_json
 from kdq.provenance.formats import DATA
+from kdq.provenance.formats import MODEL as MODEL_FILE
 from kdq.recipe.path import HUB, Cell, data_file
 from kdq.report import metrics
 from kdq.stdout import print_lines
-from kdq.study.products import GIVEN_AWAY, LATENCY, METRICS, ONNX, PREDICTIONS
+from kdq.study.products import GIVEN_AWAY, LATENCY, METRICS, MODEL, ONNX, PREDICTIONS
 from kdq.workflow.signals import raise_on_sigterm
 
 HOME = Path(__file__).resolve().parents[2]
@@ -127,13 +128,18 @@ class Compression:
     def split_seed(self) -> int:
         return self.data.get("split_seed", 0)
 
+    @cached_property
+    def architecture(self) -> str:
+        """The name of the float network, whose file has to be there: it alone tells for every source."""
+        return read_header(self.file(ROOT, MODEL), MODEL_FILE)["architecture"]["architecture"]
+
     def drop(self, recipe: str, masks: dict):
         """Return the drop of a model against the float network on the images of ``masks``."""
         return self.images.drop(self.file(recipe, PREDICTIONS), self.file(ROOT, PREDICTIONS), masks)
 
     def is_within(self, budget: float) -> bool:
         """Make the candidate of a budget and report it; return whether it loses at most what is allowed."""
-        recipe = recipe_of(self.quantizer, budget, self.source.architecture)
+        recipe = recipe_of(self.quantizer, budget, self.architecture)
         self.snakemake.make(self.path(recipe, METRICS))
         drop, size = self.drop(recipe, self.images.choice), metrics.read(self.file(recipe, METRICS))["file_bytes"]
         candidate = Candidate(recipe, budget, size, drop, drop.bound(self.sure) <= self.max_drop)

@@ -77,9 +77,6 @@ def test_a_yaml_file_gives_any_keys_of_a_teacher(tmp_path):
     path = tmp_path / "network.yaml"
     path.write_text("teacher: {architecture: resnet50}\nstages: {teacher: {source: hub, repository: a/b}}\n")
     assert source_of(str(path)).config["stages"]["teacher"] == {"source": "hub", "repository": "a/b"}
-    assert source_of(str(path)).architecture == "resnet50"
-    path.write_text("stages: {teacher: {source: transformers, repository: a/b}}\n")
-    assert source_of(str(path)).architecture == "transformers"
 
 
 def test_a_yaml_file_without_a_source_trains_the_network_with_the_splits_of_a_study(tmp_path):
@@ -131,7 +128,7 @@ def test_a_name_of_a_library_is_its_pretrained_network():
         "teacher": {"architecture": "torchvision/resnet50", "weights": "IMAGENET1K_V2"},
         "stages": {"teacher": {"source": "library"}},
     }
-    assert (source.architecture, source.size, source.trains) == ("torchvision/resnet50", 232, False)
+    assert (source.size, source.trains) == (232, False)
     first = source_of("torchvision/resnet50.IMAGENET1K_V1")
     assert (first.config["teacher"]["weights"], first.size) == ("IMAGENET1K_V1", 256)
 

@@ -54,6 +54,7 @@ def test_a_model_is_compressed_and_a_wider_drop_makes_new_candidates_alone(model
     report = json.loads((folder / "compress.json").read_text())
     tried, best = candidates(tmp_path), report["chosen"]
     assert best["within"] and best["drop_points"] <= 3
+    assert "batchnorm" not in best["recipe"]  # of a network of ours
     assert set(tried) <= set(BUDGETS)
     assert all(row["within"] == "False" for budget, row in tried.items() if budget < best["budget"])
     assert report["chosen_on"].endswith("validation images")  # the model's study held them out
@@ -107,6 +108,7 @@ def test_a_network_without_weights_is_trained_first(tmp_path):
     assert "training" in done.stdout and "importing" not in done.stdout
     report = json.loads((tmp_path / "compressed/small/compress.json").read_text())
     assert report["chosen_on"].endswith("validation images") and report["chosen"]["within"]
+    assert "batchnorm=fold" in report["chosen"]["recipe"]  # of a library's network
 
 
 def test_make_passes_every_word_on():
