@@ -23,7 +23,7 @@ from kdq.data.prepared import Split
 from kdq.distill.methods import dkd, kd
 from kdq.distill.task import Distillation
 from kdq.distill.teacher import CachedTeacher, SharedTeacher, Teacher
-from kdq.models import resnet
+from kdq.models.networks import resnet
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.train.device import compute_dtype, prepare
 from kdq.train.loop import Run

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kdq.models import resnet
+from kdq.models.networks import resnet
 from kdq.quantize.execution.network import quantize
 from kdq.quantize.methods.gpfq import GPFQ
 from kdq.quantize.methods.gpfq import Parameters as GPFQKeys

@@ -15,7 +15,7 @@ rule export:
         mem_mb=ESTIMATES.memory("evaluate"),
         runtime=ESTIMATES.minutes("evaluate"),
     params:
-        job=lambda wildcards: PLAN.export_job(),
+        job=PLAN.export_job,
     message:
         "Exporting {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}"
     shell:

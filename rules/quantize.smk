@@ -20,7 +20,7 @@ rule sensitivity:
         mem_mb=ESTIMATES.memory("sensitivity"),
         runtime=ESTIMATES.minutes("sensitivity"),
     params:
-        job=lambda wildcards: PLAN.measurement_job(wildcards.stage),
+        job=PLAN.measurement_job,
     message:
         "Measuring {wildcards.dataset} seed {wildcards.seed}: {wildcards.parent}, each layer alone by {wildcards.stage}"
     shell:

@@ -8,8 +8,8 @@ with running(snakemake.log[0]) as log:
     from kdq.models import archive
     from kdq.provenance.place import check_places
 
-    code, model, packed = snakemake.params.job["code"], snakemake.input.model, snakemake.output.archive
-    check_code(code, "scripts/archive.py")
+    job, model, packed = snakemake.params.job, snakemake.input.model, snakemake.output.archive
+    check_code(job["code"], "scripts/archive.py", *job["files"])
     check_places({"model": model})
-    archive.pack(model, packed, code)
+    archive.pack(model, packed, job["code"])
     log(f"{Path(model).stat().st_size:,} bytes become {Path(packed).stat().st_size:,}")

@@ -17,7 +17,7 @@ with running(snakemake.log[0]) as log:
     from kdq.provenance.place import check_places
     from kdq.train.stage import save
 
-    check_code(job["code"], SCRIPT, job["file"])
+    check_code(job["code"], SCRIPT, *job["files"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
     check_places(inputs)
     settings = {"seed": cell.seed, "threads": snakemake.threads, **snakemake.params.resident}

@@ -14,7 +14,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.device import device_name, prepare
 
     job = snakemake.params.job
-    check_code(job["code"], "scripts/evaluate.py")
+    check_code(job["code"], "scripts/evaluate.py", *job["files"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
     check_places(inputs)
     device = prepare(snakemake.threads)

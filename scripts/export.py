@@ -16,7 +16,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.device import prepare
 
     job, onnx = snakemake.params.job, snakemake.output.onnx
-    check_code(job["code"], "scripts/export.py")
+    check_code(job["code"], "scripts/export.py", *job["files"])
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "model", "predictions")}
     check_places(inputs)
     check_place(inputs["predictions"], read_header(inputs["predictions"], PREDICTIONS))

@@ -11,7 +11,7 @@ with running(snakemake.log[0]) as log:
     from kdq.recipe.path import Cell
 
     job, latency = snakemake.params.job, snakemake.output.latency
-    check_code(job["code"], "scripts/latency.py")
+    check_code(job["code"], "scripts/latency.py", *job["files"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
     check_place(inputs["network"], read_header(inputs["network"], MODEL))
     names = {"model": ("onnx", "record"), "float": ("float_onnx", "float_record"), "root": ("root_onnx", "root_record")}

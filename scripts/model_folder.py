@@ -13,7 +13,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.device import prepare
 
     job, output = snakemake.params.job, dict(vars(snakemake.output))
-    check_code(job["code"], "scripts/model_folder.py")
+    check_code(job["code"], "scripts/model_folder.py", *job["files"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}
     check_places(inputs)
     check_place(inputs["float"], read_header(inputs["float"], PREDICTIONS))

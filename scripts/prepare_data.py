@@ -7,7 +7,7 @@ with running(snakemake.log[0]) as log:
     from kdq.data.prepared import write
 
     job = snakemake.params.job
-    check_code(job["code"], "scripts/prepare_data.py")
+    check_code(job["code"], "scripts/prepare_data.py", *job["files"])
     dataset, split_seed = snakemake.wildcards.dataset, int(snakemake.wildcards.split_seed)
     keys = snakemake.params.places | job["keys"]
     prepared = prepare(dataset, keys, keys["validation_fraction"], split_seed, log)

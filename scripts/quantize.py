@@ -14,7 +14,7 @@ with running(snakemake.log[0]) as log:
 
     job, cell = snakemake.params.job, Cell.of(snakemake.output.model)
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}  # no sensitivity unless keys need it
-    check_code(job["code"], "scripts/quantize.py", job["file"])
+    check_code(job["code"], "scripts/quantize.py", *job["files"])
     check_places(inputs)
     device = prepare(snakemake.threads)
     made_with = provenance.describe(job["code"], inputs, threads=snakemake.threads, device=device_name(device))

@@ -17,7 +17,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.precision import log_other_precisions, precision_name
     from kdq.train.stage import save
 
-    check_code(job["code"], "scripts/retrain.py", job["file"])
+    check_code(job["code"], "scripts/retrain.py", *job["files"])
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}  # no ancestor unless keys need it
     check_places(inputs)
     device = prepare(threads)

@@ -15,7 +15,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.device import device_name, prepare
 
     job, threads, table = snakemake.params.job, snakemake.threads, snakemake.output.sensitivity
-    check_code(job["code"], "scripts/sensitivity.py", job["file"])
+    check_code(job["code"], "scripts/sensitivity.py", *job["files"])
     inputs = {role: getattr(snakemake.input, role) for role in ("data", "parent")}
     check_places(inputs)
     device, cell = prepare(threads), Cell.of(table)

@@ -14,7 +14,7 @@ with running(snakemake.log[0]) as log:
     from kdq.train.device import compute_dtype, device_name, prepare
 
     job, threads = snakemake.params.job, snakemake.threads
-    check_code(job["code"], "scripts/teacher_cache.py")
+    check_code(job["code"], "scripts/teacher_cache.py", *job["files"])
     inputs = {"data": snakemake.input.data, "teacher": snakemake.input.teacher}
     check_places(inputs)
     device = prepare(threads)

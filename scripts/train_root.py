@@ -9,8 +9,8 @@ from kdq.workflow.job import check_code, running
 
 with running(snakemake.log[0]) as log:
     from kdq.data.prepared import read
+    from kdq.models.libraries import made_with
     from kdq.models.model import Model
-    from kdq.models.registry import made_with
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_places
     from kdq.train.device import device_name, prepare
@@ -20,7 +20,7 @@ with running(snakemake.log[0]) as log:
     job, cell, threads = snakemake.params.job, Cell.of(snakemake.output.model), snakemake.threads
     source = job["keys"].get("source", "train")
     load = None if source == "train" else importlib.import_module(job["module"]).importer(source)
-    check_code(job["code"], "scripts/train_root.py", job["file"])
+    check_code(job["code"], "scripts/train_root.py", *job["files"])
     check_places({"data": snakemake.input.data})
     prepared, device = read(snakemake.input.data), prepare(threads)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")

@@ -76,6 +76,7 @@ OTHER = {
 
 
 QUANTIZERS = ("rtn", "gpfq", "spfq", "sparse", "gptq", "qronos", "adaround", "brecq")
+EVALUATIONS = {"evaluate", "evaluate a ResNet", "evaluate a WRN"}
 RETRAINING = ("qat", "qkd", "dcq", "adaptive")
 
 
@@ -195,15 +196,16 @@ class TestClosure:
             assert not coder & names(home, fingerprints.closure(f"scripts/{script}.py"))
         assert coder <= names(home, fingerprints.closure("scripts/evaluate.py"))
 
-    def test_every_job_that_reads_a_model_depends_on_its_file_and_network(self, fingerprints, home):
-        """A reader that is imported by name is no edge of the graph."""
+    def test_every_job_that_reads_a_model_depends_on_its_file_but_on_no_network(self, fingerprints, home):
+        """A reader that is imported by name is no edge of the graph; a job adds the files of its own networks."""
         for script in ("archive", "distill", "evaluate", "quantize", "retrain", "sensitivity", "teacher_cache"):
             covered = names(home, fingerprints.closure(f"scripts/{script}.py"))
-            assert {"kdq/models/file.py", "kdq/models/registry.py", "kdq/models/resnet.py"} <= covered, script
+            assert {"kdq/models/file.py", "kdq/models/registry.py"} <= covered, script
+            assert not any(path.startswith("kdq/models/networks/") for path in covered), script
 
     def test_an_evaluation_has_no_training_loop_and_no_method(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/evaluate.py"))
-        assert {"kdq/evaluate/metrics.py", "kdq/evaluate/stage.py", "kdq/models/resnet.py"} <= found
+        assert {"kdq/evaluate/metrics.py", "kdq/evaluate/stage.py", "kdq/models/file.py"} <= found
         assert not {"kdq/train/loop.py", "kdq/train/stage.py", "kdq/train/checkpoint.py"} & found
         assert not any(path.startswith(("kdq/distill", "kdq/report")) for path in found)
 
@@ -216,7 +218,7 @@ class TestClosure:
             not {"kdq/study/config.py", "kdq/recipe/grammar.py", "kdq/recipe/stages.py", "kdq/workflow/targets.py"}
             & found
         )
-        assert not {"kdq/data/cifar.py", "kdq/data/catalog.py"} & found
+        assert "kdq/data/catalog.py" not in found and not any(path.startswith("kdq/data/sets") for path in found)
         assert script == "distill" or not any(path.startswith("kdq/distill") for path in found)
 
     @pytest.mark.parametrize("name", ["qat", "qkd", "dcq", "adaptive"])
@@ -240,7 +242,7 @@ class TestClosure:
     def test_preparing_data_has_no_model(self, fingerprints, home):
         found = names(home, fingerprints.closure("scripts/prepare_data.py"))
         assert not any(path.startswith(("kdq/models", "kdq/train", "kdq/distill", "kdq/quantize")) for path in found)
-        assert {"kdq/data/cifar.py", "kdq/data/digits.py", "kdq/data/folder.py"} <= found
+        assert not any(path.startswith("kdq/data/sets") for path in found)
 
 
 class TestEdits:
@@ -265,7 +267,10 @@ class TestEdits:
             "dcq": ("scripts/retrain.py", "kdq/retrain/methods/dcq.py"),
             "adaptive": ("scripts/retrain.py", "kdq/retrain/methods/adaptive.py"),
             "evaluate": ("scripts/evaluate.py",),
-            "data": ("scripts/prepare_data.py",),
+            "evaluate a ResNet": ("scripts/evaluate.py", "kdq/models/networks/resnet.py"),
+            "evaluate a WRN": ("scripts/evaluate.py", "kdq/models/networks/wideresnet.py"),
+            "CIFAR": ("scripts/prepare_data.py", "kdq/data/sets/cifar.py"),
+            "digits": ("scripts/prepare_data.py", "kdq/data/sets/digits.py"),
         }
         prints = Fingerprints(copy)
         before = {job: prints.of(*files) for job, files in jobs.items()}
@@ -294,8 +299,8 @@ class TestEdits:
             ("kdq/quantize/bits/sensitivity.py", {"sensitivity"}),
             ("kdq/quantize/bits/losses.py", {*QUANTIZERS, "sensitivity", "adaptive"}),
             ("kdq/quantize/bits/allocation.py", {*QUANTIZERS, "adaptive"}),
-            ("kdq/models/entropy.py", {"evaluate"}),
-            ("kdq/evaluate/metrics.py", {"evaluate"}),
+            ("kdq/models/entropy.py", EVALUATIONS),
+            ("kdq/evaluate/metrics.py", EVALUATIONS),
             ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", *RETRAINING}),
             ("kdq/retrain/methods/qat.py", {"qat"}),
             ("kdq/retrain/methods/qkd.py", {"qkd"}),
@@ -306,7 +311,10 @@ class TestEdits:
             ("kdq/roots/methods/hard.py", {"root"}),
             ("kdq/roots/sources/hub.py", {"teacher"}),
             ("kdq/roots/sources/huggingface.py", {"teacher"}),
-            ("kdq/data/cifar.py", {"data"}),
+            ("kdq/data/sets/cifar.py", {"CIFAR"}),
+            ("kdq/models/networks/mobilenetv2.py", set()),
+            ("kdq/models/networks/resnet.py", {"evaluate a ResNet", "evaluate a WRN"}),
+            ("kdq/models/networks/wideresnet.py", {"evaluate a WRN"}),
             ("kdq/study/config.py", set()),
             ("kdq/recipe/grammar.py", set()),
             ("scripts/distill.py", {"kd", "dkd", "mixup"}),

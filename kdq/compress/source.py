@@ -10,6 +10,7 @@ from kdq.data.catalog import CATALOG
 from kdq.data.folder_files import image_files
 from kdq.errors import UserError, nearest
 from kdq.models import registry
+from kdq.models.libraries import LIBRARIES
 from kdq.provenance.files import read_header, sha256
 from kdq.provenance.formats import DATA, MODEL
 from kdq.provenance.regular_file import FILE, FOLDER, NOTHING, kind
@@ -18,7 +19,7 @@ from kdq.study import strict_yaml
 
 WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 CHECKPOINT = re.compile(r"\.(bin|ckpt|pth?|safetensors)$")
-LIBRARY_NAME = re.compile(rf"((?:{'|'.join(registry.LIBRARIES)})/\w+)(?:\.(.+))?", re.ASCII)
+LIBRARY_NAME = re.compile(rf"((?:{'|'.join(LIBRARIES)})/\w+)(?:\.(.+))?", re.ASCII)
 EXPECTED = (
     "expected a folder of transformers, a model.safetensors of KDQ, a YAML file with the keys of a teacher, or a "
     "pretrained network such as torchvision/resnet18"
@@ -147,7 +148,7 @@ def _trained_on(path: Path, header: dict) -> dict:
 
 def _of_library(architecture: str, weights: str) -> Source:
     """Return the source of a pretrained network; ``weights`` as torchvision or timm names them, "" if left to it."""
-    from kdq.models.library import library_of  # imports torch
+    from kdq.models.networks.library import library_of  # imports torch
 
     module, name = library_of(architecture)
     try:

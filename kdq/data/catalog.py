@@ -1,75 +1,63 @@
-"""The data sets there are: one entry each, whose loader is imported when it is called. Planning imports no torch."""
+"""The data sets there are: every file in ``kdq/data/sets/`` that declares a class ``DataSets`` holds some.
+
+Its function ``load(dataset, settings)`` returns their images. Planning evaluates the class alone and imports no torch;
+a file is imported by its name when a data set is prepared, so that a new one leaves the others as they are.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from kdq.data.data_sets import Declared, Images
+from kdq.declarations import all_declared, file_of
 from kdq.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from kdq.data.prepared import Prepared, Raw
 
-
-MAPPED_MB = 1000
-
-
-@dataclass(frozen=True)
-class Images:
-    """The size of a data set: number of images, side in pixels, channels, classes; ``mapped`` images take no memory."""
-
-    count: int
-    side: int
-    channels: int
-    classes: int
-    mapped: bool = False
-
-    @property
-    def megabytes(self) -> float:
-        """The memory that the images take: of mapped ones at most what of their file is read at a time."""
-        whole = self.count * self.side**2 * self.channels / 1e6
-        return min(whole, MAPPED_MB) if self.mapped else whole
+FOLDER, PACKAGE = Path(__file__).parent / "sets", "kdq.data.sets"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set.
+    """A data set: its size, None if only the files tell, and what its file declares."""
 
-    ``load`` returns its images, given the config's section ``data`` as a dict. ``images`` is its size, None if only
-    the files tell. ``keys`` are the keys of ``data`` that the prepared file depends on.
-    """
-
-    load: Callable[[dict], Raw]
     images: Images | None
-    keys: tuple[str, ...] = ("validation_fraction", "test_fraction")
+    declared: type[Declared]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the config's section ``data`` that the prepared file depends on."""
+        return self.declared.keys
+
+    @property
+    def file(self) -> str:
+        """The file of its loader, relative to the folder that holds the package."""
+        return file_of(self.declared)
+
+    @property
+    def module(self) -> ModuleType:
+        return importlib.import_module(self.declared.__module__)
 
 
-def _digits(settings: dict) -> Raw:
-    from kdq.data import digits
-
-    return digits.load(settings)
-
-
-def _cifar(dataset: str, settings: dict) -> Raw:
-    from kdq.data import cifar
-
-    return cifar.load(dataset, settings)
-
-
-def _folder(settings: dict) -> Raw:
-    from kdq.data import folder
-
-    return folder.load(settings)
+def _catalog() -> dict[str, Dataset]:
+    """Return all data sets by name; raise UserError if two files have one of the same name."""
+    catalog: dict[str, Dataset] = {}
+    for declaration in all_declared(FOLDER, "DataSets", PACKAGE, {"Declared": Declared, "Images": Images}):
+        for name, images in declaration.sizes.items():
+            dataset = Dataset(images, declaration)
+            if name in catalog:
+                raise UserError(f"{dataset.file}: the data set {name!r} is one of {catalog[name].file} too")
+            catalog[name] = dataset
+    return catalog
 
 
-CATALOG = {
-    "digits": Dataset(_digits, Images(1797, 8, 1, 10)),
-    "cifar10": Dataset(partial(_cifar, "cifar10"), Images(60000, 32, 3, 10)),
-    "cifar100": Dataset(partial(_cifar, "cifar100"), Images(60000, 32, 3, 100)),
-    "folder": Dataset(_folder, None, ("validation_fraction", "test_fraction", "image_size")),
-}
+CATALOG = _catalog()
 
 
 def load(dataset: str, settings: dict) -> Raw:
@@ -82,7 +70,7 @@ def load(dataset: str, settings: dict) -> Raw:
     if dataset not in CATALOG:
         expected = f"{', '.join(CATALOG)}{nearest(dataset, CATALOG)}"
         raise UserError(f"dataset: unknown {dataset!r}, expected one of {expected}")
-    return CATALOG[dataset].load(settings)
+    return CATALOG[dataset].module.load(dataset, settings)
 
 
 def prepare(

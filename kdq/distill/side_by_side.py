@@ -22,8 +22,8 @@ from kdq.distill.teacher import CachedTeacher, SharedTeacher, Teacher
 from kdq.distill.turns import Turns
 from kdq.errors import UserError
 from kdq.models import file as model_file
+from kdq.models.libraries import made_with
 from kdq.models.model import Model
-from kdq.models.registry import made_with
 from kdq.provenance import describe as provenance
 from kdq.recipe.implementation import declared_class
 from kdq.train import checkpoint

@@ -15,10 +15,10 @@ from kdq.library.images import calibration_part
 from kdq.library.network import QuantizedNetwork
 from kdq.models.activations import has_quantizers
 from kdq.models.file import content
-from kdq.models.foreign import architecture_of
 from kdq.models.integer import to_integer
 from kdq.models.logits import logits_of
 from kdq.models.network import Network
+from kdq.models.networks.foreign import architecture_of
 from kdq.quantize.bits.sensitivity import measure
 from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.impact import Impact

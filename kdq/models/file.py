@@ -16,6 +16,7 @@ from kdq.errors import UserError, reason
 from kdq.models import folded_norms, plain_layers, registry
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.integer import to_integer
+from kdq.models.libraries import of_another_version
 from kdq.models.packing import pack, unpack
 from kdq.provenance.files import read_tensors, write_tensors
 from kdq.provenance.formats import MODEL as FORMAT
@@ -131,7 +132,7 @@ def to_network(file: ModelFile, path="model", integer: bool = True, into: nn.Mod
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
         where, architecture = f"{path}: its tensors do not fit {fits}", file.header.get("architecture")
         foreign = into is None and isinstance(architecture, dict)
-        versions = registry.of_another_version(architecture) if foreign else ""
+        versions = of_another_version(architecture) if foreign else ""
         raise UserError(f"{where} ({reason(error, 300)}){versions}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

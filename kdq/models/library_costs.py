@@ -11,7 +11,7 @@ import sys
 from kdq.errors import UserError
 from kdq.models import registry
 from kdq.models.cost import counted
-from kdq.models.library import on_meta
+from kdq.models.networks.library import on_meta
 
 
 def cost(keys: dict, size: dict) -> dict:

@@ -1,173 +1,56 @@
-"""The networks there are: one entry per family, one module per entry, imported when a network is built.
+"""The networks there are: every file in ``kdq/models/networks/`` that declares a class ``Architectures`` is a family.
 
-The module gives ``build(architecture, **arguments)``, a network of :mod:`kdq.models.network`'s interface, and
+The file gives ``build(architecture, **arguments)``, a network of :mod:`kdq.models.network`'s interface, and
 ``outline(architecture, **arguments)``, the shapes of the weights that determine its size. Planning reads the names
-from here without importing torch.
+from the class alone, without importing torch. A file is imported by its name when a network is built: the fingerprint
+of a job has those of its own networks, see :func:`files`, so that a new family reruns nothing.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
+from pathlib import Path
 
-from kdq.errors import UserError, nearest, shown
+from kdq.declarations import all_declared, file_of
+from kdq.errors import UserError, nearest
+from kdq.models.family import LIBRARY_KEYS, OWN_KEYS, Family
+from kdq.models.libraries import LIBRARIES, library_name
 
-OWN_KEYS, LIBRARY_KEYS = ("stem", "width"), ("resize", "weights")  # of kdq.train.settings.Network
-LIBRARIES = ("timm", "torchvision")
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of networks.
-
-    ``names`` are its architectures; with ``parse``, those named in the documentation among further ones: ``parse``
-    returns ``(depth, factor)`` of a valid name, else None. ``spelling`` documents such names. ``module`` imports the
-    module. The cost of a parsed name follows from those of two ``references`` at factor 1, linearly in the depth. A
-    family that is ``imported`` can't be trained from scratch, so no key names it. ``stages``, the names of a network's
-    stages, and ``blocks``, their number of blocks by the network's name, let the planner refuse what asks for others;
-    without them the job does. ``keys`` are the keys that describe a network besides its name.
-    """
-
-    names: tuple[str, ...]
-    module: Callable[[], ModuleType]
-    parse: Callable[[str], tuple | None] = lambda name: None
-    spelling: str = ""
-    references: tuple[str, ...] = ()
-    imported: bool = False
-    stages: tuple[str, ...] = ()
-    blocks: Callable[[str], int | None] = lambda name: None
-    keys: tuple[str, ...] = OWN_KEYS
-
-    def has(self, name: str) -> bool:
-        return name in self.names or self.parse(name) is not None
-
-
-# Import statements, not names of modules: fingerprints follow these, so that an edit of a network is noticed.
-
-
-def _resnet():
-    from kdq.models import resnet
-
-    return resnet
-
-
-def _wideresnet():
-    from kdq.models import wideresnet
-
-    return wideresnet
-
-
-def _mobilenetv2():
-    from kdq.models import mobilenetv2
-
-    return mobilenetv2
-
-
-def _huggingface():
-    from kdq.models import huggingface
-
-    return huggingface
-
-
-def _library():
-    from kdq.models import library
-
-    return library
-
-
-def _foreign():
-    from kdq.models import foreign
-
-    return foreign
-
-
-def _plain_layers():
-    from kdq.models import plain_layers
-
-    return plain_layers
-
-
-def _folded_norms():
-    from kdq.models import folded_norms
-
-    return folded_norms
-
-
-def wide_shape(name: str) -> tuple[int, int] | None:
-    """Return depth and widen factor of ``wrn<depth>-<factor>``, None for another name or a depth other than 6n + 4.
-
-    >>> wide_shape("wrn28-10"), wide_shape("wrn27-10")
-    ((28, 10), None)
-    """
-    match = re.fullmatch(r"wrn([1-9]\d{1,2})-([1-9]\d?)", name)
-    depth, factor = map(int, match.groups()) if match else (0, 0)
-    return (depth, factor) if depth % 6 == 4 else None
-
-
+FOLDER, PACKAGE = Path(__file__).parent / "networks", "kdq.models.networks"
+VOCABULARY = {
+    "Family": Family,
+    "LIBRARY_KEYS": LIBRARY_KEYS,
+    "LIBRARIES": LIBRARIES,
+    "library_name": library_name,
+    "re": re,
+}
 CHANGES = ("plain_layers", "folded")  # keys of an architecture, see `changed`
 
 
-def library_name(architecture: str) -> tuple[str, str] | None:
-    """Return library and name of a network that is of timm or torchvision by its spelling, None for another.
-
-    >>> library_name("timm/resnet18"), library_name("resnet18")
-    (('timm', 'resnet18'), None)
-    """
-    match = re.fullmatch(rf"({'|'.join(LIBRARIES)})/(\w{{1,100}})", architecture, re.ASCII)
-    return match.groups() if match else None
-
-
-def made_with(keys: dict) -> dict[str, str]:
-    """Return the ``library`` and its version if resolved ``keys`` describe a network of one, without importing it."""
-    named = library_name(keys.get("architecture", ""))
-    return {"library": f"{named[0]} {installed(named[0])}"} if named else {}
+def _families() -> list[type[Family]]:
+    """Return all families, by the names of their files; raise UserError if two have a network of the same name."""
+    families = all_declared(FOLDER, "Architectures", PACKAGE, VOCABULARY)
+    for family in families:
+        for other in families:
+            if other is not family and (taken := list(filter(other.has, family.names))):
+                raise UserError(f"{file_of(family)}: the network {taken[0]!r} is one of {file_of(other)} too")
+    return families
 
 
-def of_another_version(architecture: dict) -> str:
-    """Return a remark for a message if a model's arguments name another version of its library than the one here."""
-    named = library_name(str(architecture.get("architecture")))
-    made, here = architecture.get("library"), installed(named[0]) if named else ""
-    return f" (made with {named[0]} {shown(made)}, here is {here})" if named and made != here else ""
-
-
-@cache
-def installed(library: str) -> str:
-    """Return the version of an installed library, "" if there is none."""
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""
-
-
-FOUR = ("layer1", "layer2", "layer3", "layer4")
-FAMILIES = (
-    Family(
-        ("resnet18", "resnet34", "resnet50"),
-        _resnet,
-        stages=FOUR,
-        blocks={"resnet18": 8, "resnet34": 16, "resnet50": 16}.get,
-    ),
-    Family(
-        ("wrn16-2", "wrn28-10", "wrn40-1", "wrn40-2"),
-        _wideresnet,
-        wide_shape,
-        "wrn<6n+4>-<factor>",
-        ("wrn10-1", "wrn16-1"),
-        stages=FOUR[:3],
-        blocks=lambda name: (wide_shape(name)[0] - 4) // 2,
-    ),
-    Family(("mobilenetv2",), _mobilenetv2, stages=FOUR, blocks=lambda name: 17),
-    Family((), _library, library_name, ", ".join(f"{name}/<name>" for name in LIBRARIES), keys=LIBRARY_KEYS),
-    Family(("transformers",), _huggingface, imported=True),
-    Family(("foreign",), _foreign, imported=True),
-)
+FAMILIES = _families()
 NAMES = tuple(name for family in FAMILIES if not family.imported for name in family.names)
 SPELLINGS = tuple(family.spelling for family in FAMILIES if family.spelling)
 
 
-def family_of(architecture: str) -> Family:
+def files(keys: dict) -> set[str]:
+    """Return the files of the networks that a stage with the resolved ``keys`` builds, those of all if it imports one.
+
+    They are relative to the folder that holds the package.
+    """
+    if "architecture" in keys:
+        return {file_of(family_of(keys["architecture"]))}
+    return set(map(file_of, FAMILIES)) if "source" in keys else set()
+
+
+def family_of(architecture: str) -> type[Family]:
     """Return the family of an architecture; raise UserError if there is none."""
     for family in FAMILIES:
         if family.has(architecture):
@@ -253,15 +136,20 @@ def build(architecture: str, **arguments):
 def changed(network, plain_layers=(), folded=None):
     """Return the network with the changes of its quantization, made in place: names of modules to replace, see
     :mod:`kdq.models.plain_layers`, and pairs of modules to fold, see :mod:`kdq.models.folded_norms`."""
+    from kdq.models.folded_norms import fold_norms
+    from kdq.models.plain_layers import replace
+
     if folded:
-        _folded_norms().fold_norms(network.eval(), folded)
-    return _plain_layers().replace(network, plain_layers) if plain_layers else network
+        fold_norms(network.eval(), folded)
+    return replace(network, plain_layers) if plain_layers else network
 
 
 def outline(architecture: str, **arguments) -> dict[str, tuple]:
     """Return the shapes of the weights that determine how large :func:`build` makes a network, without building it."""
+    from kdq.models import folded_norms, plain_layers
+
     names, folded = (arguments.pop(key, ()) for key in CHANGES)
     shapes = family_of(architecture).module().outline(architecture, **arguments)
     if folded:
-        shapes = _folded_norms().outline(shapes, folded)
-    return _plain_layers().outline(shapes, names) if names else shapes
+        shapes = folded_norms.outline(shapes, folded)
+    return plain_layers.outline(shapes, names) if names else shapes

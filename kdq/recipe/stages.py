@@ -5,7 +5,6 @@ of ``kdq.recipe.vocabulary`` and of ``keys.py`` in the kind's folder: the planne
 without importing torch.
 """
 
-import ast
 import importlib
 import inspect
 import math
@@ -16,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import kdq.recipe.vocabulary
+from kdq.declarations import declared
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe.kinds import KINDS, Kind
 from kdq.recipe.vocabulary import Base
@@ -63,22 +63,10 @@ def _read_stages(files: tuple[tuple[Kind, Path, tuple], ...]) -> dict[str, Stage
 
 def read_parameters(file: Path, kind: Kind) -> type[Base] | None:
     """Return the class ``Parameters`` of a stage's file, or None if the file declares none and so is no stage."""
-    try:
-        tree = ast.parse(file.read_bytes(), filename=str(file))
-    except SyntaxError as error:
-        raise UserError(f"{file}: line {error.lineno}: {error.msg}") from None
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Parameters"]
-    if not classes:
-        return None
     vocabulary = {name: getattr(kdq.recipe.vocabulary, name) for name in kdq.recipe.vocabulary.__all__}
     shared = inspect.getmembers(importlib.import_module(f"{kind.package}.keys"), inspect.isclass)
     vocabulary |= {name: value for name, value in shared if issubclass(value, Base)}
-    namespace = {"__name__": f"{kind.package}.methods.{file.stem}", **vocabulary}
-    try:
-        exec(compile(ast.Module(classes, type_ignores=[]), str(file), "exec"), namespace)
-    except Exception as error:
-        raise UserError(f"{file}: the class Parameters: {error}; it may use {', '.join(sorted(vocabulary))}") from None
-    return namespace["Parameters"]
+    return declared(file, "Parameters", f"{kind.package}.methods.{file.stem}", vocabulary)
 
 
 def _all_keys(declared: type[Base], kind: Kind, file: Path) -> type[Base]:

@@ -17,9 +17,9 @@ Contrast = tuple[str, str, str]  # family, recipe, recipe of the reference
 
 SAME_COMPUTE = (0.9, 1.11)  # of a control's training operations
 FAMILIES = {  # by name: what it answers
-    "control": "float networks against the one by labels alone: that `hard` of their size with the most of their keys, "
-    "such as `epochs`; these among each other against the first, which is itself compared with the first `hard` of all "
-    "(without one, the first root)",
+    "control": "float networks against the one by labels alone: that `hard` of their size with their `epochs`, then "
+    "with the most of their keys as recipes spell them; these among each other against the first, which is itself "
+    "compared with the first `hard` of all (without one, the first root)",
     "compute": "students against that `hard` of their size whose training took about as many operations, "
     f"{SAME_COMPUTE[0]:.0%} to {SAME_COMPUTE[1]:.0%}",
     "quantization": "quantized models against their float network",
@@ -94,21 +94,25 @@ def against(group: pd.DataFrame, reference: str) -> list[tuple[str, str]]:
 
 def controls_of(floats: pd.DataFrame) -> dict[str, str]:
     """Return for each float network its control, in ``FAMILIES`` that of ``control``; the first of all has none."""
-    first = baseline(floats.recipe)
+    first, epochs = baseline(floats.recipe), floats.set_index("recipe").epochs.fillna(0)
     controls = {}
     for _, group in floats.groupby("parameters"):
         hard = [recipe for recipe in group.recipe if not parent(recipe) and name_of(recipe) == "hard"]
         hard.sort(key=lambda recipe: (shares_root(recipe), recipe))
         for recipe in group.recipe:
-            of_size = hard[0] if recipe in hard else _likest(recipe, hard) or first
+            of_size = hard[0] if recipe in hard else _likest(recipe, hard, epochs) or first
             controls[recipe] = of_size if recipe != of_size else first
     return {recipe: control for recipe, control in controls.items() if recipe != control}
 
 
-def _likest(recipe: str, others: list[str]) -> str | None:
-    """Return the first of the recipes whose last stage differs in the fewest keys, as they are spelled."""
+def _likest(recipe: str, others: list[str], epochs: pd.Series) -> str | None:
+    """Return the first of the recipes trained for as many epochs, then of fewest other keys in the last stage."""
     keys = keys_of(stages(recipe)[-1]).items()
-    return min(others, key=lambda other: len(keys ^ keys_of(stages(other)[-1]).items()), default=None)
+
+    def distance(other: str) -> tuple[bool, int]:
+        return epochs[other] != epochs[recipe], len(keys ^ keys_of(stages(other)[-1]).items())
+
+    return min(others, key=distance, default=None)
 
 
 def at_equal_compute(floats: pd.DataFrame) -> list[tuple[str, str]]:

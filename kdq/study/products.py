@@ -17,7 +17,8 @@ from kdq.data.catalog import CATALOG
 from kdq.data.folder_digest import folder_digest
 from kdq.deploy import exportable
 from kdq.errors import UserError
-from kdq.models.registry import made_with
+from kdq.models import registry
+from kdq.models.libraries import made_with
 from kdq.provenance import formats
 from kdq.provenance.fingerprint import Fingerprints
 from kdq.recipe.grammar import Grammar, Recipe, spell
@@ -167,6 +168,11 @@ class Entry:
 
     def holds(self, name: str) -> bool:
         return bool(re.fullmatch(self.pattern, name)) if self.pattern else name in self.files
+
+
+def network_files(recipe: Recipe, grammar: Grammar) -> list[str]:
+    """Return the files of the networks that a model and its ancestors have: the code of each of its jobs."""
+    return sorted(set().union(*(registry.files(grammar.resolve(stage)) for stage in recipe.stages)))
 
 
 def computed_with(study: Study, keys: dict) -> dict:
@@ -398,11 +404,12 @@ class Products:
         identity = {path: named for path, form in outputs.items() if form not in (formats.HISTORY, formats.PLAIN)}
         rules, script = entry.rules or (stage.kind.name,), entry.script or stage.kind.script
         roles = entry.inputs or {role: INPUTS[role] for role in stage.kind.inputs}
+        stage_file = [str(stage.type.file.relative_to(self.code.home))] if entry.of_stage else []
         return Product(
             stage.name if entry.of_stage else rules[0],
             rules,
             outputs,
-            (script, str(stage.type.file.relative_to(self.code.home))) if entry.of_stage else (script,),
+            (script, *stage_file, *network_files(place.recipe, self.study.grammar)),
             entry.keys(place),
             {role: path for role, input_of in roles.items() if (path := input_of(place))},
             identity,
@@ -410,11 +417,11 @@ class Products:
 
     def _data_set(self, path: str, dataset: str, split_seed: int) -> Product:
         keys, identity = self.study.data_keys(dataset), {"dataset": dataset, "split_seed": split_seed}
-        script, unseen = ("scripts/prepare_data.py",), {}
+        code, unseen = ("scripts/prepare_data.py", CATALOG[dataset].file), {}
         if CATALOG[dataset].images is None:  # only its files tell what is in it
             keys["images"], unseen = self._images
         files = {path: formats.DATA}
-        return Product("data", ("prepare_data",), files, script, keys, identity={path: identity}, unseen=unseen)
+        return Product("data", ("prepare_data",), files, code, keys, identity={path: identity}, unseen=unseen)
 
     @cached_property
     def _images(self) -> tuple[str, dict[str, str]]:

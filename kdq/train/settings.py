@@ -5,6 +5,7 @@ import re
 from pydantic import AfterValidator
 
 from kdq.models import registry
+from kdq.models.family import LIBRARY_KEYS, OWN_KEYS
 from kdq.recipe.vocabulary import (
     Annotated,
     Base,
@@ -61,8 +62,8 @@ class Network(Base):
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
         architecture = values.get("architecture", cls.model_fields["architecture"].default)
-        read = next((family.keys for family in registry.FAMILIES if family.has(architecture)), registry.OWN_KEYS)
-        others = {*registry.OWN_KEYS, *registry.LIBRARY_KEYS}.difference(read)
+        read = next((family.keys for family in registry.FAMILIES if family.has(architecture)), OWN_KEYS)
+        others = {*OWN_KEYS, *LIBRARY_KEYS}.difference(read)
         return dict.fromkeys(others, f"architecture={architecture} does not read this key")
 
 

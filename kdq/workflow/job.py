@@ -105,7 +105,7 @@ def check_code(planned: str, *files) -> None:
     digests = _digests(*files)
     if combined(digests) != planned:
         raise UserError(
-            f"the code of {files[-1]} or of what it imports changed after this run was planned; "
+            f"the code of {', '.join(files)} or of what these import changed after this run was planned; "
             "start snakemake again, it will plan with the code as it is now"
         )
     ledger.note(planned, digests)
@@ -113,7 +113,7 @@ def check_code(planned: str, *files) -> None:
 
 def is_planned(job: dict, script: str) -> bool:
     """Return whether the code of this process is also what that job was planned with."""
-    return combined(_digests(script, job["file"])) == job["code"]
+    return combined(_digests(script, *job["files"])) == job["code"]
 
 
 def _digests(*files) -> dict[str, str]:

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kdq.data.catalog import Images
+from kdq.data.data_sets import Images
 from kdq.errors import UserError
-from kdq.models.registry import made_with
+from kdq.models.libraries import made_with
 from kdq.provenance.notes import Notes
 
 KEPT = Path(".snakemake/networks")  # below the working folder

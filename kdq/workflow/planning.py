@@ -10,12 +10,13 @@ from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 
-from kdq.data.catalog import CATALOG, Images
+from kdq.data.catalog import CATALOG
+from kdq.data.data_sets import Images
 from kdq.data.folder_digest import KEPT as KEPT_IMAGES
 from kdq.data.folder_digest import folder_digest
 from kdq.data.folder_files import counts
 from kdq.deploy import machine
-from kdq.models.registry import library_name
+from kdq.models.libraries import library_name
 from kdq.provenance.file_digests import KEPT as KEPT_FILES
 from kdq.provenance.file_digests import FileDigests
 from kdq.provenance.fingerprint import Fingerprints
@@ -52,7 +53,7 @@ class Plan:
         launcher = ["-I", "-S", str(settings.home / "kdq/workflow/launch.py")]
         # a local job is forked from a warm process; a job on a node of a cluster has that node to itself
         self._start = [settings.python, *(launcher if settings.is_local else ("-m", "kdq.workflow.job"))]
-        for name in ("stage_job", "measurement_job", "script_job", "export_job", "data_job", "images", "_students"):
+        for name in ("stage_job", "data_job", "images", "network_files", "_script_job", "_students"):
             setattr(self, name, cache(getattr(self, name)))
 
     def prepare_process(self) -> None:
@@ -121,33 +122,40 @@ class Plan:
         """Return a wildcard constraint: a stage of this kind, with its keys."""
         return f"({'|'.join(self.study.grammar.names(KINDS[kind])) or 'none'})(,[^/]+)?"
 
-    def stage_job(self, stage: str, script: str) -> Job:
-        """Return what a stage's result depends on besides its inputs: code and keys."""
+    def network_files(self, recipe: str) -> tuple[str, ...]:
+        return tuple(or_stop(products.network_files, self.recipe(recipe), self.study.grammar))
+
+    def stage_job(self, stage: str, script: str, networks: tuple[str, ...]) -> Job:
+        """Return what a stage's result depends on besides its inputs: code, with that of its ``networks``, and keys."""
         parsed = self.stage(stage)
-        file = str(parsed.type.file.relative_to(self.settings.home))
-        code = or_stop(self.code.of, script, file)
+        files = [str(parsed.type.file.relative_to(self.settings.home)), *networks]
+        code = or_stop(self.code.of, script, *files)
         keys = self.keys(stage)
         further = products.computed_with(self.study, keys)
-        return Job(code=code, file=file, keys=keys, module=parsed.type.module, name=parsed.name, **further)
+        return Job(code=code, files=files, keys=keys, module=parsed.type.module, name=parsed.name, **further)
 
-    def measurement_job(self, stage: str) -> Job:
+    def measurement_job(self, wildcards) -> Job:
         """Return what a stage's sensitivities depend on: its job without the keys that are chosen by them."""
-        job = self.stage_job(stage, "scripts/sensitivity.py")
-        return Job(job | {"keys": self.stage(stage).type.keys.measurement_keys(job["keys"])})
+        job = self.job_of_stage("scripts/sensitivity.py")(wildcards)
+        return Job(job | {"keys": self.stage(wildcards.stage).type.keys.measurement_keys(job["keys"])})
 
-    def script_job(self, script: str) -> Job:
-        """Return the job of a rule that depends on its inputs and its code alone."""
-        return Job(code=or_stop(self.code.of, script))
+    def _script_job(self, script: str, networks: tuple[str, ...]) -> Job:
+        return Job(code=or_stop(self.code.of, script, *networks), files=networks)
 
-    def export_job(self) -> Job:
-        return Job(code=or_stop(self.code.of, "scripts/export.py"), **products.keys_of_export(self.study))
+    def script_job(self, script: str) -> Callable:
+        """Return the params function of a model's rule that depends on its inputs and its code alone."""
+        return lambda wildcards: self._script_job(script, self.network_files(_recipe_of(wildcards)))
+
+    def export_job(self, wildcards) -> Job:
+        return Job(self.script_job("scripts/export.py")(wildcards) | products.keys_of_export(self.study))
 
     def data_job(self, dataset: str) -> Job:
         """Return what a data set's file depends on: code, and the part of the config that matters to this data set."""
         keys = self.study.data_keys(dataset)
         if CATALOG[dataset].images is None:  # only its files tell what is in it
             keys["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder}, KEPT_IMAGES)
-        return Job(code=or_stop(self.code.of, "scripts/prepare_data.py"), keys=keys)
+        file = CATALOG[dataset].file
+        return Job(code=or_stop(self.code.of, "scripts/prepare_data.py", file), files=[file], keys=keys)
 
     def resident(self, wildcards, output) -> Job:
         """Return where a training has its images: not recorded, its result does not depend on it."""
@@ -158,14 +166,15 @@ class Plan:
         return Job(self.study.config.data.model_dump())
 
     def job_of_stage(self, script: str) -> Callable:
-        return lambda wildcards: self.stage_job(wildcards.stage, script)
+        """Return the params function of a rule that makes models: the job of the last stage."""
+        return lambda wildcards: self.stage_job(wildcards.stage, script, self.network_files(_recipe_of(wildcards)))
 
     def root_job(self, wildcards) -> Job:
         """Return the job of a root; if it is imported from a local folder, with the digests of its files.
 
         The files are no inputs, whose times would count: only their content does.
         """
-        job = self.stage_job(wildcards.stage, "scripts/train_root.py")
+        job = self.job_of_stage("scripts/train_root.py")(wildcards)
         local = or_stop(local_files, job["keys"])
         return Job(job | {"imported": {role: self._digests.of(path) for role, path in local.items()}}) if local else job
 
@@ -173,7 +182,7 @@ class Plan:
         """Return the input function of a model's role, see kdq/study/products.py; [] if a model has no such input."""
 
         def input_of(wildcards) -> str | list:
-            recipe = self.recipe(path.join(wildcards.parent, getattr(wildcards, "stage", "")))
+            recipe = self.recipe(_recipe_of(wildcards))
             cell = Cell(wildcards.dataset, wildcards.seed, recipe.path)
             return or_stop(inputs[role], products.Place(self.study, cell, recipe)) or []
 
@@ -187,7 +196,8 @@ class Plan:
         """Return the job of a folder to give away: it names the keys of every stage."""
         cell = Cell(wildcards.dataset, wildcards.seed, wildcards.parent)
         place = products.Place(self.study, cell, self.recipe(cell.recipe))
-        return Job(self.script_job("scripts/model_folder.py") | or_stop(products.keys_of_stages, place))
+        job = self.script_job("scripts/model_folder.py")(wildcards)
+        return Job(job | or_stop(products.keys_of_stages, place))
 
     def timed(self, role: str) -> Callable:
         """Return the input function of a role of the rule ``latency``."""
@@ -259,12 +269,21 @@ class Plan:
 
     def students_beside(self, wildcards, output) -> str:
         """Return as JSON the further students that a job may train, and how many it trains in all; null if none."""
-        recipe = self.recipe(path.join(wildcards.parent, wildcards.stage))
+        recipe = self.recipe(_recipe_of(wildcards))
         group = self._students().get(group_of(self.study, wildcards.dataset, int(wildcards.seed), recipe), [])
         jobs_at_once = max(1, self.settings.cores // self.study.config.threads)
         students, others = students_beside(group, wildcards.stage, jobs_at_once)
-        jobs = [self.stage_job(stage, "scripts/distill.py") | {"stage": stage} for stage in others]
+        recipes = {other: path.join(wildcards.parent, other) for other in others}
+        jobs = [
+            self.stage_job(stage, "scripts/distill.py", self.network_files(recipe)) | {"stage": stage}
+            for stage, recipe in recipes.items()
+        ]
         return json.dumps({"students": students, "jobs": jobs} if jobs else None)
+
+
+def _recipe_of(wildcards) -> str:
+    """Return the recipe of the model that a rule's ``wildcards`` name by ``parent``, ``stage`` or both."""
+    return path.join(getattr(wildcards, "parent", ""), getattr(wildcards, "stage", ""))
 
 
 def _literal(text: str) -> str:

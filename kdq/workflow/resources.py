@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from kdq.data.catalog import Images
-from kdq.models.registry import cost_terms, library_name
+from kdq.data.data_sets import Images
+from kdq.models.libraries import library_name
+from kdq.models.registry import cost_terms
 from kdq.recipe.path import join
 from kdq.workflow.planning import Plan
 from kdq.workflow.settings import or_stop

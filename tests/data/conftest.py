@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kdq.data import cifar
+from kdq.data.sets import cifar
 
 IMAGES_A_BATCH = 4
 TRAIN_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3")

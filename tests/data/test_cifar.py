@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdq.data import cifar
+from kdq.data.sets import cifar
 from kdq.errors import UserError
 
 GENUINE = os.environ.get("KDQ_CIFAR")

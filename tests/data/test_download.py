@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from kdq.data import cifar, download
+from kdq.data import download
+from kdq.data.sets import cifar
 from kdq.errors import UserError, reason
 
 TRAIN = "plain_text/train-00000-of-00001.parquet"

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from kdq.data.catalog import prepare
-from kdq.data.folder import load
 from kdq.data.folder_digest import folder_digest
 from kdq.data.folder_files import counts, image_files
+from kdq.data.sets.folder import load
 from kdq.errors import UserError
 from tests.data.image_folder import both, paint, settings
 
@@ -22,12 +22,12 @@ __all__ = ["both"]
 
 def refused(root, message, **others):
     with pytest.raises(UserError, match=message) as caught:
-        load(settings(root, **others))
+        load("folder", settings(root, **others))
     assert "\n" not in str(caught.value)
 
 
 def test_train_and_test_parts(both):
-    raw = load(settings(both))
+    raw = load("folder", settings(both))
     assert raw.classes == ["cat", "dog"]
     assert raw.train.images.shape == (12, 3, 8, 8) and raw.train.images.dtype == torch.uint8
     assert raw.train.images[:, 0, 0, 0].tolist() == [*range(6), *range(6)], "sorted by class and name"
@@ -41,7 +41,7 @@ def test_same_images_whatever_the_order_on_disk(both, tmp_path_factory):
         target = other / path.relative_to(both)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    assert load(settings(both)).source == load(settings(other)).source
+    assert load("folder", settings(both)).source == load(settings(other)).source
 
 
 def test_without_a_test_part_a_fixed_one_is_split_off(both):
@@ -50,7 +50,7 @@ def test_without_a_test_part_a_fixed_one_is_split_off(both):
             for path in sorted((both / "test").rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             (both / "test").rmdir()
-        raw = load(settings(folder))
+        raw = load("folder", settings(folder))
         assert len(raw.train.labels) == 9 and len(raw.test.labels) == 3
         tests = [prepare("folder", settings(folder), 0.3, seed).test.images for seed in (0, 1)]
         assert torch.equal(*tests), "the seed of the validation split leaves the test part alone"
@@ -61,7 +61,7 @@ def test_a_class_may_be_called_train(tmp_path):
     for name in ("train", "car"):
         for number in range(4):
             paint(tmp_path / name / f"{number}.png", (number, 0, 0))
-    assert load(settings(tmp_path)).classes == ["car", "train"]
+    assert load("folder", settings(tmp_path)).classes == ["car", "train"]
 
 
 def test_middle_square_of_the_shorter_side(tmp_path):
@@ -71,7 +71,7 @@ def test_middle_square_of_the_shorter_side(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "test/cat/wide.png")
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
     paint(tmp_path / "train/dog/0.png", (4, 5, 6))
-    raw = load(settings(tmp_path, image_size=4))
+    raw = load("folder", settings(tmp_path, image_size=4))
     assert np.array_equal(raw.test.images[0].numpy(), pixels[:, 3:7].transpose(2, 0, 1))
 
 
@@ -82,7 +82,7 @@ def test_scaled_bicubically(tmp_path):
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
     paint(tmp_path / "train/dog/0.png", (4, 5, 6))
     expected = np.asarray(Image.fromarray(pixels).resize((8, 8), Image.Resampling.BICUBIC))
-    assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), expected.transpose(2, 0, 1))
+    assert np.array_equal(load("folder", settings(tmp_path)).test.images[0].numpy(), expected.transpose(2, 0, 1))
 
 
 def test_turned_as_exif_says(tmp_path):
@@ -93,7 +93,7 @@ def test_turned_as_exif_says(tmp_path):
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "test/cat/turned.png", exif=exif)
     paint(tmp_path / "train/cat/0.png", (1, 2, 3))
     paint(tmp_path / "train/dog/0.png", (4, 5, 6))
-    assert np.array_equal(load(settings(tmp_path)).test.images[0].numpy(), upright.transpose(2, 0, 1))
+    assert np.array_equal(load("folder", settings(tmp_path)).test.images[0].numpy(), upright.transpose(2, 0, 1))
 
 
 def test_grey_and_palette_become_rgb(tmp_path):
@@ -102,14 +102,14 @@ def test_grey_and_palette_become_rgb(tmp_path):
     (tmp_path / "test/cat").mkdir(parents=True)
     Image.new("L", (8, 8), 77).save(tmp_path / "test/cat/grey.png")
     Image.new("RGB", (8, 8), (9, 8, 7)).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "test/cat/p.png")
-    raw = load(settings(tmp_path))
+    raw = load("folder", settings(tmp_path))
     assert raw.test.images[:, :, 0, 0].tolist() == [[77, 77, 77], [9, 8, 7]]
 
 
 def test_hidden_files_do_not_count(both):
     (both / "train/cat/.DS_Store").write_bytes(b"?")
     (both / ".cache").mkdir()
-    assert len(load(settings(both)).train.labels) == 12
+    assert len(load("folder", settings(both)).train.labels) == 12
 
 
 def test_unreadable_images_are_named(both):
@@ -156,7 +156,7 @@ def test_wrong_folders_are_refused(both, tmp_path_factory):
 
 
 def test_counts_are_those_of_the_images_that_are_read(both):
-    raw = load(settings(both))
+    raw = load("folder", settings(both))
     images = len(raw.train.labels) + len(raw.test.labels)
     assert counts(settings(both)) == (images, len(raw.classes))
     with pytest.raises(UserError, match="image_folder: missing"):
@@ -201,13 +201,13 @@ def test_a_folder_that_holds_itself_is_refused(both):
 
 
 def test_links_to_images_and_classes_are_followed(both, tmp_path_factory):
-    expected = load(settings(both)).source
+    expected = load("folder", settings(both)).source
     away = tmp_path_factory.mktemp("away")
     (both / "train/dog").rename(away / "dog")
     (both / "train/dog").symlink_to(away / "dog")
     (both / "train/cat/0.png").rename(away / "0.png")
     (both / "train/cat/0.png").symlink_to(away / "0.png")
-    assert load(settings(both)).source == expected
+    assert load("folder", settings(both)).source == expected
 
 
 def test_order_of_names_does_not_depend_on_the_locale(both):

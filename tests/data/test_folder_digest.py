@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from kdq.data import folder_digest as module
-from kdq.data.folder import load
 from kdq.data.folder_digest import folder_digest
+from kdq.data.sets.folder import load
 from kdq.errors import UserError
 from tests.data.image_folder import both, paint, settings
 
@@ -137,10 +137,10 @@ def test_runs_at_the_same_time_share_the_cache(both, kept):
 
 def test_the_digest_is_that_of_what_is_read(both):
     planned = folder_digest(settings(both))
-    load(settings(both, images=planned))
+    load("folder", settings(both, images=planned))
     paint(both / "train/dog/3.png", (9, 9, 9))
     with pytest.raises(UserError, match="its images changed after this run was planned; start snakemake again"):
-        load(settings(both, images=planned))
+        load("folder", settings(both, images=planned))
 
 
 def test_an_image_that_may_not_be_read_is_named(both, monkeypatch):

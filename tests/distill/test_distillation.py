@@ -16,7 +16,7 @@ from kdq.distill.methods import at, crd, dkd, kd, mixup, ntk, pkt, reviewkd, rkd
 from kdq.distill.task import Distillation
 from kdq.distill.teacher import Teacher
 from kdq.errors import UserError
-from kdq.models.resnet import TAPS
+from kdq.models.networks.resnet import TAPS
 from kdq.recipe.grammar import Grammar
 from kdq.recipe.stages import find_stages
 from kdq.recipe.vocabulary import Base

@@ -16,7 +16,7 @@ from kdq.distill.methods import reviewkd
 from kdq.distill.stage import distill
 from kdq.distill.task import Distillation
 from kdq.distill.teacher import Teacher
-from kdq.models import resnet
+from kdq.models.networks import resnet
 from kdq.train import checkpoint as checkpoints
 from tests.distill.samples import killed_at
 

@@ -20,7 +20,7 @@ from kdq.distill.turns import Turns
 from kdq.errors import Stopped, UserError
 from kdq.models import file as model_file
 from kdq.models.codes import Codes
-from kdq.models.resnet import TAPS
+from kdq.models.networks.resnet import TAPS
 from kdq.train.history import MEASURED
 
 METHODS = {"kd": kd, "at": at, "rkd": rkd, "crd": crd}

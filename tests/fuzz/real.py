@@ -12,9 +12,10 @@ from kdq.data.prepared import Split
 from kdq.distill import cached_logits
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.stage import evaluate
-from kdq.models import archive, resnet
+from kdq.models import archive
 from kdq.models import file as model_file
 from kdq.models.codes import Codes, QuantizedWeight
+from kdq.models.networks import resnet
 from kdq.provenance.files import write_json, write_tensors
 from kdq.report import metrics as metrics_file
 from kdq.report import record

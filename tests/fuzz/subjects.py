@@ -17,9 +17,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from kdq import models
-from kdq.data import cifar, prepared
+from kdq.data import prepared
 from kdq.data.catalog import CATALOG
 from kdq.data.image_file import read_image
+from kdq.data.sets import cifar
 from kdq.distill import cached_logits
 from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate

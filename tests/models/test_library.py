@@ -13,6 +13,7 @@ from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models import registry
 from kdq.models.codes import Codes
+from kdq.models.libraries import library_name
 from kdq.models.library_costs import answer
 
 timm = pytest.importorskip("timm")
@@ -61,7 +62,7 @@ class TestNetwork:
         mean, std = (torch.tensor(network.architecture[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
         assert network(pictures).shape == (2, 7)
         assert torch.equal(network(pictures), network.network((pictures - mean) / std))
-        library, name = registry.library_name(network.architecture["architecture"])
+        library, name = library_name(network.architecture["architecture"])
         if library == "timm":
             size = {"img_size": side} if "vit" in name else {}
             plain = timm.create_model(name, num_classes=7, **size)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from kdq.errors import UserError
-from kdq.models import registry, resnet
-from kdq.models.resnet import LAYERS, PREACTIVATIONS, TAPS
+from kdq.models import registry
+from kdq.models.networks import resnet
+from kdq.models.networks.resnet import LAYERS, PREACTIVATIONS, TAPS
 
 NAMES = ("resnet18", "resnet34", "resnet50")
 IDENTITY = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}

@@ -35,14 +35,15 @@ def wildcards(**values):
 
 
 def test_a_job_has_the_keys_of_its_cell(plan):
-    job = plan.job_of_stage("scripts/quantize.py")(wildcards(stage="gpfq,bits=4"))
-    assert (job["name"], job["file"], job["keys"]["bits"]) == ("gpfq", "kdq/quantize/methods/gpfq.py", 4)
+    job = plan.job_of_stage("scripts/quantize.py")(wildcards(parent="hard", stage="gpfq,bits=4"))
+    assert (job["name"], job["keys"]["bits"]) == ("gpfq", 4)
+    assert job["files"] == ["kdq/quantize/methods/gpfq.py", "kdq/models/networks/resnet.py"]
     assert json.loads(str(job)) == job
-    assert job["code"] != plan.stage_job("gpfq,bits=4", "scripts/sensitivity.py")["code"]
+    assert job["code"] != plan.measurement_job(wildcards(parent="hard", stage="gpfq,bits=4"))["code"]
 
 
 def test_a_measurement_does_not_depend_on_the_bits(plan):
-    jobs = [plan.measurement_job(f"gpfq,bits={bits}") for bits in (2, 4)]
+    jobs = [plan.measurement_job(wildcards(parent="hard", stage=f"gpfq,bits={bits}")) for bits in (2, 4)]
     assert jobs[0] == jobs[1] and "bits" not in jobs[0]["keys"]
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from kdq.errors import UserError
 from kdq.models.codes import Point, QuantizedWeight
+from kdq.models.networks.resnet import BasicBlock
 from kdq.models.registry import build
-from kdq.models.resnet import BasicBlock
 from kdq.quantize.bits.sensitivity import measure
 from kdq.quantize.execution.network import quantize
 from kdq.quantize.methods.brecq import StraightThrough, Weight, block_error, descend, fisher, slopes

@@ -475,7 +475,7 @@ def test_samples_along_another_dimension_are_refused():
 
 def vit():
     """A small ViT of transformers, as a model file builds it."""
-    from kdq.models import huggingface as pretrained
+    from kdq.models.networks import huggingface as pretrained
 
     torch.manual_seed(0)
     config = {"model_type": "vit", "image_size": 8, "patch_size": 4, "hidden_size": 12, "num_hidden_layers": 2}

@@ -286,6 +286,12 @@ class TestPairs:
         assert [found[recipe] for recipe in students] == ["hard", "hard,epochs=9", "hard,epochs=16"]
         assert [found.get(recipe) for recipe in hard] == ["hard", "hard", None]
 
+    def test_the_control_has_the_epochs_of_the_config_too(self):
+        rows = models(["hard,epochs=16", "hard,epochs=9", "teacher/kd", "teacher/kd,temperature=2"])
+        rows["epochs"] = rows.recipe.map(lambda recipe: 16 if "16" in recipe else 9).astype("Int64")
+        found = dict(of_family("control", rows))
+        assert found["teacher/kd"] == found["teacher/kd,temperature=2"] == "hard,epochs=9"
+
     def test_quantized_models_against_their_float_network_and_the_quantized_control(self):
         quantized = [f"{path}/{name}" for path in ("hard", "teacher/kd") for name in ("rtn,bits=2", "gpfq,bits=2")]
         rows = models(["hard", "teacher", "teacher/kd", *quantized])

@@ -15,7 +15,7 @@ from kdq.errors import UserError
 from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
 from kdq.models.codes import Codes
-from kdq.models.huggingface import preprocess
+from kdq.models.networks.huggingface import preprocess
 from kdq.quantize.methods import gpfq
 from kdq.quantize.stage import quantize_stage
 from kdq.roots.methods.teacher import importer

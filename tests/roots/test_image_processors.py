@@ -11,7 +11,7 @@ from kdq.data.batches import to_float
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.codes import Codes
-from kdq.models.huggingface import Pretrained
+from kdq.models.networks.huggingface import Pretrained
 from kdq.roots.methods.teacher import importer
 from kdq.roots.sources.image_processor import check_preprocessing, read_preprocessing
 from tests.roots.test_classifier import HEADER, STATISTICS, folder, labels, local, own, photos, vit  # noqa: F401

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from kdq.models import resnet
+from kdq.models.networks import resnet
 from kdq.models.packing import pack
 from kdq.provenance import formats, ledger
 from kdq.provenance.files import sha256, write_json, write_tensors

@@ -95,6 +95,7 @@ SCHEMA = Schema(
             "for a layer that stays float",
             unit="per image",
         ),
+        "epochs": count("epochs of the last stage's training; empty if it did not train here", optional=True),
         "training_flops": number(
             "floating-point operations of the last stage's training, the passes of its teacher included, the training "
             "of what it descends from not; empty if it did not train here or they were not counted",
@@ -160,6 +161,7 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
         "network": network,
         "method": method,
         "method_name": names[length - 1],
+        "epochs": cell["keys"].get("epochs"),
         "alpha": weights.get("alpha"),
         "beta": weights.get("beta"),
         "quantizer": "+".join(map(without_bits, quantizers)) or "none",

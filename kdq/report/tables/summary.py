@@ -24,7 +24,7 @@ IDENTITY = (
         "beta",
         "chosen",
     ),
-    *("quantizer", "quantizer_name", "bits", "levels", "activation_bits", "parameters"),
+    *("quantizer", "quantizer_name", "bits", "levels", "activation_bits", "parameters", "epochs"),
 )
 MEASURES = (
     *("validation_top1", "validation_cross_entropy", "test_top1", "test_top5", "test_cross_entropy"),

@@ -13,7 +13,7 @@ from torch import nn
 from kdq.data.batches import to_float
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError, reason, shown
-from kdq.models.huggingface import Pretrained, check_kernels
+from kdq.models.networks.huggingface import Pretrained, check_kernels
 from kdq.roots.keys import DESCRIPTIONS, WEIGHTS
 from kdq.roots.sources import tensors
 from kdq.roots.sources.classes import check_classes

@@ -6,7 +6,7 @@ import torch
 
 from kdq.data.batches import to_float
 from kdq.errors import UserError, reason, shown
-from kdq.models.huggingface import Pretrained
+from kdq.models.networks.huggingface import Pretrained
 
 FILTERS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # by Pillow's numbers
 CHECKED_IMAGES = 8

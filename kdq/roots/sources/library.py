@@ -7,7 +7,7 @@ from torch import nn
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.models import registry
-from kdq.models.library import library_of
+from kdq.models.networks.library import library_of
 from kdq.roots.sources.classes import check_classes
 
 

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError, reason, shown
+from kdq.models.family import Family
 from kdq.models.preprocessing import preprocess
+
+
+class Architectures(Family):
+    """Networks of transformers, which their configuration describes."""
+
+    names = ("transformers",)
+    imported = True
 
 
 class Pretrained(nn.Module):

@@ -5,6 +5,7 @@ from collections import Counter
 
 import torch
 
+from kdq.data.data_sets import Declared
 from kdq.data.folder_digest import class_digest, combined
 from kdq.data.folder_files import ImageFiles, image_files, image_folder
 from kdq.data.image_file import read_image
@@ -15,7 +16,14 @@ from kdq.errors import UserError
 TEST_SEED = 0  # the test part does not depend on the seed of the validation split
 
 
-def load(settings: dict) -> Raw:
+class DataSets(Declared):
+    """The images of ``data.image_folder``."""
+
+    sizes = {"folder": None}
+    keys = ("validation_fraction", "test_fraction", "image_size")
+
+
+def load(dataset: str, settings: dict) -> Raw:
     """Return the images of ``settings["image_folder"]`` as RGB, uint8 (M, 3, image_size, image_size).
 
     They are sorted by class and name, see :mod:`kdq.data.folder_files`, and read by

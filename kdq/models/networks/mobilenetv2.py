@@ -6,6 +6,7 @@ Source: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 
 
 from torch import Tensor, nn
 
+from kdq.models.family import Family
 from kdq.models.network import Network, assemble, classifier_outline, initialise
 from kdq.models.operations import Add
 
@@ -17,6 +18,17 @@ SETTINGS = {
     "layer4": ((6, 160, 3, 2), (6, 320, 1, 1)),
 }
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
+
+
+class Architectures(Family):
+    """MobileNetV2."""
+
+    names = ("mobilenetv2",)
+    stages = ("layer1", "layer2", "layer3", "layer4")
+
+    @staticmethod
+    def blocks(name: str) -> int:
+        return 17
 
 
 def _channels(count: float) -> int:

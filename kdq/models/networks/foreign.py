@@ -1,6 +1,14 @@
 """Networks that are not of this package: their files name the class, and are loaded into an instance of it."""
 
 from kdq.errors import UserError
+from kdq.models.family import Family
+
+
+class Architectures(Family):
+    """Networks that a file names but does not describe."""
+
+    names = ("foreign",)
+    imported = True
 
 
 def architecture_of(network) -> dict:

@@ -12,12 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError, nearest, reason, shown
+from kdq.models.family import LIBRARY_KEYS, Family
+from kdq.models.libraries import LIBRARIES, installed, library_name
 from kdq.models.preprocessing import preprocess
-from kdq.models.registry import installed, library_name
 
 REDUCTIONS = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # of a feature map: the image's side by its own
 EMBEDDING = "embedding"
 INSTALL = {"timm": "pip install timm", "torchvision": "pip install torchvision"}
+
+
+class Architectures(Family):
+    """All classifiers of timm and torchvision."""
+
+    spelling = ", ".join([f"{library}/<name>" for library in LIBRARIES])
+    keys = LIBRARY_KEYS
+    parse = staticmethod(library_name)
 
 
 class LibraryNetwork(nn.Module):

@@ -9,10 +9,20 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdq.models.family import Family
 from kdq.models.network import Network, assemble, classifier_outline, initialise
 from kdq.models.operations import Add
 
-LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+class Architectures(Family):
+    """ResNets."""
+
+    names = ("resnet18", "resnet34", "resnet50")
+    stages = ("layer1", "layer2", "layer3", "layer4")
+    blocks = {"resnet18": 8, "resnet34": 16, "resnet50": 16}.get
+
+
+LAYERS = Architectures.stages
 PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
 TAPS = ("stem", *LAYERS, "embedding", *PREACTIVATIONS)
 

@@ -4,12 +4,19 @@ import hashlib
 
 import torch
 
+from kdq.data.data_sets import Declared, Images
 from kdq.data.prepared import Raw, split
 
 TEST_SEED = 0  # the test part does not depend on the seed of the validation split
 
 
-def load(settings: dict) -> Raw:
+class DataSets(Declared):
+    """The digits."""
+
+    sizes = {"digits": Images(1797, 8, 1, 10)}
+
+
+def load(dataset: str, settings: dict) -> Raw:
     """Return the digits, uint8 (M, 1, 8, 8): 17 grey levels spread over 0..255, a fixed ``test_fraction`` as test.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).

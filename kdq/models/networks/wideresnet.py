@@ -3,15 +3,39 @@
 Source: Zagoruyko and Komodakis, Wide Residual Networks, arXiv:1605.07146; without dropout.
 """
 
+import re
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdq.models.family import Family
 from kdq.models.network import Network, assemble, classifier_outline, initialise
+from kdq.models.networks.resnet import convolution, stem_layers
 from kdq.models.operations import Add
-from kdq.models.registry import wide_shape
-from kdq.models.resnet import convolution, stem_layers
 
-STAGES = ("layer1", "layer2", "layer3")
+
+class Architectures(Family):
+    """Wide residual networks: any depth and factor, some of them named."""
+
+    names = ("wrn16-2", "wrn28-10", "wrn40-1", "wrn40-2")
+    spelling = "wrn<6n+4>-<factor>"
+    references = ("wrn10-1", "wrn16-1")
+    stages = ("layer1", "layer2", "layer3")
+
+    @staticmethod
+    def parse(name: str) -> tuple[int, int] | None:
+        """Return depth and factor of ``wrn<depth>-<factor>``, None for another name or a depth other than 6n + 4.
+
+        >>> Architectures.parse("wrn28-10"), Architectures.parse("wrn27-10")
+        ((28, 10), None)
+        """
+        match = re.fullmatch(r"wrn([1-9]\d{1,2})-([1-9]\d?)", name)
+        depth, factor = map(int, match.groups()) if match else (0, 0)
+        return (depth, factor) if depth % 6 == 4 else None
+
+    @classmethod
+    def blocks(cls, name: str) -> int:
+        return (cls.parse(name)[0] - 4) // 2
 
 
 class Block(nn.Module):
@@ -47,7 +71,7 @@ class Block(nn.Module):
 class WideResNet(Network):
     """WRN-d-k. The ImageNet stem is ResNet's: 7x7 convolution of stride 2 and max pooling."""
 
-    stages = STAGES
+    stages = Architectures.stages
 
     def __init__(self, depth: int, factor: int, *, classes: int, channels: int, stem: str, width: float, mean, std):
         super().__init__(mean, std)
@@ -56,7 +80,7 @@ class WideResNet(Network):
         self.conv1, self.maxpool = stem_layers(channels, base, stem)
         self.bn1 = nn.BatchNorm2d(base) if opens else nn.Identity()
         self.opens = opens
-        for name, inputs, outputs in zip(STAGES, (base, *planes), planes, strict=False):
+        for name, inputs, outputs in zip(Architectures.stages, (base, *planes), planes, strict=False):
             count = (depth - 4) // 6
             blocks = [
                 Block(
@@ -87,7 +111,7 @@ def channel_counts(factor: int, width: float) -> list[int]:
 
 def outline(architecture: str, *, classes: int, channels: int, stem: str, width: float, head=None, **_):
     """Return the shapes of the first, the largest and the last weights without building the network."""
-    depth, factor = wide_shape(architecture)
+    depth, factor = Architectures.parse(architecture)
     base, *planes = channel_counts(factor, width)
     kernel, last = 3 if stem == "cifar" else 7, (depth - 4) // 6 - 1
     return {
@@ -102,5 +126,5 @@ def build(architecture: str, **arguments) -> WideResNet:
 
     Parameters at 10 classes: 691,674 (WRN-16-2), 2,243,546 (WRN-40-2) and 36,479,194 (WRN-28-10).
     """
-    depth, factor = wide_shape(architecture)
+    depth, factor = Architectures.parse(architecture)
     return assemble(lambda **rest: WideResNet(depth, factor, **rest), architecture, **arguments)

@@ -19,11 +19,18 @@ import torch
 
 from kdq.data import download
 from kdq.data.cifar_files import DESCRIPTIONS, PARTS, Description
+from kdq.data.data_sets import Declared, Images
 from kdq.data.prepared import Raw, Split
 from kdq.errors import UserError, reason
 from kdq.provenance import regular_file
 
 LARGEST_BATCH_BYTES = 2**28  # the genuine ones have 155 MB at most
+
+
+class DataSets(Declared):
+    """CIFAR-10 and CIFAR-100."""
+
+    sizes = {"cifar10": Images(60000, 32, 3, 10), "cifar100": Images(60000, 32, 3, 100)}
 
 
 def load(dataset: str, settings: dict) -> Raw:

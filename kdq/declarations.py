@@ -1,0 +1,42 @@
+"""Classes that files declare, evaluated alone: planning learns what there is without importing torch.
+
+A stage declares its keys so, a network its names, a data set its size. Nothing else registers them.
+"""
+
+import ast
+from pathlib import Path
+
+from kdq.errors import UserError
+
+
+def declared(file: Path, name: str, module: str, vocabulary: dict) -> type | None:
+    """Return the class ``name`` of a file, None if it declares none.
+
+    It is taken from the file's syntax tree and may use the names of ``vocabulary`` alone; ``module`` is the name that
+    the file is imported by. Raise UserError if the file is not Python or the class can't be evaluated.
+    """
+    try:
+        tree = ast.parse(file.read_bytes(), filename=str(file))
+    except SyntaxError as error:
+        raise UserError(f"{file}: line {error.lineno}: {error.msg}") from None
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    if not classes:
+        return None
+    namespace = {"__name__": module, **vocabulary}
+    try:
+        exec(compile(ast.Module(classes, type_ignores=[]), str(file), "exec"), namespace)
+    except Exception as error:
+        raise UserError(f"{file}: the class {name}: {error}; it may use {', '.join(sorted(vocabulary))}") from None
+    return namespace[name]
+
+
+def all_declared(folder: Path, name: str, package: str, vocabulary: dict) -> list[type]:
+    """Return the classes ``name`` of all files in a folder, by the files' names; see :func:`declared`."""
+    files = sorted(folder.glob("*.py"))
+    found = (declared(file, name, f"{package}.{file.stem}", vocabulary) for file in files)
+    return [declaration for declaration in found if declaration]
+
+
+def file_of(declaration: type) -> str:
+    """Return the file of a declared class, relative to the folder that holds the package."""
+    return f"{declaration.__module__.replace('.', '/')}.py"
