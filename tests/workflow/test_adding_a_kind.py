@@ -49,7 +49,7 @@ with running(snakemake.log[0]) as log:
 
     job, path = snakemake.params.job, snakemake.input.parent
     module = importlib.import_module(job["module"])
-    check_code(job["code"], "scripts/prune.py", job["file"])
+    check_code(job["code"], "scripts/prune.py", *job["files"])
     parent = model_file.read(path)
     check_place(path, parent.header)
     network = model_file.to_network(parent, path)

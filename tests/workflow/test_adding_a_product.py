@@ -19,12 +19,12 @@ with running(snakemake.log[0]) as log:
     from kdq.provenance.place import check_place
     from kdq.recipe.path import Cell
 
-    code, model, path = snakemake.params.job["code"], snakemake.input.model, snakemake.output.layers
-    check_code(code, "scripts/layers.py")
+    job, model, path = snakemake.params.job, snakemake.input.model, snakemake.output.layers
+    check_code(job["code"], "scripts/layers.py", *job["files"])
     header = read_header(model, formats.MODEL)
     check_place(model, header)
     bits = {name: layer["bits"] for name, layer in header["layers"].items()}
-    made_by = {"code": code, "inputs": {"model": sha256(model)}}
+    made_by = {"code": job["code"], "inputs": {"model": sha256(model)}}
     write_json(path, {**Cell.of(path).identity, "bits": bits, "provenance": made_by})
 '''
 RULE = """
