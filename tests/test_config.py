@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -235,6 +236,12 @@ class TestGarbage:
 class TestDocuments:
     def test_the_schema_is_that_of_the_code(self, home):
         assert (home / "schemas/config.schema.json").read_text() == schema(), "run: make docs"
+
+    def test_editors_find_no_error_in_the_studies(self, home):
+        editor = jsonschema.Draft202012Validator(json.loads(schema()))
+        for path in (home / "config.yaml", *(home / "studies").glob("*.yaml")):
+            assert [error.message for error in editor.iter_errors(yaml.safe_load(path.read_text()))] == [], path
+        assert not editor.is_valid({"teacher": {"learning_rat": 0.1}})
 
     def test_the_page_is_that_of_the_code(self, home):
         assert (home / "docs/config.md").read_text() == documentation(home / "kdq"), "run: make docs"

@@ -18,8 +18,9 @@ from kdq.study.limits import MOST_CELLS
 
 
 def schema() -> str:
-    """Return the JSON schema of a config."""
+    """Return the JSON schema of a config, which may lie over another: no key of its own is required."""
     document = Config.model_json_schema()
+    del document["required"]
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2) + "\n"
 
 
