@@ -6,7 +6,7 @@ A stage declares its keys so, a network its names, a data set its size. Nothing 
 import ast
 from pathlib import Path
 
-from kdq.errors import UserError
+from kdq.errors import UserError, nearest
 
 
 def declared(file: Path, name: str, module: str, vocabulary: dict) -> type | None:
@@ -30,11 +30,27 @@ def declared(file: Path, name: str, module: str, vocabulary: dict) -> type | Non
     return namespace[name]
 
 
-def all_declared(folder: Path, name: str, package: str, vocabulary: dict) -> list[type]:
-    """Return the classes ``name`` of all files in a folder, by the files' names; see :func:`declared`."""
-    files = sorted(folder.glob("*.py"))
-    found = (declared(file, name, f"{package}.{file.stem}", vocabulary) for file in files)
-    return [declaration for declaration in found if declaration]
+def all_declared(folder: Path, name: str, package: str, base: type, vocabulary: dict) -> list[type]:
+    """Return the classes ``name`` of all files in a folder, by the files' names; see :func:`declared`.
+
+    Raise UserError too if one is not derived from ``base`` or sets an attribute that ``base`` does not have.
+    """
+    found = []
+    for file in sorted(folder.glob("*.py")):
+        if declaration := declared(file, name, f"{package}.{file.stem}", vocabulary | {base.__name__: base}):
+            if not issubclass(declaration, base):
+                raise UserError(f"{file}: the class {name}: found no base, expected {base.__name__}")
+            _check_attributes(file, declaration, base)
+            found.append(declaration)
+    return found
+
+
+def _check_attributes(file: Path, declaration: type, base: type) -> None:
+    known = sorted(attribute for attribute in {*vars(base), *base.__annotations__} if not attribute.startswith("_"))
+    for attribute in vars(declaration):
+        if not attribute.startswith("_") and attribute not in known:
+            expected = f"expected one of {', '.join(known)}{nearest(attribute, known)}"
+            raise UserError(f"{file}: the class {declaration.__name__}: unknown {attribute!r}, {expected}")
 
 
 def file_of(declaration: type) -> str:

@@ -4,8 +4,13 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from kdq.workflow import launch, snakemake_fixes, working_folder
-from kdq.workflow.settings import Settings, or_stop
+from kdq.errors import UserError
+
+try:
+    from kdq.workflow import launch, snakemake_fixes, working_folder
+    from kdq.workflow.settings import Settings, or_stop
+except UserError as error:  # of a file that declares a network or a data set
+    sys.exit(f"error: {error}")
 
 SETTINGS = Settings(workflow)
 snakemake_fixes.apply(workflow)

@@ -48,7 +48,7 @@ class Dataset:
 def _catalog() -> dict[str, Dataset]:
     """Return all data sets by name; raise UserError if two files have one of the same name."""
     catalog: dict[str, Dataset] = {}
-    for declaration in all_declared(FOLDER, "DataSets", PACKAGE, {"Declared": Declared, "Images": Images}):
+    for declaration in all_declared(FOLDER, "DataSets", PACKAGE, Declared, {"Images": Images}):
         for name, images in declaration.sizes.items():
             dataset = Dataset(images, declaration)
             if name in catalog:

@@ -29,5 +29,5 @@ class Declared:
     section ``data`` that the prepared file depends on.
     """
 
-    sizes: dict[str, Images | None]
+    sizes: dict[str, Images | None] = {}
     keys: tuple[str, ...] = ("validation_fraction", "test_fraction")

@@ -15,19 +15,13 @@ from kdq.models.family import LIBRARY_KEYS, OWN_KEYS, Family
 from kdq.models.libraries import LIBRARIES, library_name
 
 FOLDER, PACKAGE = Path(__file__).parent / "networks", "kdq.models.networks"
-VOCABULARY = {
-    "Family": Family,
-    "LIBRARY_KEYS": LIBRARY_KEYS,
-    "LIBRARIES": LIBRARIES,
-    "library_name": library_name,
-    "re": re,
-}
+VOCABULARY = {"LIBRARIES": LIBRARIES, "LIBRARY_KEYS": LIBRARY_KEYS, "library_name": library_name, "re": re}
 CHANGES = ("plain_layers", "folded")  # keys of an architecture, see `changed`
 
 
 def _families() -> list[type[Family]]:
     """Return all families, by the names of their files; raise UserError if two have a network of the same name."""
-    families = all_declared(FOLDER, "Architectures", PACKAGE, VOCABULARY)
+    families = all_declared(FOLDER, "Architectures", PACKAGE, Family, VOCABULARY)
     for family in families:
         for other in families:
             if other is not family and (taken := list(filter(other.has, family.names))):
