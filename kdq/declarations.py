@@ -53,6 +53,6 @@ def _check_attributes(file: Path, declaration: type, base: type) -> None:
             raise UserError(f"{file}: the class {declaration.__name__}: unknown {attribute!r}, {expected}")
 
 
-def file_of(declaration: type) -> str:
-    """Return the file of a declared class, relative to the folder that holds the package."""
-    return f"{declaration.__module__.replace('.', '/')}.py"
+def file_of(module: str) -> str:
+    """Return the file of a module, relative to the folder that holds the package."""
+    return f"{module.replace('.', '/')}.py"

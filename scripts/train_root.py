@@ -1,6 +1,5 @@
 """Train a root from labels, or bring its network from outside."""
 
-import importlib
 from pathlib import Path
 
 from kdq.errors import UserError
@@ -13,22 +12,22 @@ with running(snakemake.log[0]) as log:
     from kdq.models.model import Model
     from kdq.provenance import describe as provenance
     from kdq.provenance.place import check_places
+    from kdq.roots.keys import is_imported
+    from kdq.roots.sources import importer
     from kdq.train.device import device_name, prepare
     from kdq.train.precision import precision_name
     from kdq.train.stage import save, train_root
 
     job, cell, threads = snakemake.params.job, Cell.of(snakemake.output.model), snakemake.threads
-    source = job["keys"].get("source", "train")
-    load = None if source == "train" else importlib.import_module(job["module"]).importer(source)
     check_code(job["code"], "scripts/train_root.py", *job["files"])
     check_places({"data": snakemake.input.data})
     prepared, device = read(snakemake.input.data), prepare(threads)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     inputs, trained = {"data": snakemake.input.data}, None
     machine = {"threads": threads, "device": device_name(device)}
-    if load:
+    if is_imported(job["keys"]):
         machine = {}  # nothing is computed
-        network, architecture, imported = load(prepared, job["keys"], log)
+        network, architecture, imported = importer(job["keys"]["source"])(prepared, job["keys"], log)
         inputs, trained = inputs | imported, Model(network, architecture)
     else:
         machine["precision"] = precision_name(job["keys"]["precision"], device)

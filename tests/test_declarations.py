@@ -32,7 +32,7 @@ def test_classes_are_evaluated_alone_in_the_order_of_their_files(tmp_path):
     second, first = text.replace("'a'", "'b'"), text
     declarations = found(tmp_path, second=second, first=first, helper="import no_such_module\n")
     assert [(declared.names, declared.size) for declared in declarations] == [(("a",), 7), (("b",), 7)]
-    assert [file_of(declared) for declared in declarations] == ["package/first.py", "package/second.py"]
+    assert [file_of(declared.__module__) for declared in declarations] == ["package/first.py", "package/second.py"]
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,10 @@ class TestEdits:
         jobs = {
             "root": ("scripts/train_root.py", "kdq/roots/methods/hard.py"),
             "teacher": ("scripts/train_root.py", "kdq/roots/methods/teacher.py"),
+            "imported teacher": (
+                *("scripts/train_root.py", "kdq/roots/methods/teacher.py"),
+                "kdq/roots/sources/huggingface.py",
+            ),
             "kd": ("scripts/distill.py", "kdq/distill/methods/kd.py"),
             "dkd": ("scripts/distill.py", "kdq/distill/methods/dkd.py"),
             "mixup": ("scripts/distill.py", "kdq/distill/methods/mixup.py"),
@@ -309,8 +313,8 @@ class TestEdits:
             ("kdq/retrain/allocation.py", {"adaptive"}),
             ("scripts/retrain.py", set(RETRAINING)),
             ("kdq/roots/methods/hard.py", {"root"}),
-            ("kdq/roots/sources/hub.py", {"teacher"}),
-            ("kdq/roots/sources/huggingface.py", {"teacher"}),
+            ("kdq/roots/sources/hub.py", set()),
+            ("kdq/roots/sources/huggingface.py", {"imported teacher"}),
             ("kdq/data/sets/cifar.py", {"CIFAR"}),
             ("kdq/models/networks/mobilenetv2.py", set()),
             ("kdq/models/networks/resnet.py", {"evaluate a ResNet", "evaluate a WRN"}),

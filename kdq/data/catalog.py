@@ -38,7 +38,7 @@ class Dataset:
     @property
     def file(self) -> str:
         """The file of its loader, relative to the folder that holds the package."""
-        return file_of(self.declared)
+        return file_of(self.declared.__module__)
 
     @property
     def module(self) -> ModuleType:

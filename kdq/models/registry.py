@@ -25,7 +25,9 @@ def _families() -> list[type[Family]]:
     for family in families:
         for other in families:
             if other is not family and (taken := list(filter(other.has, family.names))):
-                raise UserError(f"{file_of(family)}: the network {taken[0]!r} is one of {file_of(other)} too")
+                raise UserError(
+                    f"{file_of(family.__module__)}: the network {taken[0]!r} is one of {file_of(other.__module__)} too"
+                )
     return families
 
 
@@ -40,8 +42,8 @@ def files(keys: dict) -> set[str]:
     They are relative to the folder that holds the package.
     """
     if "architecture" in keys:
-        return {file_of(family_of(keys["architecture"]))}
-    return set(map(file_of, FAMILIES)) if "source" in keys else set()
+        return {file_of(family_of(keys["architecture"]).__module__)}
+    return {file_of(family.__module__) for family in FAMILIES} if "source" in keys else set()
 
 
 def family_of(architecture: str) -> type[Family]:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from kdq.declarations import file_of
 from kdq.errors import UserError
 from kdq.provenance.regular_file import NOTHING, kind
 from kdq.recipe.vocabulary import Annotated, Base, Field, Literal, Seed
+from kdq.roots.sources import MODULES
 from kdq.roots.sources.keys import Fetched
 from kdq.train.settings import Network, Training
 
@@ -76,6 +78,11 @@ class Source(Fetched):
 def is_imported(keys: dict) -> bool:
     """Return whether a root with the resolved ``keys`` comes from outside: it may have seen every training image."""
     return keys.get("source", "train") != "train"
+
+
+def code(keys: dict) -> set[str]:
+    """Return the file of the module that imports a root with the resolved ``keys``, to which no import leads."""
+    return {file_of(MODULES[keys["source"]])} if is_imported(keys) else set()
 
 
 def files(keys: dict) -> dict[str, str]:

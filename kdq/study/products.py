@@ -37,6 +37,7 @@ from kdq.recipe.path import (
 from kdq.report.contents import Contents
 from kdq.report.figures import FIGURES
 from kdq.report.jobs import TABLES, ReportJobs, Table
+from kdq.roots import keys as roots
 from kdq.study.config import Study
 
 MODEL, METRICS, PREDICTIONS = "model.safetensors", "metrics.json", "predictions.safetensors"
@@ -171,8 +172,12 @@ class Entry:
 
 
 def network_files(recipe: Recipe, grammar: Grammar) -> list[str]:
-    """Return the files of the networks that a model and its ancestors have: the code of each of its jobs."""
-    return sorted(set().union(*(registry.files(grammar.resolve(stage)) for stage in recipe.stages)))
+    """Return the files of the networks of a model and its ancestors, and of the import of its root, if it is imported.
+
+    They are part of the code of each of its jobs.
+    """
+    keys = list(map(grammar.resolve, recipe.stages))
+    return sorted(set().union(roots.code(keys[0]), *map(registry.files, keys)))
 
 
 def computed_with(study: Study, keys: dict) -> dict:

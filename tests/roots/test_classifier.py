@@ -18,8 +18,8 @@ from kdq.models.codes import Codes
 from kdq.models.networks.huggingface import preprocess
 from kdq.quantize.methods import gpfq
 from kdq.quantize.stage import quantize_stage
-from kdq.roots.methods.teacher import importer
 from kdq.roots.sources import huggingface as classifier
+from kdq.roots.sources import importer
 from tests.roots.hub import COMMIT
 
 transformers = pytest.importorskip("transformers")

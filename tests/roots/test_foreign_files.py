@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from kdq.errors import UserError
 from kdq.roots.keys import local_files
-from kdq.roots.methods.teacher import importer
+from kdq.roots.sources import importer
 from kdq.roots.sources.fetch import check_cached
 from kdq.roots.sources.tensors import check_values, read
 from tests.roots import test_checkpoint

@@ -12,7 +12,7 @@ from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.codes import Codes
 from kdq.models.networks.huggingface import Pretrained
-from kdq.roots.methods.teacher import importer
+from kdq.roots.sources import importer
 from kdq.roots.sources.image_processor import check_preprocessing, read_preprocessing
 from tests.roots.test_classifier import HEADER, STATISTICS, folder, labels, local, own, photos, vit  # noqa: F401
 

@@ -11,7 +11,7 @@ from kdq.data.download import hub_file
 from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models.codes import Codes
-from kdq.roots.methods.teacher import importer
+from kdq.roots.sources import importer
 from tests.roots.hub import COMMIT, OTHER_COMMIT, TIMM_REPOSITORY
 
 timm = pytest.importorskip("timm")

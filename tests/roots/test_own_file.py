@@ -8,7 +8,7 @@ from kdq.errors import UserError
 from kdq.models import file as model_file
 from kdq.models import registry
 from kdq.models.codes import Codes, QuantizedWeight
-from kdq.roots.methods.teacher import importer
+from kdq.roots.sources import importer
 
 HEADER = {"recipe": "hard", "dataset": "digits", "seed": 0, "keys": {}, "provenance": {}}
 SIZE = {"classes": 10, "channels": 1, "mean": [0.3], "std": [0.4]}
