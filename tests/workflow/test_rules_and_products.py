@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from kdq.provenance.fingerprint import Fingerprints
+from kdq.provenance.verify.claims import OF_CODE
 from kdq.study import products
 from kdq.study.config import merged, read_study
 from tests.workflow.study import HOME, Workflow
@@ -80,7 +81,7 @@ def test_code_and_keys_are_those_of_the_job(planned):
         if product.is_copy:
             continue
         assert job["job"]["code"] == planned["products"].code.of(*product.code), job["output"]
-        told = {key: value for key, value in job["job"].items() if key not in ("code", "files")}
+        told = {key: value for key, value in job["job"].items() if key not in OF_CODE}
         if "keys" in told:
             told = told["keys"] | ({"threads": told["threads"]} if "threads" in told else {})
         assert told == json.loads(json.dumps(product.keys)), job["output"]

@@ -23,6 +23,9 @@ class Claim:
             raise TypeError("no claim: expected digests as texts and keys with values")
 
 
+OF_CODE = ("code", "files")  # of a job: the fingerprint, and the files that it covers besides the script's imports
+
+
 def claim_of(product: Product, contents: Mapping[str, Content]) -> Claim:
     """Return the claim of a product of which every file is there.
 
@@ -37,9 +40,10 @@ def claim_of(product: Product, contents: Mapping[str, Content]) -> Claim:
         case formats.CODE:
             return Claim()
         case formats.RECORD:
-            keys = dict(header["job"])
+            job = header["job"]
+            keys = {key: value for key, value in job.items() if key not in OF_CODE}
             outputs = {companion: header["outputs"][companion] for companion in beside}
-            return Claim(keys.pop("code"), keys, header["inputs"], outputs)
+            return Claim(job["code"], keys, header["inputs"], outputs)
         case formats.METRICS:
             made_by = header["evaluation"]
             return Claim(made_by["code"], {}, made_by["inputs"], dict.fromkeys(beside, made_by["predictions"]))
