@@ -305,7 +305,7 @@ class TestEdits:
             ("kdq/quantize/bits/allocation.py", {*QUANTIZERS, "adaptive"}),
             ("kdq/models/entropy.py", EVALUATIONS),
             ("kdq/evaluate/metrics.py", EVALUATIONS),
-            ("kdq/train/loop.py", {"root", "teacher", "kd", "dkd", "mixup", *RETRAINING}),
+            ("kdq/train/loop.py", {"root", "teacher", "imported teacher", "kd", "dkd", "mixup", *RETRAINING}),
             ("kdq/retrain/methods/qat.py", {"qat"}),
             ("kdq/retrain/methods/qkd.py", {"qkd"}),
             ("kdq/retrain/sections.py", {"dcq"}),
