@@ -105,7 +105,7 @@ def check_code(planned: str, *files) -> None:
     digests = _digests(*files)
     if combined(digests) != planned:
         raise UserError(
-            f"the code of {', '.join(files)} or of what these import changed after this run was planned; "
+            f"the code of {', '.join(files)} or of what is imported there changed after this run was planned; "
             "start snakemake again, it will plan with the code as it is now"
         )
     ledger.note(planned, digests)

@@ -36,6 +36,7 @@ RECIPES = ["teacher", "teacher/kd", "teacher/kd/rtn,bits={2,3}", "hard"]
 SHARED = ["teacher,seed=0", "teacher,seed=0/rtn,bits=2"]
 STUDY = {"datasets": ["digits"], "seeds": [0, 1], "recipes": [*RECIPES, *SHARED]}
 SEED = "results/digits/seed=1"
+NETWORK = "kdq/models/networks/resnet.py"
 KD = f"{SEED}/teacher/kd"
 VIEWS = f"{SEED}/teacher/views,crop=0,flip=true,precision=float32.safetensors"
 DATA = "results/digits/data/split=0.safetensors"
@@ -180,7 +181,7 @@ class TestStale:
 
     def test_a_change_of_code_is_named(self, copy, made):
         path = f"{KD}/metrics.json"
-        digests = workflow(made, {}).code.digests("scripts/evaluate.py")
+        digests = workflow(made, {}).code.digests("scripts/evaluate.py", NETWORK)
         before = digests | {"kdq/evaluate/metrics.py": "0" * 64, "kdq/evaluate/gone.py": "1" * 64}
         with contextlib.chdir(copy.folder):
             code = ledger.combined(before)
@@ -192,7 +193,7 @@ class TestStale:
     def test_a_change_of_code_of_which_there_is_no_note(self, copy):
         path = f"{KD}/metrics.json"
         copy.rewrite(path, lambda metrics: metrics["evaluation"].update(code="0" * 16))
-        assert copy()[path] == ("stale", "code scripts/evaluate.py or what it imports")
+        assert copy()[path] == ("stale", f"code scripts/evaluate.py, {NETWORK} or what is imported there")
 
     def test_a_parent_that_was_made_again(self, copy, made):
         with contextlib.chdir(copy.folder):
@@ -499,7 +500,7 @@ class TestPlaces:
         def run(script: str, stage: str, output: str, **inputs: str) -> str:
             file = [f"kdq/{stage.replace('.', '/')}.py"] if stage else []
             code = CODE.of(script, *file)
-            job = {"code": code, "file": "".join(file), "module": f"kdq.{stage}", "keys": {}}
+            job = {"code": code, "files": file, "module": f"kdq.{stage}", "keys": {}}
             wildcards = ["seed=1", "stage=x", "crop=0", "flip=true", "precision=float32"]
             pairs = [f"{role}={path}" for role, path in {"data": DATA, **inputs}.items()]
             arguments = [script, "--input", *pairs, "--output", output, "--wildcards", *wildcards]

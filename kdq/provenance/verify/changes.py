@@ -12,12 +12,12 @@ from kdq.study.products import Product
 def changed_code(code: Fingerprints, product: Product, claim: Claim, note: dict[str, str] | None) -> list[str]:
     """Return the files of code that changed.
 
-    ``note`` holds the digests behind the claimed fingerprint; without it the files that the code begins with are named.
+    ``note`` holds the digests behind the claimed fingerprint; without it one text names all that the code begins with.
     """
     if not product.code or claim.code == code.of(*product.code):
         return []
     if note is None:
-        return [*product.code[:-1], f"{product.code[-1]} or what it imports"]
+        return [f"{', '.join(product.code)} or what is imported there"]
     return ledger.changed(note, code.digests(*product.code))
 
 
