@@ -33,16 +33,15 @@ def test_the_key_that_changed_is_named_with_its_role(records, home):  # noqa: F8
 
 def test_the_file_of_code_that_changed_is_named_by_the_ledger(records, monkeypatch):  # noqa: F811
     made_with = records.claim(METRICS[0])[1].code
-    before = records.code.digests("scripts/evaluate.py")
+    network = "kdq/models/networks/resnet.py"
+    before = records.code.digests("scripts/evaluate.py", network)
     ledger.note(made_with, before)
     monkeypatch.setattr(records.code, "of", lambda *files: "0" * 16)
     monkeypatch.setattr(records.code, "digests", lambda *files: before | {"kdq/evaluate/metrics.py": "1" * 64})
     changed = (Cause("metrics", "kdq/evaluate/metrics.py changed"),)
     assert Causes(records, forces=False).of(METRICS, reason(params_changed=True)) == changed
     (ledger.FOLDER / f"{made_with}.json").unlink()
-    unknown = (
-        Cause("metrics", "scripts/evaluate.py, kdq/models/networks/resnet.py or what is imported there changed"),
-    )
+    unknown = (Cause("metrics", f"scripts/evaluate.py, {network} or what is imported there changed"),)
     assert Causes(records, forces=False).of(METRICS, reason(params_changed=True)) == unknown
 
 

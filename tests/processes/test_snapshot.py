@@ -72,9 +72,8 @@ def test_a_job_without_an_edit(run):
 def test_an_edit_that_is_taken_back_before_the_check_is_refused(run):
     done, result = run(EDIT, IMPORT, BACK, CHECK)
     assert done.returncode == 1 and result == ""
-    assert done.stderr.startswith(
-        "error: the code of kdq/method.py or of what is imported there changed after this run"
-    )
+    code = "scripts/a.py, kdq/method.py or of what is imported there"
+    assert done.stderr.startswith(f"error: the code of {code} changed after this run was planned")
 
 
 def test_after_the_check_an_edit_has_no_effect(run):
