@@ -22,7 +22,7 @@ def test_a_method_is_imported_before_its_code_is_checked(script, home, tmp_path,
     (tmp_path / "made_up_method.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(job, "check_code", check_code)
-    plan = {"module": "made_up_method", "code": "planned", "file": "made_up_method.py", "keys": {}}
+    plan = {"module": "made_up_method", "code": "planned", "files": ["made_up_method.py"], "keys": {}}
     output = SimpleNamespace(model="results/digits/seed=0/teacher/made_up/model.safetensors")
     snakemake = SimpleNamespace(log=[tmp_path / "log"], threads=1, params=SimpleNamespace(job=plan), output=output)
     with pytest.raises(SystemExit):

@@ -147,7 +147,7 @@ class TestInterface:
 
     def test_a_name_that_is_none_is_refused(self):
         for name in ("wrn17-2", "wrn4-1", "wrn016-2", "mobilenet", "transformers"):
-            with pytest.raises(ValueError, match="one of resnet18, "):
+            with pytest.raises(ValueError, match="one of mobilenetv2, resnet18, "):
                 registry.trainable(name)
         assert registry.trainable("wrn22-4") == "wrn22-4"
         with pytest.raises(UserError, match="'mobilenetv3' does not exist, expected .*did you mean 'mobilenetv2'"):
