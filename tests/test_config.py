@@ -127,7 +127,7 @@ class TestMessages:
             ("student: {learning_rate: .nan}", "student.learning_rate: found nan, expected a finite number"),
             (
                 "student: {architecture: resnet19}",
-                "found 'resnet19', expected one of resnet18, .*did you mean 'resnet18'",
+                "found 'resnet19', expected one of mobilenetv2, resnet18, .*did you mean 'resnet18'",
             ),
             (
                 "data: {validation_fraction: 1}",
