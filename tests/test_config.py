@@ -143,7 +143,7 @@ class TestMessages:
             ("seeds: []", "seeds: found an empty list"),
             ("recipes: []", "recipes: found an empty list"),
             ("datasets: digits", "datasets: found 'digits', expected list"),
-            ("datasets: [digit]", "datasets.0: found 'digit', expected 'digits', .*did you mean 'digits'"),
+            ("datasets: [digit]", "datasets.0: found 'digit', expected 'cifar10', .*did you mean 'digits'"),
             ("datasets: [digits, svhn]", "datasets.1: found 'svhn', expected "),
             ("seeds: [-1]", "seeds.0: found -1, expected greater than or equal to 0"),
             ("seeds: 3", "seeds: found 3, expected list"),
