@@ -41,7 +41,7 @@ def test_same_images_whatever_the_order_on_disk(both, tmp_path_factory):
         target = other / path.relative_to(both)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    assert load("folder", settings(both)).source == load(settings(other)).source
+    assert load("folder", settings(both)).source == load("folder", settings(other)).source
 
 
 def test_without_a_test_part_a_fixed_one_is_split_off(both):
