@@ -4,9 +4,25 @@ A stage declares its keys so, a network its names, a data set its size. Nothing 
 """
 
 import ast
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 from kdq.errors import UserError, nearest
+
+
+class Declaration:
+    """Base of what the files of a folder declare, such as :class:`kdq.models.family.Family`."""
+
+    @classmethod
+    def module(cls) -> ModuleType:
+        """Return the module of the file, imported."""
+        return importlib.import_module(cls.__module__)
+
+    @classmethod
+    def file(cls) -> str:
+        """Return the file, relative to the folder that holds the package."""
+        return file_of(cls.__module__)
 
 
 def declared(file: Path, name: str, module: str, vocabulary: dict) -> type | None:
@@ -46,7 +62,7 @@ def all_declared(folder: Path, name: str, package: str, base: type, vocabulary: 
 
 
 def _check_attributes(file: Path, declaration: type, base: type) -> None:
-    known = sorted(attribute for attribute in {*vars(base), *base.__annotations__} if not attribute.startswith("_"))
+    known = sorted(attribute for attribute in {*dir(base), *base.__annotations__} if not attribute.startswith("_"))
     for attribute in vars(declaration):
         if not attribute.startswith("_") and attribute not in known:
             expected = f"expected one of {', '.join(known)}{nearest(attribute, known)}"

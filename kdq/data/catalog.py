@@ -6,15 +6,13 @@ a file is imported by its name when a data set is prepared, so that a new one le
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from kdq.data.data_sets import Declared, Images
-from kdq.declarations import all_declared, file_of
+from kdq.declarations import all_declared
 from kdq.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -35,25 +33,16 @@ class Dataset:
         """The keys of the config's section ``data`` that the prepared file depends on."""
         return self.declared.keys
 
-    @property
-    def file(self) -> str:
-        """The file of its loader, relative to the folder that holds the package."""
-        return file_of(self.declared.__module__)
-
-    @property
-    def module(self) -> ModuleType:
-        return importlib.import_module(self.declared.__module__)
-
 
 def _catalog() -> dict[str, Dataset]:
     """Return all data sets by name; raise UserError if two files have one of the same name."""
     catalog: dict[str, Dataset] = {}
     for declaration in all_declared(FOLDER, "DataSets", PACKAGE, Declared, {"Images": Images}):
         for name, images in declaration.sizes.items():
-            dataset = Dataset(images, declaration)
             if name in catalog:
-                raise UserError(f"{dataset.file}: the data set {name!r} is one of {catalog[name].file} too")
-            catalog[name] = dataset
+                other = catalog[name].declared.file()
+                raise UserError(f"{declaration.file()}: the data set {name!r} is one of {other} too")
+            catalog[name] = Dataset(images, declaration)
     return catalog
 
 
@@ -70,7 +59,7 @@ def load(dataset: str, settings: dict) -> Raw:
     if dataset not in CATALOG:
         expected = f"{', '.join(CATALOG)}{nearest(dataset, CATALOG)}"
         raise UserError(f"dataset: unknown {dataset!r}, expected one of {expected}")
-    return CATALOG[dataset].module.load(dataset, settings)
+    return CATALOG[dataset].declared.module().load(dataset, settings)
 
 
 def prepare(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from kdq.declarations import Declaration
+
 MAPPED_MB = 1000
 
 
@@ -22,7 +24,7 @@ class Images:
         return min(whole, MAPPED_MB) if self.mapped else whole
 
 
-class Declared:
+class Declared(Declaration):
     """Data sets of one source; a file of ``kdq/data/sets/`` declares its own as a class ``DataSets``.
 
     ``sizes`` holds their :class:`Images` by name, None if only the files tell. ``keys`` are the keys of the config's

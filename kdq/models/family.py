@@ -1,12 +1,11 @@
 """What a family of networks declares of itself, see :mod:`kdq.models.registry`."""
 
-import importlib
-from types import ModuleType
+from kdq.declarations import Declaration
 
 OWN_KEYS, LIBRARY_KEYS = ("stem", "width"), ("resize", "weights")  # of kdq.train.settings.Network
 
 
-class Family:
+class Family(Declaration):
     """A family of networks; a file of ``kdq/models/networks/`` declares its own as a class ``Architectures``.
 
     ``names`` are its architectures; with ``parse``, those named in the documentation among further ones, which
@@ -35,8 +34,3 @@ class Family:
     @classmethod
     def has(cls, name: str) -> bool:
         return name in cls.names or cls.parse(name) is not None
-
-    @classmethod
-    def module(cls) -> ModuleType:
-        """Return the module of the file, imported."""
-        return importlib.import_module(cls.__module__)

@@ -9,7 +9,7 @@ of a job has those of its own networks, see :func:`files`, so that a new family 
 import re
 from pathlib import Path
 
-from kdq.declarations import all_declared, file_of
+from kdq.declarations import all_declared
 from kdq.errors import UserError, nearest
 from kdq.models.family import LIBRARY_KEYS, OWN_KEYS, Family
 from kdq.models.libraries import LIBRARIES, library_name
@@ -25,9 +25,7 @@ def _families() -> list[type[Family]]:
     for family in families:
         for other in families:
             if other is not family and (taken := list(filter(other.has, family.names))):
-                raise UserError(
-                    f"{file_of(family.__module__)}: the network {taken[0]!r} is one of {file_of(other.__module__)} too"
-                )
+                raise UserError(f"{family.file()}: the network {taken[0]!r} is one of {other.file()} too")
     return families
 
 
@@ -42,8 +40,8 @@ def files(keys: dict) -> set[str]:
     They are relative to the folder that holds the package.
     """
     if "architecture" in keys:
-        return {file_of(family_of(keys["architecture"]).__module__)}
-    return {file_of(family.__module__) for family in FAMILIES} if "source" in keys else set()
+        return {family_of(keys["architecture"]).file()}
+    return {family.file() for family in FAMILIES} if "source" in keys else set()
 
 
 def family_of(architecture: str) -> type[Family]:

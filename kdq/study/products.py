@@ -422,7 +422,7 @@ class Products:
 
     def _data_set(self, path: str, dataset: str, split_seed: int) -> Product:
         keys, identity = self.study.data_keys(dataset), {"dataset": dataset, "split_seed": split_seed}
-        code, unseen = ("scripts/prepare_data.py", CATALOG[dataset].file), {}
+        code, unseen = ("scripts/prepare_data.py", CATALOG[dataset].declared.file()), {}
         if CATALOG[dataset].images is None:  # only its files tell what is in it
             keys["images"], unseen = self._images
         files = {path: formats.DATA}

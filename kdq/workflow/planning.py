@@ -154,7 +154,7 @@ class Plan:
         keys = self.study.data_keys(dataset)
         if CATALOG[dataset].images is None:  # only its files tell what is in it
             keys["images"] = or_stop(folder_digest, {"image_folder": self.study.config.data.image_folder}, KEPT_IMAGES)
-        file = CATALOG[dataset].file
+        file = CATALOG[dataset].declared.file()
         return Job(code=or_stop(self.code.of, "scripts/prepare_data.py", file), files=[file], keys=keys)
 
     def resident(self, wildcards, output) -> Job:
