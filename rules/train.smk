@@ -120,7 +120,7 @@ rule retrain:
     log:
         "logs/retrain/{dataset}/seed={seed}/{parent}/{stage}.log",
     wildcard_constraints:
-        stage=PLAN.stages_of("retrain"),
+        stage=PLAN.stages_of("retrain", "tune", "prune"),
     conda:
         "../envs/kdq.yaml"
     threads: STUDY.config.threads

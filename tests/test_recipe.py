@@ -191,7 +191,7 @@ class TestMessages:
                 "'teacher/rtn,bits=2/kd/gpfq,bits=4/dcq,inputs=student/rtn'",
             ),
             ("hard/rtn/qat,width=2", "stage 'qat': unknown key 'width'"),
-            ("hard/rtn/qat,teacher=parent", "teacher: found 'parent', expected 'float' or 'root'"),
+            ("hard/rtn/qat,teacher=parent", "teacher: found 'parent', expected 'float', 'root' or 'teacher'"),
             ("teacher/../kd", "stage '..' does not exist"),
             ("teacher,file=..", "file: found '..', expected the name of a file in the repository or folder"),
             ("teacher,file=$(x)", r"file: found '\$\(x\)', in a recipe expected letters, digits"),

@@ -15,7 +15,7 @@ from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
-from kdq.evaluate.work import work
+from kdq.evaluate.work import counted_layers, work
 from kdq.models import archive
 from kdq.models.file import ModelFile, to_network
 
@@ -60,7 +60,7 @@ def evaluate(file: ModelFile, path, prepared: Prepared, parent: Path | None, dev
         }
         if not math.isfinite(metrics[part]["cross_entropy"]):
             raise UserError(f"{path}: its logits on the {part} part are not finite")
-    metrics |= sizes(file, path, network) | work(network, prepared.test.images[:1].to(device), file.codes)
+    metrics |= sizes(file, path, network) | work(network, prepared.test.images[:1].to(device), file.codes, file.masks)
     header = {key: file.header[key] for key in CELL}
     return {**header, **metrics, "layers": layer_table(file, network)}, predictions
 
@@ -90,16 +90,21 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
 
     ``nominal_bits`` is the mean over these weights of log2 of the number of levels, 32 for a float model; layers that
     stay float in a quantized model are in the mean, with 32 bits per weight. Parameters are those of the network that
-    was trained, whose BatchNorm is not folded.
+    was trained, whose BatchNorm is not folded. Of pruned layers only the weights that are left are counted;
+    ``sparsity`` is the share of the weights of all convolutions and linear layers that was pruned.
     """
     trained = to_network(file, path, integer=False) if file.codes.points else network
-    kept = sum(layer["weights"] for layer in file.codes.kept.values())
-    quantized = sum(weight.codes.numel() for weight in file.codes.values())
-    bits = sum(math.log2(weight.high - weight.low + 1) * weight.codes.numel() for weight in file.codes.values())
+    pruned = {name: int((~mask).sum()) for name, mask in file.masks.items()}
+    weights = sum(layer.weight.numel() for layer in counted_layers(trained).values())
+    left = {name: weight.codes.numel() - pruned.get(name, 0) for name, weight in file.codes.items()}
+    kept = sum(layer["weights"] - pruned.get(name, 0) for name, layer in file.codes.kept.items())
+    quantized = sum(left.values())
+    bits = sum(math.log2(weight.high - weight.low + 1) * left[name] for name, weight in file.codes.items())
     return {
         "file_bytes": Path(path).stat().st_size,
         "entropy_bytes": archive.size_bytes(path) if file.codes else None,
-        "parameters": sum(parameter.numel() for parameter in trained.parameters()),
+        "parameters": sum(parameter.numel() for parameter in trained.parameters()) - sum(pruned.values()),
+        "sparsity": sum(pruned.values()) / weights,
         "quantized_weights": quantized,
         "nominal_bits": (bits + 32 * kept) / (quantized + kept) if quantized else 32.0,
     }

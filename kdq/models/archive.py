@@ -1,8 +1,9 @@
 """Archives: model files whose codes are entropy coded, with the same content.
 
 A safetensors file as in ``kdq/models/file.py``, with two differences: one tensor ``codes`` replaces the packed codes,
-the stream of all layers in the order of the header, see ``kdq/models/entropy.py``; and the header also holds the
-SHA-256 of the model file and the checksum of the decoded codes, which reveals a damaged stream or a changed coder.
+the stream of all layers in the order of the header, see ``kdq/models/entropy.py``, and of a pruned one also its mask,
+before the codes that are left; and the header also holds the SHA-256 of the model file and the checksum of the decoded
+stream, which reveals a damaged one or a changed coder.
 """
 
 import zlib
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from kdq.errors import UserError, reason
-from kdq.models import entropy, packing
+from kdq.models import entropy, masks, packing
 from kdq.models import file as model_file
 from kdq.models.file import ModelFile, to_network
 from kdq.provenance.files import header_text, read_tensors, sha256, write_tensors
@@ -54,15 +55,20 @@ def size_bytes(model) -> int:
 def _encoded(path, code: str = NO_CODE) -> tuple[dict, dict]:
     """Return tensors and header of the archive of a model file."""
     header, tensors = read_tensors(path, model_file.FORMAT)
-    quantized = model_file.parse(header, dict(tensors), path).codes
-    if not quantized:
+    file, parts = model_file.parse(header, dict(tensors), path), []
+    if not file.codes:
         raise UserError(f"{path}: a float model, expected quantized layers, whose codes an archive makes smaller")
-    layers = [(weight.codes.numpy() - weight.low, weight.high - weight.low + 1) for weight in quantized.values()]
-    for layer in quantized:
+    for layer, weight in file.codes.items():
+        codes, mask = weight.codes - weight.low, file.masks.get(layer)
+        if mask is not None:
+            parts.append((mask.numpy(), 2))
+            codes = codes[mask]
+            del tensors[f"{layer}.weight.mask"]
+        parts.append((codes.numpy(), weight.high - weight.low + 1))
         del tensors[f"{layer}.weight.codes"]
-    tensors[STREAM] = torch.from_numpy(entropy.encode(layers))
+    tensors[STREAM] = torch.from_numpy(entropy.encode(parts))
     made_from = {"code": code, "inputs": {"model": sha256(path)}}
-    return tensors, {**header, "format": FORMAT, MADE_FROM: made_from, CHECKSUM: _checksum([row for row, _ in layers])}
+    return tensors, {**header, "format": FORMAT, MADE_FROM: made_from, CHECKSUM: _checksum([row for row, _ in parts])}
 
 
 def _decoded(path) -> tuple[dict, dict]:
@@ -70,12 +76,21 @@ def _decoded(path) -> tuple[dict, dict]:
     header, tensors = read_tensors(path, FORMAT)
     try:
         checksum, layers, _ = header.pop(CHECKSUM), header["layers"], header.pop(MADE_FROM)
-        shapes = [(tuple(facts["shape"]), facts["high"] - facts["low"] + 1) for facts in layers.values()]
-        codes = entropy.decode(tensors.pop(STREAM).numpy(), shapes)
-        if _checksum(codes) != checksum:
+        pruned, shapes = header.get("pruned", {}), []
+        for layer, facts in layers.items():
+            shape = tuple(facts["shape"])
+            if layer in pruned:
+                shapes.append((shape, 2))
+                shape = (pruned[layer]["left"],)
+            shapes.append((shape, facts["high"] - facts["low"] + 1))
+        parts = entropy.decode(tensors.pop(STREAM).numpy(), shapes)
+        if _checksum(parts) != checksum:
             raise ValueError("the checksum of its codes is another")
-        for (layer, facts), values in zip(layers.items(), codes, strict=True):
-            tensors[f"{layer}.weight.codes"] = packing.pack(torch.from_numpy(values), 0, facts["storage_bits"])
+        decoded = map(torch.from_numpy, parts)
+        for layer, facts in layers.items():
+            if layer in pruned:
+                tensors[f"{layer}.weight.mask"] = masks.encoded(next(decoded).bool())[0]
+            tensors[f"{layer}.weight.codes"] = packing.pack(next(decoded), 0, facts["storage_bits"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: corrupted, its codes cannot be decoded ({reason(error, 300)})") from None
     return tensors, header | {"format": model_file.FORMAT}

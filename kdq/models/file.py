@@ -4,16 +4,18 @@ A safetensors file. A float parameter has its own name; a quantized weight NAME 
 the alphabet's storage bits per weight, and ``NAME.step``, float32, one per layer or one per row. The header holds the
 architecture, how the model was made, the quantized layers and the provenance. A model with quantized activations also
 holds ``activations.scale``, float32, and ``activations.zero_point``, uint8, one per point; its header names the inputs
-that read each point, and the bits.
+that read each point, and the bits. Of a pruned weight NAME the file holds its mask, ``NAME.mask``, see
+:mod:`kdq.models.masks`, and only the weights that are left, in row-major order: ``NAME.values`` or their codes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from kdq.errors import UserError, reason
-from kdq.models import folded_norms, plain_layers, registry
+from kdq.models import folded_norms, masks, plain_layers, registry
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.integer import to_integer
 from kdq.models.libraries import of_another_version
@@ -26,11 +28,12 @@ SCALE, ZERO_POINT = "activations.scale", "activations.zero_point"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The content of a model file: header, float tensors, quantized layers and activations."""
+    """The content of a model file: header, float tensors, quantized layers and activations, masks of pruned layers."""
 
     header: dict
     floats: dict[str, Tensor]
     codes: Codes
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save(path, network: nn.Module, architecture: dict, codes: Codes, **header) -> None:
@@ -47,14 +50,16 @@ def content(network: nn.Module, architecture: dict, codes: Codes, **header) -> M
     quantized = {f"{layer}.weight" for layer in codes}
     tensors = {name: value for name, value in network.state_dict().items() if name not in quantized}
     architecture = folded_norms.described(plain_layers.described(architecture, network), network)
-    return ModelFile({"architecture": architecture, **header}, tensors, codes)
+    return ModelFile({"architecture": architecture, **header}, tensors, codes, masks.masks_of(network))
 
 
 def write(path, file: ModelFile) -> None:
     """Write a model file atomically; the layers that its codes keep float are named in the header's ``kept``."""
     header, tensors, codes, layers = dict(file.header), dict(file.floats), file.codes, {}
     for layer, weight in codes.items():
-        tensors[f"{layer}.weight.codes"] = pack(weight.codes.flatten(), weight.low, weight.storage_bits)
+        tensors[f"{layer}.weight.codes"] = pack(
+            left(weight.codes, file.masks.get(layer)), weight.low, weight.storage_bits
+        )
         tensors[f"{layer}.weight.step"] = weight.step.float()
         bounds = {"low": weight.low, "high": weight.high, "storage_bits": weight.storage_bits}
         layers[layer] = {"shape": list(weight.codes.shape), **bounds, **weight.facts}
@@ -64,7 +69,24 @@ def write(path, file: ModelFile) -> None:
         tensors[SCALE] = torch.stack([point.scale for point in codes.points])
         tensors[ZERO_POINT] = torch.tensor([point.zero_point for point in codes.points], dtype=torch.uint8)
         header["activations"] = [{"readers": list(point.readers), "bits": point.bits} for point in codes.points]
+    if file.masks:
+        header["pruned"] = {}
+    for layer, mask in file.masks.items():
+        tensors[f"{layer}.weight.mask"], bits, runs = masks.encoded(mask)
+        header["pruned"][layer] = {"shape": list(mask.shape), "left": int(mask.sum()), "bits": bits, "runs": runs}
+        if (weight := tensors.pop(f"{layer}.weight", None)) is not None:
+            tensors[f"{layer}.weight.values"] = left(weight, mask)
     write_tensors(path, tensors, {**header, "format": FORMAT, "layers": layers})
+
+
+def left(weight: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the weights or codes of a layer that its mask leaves, all if it has none, as a vector."""
+    return weight.flatten() if mask is None else weight[mask.to(weight.device)]
+
+
+def whole(values: Tensor, shape, mask: Tensor | None) -> Tensor:
+    """Return the weight or codes of a layer, of the given shape, the inverse of :func:`left`."""
+    return values.view(shape) if mask is None else values.new_zeros(shape).masked_scatter_(mask, values)
 
 
 def read(path) -> ModelFile:
@@ -76,13 +98,15 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
     """Return the content given header and tensors; raise UserError with ``path`` if they contradict each other."""
     codes = Codes()
     try:
+        pruned = _masks(header, tensors)
         codes.kept.update(_kept(header))
         codes.points = _points(header, tensors)
         for layer, facts in header["layers"].items():
             facts = dict(facts)
             shape, low, high, bits = (facts.pop(key) for key in ("shape", "low", "high", "storage_bits"))
-            packed = tensors.pop(f"{layer}.weight.codes")
-            values = unpack(packed, torch.Size(shape).numel(), low, bits).view(shape)
+            packed, mask = tensors.pop(f"{layer}.weight.codes"), pruned.get(layer)
+            count = torch.Size(shape).numel() if mask is None else int(mask.sum())
+            values = whole(unpack(packed, count, low, bits), shape, mask)
             if values.numel() and (values.min() < low or values.max() > high):
                 raise UserError(f"{path}: layer {layer}: a code outside {low}..{high}")
             step = tensors.pop(f"{layer}.weight.step")
@@ -91,7 +115,25 @@ def parse(header: dict, tensors: dict[str, Tensor], path) -> ModelFile:
             codes[layer] = QuantizedWeight(values, step, low, high, bits, facts)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path}: corrupted, its quantized layers do not fit its header ({error})") from None
-    return ModelFile(header, tensors, codes)
+    return ModelFile(header, tensors, codes, pruned)
+
+
+def _masks(header: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the masks of pruned layers; in ``tensors`` the weights that are left become whole float weights.
+
+    Raise ValueError if they are not as many as the header says.
+    """
+    pruned = {}
+    for layer, facts in header.get("pruned", {}).items():
+        mask = masks.decoded(tensors.pop(f"{layer}.weight.mask"), facts["shape"], facts["bits"], facts["runs"])
+        values = tensors.pop(f"{layer}.weight.values", None)
+        for count in (int(mask.sum()), *([] if values is None else [values.numel()])):
+            if count != facts["left"]:
+                raise ValueError(f"pruned: {layer}: {count} weights are left, expected {facts['left']}")
+        if values is not None:
+            tensors[f"{layer}.weight"] = whole(values, facts["shape"], mask)
+        pruned[layer] = mask
+    return pruned
 
 
 def _kept(header: dict) -> dict[str, dict]:
@@ -129,6 +171,7 @@ def to_network(file: ModelFile, path="model", integer: bool = True, into: nn.Mod
         architecture = file.header["architecture"]
         network = _built(architecture, state) if into is None else _changed(architecture, into)
         network.load_state_dict(state, strict=True)
+        masks.attach(network, file.masks)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
         where, architecture = f"{path}: its tensors do not fit {fits}", file.header.get("architecture")
         foreign = into is None and isinstance(architecture, dict)

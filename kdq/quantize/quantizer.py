@@ -48,6 +48,7 @@ class Quantizer:
     learns_blocks = False  # True if `learned` is defined
     descends = False  # True if a search takes the step that suits nearest codes best: codes are then made once
     sees_relu = False  # True if `codes_before_relu` is defined
+    sees_pruned = False  # True if `codes` takes the keyword `pruned`; else the codes of pruned weights are made 0
 
     def __init__(self, keys: Quantizing, seed: int = 0):
         self.keys, self.seed = keys, seed
@@ -58,8 +59,17 @@ class Quantizer:
         return type(self).__module__.rpartition(".")[2]
 
     def codes(self, weight: Tensor, cross: Tensor, gram: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-        """Return codes int16 (K, g, N, d); inputs that are always zero get code 0 if the method follows the inputs."""
+        """Return codes int16 (K, g, N, d); inputs that are always zero get code 0 if the method follows the inputs.
+
+        With ``sees_pruned`` the keyword ``pruned``, bool (g, N, d) or None, tells which weights get code 0.
+        """
         raise NotImplementedError
+
+    def codes_of_left(self, weight, pruned: Tensor, *arguments) -> Tensor:
+        """Return codes as :meth:`codes`, 0 where ``weight`` is ``pruned``."""
+        if self.sees_pruned:
+            return self.codes(weight, *arguments, pruned=pruned)
+        return self.codes(weight, *arguments).masked_fill(pruned, 0)
 
     def codes_with_errors(self, weight, cross, gram, step, low, high) -> tuple[Tensor, Tensor]:
         """Return the codes and per row ||X w - X~ q||^2 (K, g, N) up to a constant that no code changes.

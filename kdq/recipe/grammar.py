@@ -13,7 +13,7 @@ import bracex
 
 from kdq.errors import UserError, nearest, shown
 from kdq.recipe import path
-from kdq.recipe.kinds import Kind
+from kdq.recipe.kinds import Kind, stages_to_float
 from kdq.recipe.stages import StageType, check, settle
 from kdq.retrain.keys import OWN_DEFAULTS
 from kdq.roots.keys import Shared
@@ -69,14 +69,24 @@ class Recipe:
 
     @property
     def network(self) -> "Recipe":
-        """The recipe up to the last stage that makes a float network."""
-        length = max(index for index, stage in enumerate(self.stages, 1) if stage.kind.makes_network)
-        return Recipe(self.stages[:length])
+        """The recipe up to its last float model: what is quantized here, or this recipe."""
+        return Recipe(self.stages[: stages_to_float(stage.kind for stage in self.stages)])
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether its model has quantized layers."""
+        return len(self.network.stages) < len(self.stages)
+
+    @property
+    def maker(self) -> Stage:
+        """The stage that makes the network, whose weights the later ones change."""
+        return self.stages_of_network[0]
 
     @property
     def stages_of_network(self) -> tuple[Stage, ...]:
-        """The stage that makes the float network, and the later ones, which change it."""
-        return self.stages[len(self.network.stages) - 1 :]
+        """The stage that makes the network, and the later ones, which change it."""
+        made = max(index for index, stage in enumerate(self.stages) if stage.kind.makes_network)
+        return self.stages[made:]
 
     @property
     def is_quantized(self) -> bool:
@@ -164,8 +174,16 @@ class Grammar:
         return self._resolved[stage.text]
 
     def teacher(self, parent: Recipe, stage: Stage) -> Recipe:
-        """Return the model that ``stage`` learns from as it retrains ``parent``: the float ancestor, or the root."""
-        return parent.root if self.resolve(stage)["teacher"] == "root" else parent.network
+        """Return the model that ``stage`` learns from as it retrains ``parent``, by its key ``teacher``.
+
+        It is the float ancestor, the root, or the root of that name, whatever the recipe's own.
+        """
+        match self.resolve(stage)["teacher"]:
+            case "teacher":
+                return self.parse("teacher")
+            case "root":
+                return parent.root
+        return parent.network
 
     def _role(self, stage: Stage) -> dict:
         """Return the keys that the config sets for the role of this stage."""

@@ -26,7 +26,7 @@ class Contents:
         stages = {(stage.name, stage.kind.name) for recipe in self.shown for stage in recipe.stages}
         self.kinds = dict(sorted(stages))  # of every stage, by its name
         self.recipes = [recipe.path for recipe in self.shown]  # of the tables: the cells and their ancestors
-        quantized = [recipe for recipe in self.shown if recipe.last.kind.gives_codes]  # retrained ones included
+        quantized = [recipe for recipe in self.shown if recipe.has_codes]  # retrained ones included
         self.quantized = [recipe.path for recipe in quantized]
         # their metrics have errors of layers
         self.with_layer_errors = [recipe.path for recipe in quantized if recipe.last.kind.quantizes]
@@ -91,8 +91,9 @@ class Contents:
         return [recipe.path for recipe in self.shown if self._trains(recipe.last)]
 
     def _trains(self, stage: Stage) -> bool:
-        """Return whether the stage trains; a root from outside does not, and its history is empty."""
-        return stage.kind.trains and self.grammar.resolve(stage).get("source", "train") == "train"
+        """Return whether the stage trains; a root from outside and pruning alone do not: their history is empty."""
+        keys = self.grammar.resolve(stage)
+        return stage.kind.trains and keys.get("source", "train") == "train" and keys["epochs"] > 0
 
     @cached_property
     def dkd_grid(self) -> dict[str, list[float]]:

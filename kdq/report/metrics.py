@@ -53,6 +53,7 @@ class Metrics(Base, extra="allow"):
     entropy_bytes: Count | None
     nominal_bits: FiniteFloat
     parameters: Count
+    sparsity: FiniteFloat
     quantized_weights: Count
     macs: Count
     bit_operations: Count

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from kdq.errors import UserError
+from kdq.recipe.kinds import DISTILL
 from kdq.recipe.path import name_of, stages
 from kdq.report import fastest, pareto
 from kdq.report.bits import nearest_tenth
@@ -56,7 +57,7 @@ def _model(row) -> str:
 
 def _best_student(rows: pd.DataFrame) -> list[str]:
     """Return a line on the float student that is best on validation, beside its root."""
-    students = rows[(rows.bits == 32) & (rows.recipe == rows.network) & (rows.recipe.map(lambda r: len(stages(r))) > 1)]
+    students = rows[rows.kind == DISTILL.name]
     if students.empty:
         return []
     best = students.loc[students.validation_top1_mean.idxmax()]

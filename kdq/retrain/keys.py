@@ -20,30 +20,47 @@ PARENTS = "parent"  # as the parent's
 
 
 class Taught(Base):
-    """Keys of every stage of kind retrain; the network is the parent's, so there are no keys of a network."""
+    """Keys of every stage that trains its parent's network further; so there are no keys of a network."""
 
     float_parent: ClassVar[bool] = False  # true for a stage that accepts a float parent
 
     teacher: Annotated[
-        Literal["float", "root"],
+        Literal["float", "root", "teacher"],
         Field(
-            description="the model to learn from: `float`, the recipe up to its last stage of kind root or distill, or "
-            "`root`, its first stage"
+            description="the model to learn from: `float`, the recipe up to its last float model; `root`, its first "
+            "stage; or `teacher`, the root of that name, whatever the recipe's own"
         ),
     ] = "float"
 
 
-class Quantized(Base):
-    """Keys of the methods that train quantized weights by straight-through gradients, on labels and a teacher."""
+class Supervised(Base):
+    """Keys of the methods that train on labels and a teacher, quantized weights by straight-through gradients."""
 
     start: Annotated[
         Literal["codes", "float"],
         Field(
-            description="float weights behind the codes to start from: `float`, those of the float ancestor, each "
-            "moved to where it rounds to its code, or `codes`, the decoded ones; either way the first codes and steps "
-            "are the parent's"
+            description="float weights behind a quantized parent's codes to start from: `float`, those of the float "
+            "ancestor, each moved to where it rounds to its code, or `codes`, the decoded ones; either way the first "
+            "codes and steps are the parent's"
         ),
     ] = "float"
+    label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
+    distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher's logits")] = (
+        1.0
+    )
+    temperature: Annotated[
+        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
+    ] = 2.0
+
+    def inconsistency(self) -> str:
+        if self.label_weight or self.distillation_weight:
+            return ""
+        return "label_weight: found 0 beside distillation_weight=0, expected one of them above 0"
+
+
+class Quantized(Supervised):
+    """Keys of the methods that train quantized weights, whose activations may get bits of their own."""
+
     activations: Annotated[
         Literal[PARENTS, 0] | Annotated[int, Field(ge=4, le=8)],
         Field(
@@ -53,24 +70,12 @@ class Quantized(Base):
     activation_range: Annotated[
         Ranges, Field(description="range of new activations' codes at the start, as in a quantizer")
     ] = "mse"
-    label_weight: Annotated[NonNegative, Field(description="weight of the cross entropy with the labels")] = 1.0
-    distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher's logits")] = (
-        1.0
-    )
-    temperature: Annotated[
-        Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
-    ] = 2.0
 
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
         if values.get("activations", PARENTS) in (PARENTS, 0):
             return {"activation_range": "no activations get new bits"}
         return {}
-
-    def inconsistency(self) -> str:
-        if self.label_weight or self.distillation_weight:
-            return ""
-        return "label_weight: found 0 beside distillation_weight=0, expected one of them above 0"
 
 
 class Kept(Base):

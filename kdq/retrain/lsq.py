@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from kdq.models import masks
 from kdq.models.activations import QUANTIZERS, attach_quantizers, detach_quantizers
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.integer import round_biases
@@ -155,6 +156,7 @@ def attach(model: Model, floats: nn.Module | None = None) -> nn.Module:
         with torch.no_grad():
             module.weight.copy_(_start(module.weight, quantizer, getattr(float_modules.get(name), "weight", None)))
         parametrize.register_parametrization(module, "weight", quantizer)
+    masks.impose(model.network)  # the float ancestor may be older than they are
     device, points = next(model.network.parameters()).device, model.codes.points
     return attach_quantizers(model.network, points, [LearnedScale(point).to(device) for point in points])
 

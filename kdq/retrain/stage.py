@@ -1,4 +1,4 @@
-"""Retrain: train a model further on its quantized weights, with its float ancestor or the root as the teacher."""
+"""Train a model further, float, pruned or on its quantized weights, with an ancestor or a root as the teacher."""
 
 import importlib
 from dataclasses import replace
@@ -39,7 +39,9 @@ def retrain(
     start = with_activations(load(parent, device), parameters, prepared, seed)
     torch.manual_seed(seed)  # a method's random numbers do not depend on what was drawn before
     task = method.task(start, load(teacher, device), prepared, seed=seed, device=device)
-    history = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
+    history = []
+    if keys["epochs"]:
+        history = train_task(task, prepared, keys, seed=seed, threads=threads, device=device, **places)
     return replace(method.model(task, start), history=history)
 
 

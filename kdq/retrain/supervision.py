@@ -1,4 +1,4 @@
-"""What trains a quantized network: the labels and a frozen teacher's logits."""
+"""What trains a network further: the labels and a frozen teacher's logits."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from kdq.data.batches import Batch
 from kdq.distill.divergence import match
 from kdq.distill.teacher import Teacher
-from kdq.retrain.keys import Quantized
+from kdq.retrain.keys import Supervised
 from kdq.retrain.lsq import LearnedStepsTask
 from kdq.train.task import Step
 
 
 def supervision(
-    keys: Quantized, logits: Tensor, labels: Tensor, teacher_logits: Callable[[], Tensor]
+    keys: Supervised, logits: Tensor, labels: Tensor, teacher_logits: Callable[[], Tensor]
 ) -> dict[str, Tensor]:
     """Return ``label_weight`` CE(labels) and ``distillation_weight`` T^2 KL(teacher || network), means over the batch.
 
@@ -32,7 +32,7 @@ def supervision(
 class SupervisedTraining(LearnedStepsTask):
     """Train the whole network by :func:`supervision`."""
 
-    def __init__(self, network: nn.Module, teacher: Teacher, keys: Quantized):
+    def __init__(self, network: nn.Module, teacher: Teacher, keys: Supervised):
         super().__init__(network)
         self.teacher, self.keys = teacher, keys
 

@@ -78,11 +78,11 @@ def _asks_for_networks(keys: type[Base]) -> bool:
 
 def _networks(grammar: Grammar, parent: Recipe, stage: Stage) -> dict[str, NetworkFacts]:
     """Return the facts of the networks that ``stage`` works on, by their role."""
-    made = {"parent": parent.network.last}
+    made = {"parent": parent.maker}
     if stage.kind.makes_network:
         made["student"] = stage
     elif stage.kind.learns_from == "ancestor":
-        made["teacher"] = grammar.teacher(parent, stage).network.last
+        made["teacher"] = grammar.teacher(parent, stage).maker
     return {role: _facts(grammar.resolve(maker)) for role, maker in made.items()}
 
 

@@ -82,7 +82,8 @@ def _views(place: Place) -> str:
 
 
 def _ancestor(place: Place) -> str:
-    return place.of(place.recipe.network, MODEL) if place.keys.get("start") == "float" else ""
+    needed = place.keys.get("start") == "float" and place.recipe.parent.has_codes
+    return place.of(place.recipe.network, MODEL) if needed else ""
 
 
 def _sensitivity(place: Place) -> str:
@@ -201,7 +202,7 @@ def _no_history(recipe: Recipe, name: str, grammar: Grammar) -> str:
 
 def _no_archive(recipe: Recipe, name: str, grammar: Grammar) -> str:
     float_model = f"the stage {recipe.last.text!r} gives a float model, which has no archive"
-    return "" if recipe.last.kind.gives_codes else float_model
+    return "" if recipe.has_codes else float_model
 
 
 def _no_sensitivity(recipe: Recipe, name: str, grammar: Grammar) -> str:
@@ -407,7 +408,7 @@ class Products:
         outputs = {cell.path(file): form for file, form in files.items() if file not in refused}
         named = cell.identity | (entry.identity(spelled.groupdict()) if spelled else {})
         identity = {path: named for path, form in outputs.items() if form not in (formats.HISTORY, formats.PLAIN)}
-        rules, script = entry.rules or (stage.kind.name,), entry.script or stage.kind.script
+        rules, script = entry.rules or (stage.kind.rule or stage.kind.name,), entry.script or stage.kind.script
         roles = entry.inputs or {role: INPUTS[role] for role in stage.kind.inputs}
         stage_file = [str(stage.type.file.relative_to(self.code.home))] if entry.of_stage else []
         return Product(

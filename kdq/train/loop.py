@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdq.data.batches import TrainingBatches, evaluation_batches
 from kdq.errors import Stopped, UserError
+from kdq.models import masks
 from kdq.train import checkpoint as checkpoints
 from kdq.train.device import autocast, compute_dtype, peak_memory_bytes
 from kdq.train.energy import EnergyMeter
@@ -78,6 +79,7 @@ class Run:
             {name: AveragedModel(network, multi_avg_fn=average, use_buffers=True) for name, network in averaged.items()}
         )
         self.energy = EnergyMeter()
+        self.masked: list[tuple] = []  # weights, and masks, of pruned layers
         self.epoch = 0
         self.history: list[dict] = []
         self.selected: dict | None = None
@@ -100,6 +102,8 @@ class Run:
 
     def train_epoch(self, epoch: int, log) -> dict:
         """Train one epoch, validate, and choose the epoch to save; return the row of the history."""
+        self.task.before_epoch(epoch)
+        self._spread_masks()
         self.task.train()
         logged = time.monotonic()
         started, processor_started = time.perf_counter(), time.process_time()
@@ -123,6 +127,8 @@ class Run:
         check_finite(names, terms, epoch, 0)
         seconds = time.perf_counter() - started
         spent = {"processor_seconds": time.process_time() - processor_started, "energy_joules": self.energy.joules()}
+        for network in self.evaluated.values():
+            masks.impose(network)  # what was pruned lately is still in the averages
         self.task.before_validation(self.evaluated)
         accuracies = {name: self.validate(network) for name, network in self.evaluated.items()}
         row = {
@@ -141,6 +147,12 @@ class Run:
         self._select(epoch, accuracies)
         return row
 
+    def _spread_masks(self) -> None:
+        """Give the averages the masks of their networks, and find the weights that are pruned in these."""
+        for name, average in self.averages.items():
+            masks.attach(average.module, masks.masks_of(self.task.networks[name]))
+        self.masked = [pair for network in self.task.networks.values() for pair in masks.masked_weights(network)]
+
     def _counted_step(self, batch):
         """Return the step as :meth:`_step`, and the floating-point operations of its passes, also of its teacher."""
         with self.task.alone(), FlopCounterMode(display=False) as counter:
@@ -153,6 +165,8 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         sum(step.terms.values()).backward()
         self.optimizer.step()
+        for weight, mask in self.masked:
+            weight.detach().mul_(mask)
         self.schedule.step()
         for name, average in self.averages.items():
             average.update_parameters(self.task.networks[name])
@@ -169,6 +183,8 @@ class Run:
         return (torch.cat(predictions) == self.validation.labels).double().mean().item()
 
     def _select(self, epoch: int, accuracies: dict[str, float]) -> None:
+        if not self.task.candidates:
+            return
         name = max(self.task.candidates, key=accuracies.get)
         accuracy = accuracies[name]
         if self.settings.select == "last" or self.selected is None or accuracy > self.selected["accuracy"]:

@@ -20,8 +20,8 @@ class Step:
 class Task(nn.Module):
     """A network and its objective; every parameter of the task is trained, only one network is saved.
 
-    ``candidates`` names those of ``networks`` that may be saved, all of one architecture: the best on validation is
-    saved, the first on a tie.
+    ``candidates`` names those of ``networks`` that may be saved after this epoch, all of one architecture: the best on
+    validation is saved, the first on a tie; after the last epoch there are some. Weights that are pruned stay 0.
     """
 
     candidates: tuple[str, ...] = ("network",)
@@ -35,6 +35,9 @@ class Task(nn.Module):
     def networks(self) -> dict[str, nn.Module]:
         """The networks that are validated, by name: ``network``, and any that is trained along with it."""
         return {"network": self.network}
+
+    def before_epoch(self, epoch: int) -> None:
+        """Prepare the network for an epoch, the first being 1: it may prune layers."""
 
     def before_validation(self, networks: dict[str, nn.Module]) -> None:
         """Prepare ``networks`` after an epoch: they are evaluated next, and one may be saved."""

@@ -118,9 +118,10 @@ class Plan:
         """Return all keys that a stage reads, resolved."""
         return or_stop(self.study.grammar.resolve, self.stage(stage))
 
-    def stages_of(self, kind: str) -> str:
-        """Return a wildcard constraint: a stage of this kind, with its keys."""
-        return f"({'|'.join(self.study.grammar.names(KINDS[kind])) or 'none'})(,[^/]+)?"
+    def stages_of(self, *kinds: str) -> str:
+        """Return a wildcard constraint: a stage of these kinds, with its keys."""
+        names = [name for kind in kinds for name in self.study.grammar.names(KINDS[kind])]
+        return f"({'|'.join(names) or 'none'})(,[^/]+)?"
 
     def network_files(self, recipe: str) -> tuple[str, ...]:
         return tuple(or_stop(products.network_files, self.recipe(recipe), self.study.grammar))

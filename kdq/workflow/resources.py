@@ -201,7 +201,7 @@ class Estimates:
 
     def network(self, dataset: str, recipe: str) -> Network:
         """Return the cost of the network that a recipe ends with."""
-        keys, images = self.plan.keys(self.plan.recipe(recipe).network.last.text), self.images(dataset)
+        keys, images = self.plan.keys(self.plan.recipe(recipe).maker.text), self.images(dataset)
         if not library_name(keys.get("architecture", "")):
             return network(keys, images)
         (counts,) = or_stop(self.plan.networks.costs, [(keys, images)])

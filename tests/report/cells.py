@@ -24,6 +24,7 @@ def cell(recipe, seed=0, top1=0.9, keys=None, file_bytes=1000, errors=(), datase
         "entropy_bytes": file_bytes * 3 // 4 if layers else None,
         "nominal_bits": sum(widths) / len(widths) if layers else 32.0,
         "parameters": 40,
+        "sparsity": 0.0,
         "quantized_weights": 10 * len(layers),
         "layers": layers,
         "macs": 1000,

@@ -19,9 +19,13 @@ ROWS = [
 ]
 
 
+def kind(recipe: str) -> str:
+    return ("root", "distill", "quantize")[recipe.count("/")]
+
+
 def study(rows=ROWS, dataset="digits", seeds=1) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=[*COLUMNS, "file_bytes_mean"])
-    return table.assign(dataset=dataset, seeds=seeds)
+    return table.assign(dataset=dataset, seeds=seeds, kind=table.recipe.map(kind))
 
 
 def test_the_front_is_that_of_validation_and_test_is_only_told():

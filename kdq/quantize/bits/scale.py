@@ -1,11 +1,12 @@
 """The step of an alphabet: radius of the weights times a scale, given or chosen by the layer's error."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 
 from kdq.quantize.gram.calibration import Calibration, columns
-from kdq.quantize.quantizer import Quantizer, Rounding, check_codes, nearest_codes
+from kdq.quantize.quantizer import Quantizer, Rounding, check_codes, excess, nearest_codes
 
 # The largest code times the step, as a share of the radius. With many Gaussian weights in a row and few bits it is best
 # to clip most of the radius; share 1 clips nothing, which is best for short rows and many bits.
@@ -131,7 +132,8 @@ def choose(weight, calibration: Calibration, quantizer: Quantizer, alphabet) -> 
     reach = radius(weight, keys.percentile, keys.granularity)
     scales = candidates(weight, reach, alphabet, keys)
     step, energies = steps(scales, reach, alphabet), None
-    if quantizer.from_residuals and prefers_residuals(weight, calibration, len(scales)):
+    pruned = calibration.pruned
+    if quantizer.from_residuals and pruned is None and prefers_residuals(weight, calibration, len(scales)):
         blocks = columns(*calibration.inputs, size=_columns_at_once(len(scales) * weight.shape[1]))
         codes, errors, energies = quantizer.codes_from_residuals(weight, blocks, step, *bounds)
         check_codes(codes, weight, step, *bounds)
@@ -139,7 +141,7 @@ def choose(weight, calibration: Calibration, quantizer: Quantizer, alphabet) -> 
         scales, step, codes = _descended(weight, calibration, quantizer, scales, step, *bounds)
         errors = torch.zeros_like(step)
     else:
-        codes, errors = _by_gram(weight, calibration.gram_matrices(), quantizer, step, *bounds)
+        codes, errors = _by_gram(weight, calibration.gram_matrices(), quantizer, step, *bounds, pruned)
     best = _smallest(errors, keys.granularity)
     relative_error = None
     if energies is not None:
@@ -152,11 +154,11 @@ def _descended(weight, calibration, quantizer, scales, step, low, high):
     """Return the scales and steps (1, g, N) at which nearest codes leave the smallest error, and codes (1, g, N, d)."""
     matrices = calibration.gram_matrices() if len(step) > 1 or calibration.passed is None else None
     if len(step) > 1:
-        _, errors = _by_gram(weight, matrices, Rounding(quantizer.keys), step, low, high)
+        _, errors = _by_gram(weight, matrices, Rounding(quantizer.keys), step, low, high)  # those of 0 are 0
         best = _smallest(errors, quantizer.keys.granularity)
         scales, step = _of(best, scales)[None], _of(best, step)[None]
     if calibration.passed is None:
-        return scales, step, _by_gram(weight, matrices, quantizer, step, low, high)[0]
+        return scales, step, _by_gram(weight, matrices, quantizer, step, low, high, calibration.pruned)[0]
     passed = calibration.passed.reshape(2, *weight.shape[:2])
     rows = calibration.some_rows(min(ROWS, max(1, ROW_CELLS // weight[:, 0].numel())))
     codes = quantizer.codes_before_relu(weight, rows, passed, step, low, high)
@@ -176,14 +178,21 @@ def _of(best, values) -> torch.Tensor:
     return values.gather(0, index.expand(1, *values.shape[1:]))[0]
 
 
-def _by_gram(weight, matrices, quantizer, step, low, high):
-    """Return codes (K, g, N, d) for steps (K, g, N), and their errors up to a constant; zeros for a single scale."""
+def _by_gram(weight, matrices, quantizer, step, low, high, pruned=None):
+    """Return codes (K, g, N, d) for steps (K, g, N), and their errors up to a constant; zeros for a single scale.
+
+    ``pruned`` (g, N, d) is bool, or None.
+    """
     cross, gram = matrices
     codes, errors = [], []
     rows = max(1, CELLS // (weight[:, 0].numel() * len(step)))
-    for part, steps in zip(weight.split(rows, 1), step.split(rows, 2), strict=True):
+    masks = itertools.repeat(None) if pruned is None else pruned.split(rows, 1)
+    for part, steps, mask in zip(weight.split(rows, 1), step.split(rows, 2), masks, strict=False):
         arguments = part, cross, gram, steps, low, high
-        if len(step) > 1:
+        if mask is not None:
+            block = quantizer.codes_of_left(part, mask, *arguments[1:])
+            errors += [excess(part, block, steps, cross, gram)] if len(step) > 1 else []
+        elif len(step) > 1:
             block, error = quantizer.codes_with_errors(*arguments)
             errors.append(error)
         else:

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from kdq.models import masks
 from kdq.models.codes import Point
 from kdq.quantize.gram import integers, shifts
 from kdq.quantize.gram.patches import pad, patches, positions, sample, windows
@@ -59,6 +60,12 @@ class Calibration:
     one_call: bool = True
     point: Point | None = None
     passed: torch.Tensor | None = None
+
+    @property
+    def pruned(self) -> torch.Tensor | None:
+        """Which weights are pruned, bool (groups, outputs per group, inputs per output); None if none is."""
+        mask = masks.mask_of(self.module)
+        return None if mask is None else ~mask.reshape(groups(self.module), -1, self.module.weight[0].numel())
 
     @property
     def of_outputs(self) -> bool:

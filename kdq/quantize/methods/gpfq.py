@@ -27,14 +27,15 @@ class Parameters(Quantizing):
     """GPFQ: every weight compensates the error of the weights before it on the calibration images."""
 
 
-def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
+def gpfq(weight, cross, gram, step, low, high, block=32, pruned=None) -> torch.Tensor:
     """Return integer codes (int16) of GPFQ, equal to those of the sequential loop over columns in float64.
 
     ``weight`` (N, d); ``cross`` = X~'X and ``gram`` = X~'X~, both (d, d); ``step`` a number, (N,), or (K, N) for K
     alphabets that share the first matrix product; ``low`` and ``high`` integers, or tensors that broadcast like
     ``step``. Returns (N, d), or (K, N, d). All tensors may carry the same leading dimensions, such as a convolution's
     groups: weight (g, N, d), cross and gram (g, d, d), step (g, N) or (K, g, N). An input that is always zero gets
-    code 0. ``block`` inputs are solved one by one between matrix products; it affects speed only.
+    code 0. ``block`` inputs are solved one by one between matrix products; it affects speed only. ``pruned`` is bool
+    of the weight's shape, or None: such weights get code 0, and the recursion goes over those that are left.
 
     >>> weight = torch.tensor([[0.6, 0.3]])
     >>> gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]])     # X = X~: two unit columns at 60 degrees
@@ -44,10 +45,10 @@ def gpfq(weight, cross, gram, step, low, high, block=32) -> torch.Tensor:
     z_1 = 0.6 rounds to 1 and leaves u = -0.4 X_1; so z_2 = <X_2, u + 0.3 X_2> = -0.2 + 0.3 = 0.1 rounds to 0.
     In the formula of this file: z_2 = (0.5 * 0.6 + 1 * 0.3) - 0.5 * 1 = 0.1.
     """
-    return gpfq_with_errors(weight, cross, gram, step, low, high, block, errors=False)[0]
+    return gpfq_with_errors(weight, cross, gram, step, low, high, block, pruned, errors=False)[0]
 
 
-def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True):
+def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, pruned=None, errors=True):
     """Return the codes of :func:`gpfq` and ||X w - X~ q||^2 - ||X w||^2, shaped as the steps; None without ``errors``.
 
     The difference is q'Hq - 2 q'Gw. The z of the solve have the sums of H_tj c_j over j < t in them, and these make up
@@ -56,13 +57,14 @@ def gpfq_with_errors(weight, cross, gram, step, low, high, block=32, errors=True
     layout = Layout(weight, step)
     weight, cross, gram = layout.matrices(weight, cross, gram)
     target = triangle_product(cross, weight.mT)
-    codes, z = substitute(target, gram, layout, Nearest(*layout.bounds(low, high)), block=block)
+    rounding, mask = Nearest(*layout.bounds(low, high)), layout.mask(pruned)
+    codes, z = substitute(target, gram, layout, rounding, block=block, pruned=mask)
     integers = layout.codes(codes)
     if not errors:
         return integers, None
     # Per input c (H_tt s (c - 2 z) - 2 (the upper triangle's sum)), in place of z, which is z + 1/2 here.
     change = z.mul_(-2).add_(1).add_(codes).mul_(gram.diagonal(dim1=-2, dim2=-1)[..., None, None]).mul_(layout.step)
-    change.sub_(2 * triangle_product(cross, weight.mT, upper=True)[:, :, None]).mul_(codes)
+    change.sub_(2 * triangle_product(cross, weight.mT, upper=True)[:, :, None]).mul_(codes).nan_to_num_(0.0)
     return integers, layout.sums(change.sum(1, keepdim=True) * layout.step)
 
 
@@ -109,6 +111,7 @@ class GPFQ(Quantizer):
     """:func:`gpfq` as a stage, from Gram matrices or from residuals, whichever takes less time."""
 
     from_residuals = True
+    sees_pruned = True
     codes = staticmethod(gpfq)
     codes_with_errors = staticmethod(gpfq_with_errors)
     codes_from_residuals = staticmethod(gpfq_by_residuals)

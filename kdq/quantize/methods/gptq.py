@@ -26,12 +26,13 @@ class Parameters(LookingAhead):
     """GPTQ: every weight's error is spread over all later weights, as the inputs' correlations allow."""
 
 
-def gptq(weight, cross, gram, step, low, high, damping=0.01, order="natural", block=32) -> torch.Tensor:
+def gptq(weight, cross, gram, step, low, high, damping=0.01, order="natural", block=32, pruned=None) -> torch.Tensor:
     """Return integer codes (int16) of GPTQ; ``cross`` is ignored.
 
     ``damping`` is a share of the mean of ``gram``'s diagonal, ``order`` ``natural`` or ``activation``; other
     arguments and the result as for :func:`kdq.quantize.methods.gpfq.gpfq`. An input that is always zero gets code 0.
-    Raises UserError if ``gram`` is singular in spite of the damping.
+    A pruned weight's error is spread over all later ones, as in SparseGPT (Frantar and Alistarh, 2023). Raises
+    UserError if ``gram`` is singular in spite of the damping.
 
     >>> weight = torch.tensor([[0.6, 0.3]])
     >>> gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]])     # two unit columns at 60 degrees
@@ -46,12 +47,16 @@ def gptq(weight, cross, gram, step, low, high, damping=0.01, order="natural", bl
     alive = gram.diagonal(dim1=-2, dim2=-1) > 0
     triangle = upper_factor(reordered(gram + ridge(gram, damping).diag_embed(), order)).mT
     target = triangle_product(triangle, (weight * alive[:, None]).mT.take_along_dim(order[:, :, None], 1))
-    codes, _ = substitute(target, triangle, layout, Nearest(*layout.bounds(low, high)), block=block)
+    rounding, mask = Nearest(*layout.bounds(low, high)), layout.mask(pruned, order)
+    codes, _ = substitute(target, triangle, layout, rounding, block=block, pruned=mask)
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 
 class GPTQ(Quantizer):
     """:func:`gptq` as a stage."""
 
-    def codes(self, weight, cross, gram, step, low, high):
-        return gptq(weight, cross, gram, step, low, high, self.keys.damping, self.keys.input_order)
+    sees_pruned = True
+
+    def codes(self, weight, cross, gram, step, low, high, pruned=None):
+        keys = self.keys
+        return gptq(weight, cross, gram, step, low, high, keys.damping, keys.input_order, pruned=pruned)

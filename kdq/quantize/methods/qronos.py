@@ -28,7 +28,7 @@ class Parameters(LookingAhead):
     """Qronos: GPTQ towards the outputs of the float network, whatever the earlier layers have changed."""
 
 
-def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", block=32) -> torch.Tensor:
+def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", block=32, pruned=None) -> torch.Tensor:
     """Return integer codes (int16) of Qronos; arguments and result as for :func:`kdq.quantize.methods.gptq.gptq`.
 
     An input that is always zero in the quantized network gets code 0.
@@ -45,12 +45,16 @@ def qronos(weight, cross, gram, step, low, high, damping=0.01, order="natural", 
     target = torch.linalg.solve_triangular(factor, wanted, upper=True)
     first = wanted[:, :1] - hessian[:, :1, 1:] @ weight[:, 1:]
     target[:, :1] = first * factor[:, :1, :1] / hessian[:, :1, :1]
-    codes, _ = substitute(target, factor.mT, layout, Nearest(*layout.bounds(low, high)), block=block)
+    rounding, mask = Nearest(*layout.bounds(low, high)), layout.mask(pruned, order)
+    codes, _ = substitute(target, factor.mT, layout, rounding, block=block, pruned=mask)
     return layout.codes(codes.take_along_dim(order.argsort()[:, :, None, None], 1))
 
 
 class Qronos(Quantizer):
     """:func:`qronos` as a stage."""
 
-    def codes(self, weight, cross, gram, step, low, high):
-        return qronos(weight, cross, gram, step, low, high, self.keys.damping, self.keys.input_order)
+    sees_pruned = True
+
+    def codes(self, weight, cross, gram, step, low, high, pruned=None):
+        keys = self.keys
+        return qronos(weight, cross, gram, step, low, high, keys.damping, keys.input_order, pruned=pruned)

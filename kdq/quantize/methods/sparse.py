@@ -34,24 +34,38 @@ class Parameters(Quantizing):
 
 
 def sparse(
-    weight, cross, gram, step, low, high, threshold=0.5, penalty="hard", relative=True, first=None, block=32
+    weight,
+    cross,
+    gram,
+    step,
+    low,
+    high,
+    threshold=0.5,
+    penalty="hard",
+    relative=True,
+    first=None,
+    block=32,
+    pruned=None,
 ) -> torch.Tensor:
     """Return integer codes (int16) of GPFQ with ``hard`` or ``soft`` rounding, the ``penalty``.
 
-    ``threshold``: a share of the root mean square of every row's weights, or not ``relative``, in their units.
-    ``first``: of a hard rounding, where the levels of the codes 1 and -1 lie, in the units of the weight; the others
-    follow a step apart. None is the step. Other arguments and the result as for :func:`kdq.quantize.methods.gpfq.gpfq`.
+    ``threshold``: a share of the root mean square of every row's weights that are not pruned, or not ``relative``, in
+    their units. ``first``: of a hard rounding, where the levels of the codes 1 and -1 lie, in the units of the weight;
+    the others follow a step apart. None is the step. Other arguments and the result as for
+    :func:`kdq.quantize.methods.gpfq.gpfq`.
     """
     layout = Layout(weight, step)
     if relative:
-        threshold = threshold * weight.double().square().mean(-1).sqrt()
+        counted = weight.shape[-1] if pruned is None else (~pruned).sum(-1).clamp(min=1)
+        threshold = threshold * (weight.double().square().sum(-1) / counted).sqrt()
     weight, cross, gram = layout.matrices(weight, cross, gram)
     threshold = (layout.spread(threshold) / layout.step).flatten(2)
     # Distance of the levels other than 0 beyond a multiple of the step, in steps.
     offset = 0.0 if first is None else (layout.spread(first) / layout.step).flatten(2) - 1
     low, high = layout.bounds(low, high)
     rounding = soft(low, high, threshold) if penalty == "soft" else hard(low, high, threshold, offset)
-    levels, _ = substitute(triangle_product(cross, weight.mT), gram, layout, rounding, block=block)
+    target = triangle_product(cross, weight.mT)
+    levels, _ = substitute(target, gram, layout, rounding, block=block, pruned=layout.mask(pruned))
     levels = levels.flatten(2)
     codes = levels.sub_(levels.sign() * offset).round_()
     return layout.codes(codes.unflatten(2, (-1, layout.rows)))
@@ -82,5 +96,7 @@ def hard(low, high, threshold, offset):
 class Sparse(Quantizer):
     """:func:`sparse` as a stage."""
 
-    def codes(self, weight, cross, gram, step, low, high):
-        return sparse(weight, cross, gram, step, low, high, self.keys.threshold, self.keys.penalty)
+    sees_pruned = True
+
+    def codes(self, weight, cross, gram, step, low, high, pruned=None):
+        return sparse(weight, cross, gram, step, low, high, self.keys.threshold, self.keys.penalty, pruned=pruned)

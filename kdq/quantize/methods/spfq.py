@@ -35,7 +35,7 @@ class Parameters(Quantizing):
     ] = 1
 
 
-def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32) -> torch.Tensor:
+def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32, pruned=None) -> torch.Tensor:
     """Return integer codes (int16) of SPFQ after ``alignment`` sweeps.
 
     ``generator`` (of the CPU) gives a number for every weight, row after row, so that the rows of a layer may come in
@@ -46,27 +46,39 @@ def spfq(weight, cross, gram, step, low, high, generator, alignment=1, block=32)
     weight, cross, gram = layout.matrices(weight, cross, gram)
     groups, rows, inputs = weight.shape
     uniform = torch.rand(rows, groups, inputs, dtype=torch.float64, generator=generator).to(weight.device)
-    target = triangle_product(gram, aligned(weight, cross, gram, alignment).mT)
-    rounding = Nearest(*layout.bounds(low, high))
-    return layout.codes(substitute(target, gram, layout, rounding, uniform.permute(1, 2, 0) - 0.5, block)[0])
+    mask = layout.mask(pruned)
+    target = triangle_product(gram, aligned(weight, cross, gram, alignment, mask).mT)
+    rounding, dither = Nearest(*layout.bounds(low, high)), uniform.permute(1, 2, 0) - 0.5
+    return layout.codes(substitute(target, gram, layout, rounding, dither, block, mask)[0])
 
 
-def aligned(weight, cross, gram, sweeps) -> torch.Tensor:
+def aligned(weight, cross, gram, sweeps, mask=None) -> torch.Tensor:
     """Return the weight w~ (g, N, d) after ``sweeps`` sweeps; weight (g, N, d), cross and gram (g, d, d), all float64.
 
-    Dead inputs have weight 0 after the first sweep. The published code takes the first group's columns for all groups.
+    Dead inputs have weight 0 after the first sweep, pruned ones, ``mask`` (g, d, 1, N), always. The published code
+    takes the first group's columns for all groups.
     """
     if sweeps == 0:
         return weight
+    right = triangle_product(cross, weight.mT)
+    solution = _solved(gram, right, mask)
+    for _ in range(sweeps - 1):
+        right = cross @ weight.mT - triangle_product(gram, solution, upper=True)
+        solution = _solved(gram, right, mask)
+    return solution.mT
+
+
+def _solved(gram, right, mask) -> torch.Tensor:
+    """Return v (g, d, N) with tril(gram) v = right (g, d, N), and 0 where a weight is pruned and for dead inputs."""
+    if mask is not None:
+        units = Layout(right.mT, 1.0)
+        return substitute(right, gram, units, lambda z_and_half, level: level.copy_(z_and_half - 0.5), pruned=mask)[0][
+            :, :, 0
+        ]
     triangle = gram.tril()
     # A dead input's row is zero: divided by 1 it gives weight 0.
     triangle.diagonal(dim1=-2, dim2=-1).add_(reciprocal_diagonal(gram) == 0)
-    right = triangle_product(cross, weight.mT)
-    solution = torch.linalg.solve_triangular(triangle, right, upper=False)
-    for _ in range(sweeps - 1):
-        right = cross @ weight.mT - triangle_product(gram, solution, upper=True)
-        solution = torch.linalg.solve_triangular(triangle, right, upper=False)
-    return solution.mT
+    return torch.linalg.solve_triangular(triangle, right, upper=False)
 
 
 class SPFQ(Quantizer):
@@ -76,5 +88,7 @@ class SPFQ(Quantizer):
         super().__init__(keys, seed)
         self.generator = torch.Generator().manual_seed(seed)
 
-    def codes(self, weight, cross, gram, step, low, high):
-        return spfq(weight, cross, gram, step, low, high, self.generator, self.keys.alignment)
+    sees_pruned = True
+
+    def codes(self, weight, cross, gram, step, low, high, pruned=None):
+        return spfq(weight, cross, gram, step, low, high, self.generator, self.keys.alignment, pruned=pruned)

@@ -72,4 +72,5 @@ def _columns(z, codes, lower, reciprocal, low, high, start):
                     here[i] = z_and_half
                     level = np.floor(z_and_half)
                     level = lowest[i] if level < lowest[i] else level
-                    code[i] = highest[i] if level > highest[i] else level
+                    level = highest[i] if level > highest[i] else level
+                    code[i] = level if level == level else 0.0  # NaN: a pruned weight

@@ -7,7 +7,8 @@ Such a quantizer gives a lower triangle L and a target r per layer, and its inte
 so that every code compensates the errors of the codes before it. L is X~'X~ if the codes follow the path of the
 outputs (GPFQ and variants), or the factor R' of X~'X~ = R R' if each step also accounts for what all later weights can
 still compensate (GPTQ, Qronos). The sums over codes are done by halves, so that nearly all of the work is matrix
-products; the rest goes column by column, compiled for large layers.
+products; the rest goes column by column, compiled for large layers. A pruned weight's code is 0: what follows sees that
+code as any other, so that this is the recursion over the weights that are left.
 """
 
 import torch
@@ -42,6 +43,13 @@ class Layout:
         """Return numbers unchanged, and tensors that broadcast like the steps as (g, 1, K N): a bound per code."""
         return [value if isinstance(value, int) else self.spread(value).flatten(2) for value in values]
 
+    def mask(self, pruned, order=None):
+        """Return which weights are pruned, bool (..., N, d) or None, as (g, d, 1, N), inputs in ``order`` (g, d)."""
+        if pruned is None:
+            return None
+        mask = pruned.reshape(-1, self.rows, self.inputs).mT
+        return (mask if order is None else mask.take_along_dim(order[:, :, None], 1))[:, :, None]
+
     def codes(self, levels):
         """Return whole numbers (g, d, K, N) as int16 codes (..., N, d), or (K, ..., N, d)."""
         alphabets = self._step.shape[: self._step.dim() - len(self.batch) - 1]
@@ -63,15 +71,18 @@ class Nearest:
         torch.floor(z_and_half, out=code).clamp_(self.low, self.high)
 
 
-def substitute(target, triangle, layout, rounding, dither=None, block=32):
+def substitute(target, triangle, layout, rounding, dither=None, block=32, pruned=None):
     """Return (codes, z + 1/2), both float64 (g, d, K, N), of the formula above.
 
     ``target`` r (g, d, N), ``triangle`` L (g, d, d), of which only the lower triangle is read. An input with L_tt = 0
     has z = 0. ``rounding(z_and_half, code)`` gets z + 1/2 of an input or more, (g, ., K N), and writes their codes, or
     other levels in steps. ``dither`` (g, d, N) is added to z before it is rounded. ``block`` inputs are solved one by
-    one between matrix products; it affects speed only.
+    one between matrix products; it affects speed only. ``pruned`` is a :meth:`Layout.mask`, or None: the codes
+    there are 0, and the z NaN.
     """
     z = target[:, :, None] / layout.step
+    if pruned is not None:
+        z = z.masked_fill(pruned, torch.nan)
     if dither is not None:
         z += (dither * triangle.diagonal(dim1=-2, dim2=-1)[..., None])[:, :, None]
     z = z.flatten(2).contiguous()
@@ -139,3 +150,4 @@ def _one_by_one(z, codes, lower, reciprocal, rounding, start):
     for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, block_codes, lower * scale)), strict=True):
         here.baddbmm_(row, block_codes, alpha=-1)
         rounding(here, code)
+        code.nan_to_num_(0.0)  # of a pruned weight

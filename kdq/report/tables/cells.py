@@ -2,7 +2,7 @@
 
 from kdq.errors import UserError
 from kdq.provenance.mixtures import auto_precision
-from kdq.recipe.kinds import KINDS
+from kdq.recipe.kinds import KINDS, stages_to_float
 from kdq.recipe.path import Cell, join, keys_of, name_of, stages
 from kdq.report import dkd_choice, precisions
 from kdq.report.bits import in_words, mean_bits, with_scale, without_bits
@@ -11,7 +11,7 @@ from kdq.roots.keys import is_imported
 
 PARTS = ("validation", "test")
 IDENTITY = ("dataset", "seed", "recipe")
-SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "quantized_weights")
+SIZES = ("file_bytes", "entropy_bytes", "nominal_bits", "parameters", "sparsity", "quantized_weights")
 WORK = ("macs", "bit_operations", "activation_bits")
 MEASURES = {
     "top1": ("share of 1", "accuracy on the {} part"),
@@ -46,7 +46,7 @@ SCHEMA = Schema(
             "no row",
             optional=True,
         ),
-        "network": text("the float network: the recipe up to the last stage that makes one"),
+        "network": text("the float network: the recipe up to its last float model"),
         "method": text("last stage of `network`, as the recipe spells it"),
         "method_name": text("the name in `method`"),
         "alpha": number("weight of the target class if `method_name` is `dkd`, else empty", optional=True),
@@ -84,7 +84,8 @@ SCHEMA = Schema(
             "that stays float; 32 for a float model",
             unit="bits per weight",
         ),
-        "parameters": count("parameters of the network"),
+        "parameters": count("parameters of the network, without those that were pruned"),
+        "sparsity": share("share of the weights of all convolutions and linear layers that were pruned"),
         "quantized_weights": count("weights that are stored as codes; 0 for a float model"),
         "macs": count(
             "multiply-accumulates of all convolutions and linear layers; the products of attention are not counted",
@@ -143,7 +144,7 @@ def _row(cell: dict, keys: dict, kinds: dict[str, str]) -> dict:
     """Return the row of a cell's metrics; ``keys`` are the resolved keys of all cells' last stages."""
     path = stages(cell["recipe"])
     names = [name_of(stage) for stage in path]
-    length = 1 + max(index for index, name in enumerate(names) if KINDS[kinds[name]].makes_network)
+    length = stages_to_float(KINDS[kinds[name]] for name in names)
     network, method = join(*path[:length]), path[length - 1]
     quantizers = [
         with_scale(path[index], keys.get((cell["dataset"], cell["seed"], join(*path[: index + 1])), {}))

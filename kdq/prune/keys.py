@@ -1,0 +1,44 @@
+"""Keys that stages of pruning share: how much is pruned, when, and how training continues."""
+
+from kdq.quantize.keys import Layers
+from kdq.recipe.vocabulary import Annotated, Base, Field, Fraction, NonNegative, ProperFraction
+from kdq.retrain.keys import Continued, Supervised, Taught
+
+
+class Pruning(Supervised):
+    """Keys of every method: which layers it may prune, and what trains those that are left."""
+
+    keep: Annotated[
+        Layers,
+        Field(
+            description="layers that are not pruned, joined by `+`: `first` and `last` that run, a layer by its name, "
+            "or all in a module by that of the module"
+        ),
+    ] = ""
+    distillation_weight: Annotated[
+        NonNegative, Field(description="weight of the match with the teacher's logits; 0 is training on labels alone")
+    ] = 0.0
+
+
+class Sparsity(Base):
+    """Keys of the methods that prune as many weights as they are told to."""
+
+    sparsity: Annotated[
+        ProperFraction, Field(description="share of the weights that is pruned, of layers that `keep` does not name")
+    ] = 0.5
+    gradual: Annotated[
+        Fraction,
+        Field(
+            description="share of the epochs, the first, at whose beginnings sparsity rises: after a share t of them "
+            "to 1 - (1 - t)^3 of the whole; 0: all before the first epoch"
+        ),
+    ] = 0.0
+
+
+class Further(Continued):
+    """Training after pruning; there may be none."""
+
+    epochs: Annotated[int, Field(ge=0, le=100_000, description="passes over the training part; 0: prune alone")] = 10
+
+
+SHARED_KEYS = (Taught, Further)
