@@ -110,6 +110,7 @@ class Writer:
         pair = lambda size: [size, size] if isinstance(size, int) else list(size)  # noqa: E731
         attributes = {"kernel_shape": pair(module.kernel_size), "strides": pair(module.stride)}
         attributes["pads"] = pair(module.padding) * 2
+        attributes |= {"ceil_mode": 1} if module.ceil_mode else {}
         source, point = self.names[node.args[0]], self._only_point(node)
         if point is None:
             return self.graph.add("MaxPool", source, **attributes)

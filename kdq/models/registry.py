@@ -16,7 +16,7 @@ from kdq.models.libraries import LIBRARIES, library_name
 
 FOLDER, PACKAGE = Path(__file__).parent / "networks", "kdq.models.networks"
 VOCABULARY = {"LIBRARIES": LIBRARIES, "LIBRARY_KEYS": LIBRARY_KEYS, "library_name": library_name, "re": re}
-CHANGES = ("plain_layers", "folded")  # keys of an architecture, see `changed`
+CHANGES = ("plain_layers", "folded", "shrunk")  # keys of an architecture, see `changed`
 
 
 def _families() -> list[type[Family]]:
@@ -121,18 +121,24 @@ def pretrained(weights: str, architecture: str, whole: bool = False, **arguments
 def build(architecture: str, **arguments):
     """Return a freshly initialised network; raise UserError for an architecture or stem that does not exist.
 
-    ``plain_layers`` and ``folded`` change it, see :func:`changed`.
+    ``plain_layers``, ``folded`` and ``shrunk`` change it, see :func:`changed`.
     """
     changes = {key: arguments.pop(key) for key in CHANGES if key in arguments}
     return changed(family_of(architecture).module().build(architecture, **arguments), **changes)
 
 
-def changed(network, plain_layers=(), folded=None):
-    """Return the network with the changes of its quantization, made in place: names of modules to replace, see
-    :mod:`kdq.models.plain_layers`, and pairs of modules to fold, see :mod:`kdq.models.folded_norms`."""
+def changed(network, plain_layers=(), folded=None, shrunk=None):
+    """Return the network with the changes of its pruning and quantization, made in place.
+
+    These are shapes of modules by name, see :mod:`kdq.models.channels`, pairs of modules to fold, see
+    :mod:`kdq.models.folded_norms`, and names of modules to replace, see :mod:`kdq.models.plain_layers`.
+    """
+    from kdq.models.channels import shrink
     from kdq.models.folded_norms import fold_norms
     from kdq.models.plain_layers import replace
 
+    if shrunk:
+        shrink(network, shrunk)
     if folded:
         fold_norms(network.eval(), folded)
     return replace(network, plain_layers) if plain_layers else network
@@ -140,10 +146,12 @@ def changed(network, plain_layers=(), folded=None):
 
 def outline(architecture: str, **arguments) -> dict[str, tuple]:
     """Return the shapes of the weights that determine how large :func:`build` makes a network, without building it."""
-    from kdq.models import folded_norms, plain_layers
+    from kdq.models import channels, folded_norms, plain_layers
 
-    names, folded = (arguments.pop(key, ()) for key in CHANGES)
+    names, folded, smaller = (arguments.pop(key, ()) for key in CHANGES)
     shapes = family_of(architecture).module().outline(architecture, **arguments)
+    if smaller:
+        shapes = channels.outline(shapes, smaller)
     if folded:
         shapes = folded_norms.outline(shapes, folded)
     return plain_layers.outline(shapes, names) if names else shapes

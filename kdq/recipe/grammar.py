@@ -144,7 +144,7 @@ class Grammar:
         return recipe
 
     def _check_parents(self, recipe: Recipe) -> None:
-        """Raise UserError for a stage that needs a quantized parent and has a float one."""
+        """Raise UserError for a stage that needs a quantized parent and has a float one, or the reverse."""
         for index, stage in enumerate(recipe.stages):
             parent = Recipe(recipe.stages[:index])
             if stage.kind.needs_codes and not stage.type.keys.float_parent and not parent.is_quantized:
@@ -152,6 +152,11 @@ class Grammar:
                 raise UserError(
                     f"recipe {recipe.path!r}: {stage.name} retrains a quantized model, but its parent {parent.path!r} "
                     f"is float; did you mean '{parent.path}/{EXAMPLE}/{rest}'?"
+                )
+            if not getattr(stage.type.keys, "quantized_parent", True) and parent.has_codes:
+                raise UserError(
+                    f"recipe {recipe.path!r}: {stage.name} needs a float parent, and {parent.path!r} is quantized; "
+                    f"did you mean '{path.join(parent.network.path, stage.text)}'?"
                 )
 
     def parse_stage(self, text: str, recipe: str = "") -> Stage:

@@ -22,7 +22,8 @@ PARENTS = "parent"  # as the parent's
 class Taught(Base):
     """Keys of every stage that trains its parent's network further; so there are no keys of a network."""
 
-    float_parent: ClassVar[bool] = False  # true for a stage that accepts a float parent
+    float_parent: ClassVar[bool] = False  # true for a stage that accepts a float parent though its kind does not
+    quantized_parent: ClassVar[bool] = True  # false for a stage that does not accept a quantized one
 
     teacher: Annotated[
         Literal["float", "root", "teacher"],

@@ -17,7 +17,7 @@ from kdq.models.codes import Codes
 from kdq.models.file import to_network
 from tests.deploy.conftest import images
 
-NETWORKS = ("resnet18", "resnet50", "wrn16-2", "mobilenetv2")
+NETWORKS = ("resnet18", "resnet50", "wrn16-2", "mobilenetv2", "vgg16_bn")
 
 
 def session(model: onnx.ModelProto, optimized: bool = True, file=None) -> onnxruntime.InferenceSession:

@@ -12,7 +12,7 @@ from kdq.models import registry
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.cost import law
 
-ARCHITECTURES = ("resnet18", "resnet50", "wrn16-2", "mobilenetv2")
+ARCHITECTURES = ("resnet18", "resnet50", "wrn16-2", "mobilenetv2", "vgg16_bn")
 
 
 def network_of(architecture="resnet18", width=0.25):

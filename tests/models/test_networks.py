@@ -13,13 +13,14 @@ from kdq.evaluate.stage import evaluate
 from kdq.models import file as model_file
 from kdq.models import registry
 from kdq.models.fold import fold_batchnorm
+from kdq.models.networks.vgg import VGG
 from kdq.quantize.quantizer import quantizer_of
 from kdq.quantize.stage import quantize_stage
 from kdq.recipe.stages import find_stages
 from kdq.roots.sources.hub import compare
 from kdq.train.stage import save, train_root
 
-NEW = ("wrn16-2", "wrn10-1", "mobilenetv2")
+NEW = ("wrn16-2", "wrn10-1", "mobilenetv2", "vgg16_bn")
 NAMES = ("resnet18", "resnet50", *NEW)
 SMALL = {"wrn16-2": 0.125, "wrn10-1": 0.25}  # 2 to 16 channels
 PIXELS = {"mean": [0.2, 0.4, 0.6], "std": [0.5, 0.6, 0.7]}
@@ -93,6 +94,22 @@ class TestPublished:
             assert expected.std() > 1e-3
             torch.testing.assert_close(ours.eval()(images), expected)
 
+    def test_vgg16_is_torchvisions_convolutions_and_one_linear_layer(self, build):
+        torchvision = pytest.importorskip("torchvision")
+        theirs = torchvision.models.vgg16_bn().features.eval()
+        ours = build("vgg16_bn", channels=3, width=1.0, mean=[0.0] * 3, std=[1.0] * 3).eval()
+        assert sum(parameter.numel() for parameter in ours.parameters()) == 14_724_042
+        kinds = nn.Conv2d | nn.BatchNorm2d
+        layers = ([module for module in network.modules() if isinstance(module, kinds)] for network in (theirs, ours))
+        for source, target in zip(*layers, strict=True):
+            target.load_state_dict({name: source.state_dict()[name] for name in target.state_dict()})
+            if isinstance(source, nn.Conv2d):
+                nn.init.zeros_(source.bias)
+        images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = theirs(images).flatten(1)
+            torch.testing.assert_close(ours(images, taps=("embedding",))[1]["embedding"], expected)
+
 
 class TestInterface:
     @pytest.mark.parametrize("name", NAMES)
@@ -108,7 +125,7 @@ class TestInterface:
                 assert torch.equal(features[name], network.activate(features[f"{name}.preactivation"].clone()))
         sides = [features[name].shape[2] for name in network.stages]
         assert sides == [sides[0] // 2**index for index in range(len(sides))]
-        assert sides[0] == (32 if stem == "cifar" else 8)
+        assert sides[0] == (8 if stem == "imagenet" and not isinstance(network, VGG) else 32)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_the_blocks_in_order_are_the_network(self, small, name):

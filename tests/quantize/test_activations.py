@@ -93,7 +93,7 @@ class TestRanges:
 
 
 class TestNetwork:
-    @pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "wrn16-2", "mobilenetv2"])
+    @pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "wrn16-2", "mobilenetv2", "vgg16_bn"])
     def test_with_16_bits_nothing_changes_but_rounding(self, network_of, architecture):  # noqa: F811
         network = network_of(architecture)
         points = measured_points(network, names_of(network), images(8), 16, "minmax")
@@ -105,7 +105,7 @@ class TestNetwork:
         assert not torch.equal(actual, expected)
         assert (actual - expected).norm() < 2e-3 * expected.norm()
 
-    @pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "wrn16-2", "mobilenetv2"])
+    @pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "wrn16-2", "mobilenetv2", "vgg16_bn"])
     def test_folded_is_unfolded(self, network_of, architecture):  # noqa: F811
         """What differs is the rounding of biases to int32, and of sums: a few activations fall into the next code."""
         network, codes = quantized(network_of(architecture), "rtn", activations=8)
