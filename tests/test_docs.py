@@ -9,7 +9,7 @@ import pytest
 
 HOME = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(HOME)) for path in HOME.glob("docs/**/*.md"))]
-EXAMPLES = ("kdq/distill/methods/match.py", "kdq/quantize/methods/nearest.py", "kdq/prune/")  # files to be added
+EXAMPLES = ("kdq/distill/methods/match.py", "kdq/quantize/methods/nearest.py", "kdq/clip/")  # files to be added
 REMOVED = ("benchmarks.gpfq_bits",)
 FOLDERS = "kdq|rules|scripts|docs|tests|studies|profiles|schemas|benchmarks|envs"
 

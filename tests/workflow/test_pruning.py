@@ -2,12 +2,13 @@
 
 import csv
 import json
+import re
 
 import pytest
 
 from kdq.models import file as model_file
 from kdq.provenance.files import read_header, sha256
-from tests.workflow.study import Workflow
+from tests.workflow.study import HOME, Workflow
 from tests.workflow.test_adopt import command, not_fresh
 from tests.workflow.test_reruns import REPORT, appended
 
@@ -119,3 +120,14 @@ def test_all_is_fresh_and_an_edit_reruns_what_has_it(workflow):
         planned = workflow.plan()
     assert planned.issuperset(models[recipe] for recipe in ORDERS)
     assert not planned & {models[NARROW], models[DENSE], f"{FOLDER}/hard/{PRUNE}/model.safetensors"}
+
+
+def test_the_method_in_the_documentation_is_one_file(workflow):
+    text = (HOME / "docs/extending.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "class Random(Pruner)" in block)
+    file, path = workflow.folder / "kdq/prune/methods/random.py", f"{FOLDER}/hard/random,sparsity=0.3"
+    file.write_text(code)
+    done = workflow.run("--cores", "2", f"{path}/metrics.json")
+    file.unlink()
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert json.loads((workflow.folder / path / "metrics.json").read_text())["sparsity"] == pytest.approx(0.3, abs=1e-4)
