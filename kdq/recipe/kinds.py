@@ -22,6 +22,7 @@ class Kind:
     inputs: tuple[str, ...]
     makes_network: bool = False  # a float network of its own; the other kinds change their parent's
     trains: bool = False
+    prunes: bool = False
     quantizes: bool = False  # turns float weights into codes
     gives_codes: bool = False  # its models have quantized layers
     keeps_codes: bool = False  # its models have quantized layers if their parents have
@@ -52,7 +53,7 @@ LEARNED_FROM = ("data", "parent", "teacher", "ancestor")
 RETRAIN = Kind("retrain", "kdq.retrain", "scripts/retrain.py", LEARNED_FROM, learns_from="ancestor", **RETRAINED)
 CONTINUED = {"trains": True, "keeps_codes": True, "learns_from": "ancestor", "role": "retrain", "rule": RETRAIN.name}
 TUNE = Kind("tune", "kdq.tune", RETRAIN.script, LEARNED_FROM, **CONTINUED)
-PRUNE = Kind("prune", "kdq.prune", RETRAIN.script, LEARNED_FROM, **CONTINUED)
+PRUNE = Kind("prune", "kdq.prune", RETRAIN.script, LEARNED_FROM, prunes=True, **CONTINUED)
 KINDS = {kind.name: kind for kind in (ROOT, DISTILL, QUANTIZE, RETRAIN, TUNE, PRUNE)}
 
 

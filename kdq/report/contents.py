@@ -6,6 +6,7 @@ from kdq.deploy import exportable
 from kdq.recipe.grammar import Recipe, Stage
 from kdq.report import pairs
 from kdq.report.figures import FIGURES
+from kdq.report.techniques import technique
 
 MOST_STUDENTS = 60  # rows of the figure of comparisons; with more, only the table has them
 FEW_RETRAINED = 8  # each bit-width has its own retrained models; with more, their curves are left out
@@ -56,6 +57,12 @@ class Contents:
     def _trains_after_quantization(recipe: Recipe) -> bool:
         quantizes = [stage.kind.quantizes for stage in recipe.stages]
         return True in quantizes and not all(quantizes[quantizes.index(True) :])
+
+    @cached_property
+    def techniques(self) -> dict[str, dict[str, str]]:
+        """Return what was done to the network of each cell, in words, if some were pruned: orders are compared then."""
+        pruned = any(stage.kind.prunes for recipe in self.shown for stage in recipe.stages)
+        return {recipe.path: technique(recipe, self.grammar) for recipe in self.asked} if pruned else {}
 
     @cached_property
     def epochs(self) -> dict[str, int]:

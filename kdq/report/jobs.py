@@ -81,8 +81,12 @@ class ReportJobs:
 
     def tables(self, rule: str) -> list[str]:
         """Return the tables of the study that the rule of a table reads."""
-        missing = {name for table in TABLES.values() if not getattr(self.contents, table.shows) for name in table.names}
-        return [table_file(self.study, name) for name in TABLES[rule].tables if name not in missing]
+        return [table_file(self.study, name) for name in self._made(*TABLES[rule].tables)]
+
+    def _made(self, *names: str) -> list[str]:
+        """Return those of the tables ``names`` that the study has."""
+        made = {name for table in TABLES.values() if getattr(self.contents, table.shows) for name in table.names}
+        return [name for name in names if name in made]
 
     def histories(self) -> list[str]:
         """Return the histories of all trainings of the study's models."""
@@ -95,10 +99,10 @@ class ReportJobs:
         return Job(job | {"assets": assets.digest(assets.read())}) if rule == "page" else job
 
     def figure_inputs(self, name: str, dataset: str) -> list[str]:
-        """Return the files that a figure is drawn from: a table, or one file of each cell that it shows."""
+        """Return the files that a figure is drawn from: one or two tables, or one file of each cell that it shows."""
         figure = FIGURES[name]
         if figure.table:
-            return [table_file(self.study, figure.table)]
+            return [table_file(self.study, table) for table in self._made(figure.table, figure.beside)]
         return self._files(dataset, getattr(self.contents, figure.shows), figure.cell_file)
 
     def figure_job(self, name: str) -> Job:

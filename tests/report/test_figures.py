@@ -6,6 +6,8 @@ from matplotlib.legend import Legend
 
 from kdq.errors import UserError
 from kdq.provenance.files import write_json
+from kdq.recipe.grammar import Grammar
+from kdq.recipe.stages import find_stages
 from kdq.report import dkd_choice
 from kdq.report import figures as figures_package
 from kdq.report.figures import (
@@ -19,12 +21,14 @@ from kdq.report.figures import (
     layer_errors,
     sensitivity,
     style,
+    techniques,
     training_curves,
 )
 from kdq.report.figures import comparisons as forest_plot
 from kdq.report.latency import Latency
 from kdq.report.tables import cells as table
 from kdq.report.tables import deployment, layers, summary
+from kdq.report.techniques import technique
 from tests.report.cells import KINDS, LAYERS, budgeted, cell, latency, records, study
 
 POINTS = [(alpha, beta) for alpha in (0.5, 2.0) for beta in (4.0, 8.0)]
@@ -89,7 +93,16 @@ def timed():
     return deployment.rows([Latency(**made) for made in values], table.rows(cells, KINDS))
 
 
+def pruned():
+    """The small study, of which a network was pruned: summary, times, and what was done to each network."""
+    cells = [made | {"sparsity": 0.5 * ("gpfq" in made["recipe"])} for made in study()]
+    words = {made["recipe"]: {"network": "teacher", "done": "prune"} for made in cells}
+    words["teacher/kd/gpfq,bits=2"]["done"] = "prune, quantize"
+    return (summary.summarize(table.rows(cells, KINDS)), timed()), "digits", words
+
+
 FIGURES = {
+    "techniques": lambda: techniques.draw(*pruned()),
     "accuracy_vs_bit_operations": lambda: accuracy_vs_bit_operations.draw(rows(), "digits"),
     "accuracy_vs_milliseconds": lambda: accuracy_vs_milliseconds.draw(timed(), "digits"),
     "accuracy_vs_bits": lambda: accuracy_vs_bits.draw(rows(), "digits"),
@@ -409,7 +422,7 @@ class TestDeclarations:
     def test_every_file_with_a_draw_function_is_a_figure(self):
         folder = Path(figures_package.__file__).parent
         drawing = {file.stem for file in folder.glob("*.py") if "\nFIGURE = " in file.read_text()}
-        assert drawing == set(figures_package.FIGURES) and len(drawing) == 11
+        assert drawing == set(figures_package.FIGURES) and len(drawing) == 12
 
     def test_each_has_a_caption_and_one_source(self):
         for figure in figures_package.FIGURES.values():
@@ -430,3 +443,44 @@ def test_rounding_is_named_by_its_step_in_legends():
     for figure in (accuracy_vs_bits.draw(rows(), "digits"), layer_errors.draw(layers.rows(study()), "digits")):
         texts = [text.get_text().replace("\n", " ") for key in figure.findobj(Legend) for text in key.get_texts()]
         assert "rtn, searched step" in texts and "rtn" not in texts and "gpfq" in texts
+
+
+class TestTechniques:
+    def test_a_model_is_a_row_with_its_accuracy_size_and_time(self):
+        (rows, times), dataset, words = pruned()
+        figure = techniques.draw((rows, times), dataset, words)
+        columns = [panel.get_xlabel() for panel in figure.axes if panel.get_xlabel()]
+        assert columns == ["test accuracy (%)", "size (kB)", "time of one image (ms)\nopenvino 2026.4.1"]  # the quicker
+        names = [label.get_text() for panel in figure.axes for label in panel.get_yticklabels() if label.get_text()]
+        assert len(names) == len(words) and "prune, quantize" in names
+        assert any(name.startswith("prune: teacher/kd/rtn") for name in names)  # where words name several
+
+    def test_the_interval_is_students_and_the_star_the_best_by_validation(self):
+        (rows, _), dataset, words = pruned()
+        panel = techniques.draw((rows, None), dataset, words).axes[0]
+        model = rows[(rows.recipe == "teacher")].iloc[0]
+        half = 12.706 * 100 * model.test_top1_std / 2**0.5  # of two seeds
+        ends = [line.get_xdata() for line in panel.lines if len(line.get_xdata()) == 2]
+        assert any(
+            end == pytest.approx([100 * model.test_top1_mean - half, 100 * model.test_top1_mean + half], abs=0.01)
+            for end in ends
+        )
+        stars = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "*"]
+        block = rows[rows.bits == 32]
+        assert stars == [pytest.approx(100 * block.test_top1_mean[block.validation_top1_mean.idxmax()])]
+
+    def test_words_tell_what_was_done_in_order(self, home):
+        grammar = Grammar(
+            find_stages(home / "kdq"),
+            {"teacher": {}, "student": {}, "retrain": {}},
+            {"finetune": {"distillation_weight": 1.0}},
+        )
+        done = {
+            "hard/magnitude/gpfq/qat/finetune": "prune, quantize, distil",
+            "hard,epochs=2/gpfq/finetune,distillation_weight=0/magnitude": "quantize, prune",
+            "teacher/kd/finetune,distillation_weight=0": "distil, train",
+            "hard": "nothing",
+        }
+        for recipe, words in done.items():
+            found = technique(grammar.parse(recipe), grammar)
+            assert found == {"network": "teacher/kd" if "kd" in recipe else "hard", "done": words}

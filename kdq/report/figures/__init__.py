@@ -18,12 +18,13 @@ class Figure:
     """A figure of a data set.
 
     ``shows`` is the attribute of :class:`kdq.report.contents.Contents` without which there is nothing to draw. The
-    figure is drawn from ``table``, or from the ``cell_file`` of every recipe in that attribute. ``parameters`` are
-    further attributes that ``draw`` is given. The rest comes from the file.
+    figure is drawn from ``table``, and the one ``beside`` it if the study has that, or from the ``cell_file`` of every
+    recipe in that attribute. ``parameters`` are further attributes that ``draw`` is given. The rest is the file's.
     """
 
     shows: str
     table: str = ""
+    beside: str = ""
     cell_file: str = ""
     parameters: tuple[str, ...] = ()
     name: str = ""
