@@ -7,14 +7,16 @@ from kdq.recipe.path import join
 def technique(recipe: Recipe, grammar: Grammar) -> dict[str, str]:
     """Return ``network``, the stages that make it without their epochs, and ``done``, what was done to it, in order.
 
-    The words are ``distil`` for training with a teacher, ``prune``, ``quantize`` with the training that follows, and
-    ``train`` for other training; ``nothing`` for none of them.
+    The words are ``distil`` for training with a teacher, ``prune``, ``quantize`` with training on labels behind it,
+    ``round`` without, and ``train`` for other training; ``nothing`` for none of them.
     """
     made = len(recipe.stages) - len(recipe.stages_of_network) + 1
     words = ["distil"] if recipe.maker.kind.learns_from == "parent" else []
     for stage in recipe.stages[made:]:
         word = _word(stage, grammar)
-        if not (word == "train" and words[-1:] == ["quantize"]):
+        if (word, words[-1:]) == ("train", ["round"]):
+            words[-1] = "quantize"
+        elif (word, words[-1:]) != ("train", ["quantize"]):
             words.append(word)
     network = join(*(_without_epochs(stage.text) for stage in recipe.stages[:made]))
     return {"network": network, "done": ", ".join(words) or "nothing"}
@@ -24,7 +26,7 @@ def _word(stage, grammar: Grammar) -> str:
     if stage.kind.prunes:
         return "prune"
     if stage.kind.quantizes:
-        return "quantize"
+        return "round"
     return "distil" if grammar.resolve(stage).get("distillation_weight") else "train"
 
 

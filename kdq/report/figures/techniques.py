@@ -1,11 +1,12 @@
 """Techniques in every order.
 
 What was asked for in a study that prunes, each model named by what was done to its network, in this order: *prune*,
-*quantize* (with the training of the quantized weights), *distil* (training with a teacher), *train* (on labels). One
-block per network, bits of weights and of activations (A8: 8 bits); in it the models in the order of their mean accuracy
-on the validation part, of which the star has the best. Accuracy is that on the test part, with the 95 % interval of the
-mean over seeds (Student's), if there are several. Sizes are of the model's file. Milliseconds, if the study has times,
-are those of one image in the ONNX file of the first seed, the median over rounds, in the runtime that the axis names.
+*quantize* (and train the quantized weights on labels), *round* (quantize and leave them), *distil* (train with a
+teacher), *train* (on labels). One block per network, bits of weights and of activations (A8: 8 bits); in it the models
+in the order of their mean accuracy on the validation part, of which the star has the best. Accuracy is that on the test
+part, with the 95 % interval of the mean over seeds (Student's), if there are several. Sizes are of the model's file.
+Milliseconds, if the study has times, are those of one image in the ONNX file of the first seed, the median over rounds,
+in the runtime that the axis names.
 """
 
 import math
@@ -85,7 +86,9 @@ def _accuracies(panel, block: pd.DataFrame) -> None:
     for height, model in enumerate(block.itertuples()):
         mean, half = 100 * model.test_top1_mean, _half_interval(model)
         if half:
-            panel.plot([mean - half, mean + half], [height] * 2, color=style.SEEDS_COLOUR, linewidth=2)
+            panel.plot(
+                [max(mean - half, 0), min(mean + half, 100)], [height] * 2, color=style.SEEDS_COLOUR, linewidth=2
+            )
         star = model.recipe == best
         panel.plot(mean, height, marker="*" if star else "o", color="black", markersize=9 if star else 4.5, zorder=3)
 
