@@ -5,6 +5,7 @@ processor of transformers loads ``preprocessor_config.json``.
 """
 
 from kdq.data.prepared import Prepared
+from kdq.models import registry
 from kdq.models.file import ModelFile
 
 PROCESSOR = {"image_processor_type": "ViTImageProcessor"}  # resizes, scales, normalises: each as its keys say
@@ -15,7 +16,7 @@ EMBEDDINGS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}  # channels at
 def torchvision_name(file: ModelFile) -> str:
     """Return torchvision's and timm's name of the class that loads the model file strictly, "" if there is none."""
     facts = file.header["architecture"]
-    plain = not (file.codes or facts.get("head") or facts.get("plain_layers"))
+    plain = not (file.codes or file.masks or any(map(facts.get, ("head", *registry.CHANGES))))
     return facts["architecture"] if plain and facts["architecture"] in EMBEDDINGS and facts.get("width") == 1 else ""
 
 

@@ -13,6 +13,7 @@ from kdq.deploy.file_scores import Score
 from kdq.deploy.hub_configs import loads_in_timm, normalisation, torchvision_name
 from kdq.deploy.machine import processor
 from kdq.errors import UserError, reason
+from kdq.models.channels import KEY as SHRUNK
 from kdq.models.file import ModelFile
 from kdq.recipe.path import Cell, name_of
 from kdq.recipe.stages import find_stages
@@ -71,7 +72,8 @@ def checked(path, text: str) -> str:
 
 
 def _metadata(facts: Facts) -> ModelCardData:
-    dataset, bits = facts.cell.dataset, _bits(facts)
+    dataset, architecture = facts.cell.dataset, facts.file.header["architecture"]["architecture"]
+    told = {"quantized": _bits(facts), "pruned": _pruned(facts)}
     results = [
         EvalResult(
             task_type="image-classification",
@@ -89,7 +91,7 @@ def _metadata(facts: Facts) -> ModelCardData:
         **licence,
         library_name="kdq",
         pipeline_tag="image-classification",
-        tags=["kdq", "onnx", facts.file.header["architecture"]["architecture"], *(["quantized"] if bits else [])],
+        tags=["kdq", "onnx", architecture, *(tag for tag, words in told.items() if words)],
         datasets=[DESCRIPTIONS[dataset].repository] if dataset in DESCRIPTIONS else None,
         metrics=["accuracy"],
         model_name=facts.cell.recipe,
@@ -106,11 +108,17 @@ def _bits(facts: Facts) -> str:
     return f"{weights}, activations of {max(points)} bits" if points else f"{weights}, float activations"
 
 
+def _pruned(facts: Facts) -> str:
+    """Return the share of the weights that were pruned and whether channels were, in words."""
+    weights = f", {facts.metrics['sparsity']:.0%} of the weights pruned" if facts.file.masks else ""
+    return weights + (", channels pruned" if SHRUNK in facts.file.header["architecture"] else "")
+
+
 def _title(facts: Facts) -> str:
     cell, network = facts.cell, facts.file.header["architecture"]["architecture"]
     return "\n".join(
         [
-            f"# {network} for {cell.dataset}: {_bits(facts) or 'float'}",
+            f"# {network} for {cell.dataset}: {_bits(facts) or 'float'}{_pruned(facts)}",
             "",
             f"An image classifier of {len(facts.prepared.classes)} classes, made by KDQ from the recipe",
             f"`{cell.recipe}` on the data set {cell.dataset} with seed {cell.seed}.",

@@ -94,34 +94,40 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
     ``sparsity`` is the share of the weights of all convolutions and linear layers that was pruned.
     """
     trained = to_network(file, path, integer=False) if file.codes.points else network
-    pruned = {name: int((~mask).sum()) for name, mask in file.masks.items()}
+    pruned = sum(int((~mask).sum()) for mask in file.masks.values())
     weights = sum(layer.weight.numel() for layer in counted_layers(trained).values())
-    left = {name: weight.codes.numel() - pruned.get(name, 0) for name, weight in file.codes.items()}
-    kept = sum(layer["weights"] - pruned.get(name, 0) for name, layer in file.codes.kept.items())
-    quantized = sum(left.values())
+    left = weights_left(file)
+    quantized, kept = (sum(left[name] for name in layers) for layers in (file.codes, file.codes.kept))
     bits = sum(math.log2(weight.high - weight.low + 1) * left[name] for name, weight in file.codes.items())
     return {
         "file_bytes": Path(path).stat().st_size,
         "entropy_bytes": archive.size_bytes(path) if file.codes else None,
-        "parameters": sum(parameter.numel() for parameter in trained.parameters()) - sum(pruned.values()),
-        "sparsity": sum(pruned.values()) / weights,
+        "parameters": sum(parameter.numel() for parameter in trained.parameters()) - pruned,
+        "sparsity": pruned / weights,
         "quantized_weights": quantized,
         "nominal_bits": (bits + 32 * kept) / (quantized + kept) if quantized else 32.0,
     }
 
 
+def weights_left(file: ModelFile) -> dict[str, int]:
+    """Return the number of weights that are left in each layer with codes, and in those that stay float beside them."""
+    whole = {name: layer["weights"] for name, layer in file.codes.kept.items()}
+    whole |= {name: weight.codes.numel() for name, weight in file.codes.items()}
+    return {name: int(file.masks[name].sum()) if name in file.masks else count for name, count in whole.items()}
+
+
 def layer_table(file: ModelFile, network: torch.nn.Module) -> list[dict]:
-    """Return one row per quantized layer, in order: name, number of weights, and the facts in its header.
+    """Return one row per quantized layer, in order: name, number of weights left, and the facts in its header.
 
     Layers that stay float in a quantized model have 32 bits and the ``levels`` ``float``.
     """
-    rows = {
-        name: {"name": name, "weights": layer["weights"], "bits": 32, "levels": "float"}
-        for name, layer in file.codes.kept.items()
-    }
-    for name, weight in file.codes.items():
-        rows[name] = {"name": name, "weights": weight.codes.numel(), **weight.facts}
-    return [rows[name] for name, _ in network.named_modules() if name in rows]  # the header is sorted by name
+    facts = dict.fromkeys(file.codes.kept, {"bits": 32, "levels": "float"})
+    facts |= {name: weight.facts for name, weight in file.codes.items()}
+    left = weights_left(file)
+    # the header is sorted by name
+    return [
+        {"name": name, "weights": left[name], **facts[name]} for name, _ in network.named_modules() if name in facts
+    ]
 
 
 def describe(metrics: dict) -> str:

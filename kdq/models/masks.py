@@ -39,6 +39,12 @@ def mask_of(layer: nn.Module) -> Tensor | None:
     return layer._buffers.get(BUFFER)
 
 
+def left_in(layer: nn.Module) -> int:
+    """Return how many of a layer's weights are left."""
+    mask = mask_of(layer)
+    return layer.weight.numel() if mask is None else int(mask.sum())
+
+
 def weight_of(layer: nn.Module) -> nn.Parameter:
     """Return the weight of a layer that is trained, that behind its quantizer if it has one."""
     parametrized = getattr(layer, "parametrizations", {})

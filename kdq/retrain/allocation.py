@@ -9,6 +9,7 @@ from torch import nn
 
 from kdq.data.batches import to_float
 from kdq.data.prepared import Split
+from kdq.models import masks
 from kdq.models.codes import Codes, QuantizedWeight
 from kdq.quantize.bits.allocation import allocate
 from kdq.quantize.bits.alphabet import BITS, Alphabet
@@ -30,8 +31,9 @@ def reallocate(network: nn.Module, first: Mapping[str, QuantizedWeight], part: S
     """
     floats = floating(network, part)
     table = [never_rising(values) for values in costs(floats, first, part, cost)]
-    sizes = [[codes.codes.numel() * _alphabet(codes, bits).storage_bits for bits in BITS] for codes in first.values()]
-    room = sum(codes.codes.numel() * codes.storage_bits for codes in first.values())
+    left = {name: masks.left_in(network.get_submodule(name)) for name in first}
+    sizes = [[left[name] * _alphabet(codes, bits).storage_bits for bits in BITS] for name, codes in first.items()]
+    room = sum(left[name] * codes.storage_bits for name, codes in first.items())
     chosen = [BITS[index] for index in allocate(sizes, table, room)]
     for (name, codes), bits in zip(first.items(), chosen, strict=True):
         quantizer, alphabet = learned_step(network, name), _alphabet(codes, bits)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,7 @@ from kdq.deploy import model_folder
 from kdq.deploy.export import export, input_of
 from kdq.deploy.file_scores import score
 from kdq.deploy.graph_nodes import FLOAT32_NCHW, UINT8_NHWC
+from kdq.deploy.hub_configs import torchvision_name
 from kdq.deploy.latency import compared
 from kdq.deploy.model_card import checked
 from kdq.errors import UserError
@@ -304,6 +306,13 @@ class TestPrograms:
     def test_of_other_widths_and_networks_name_no_other_library(self, float_place):
         assert len(blocks(float_place("cifar", width=0.25))) == 3
         assert len(blocks(float_place("cifar", width=0.25, architecture="mobilenetv2"))) == 3
+
+    def test_of_pruned_networks_name_no_other_library(self, small_stem):
+        file = small_stem.file
+        assert torchvision_name(file) == "resnet18"
+        assert not torchvision_name(replace(file, masks={"conv1": torch.ones(1, dtype=torch.bool)}))
+        smaller = file.header["architecture"] | {"shrunk": {"conv1": [2, 3, 3, 3]}}
+        assert not torchvision_name(replace(file, header=file.header | {"architecture": smaller}))
 
 
 def normalised(place: Place) -> str:

@@ -12,8 +12,9 @@ from kdq.models import file as model_file
 from kdq.models import masks
 from kdq.prune.method import lowest
 from kdq.prune.methods.nm import largest_of_groups
+from kdq.quantize.bits.sensitivity import measure
 from kdq.quantize.quantizer import quantizer_of
-from kdq.quantize.stage import quantize_stage
+from kdq.quantize.stage import bits_of_layers, quantize_stage
 from kdq.recipe.stages import check, find_stages
 from kdq.train.stage import save
 from tests.distill.samples import killed_at
@@ -222,6 +223,31 @@ class TestQuantizers:
         expected = sum(round(count * file.masks[name].double().mean().item()) for name, count in macs.items())
         assert sparse["macs"] == expected < dense["macs"]
         assert sparse["bit_operations"] == 4 * 32 * sparse["macs"]
+
+
+class TestBits:
+    def test_a_budget_is_that_of_the_weights_that_are_left(self, sparse_file, few, home):
+        """Layers of the network are pruned to unlike shares, so that their share of all weights has changed."""
+        network = model_file.to_network(model_file.read(sparse_file))
+        module = "kdq.quantize.methods.rtn"
+        quantizer = quantizer_of(module, {"images": 16, "budget": 3.0}, 0)
+        rows = measure(network, few.train, quantizer, log=lambda row: None)
+        left = model_file.read(sparse_file).masks
+        assert {row.layer: row.weights for row in rows} == {name: int(mask.sum()) for name, mask in left.items()}
+        chosen = bits_of_layers(network, few.train.images[:16], rows, quantizer.keys)
+        spent = sum(bits * int(left[name].sum()) for name, bits in chosen.items())
+        assert spent <= 3 * sum(int(mask.sum()) for mask in left.values())
+        assert spent > 2.9 * sum(int(mask.sum()) for mask in left.values())
+
+    def test_adaptive_bits_stay_in_the_room_of_the_codes_that_are_left(self, go_on, sparse_file, files, few, tmp_path):
+        network, codes = quantized_from(sparse_file, "rtn", few, bits=3)
+        files["sparse3"] = tmp_path / "sparse3.safetensors"
+        model_file.save(files["sparse3"], network, network.architecture, codes, **HEADER)
+        trained = go_on("sparse3", "adaptive", epochs=2, every=1, adapting=1.0, select="last")
+        left = {name: int(mask.sum()) for name, mask in masks.masks_of(trained.network).items()}
+        spent = sum(weight.storage_bits * left[name] for name, weight in trained.codes.items())
+        assert 2.9 * sum(left.values()) < spent <= 3 * sum(left.values())
+        assert len({weight.storage_bits for weight in trained.codes.values()}) > 1
 
 
 class TestLaterTraining:

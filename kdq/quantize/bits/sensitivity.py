@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdq.data.prepared import Split
+from kdq.models import masks
 from kdq.models.activations import quantized_activations
 from kdq.quantize.bits.alphabet import BITS, Alphabet
 from kdq.quantize.bits.losses import Reference, log_probabilities
@@ -119,7 +120,7 @@ def _alone(inputs: _Inputs, name, quantizer, seed, images, reference, log) -> It
         with quantized_activations(inputs.model, inputs.points):
             losses = reference.losses(log_probabilities(inputs.model, images, weight.device))
         module.weight.data = weight
-        sizes = {"weights": weight.numel(), "steps": layer.step.numel()}
+        sizes = {"weights": masks.left_in(module), "steps": layer.step.numel()}
         row = Measurement(layer=name, bits=bits, **sizes, relative_error=error, **losses)
         log(row)
         yield row

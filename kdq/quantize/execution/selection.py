@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kdq.errors import UserError, nearest
+from kdq.models import masks
 from kdq.models.codes import Point
 from kdq.models.folded_norms import fold_norms, foldable
 from kdq.models.network import Network
@@ -50,9 +51,9 @@ class Selection:
         return list(dict.fromkeys(self.calls))
 
     def kept(self, model: nn.Module) -> dict[str, dict]:
-        """Return the layers that stay float by name, with the number of their weights and the reason."""
+        """Return the layers that stay float by name, with the number of their weights (those left) and the reason."""
         return {
-            name: {"weights": model.get_submodule(name).weight.numel(), "reason": reason}
+            name: {"weights": masks.left_in(model.get_submodule(name)), "reason": reason}
             for name, reason in self.reasons.items()
         }
 
