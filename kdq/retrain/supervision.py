@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdq.data.batches import Batch
+from kdq.data.prepared import Prepared
 from kdq.distill.divergence import match
 from kdq.distill.teacher import Teacher
+from kdq.models.model import Model
 from kdq.retrain.keys import Supervised
-from kdq.retrain.lsq import LearnedStepsTask
-from kdq.train.task import Step
+from kdq.retrain.lsq import LearnedSteps, LearnedStepsTask
+from kdq.train.task import Step, Task
 
 
 def supervision(
@@ -39,3 +42,10 @@ class SupervisedTraining(LearnedStepsTask):
     def forward(self, batch: Batch) -> Step:
         logits = self.network(batch.images).float()
         return Step(supervision(self.keys, logits, batch.labels, lambda: self.teacher.outputs(batch).logits), logits)
+
+
+class SupervisedMethod(LearnedSteps):
+    """A method that is :class:`SupervisedTraining`: float weights are trained freely, codes with learned steps."""
+
+    def task(self, parent: Model, teacher: Model, prepared: Prepared, *, seed: int, device: torch.device) -> Task:
+        return SupervisedTraining(self.attached(parent), Teacher(teacher.network), self.keys)
