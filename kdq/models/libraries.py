@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from kdq.errors import shown
 
 LIBRARIES = ("timm", "torchvision")
+REDUCTIONS = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stages: the image's side by a map's
 
 
 def library_name(architecture: str) -> tuple[str, str] | None:

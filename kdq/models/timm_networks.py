@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdq.data.download import hub_file, newest_commit
 from kdq.errors import UserError, nearest, reason
-from kdq.models.networks.library import REDUCTIONS
+from kdq.models.libraries import REDUCTIONS
 
 COLOURS_ONLY = False
 FILE = "model.safetensors"

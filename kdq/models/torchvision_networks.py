@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from kdq.errors import UserError, nearest, reason
-from kdq.models.networks.library import REDUCTIONS
+from kdq.models.libraries import REDUCTIONS
 from kdq.provenance.files import sha256
 
 COLOURS_ONLY = True  # every network takes three channels

@@ -16,7 +16,6 @@ from kdq.models.family import LIBRARY_KEYS, Family
 from kdq.models.libraries import LIBRARIES, installed, library_name
 from kdq.models.preprocessing import preprocess
 
-REDUCTIONS = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # of a feature map: the image's side by its own
 EMBEDDING = "embedding"
 INSTALL = {"timm": "pip install timm", "torchvision": "pip install torchvision"}
 
