@@ -88,7 +88,8 @@ SCHEMA = Schema(
         "sparsity": share("share of the weights of all convolutions and linear layers that were pruned"),
         "quantized_weights": count("weights that are stored as codes; 0 for a float model"),
         "macs": count(
-            "multiply-accumulates of all convolutions and linear layers; the products of attention are not counted",
+            "multiply-accumulates of all convolutions and linear layers, without those of pruned weights; the products "
+            "of attention are not counted",
             unit="per image",
         ),
         "bit_operations": count(
