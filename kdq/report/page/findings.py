@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kdq.recipe.path import Cell
+from kdq.recipe.kinds import KINDS
+from kdq.recipe.path import Cell, parent
 from kdq.report import fastest, pairs
 from kdq.report.bits import nearest_tenth
 from kdq.report.page.sources import Sources
 from kdq.report.tables import comparisons
 
 NEARLY = fastest.NEARLY
+MOST_PRUNED = 4  # models that are told of
 VERDICTS = ("better", "undecided", "worse")
 
 
@@ -64,7 +66,7 @@ class Findings:
     def all(self) -> list[Finding]:
         """Return the headline, and after it what else the study tells."""
         made = (self.headline(), self.distilled(), self.at_equal_compute(), self.widths(), self.quantizers())
-        return [finding for finding in (*made, self.speed()) if finding]
+        return [finding for finding in (*made, self.pruned(), self.speed()) if finding]
 
     def contrast(self, recipe: str, other: str, label: str = "") -> Contrast:
         """Return the difference between two models: of the table of comparisons, else by its statistics."""
@@ -170,6 +172,23 @@ class Findings:
         least = rows[bits == bits.min()].sort_values("recipe")
         contrasts = [self.contrast(row.recipe, row.other, row.recipe) for row in least.itertuples()]
         return Finding("Quantizers against rounding to nearest", text, contrasts[:6])
+
+    def pruned(self) -> Finding | None:
+        """Return what the best pruned models have lost to those that they were pruned from."""
+        models = self.models[self.models.kind.map(lambda kind: KINDS[kind].prunes)]
+        models = models[models.recipe.map(parent).isin(self.models.recipe)]
+        if models.empty:
+            return None
+        best = models.sort_values(["validation_top1_mean", "recipe"], ascending=[False, True])[:MOST_PRUNED]
+        whole = self.models.loc[best.recipe.map(parent)]
+        shares = [f"{share:.0%}" for share in best.file_bytes_mean.to_numpy() / whole.file_bytes_mean.to_numpy()]
+        contrasts = [self.contrast(recipe, parent(recipe), recipe) for recipe in best.recipe]
+        chosen = f"The {len(best)} best of {len(models)} pruned models" if len(best) < len(models) else "Pruned models"
+        text = (
+            f"{chosen} on validation, trained further, against what they were pruned from; their files have "
+            f"{', '.join(shares)} of the bytes."
+        )
+        return Finding("What pruning costs", text, contrasts)
 
     def speed(self) -> Finding | None:
         """Return the quickest model within a point of its float network, per processor."""

@@ -122,3 +122,18 @@ def test_a_table_without_rows_of_a_data_set_is_no_error():
     sources = made_up.sources(timed=False)
     sources.tables["comparisons"] = pd.DataFrame(columns=sources.tables["comparisons"].columns)
     assert findings(sources)
+
+
+def test_pruned_models_stand_beside_what_they_were_pruned_from():
+    """Three models are taken for pruned ones; the best on validation comes first."""
+    sources = made_up.sources()
+    table = sources.tables["table"]
+    pruned = table.recipe.str.endswith("rtn,bits=3")
+    changed = sources.tables | {"table": table.assign(kind=table.kind.mask(pruned, "prune"))}
+    finding = findings(made_up.Sources(**vars(sources) | {"tables": changed}))["What pruning costs"]
+    by_validation = table[pruned].groupby("recipe").validation_top1.mean().sort_values(ascending=False)
+    assert {made.recipe for made in finding.contrasts} == set(by_validation.index)
+    assert by_validation[finding.contrasts[0].recipe] == by_validation.max()
+    assert all(made.other == made.recipe.removesuffix("/rtn,bits=3") for made in finding.contrasts)
+    assert finding.text.startswith("Pruned models on validation") and "% of the bytes" in finding.text
+    assert "What pruning costs" not in findings(sources)
