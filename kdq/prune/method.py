@@ -18,15 +18,15 @@ IMAGES = 2  # that show which layers run
 class Pruner(LearnedSteps):
     """A method of pruning: each file in ``kdq/prune/methods`` has one subclass, and its keys ``Parameters``.
 
-    Layers that may be pruned are those that a quantizer would quantize. What is pruned stays so: the layers' earlier
-    masks are part of the new ones.
+    Layers that may be pruned are those that a quantizer would quantize.
     """
 
     def masks(self, weights: dict[str, Tensor], left: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-        """Return the masks of the layers: bool of their weights' shapes, False where a weight is pruned.
+        """Return masks of layers: bool of their weights' shapes, False where a weight is pruned.
 
-        ``weights`` are float, by the layers' names; ``left`` the masks that they have, full ones included; ``share``
-        says how much of what the keys ask for is pruned by now: 1 at last.
+        ``weights`` are float, by the layers' names; ``left`` the masks that they have, full ones included: what is
+        pruned there stays so, whatever the new ones say, and in layers without a new one. ``share`` says how much of
+        what the keys ask for is pruned by now: 1 at last.
         """
         raise NotImplementedError
 
@@ -73,7 +73,8 @@ class PrunedTraining(SupervisedTraining):
         weights = {name: masks.weight_of(self.network.get_submodule(name)).detach() for name in self.layers}
         left = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
         left |= {name: mask for name, mask in masks.masks_of(self.network).items() if name in left}
-        masks.attach(self.network, self.pruner.masks(weights, left, 1 - (1 - time) ** 3))
+        chosen = self.pruner.masks(weights, left, 1 - (1 - time) ** 3)
+        masks.attach(self.network, {name: mask & left[name] for name, mask in chosen.items()})
 
     def get_extra_state(self) -> dict:
         return {"pruned": self.pruned, "masks": masks.masks_of(self.network)}

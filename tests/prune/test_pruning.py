@@ -72,6 +72,14 @@ class TestAmount:
         assert sum(int((~mask).sum()) for mask in left.values()) == round(0.6 * total)
         assert all(not left[name][~mask].any() for name, mask in once.items())
 
+    def test_never_gets_smaller(self, go_on):
+        go_on("float", "magnitude", into="half", epochs=0, sparsity=0.5)
+        before, after = (
+            masks.masks_of(go_on(parent, "magnitude", epochs=0, sparsity=sparsity).network)
+            for parent, sparsity in (("float", 0.5), ("half", 0.3))
+        )
+        assert all(torch.equal(after[name], mask) for name, mask in before.items())
+
     def test_magnitude_prunes_the_smallest(self, go_on, files):
         before = prunable(model_file.load(files["float"]))
         left = masks.masks_of(go_on("float", "magnitude", epochs=0, sparsity=0.5).network)

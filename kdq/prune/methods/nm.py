@@ -32,7 +32,7 @@ class NM(Pruner):
                 )
                 continue
             scores = torch.where(left[name], weight.abs(), -1.0)
-            chosen[name] = largest_of_groups(scores, self.keys.n, self.keys.m) & left[name]
+            chosen[name] = largest_of_groups(scores, self.keys.n, self.keys.m)
         return chosen
 
 
