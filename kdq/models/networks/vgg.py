@@ -35,12 +35,12 @@ class Unit(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, pools: bool = False):
         super().__init__()
-        self.pool = halving() if pools else nn.Identity()
+        self.pool = halving() if pools else None
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
 
     def preactivation(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(self.pool(x)))
+        return self.bn(self.conv(x if self.pool is None else self.pool(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.preactivation(x), inplace=True)
