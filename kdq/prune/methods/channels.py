@@ -30,6 +30,10 @@ class Parameters(Pruning):
         PositiveInt, Field(description="the channels that are left are a multiple of this, for the kernels of runtimes")
     ] = 1
 
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        return {"start": "the parent is float"}
+
 
 class Channels(LearnedSteps):
     """Prune the channels of the smallest norm before the first epoch."""
