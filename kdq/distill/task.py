@@ -9,6 +9,7 @@ from kdq.data.batches import Batch
 from kdq.distill.method import Method
 from kdq.distill.outputs import Outputs
 from kdq.distill.teacher import Peer, Teacher
+from kdq.models.masks import masks_of
 from kdq.train.task import Step, Task
 
 
@@ -44,8 +45,9 @@ class Distillation(Task):
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """The networks that may be saved: the peer too if it has the student's architecture."""
-        alike = getattr(self.teacher.network, "architecture", None) == self.network.architecture
+        """The networks that may be saved: the peer too if it has the student's architecture, and no masks."""
+        peer = self.teacher.network
+        alike = getattr(peer, "architecture", None) == self.network.architecture and not masks_of(peer)
         return ("network", "peer") if self.method.teacher_learns and alike else ("network",)
 
     @property

@@ -17,7 +17,7 @@ from kdq.evaluate import predictions as predictions_file
 from kdq.evaluate.metrics import agreement, cross_entropy, expected_calibration_error, top_k_accuracy
 from kdq.evaluate.work import counted_layers, work
 from kdq.models import archive
-from kdq.models.file import ModelFile, to_network
+from kdq.models.file import ModelFile, to_network, weights_left
 
 PARTS = ("validation", "test")
 CELL = ("dataset", "seed", "recipe", "keys", "provenance")  # copied from a model's header
@@ -107,13 +107,6 @@ def sizes(file: ModelFile, path, network: torch.nn.Module) -> dict:
         "quantized_weights": quantized,
         "nominal_bits": (bits + 32 * kept) / (quantized + kept) if quantized else 32.0,
     }
-
-
-def weights_left(file: ModelFile) -> dict[str, int]:
-    """Return the number of weights that are left in each layer with codes, and in those that stay float beside them."""
-    whole = {name: layer["weights"] for name, layer in file.codes.kept.items()}
-    whole |= {name: weight.codes.numel() for name, weight in file.codes.items()}
-    return {name: int(file.masks[name].sum()) if name in file.masks else count for name, count in whole.items()}
 
 
 def layer_table(file: ModelFile, network: torch.nn.Module) -> list[dict]:

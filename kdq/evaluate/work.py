@@ -50,7 +50,8 @@ def work(network: nn.Module, image: Tensor, codes: Codes, pruned: Mapping[str, T
     ``activation_bits`` is the largest number of any point.
     """
     per_layer = macs_per_layer(network, image.float() / 255)
-    per_layer |= {name: round(per_layer[name] * share) for name, share in masks.shares_left(pruned or {}).items()}
+    shares = masks.shares_left(pruned or {})
+    per_layer = {name: round(macs * shares.get(name, 1)) for name, macs in per_layer.items()}
     activations = {reader: point.bits for point in codes.points for reader in point.readers}
     weights = {name: weight.facts.get("bits", weight.storage_bits) for name, weight in codes.items()}
     bits = {name: width * activations.get(name, FLOAT_BITS) for name, width in weights.items()}

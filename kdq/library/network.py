@@ -8,7 +8,7 @@ from torch import nn
 
 from kdq.models.activations import detach_quantizers, has_quantizers
 from kdq.models.codes import Point, QuantizedWeight
-from kdq.models.file import ModelFile, to_network
+from kdq.models.file import ModelFile, to_network, weights_left
 from kdq.models.network import Network
 
 ROW = "{:<40} {:>4} {:>10} {:>10}"
@@ -56,18 +56,19 @@ class QuantizedNetwork(nn.Module):
     @property
     def bits_per_weight(self) -> float:
         """The mean over all weights of quantized and kept layers; those of kept ones have 32 bits."""
-        counted = [(layer.codes.numel(), layer.storage_bits) for layer in self.layers.values()]
-        counted += [(facts["weights"], 32) for facts in self.kept.values()]
+        left = weights_left(self.file)
+        counted = [(left[name], layer.storage_bits) for name, layer in self.layers.items()]
+        counted += [(left[name], 32) for name in self.kept]
         return sum(weights * bits for weights, bits in counted) / sum(weights for weights, _ in counted)
 
     def table(self) -> str:
         """Return the layers as text, one per line: bits, weights and relative error, or why the layer is float."""
-        rows = [ROW.format("layer", "bits", "weights", "error")]
+        rows, left = [ROW.format("layer", "bits", "weights", "error")], weights_left(self.file)
         for name, layer in self.layers.items():
             error = "" if layer.relative_error is None else f"{layer.relative_error:.4f}"
-            rows.append(ROW.format(name, layer.bits, f"{layer.codes.numel():,}", error))
+            rows.append(ROW.format(name, layer.bits, f"{left[name]:,}", error))
         for name, facts in self.kept.items():
-            rows.append(f"{ROW.format(name, 32, format(facts['weights'], ','), '')} {facts['reason']}")
+            rows.append(f"{ROW.format(name, 32, f'{left[name]:,}', '')} {facts['reason']}")
         return "\n".join(rows)
 
     def float_activations(self) -> nn.Module:

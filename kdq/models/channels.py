@@ -56,6 +56,6 @@ def outline(outlined: dict[str, tuple], shapes: Mapping[str, Sequence[int]]) -> 
     result = dict(outlined)
     for name in outlined:
         module, _, key = name.rpartition(".")
-        if module in shapes:
+        if module in shapes and outlined[name]:  # a count of batches has no channels
             result[name] = tuple(shapes[module] if key == "weight" else shapes[module][:1])
     return result

@@ -89,6 +89,13 @@ def whole(values: Tensor, shape, mask: Tensor | None) -> Tensor:
     return values.view(shape) if mask is None else values.new_zeros(shape).masked_scatter_(mask, values)
 
 
+def weights_left(file: ModelFile) -> dict[str, int]:
+    """Return the number of weights that are left in each layer with codes, and in those that stay float beside them."""
+    whole = {name: layer["weights"] for name, layer in file.codes.kept.items()}
+    whole |= {name: weight.codes.numel() for name, weight in file.codes.items()}
+    return {name: int(file.masks[name].sum()) if name in file.masks else count for name, count in whole.items()}
+
+
 def read(path) -> ModelFile:
     """Read a model file; raise UserError that names it if it is missing, corrupted or foreign."""
     return parse(*read_tensors(path, FORMAT), path)
@@ -171,6 +178,7 @@ def to_network(file: ModelFile, path="model", integer: bool = True, into: nn.Mod
         architecture = file.header["architecture"]
         network = _built(architecture, state) if into is None else _changed(architecture, into)
         network.load_state_dict(state, strict=True)
+        masks.remove(network)
         masks.attach(network, file.masks)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError) as error:
         where, architecture = f"{path}: its tensors do not fit {fits}", file.header.get("architecture")

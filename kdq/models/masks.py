@@ -17,7 +17,10 @@ MOST_BITS = 12  # per run
 
 
 def attach(network: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-    """Give layers their masks by name, make the pruned weights 0, and return the network; a full mask is none."""
+    """Give layers their masks by name, make the pruned weights 0, and return the network; a full mask is none.
+
+    Other layers keep theirs.
+    """
     for name, mask in masks.items():
         module = network.get_submodule(name)
         if mask.all():
@@ -26,6 +29,12 @@ def attach(network: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         module.register_buffer(BUFFER, mask.to(module.weight.device), persistent=False)
     impose(network)
     return network
+
+
+def remove(network: nn.Module) -> None:
+    """Take all masks off a network; its weights stay as they are."""
+    for module in network.modules():
+        module._buffers.pop(BUFFER, None)
 
 
 def masks_of(network: nn.Module) -> dict[str, Tensor]:

@@ -124,7 +124,10 @@ def build(architecture: str, **arguments):
     ``plain_layers``, ``folded`` and ``shrunk`` change it, see :func:`changed`.
     """
     changes = {key: arguments.pop(key) for key in CHANGES if key in arguments}
-    return changed(family_of(architecture).module().build(architecture, **arguments), **changes)
+    network = changed(family_of(architecture).module().build(architecture, **arguments), **changes)
+    if changes and isinstance(getattr(network, "architecture", None), dict):  # not those of transformers
+        network.architecture = network.architecture | changes
+    return network
 
 
 def changed(network, plain_layers=(), folded=None, shrunk=None):

@@ -29,8 +29,8 @@ class Sparsity(Base):
     gradual: Annotated[
         Fraction,
         Field(
-            description="share of the epochs, the first, at whose beginnings sparsity rises: after a share t of them "
-            "to 1 - (1 - t)^3 of the whole; 0: all before the first epoch"
+            description="share of the epochs, the first, before each of which more is pruned: before number r of R in "
+            "all 1 - (1 - r/R)^3 of the sparsity; 0: all before the first epoch",
         ),
     ] = 0.0
 

@@ -69,7 +69,7 @@ class PrunedTraining(SupervisedTraining):
 
     @torch.no_grad()
     def prune(self, time: float) -> None:
-        """Prune as much as a share ``time`` of the rounds does (Zhu and Gupta, To prune, or not to prune, 2017)."""
+        """Prune 1 - (1 - ``time``)^3 of what is asked for (Zhu and Gupta, To prune, or not to prune, 2017)."""
         weights = {name: masks.weight_of(self.network.get_submodule(name)).detach() for name in self.layers}
         left = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
         left |= {name: mask for name, mask in masks.masks_of(self.network).items() if name in left}

@@ -7,8 +7,8 @@ from kdq.recipe.path import join
 def technique(recipe: Recipe, grammar: Grammar) -> dict[str, str]:
     """Return ``network``, the stages that make it without their epochs, and ``done``, what was done to it, in order.
 
-    The words are ``distil`` for training with a teacher, ``prune``, ``quantize`` with training on labels behind it,
-    ``round`` without, and ``train`` for other training; ``nothing`` for none of them.
+    The words are ``distil`` for training with a teacher, ``prune``, perhaps ``with a teacher``, ``quantize`` with
+    training on labels behind it, ``round`` without, and ``train`` for other training; ``nothing`` for none of them.
     """
     made = len(recipe.stages) - len(recipe.stages_of_network) + 1
     words = ["distil"] if recipe.maker.kind.learns_from == "parent" else []
@@ -23,11 +23,12 @@ def technique(recipe: Recipe, grammar: Grammar) -> dict[str, str]:
 
 
 def _word(stage, grammar: Grammar) -> str:
-    if stage.kind.prunes:
-        return "prune"
     if stage.kind.quantizes:
         return "round"
-    return "distil" if grammar.resolve(stage).get("distillation_weight") else "train"
+    taught = bool(grammar.resolve(stage).get("distillation_weight"))
+    if stage.kind.prunes:
+        return "prune with a teacher" if taught else "prune"
+    return "distil" if taught else "train"
 
 
 def _without_epochs(stage: str) -> str:

@@ -17,7 +17,7 @@ from kdq.quantize.bits.budget import never_rising
 from kdq.quantize.bits.losses import Reference, log_probabilities
 from kdq.quantize.bits.scale import radius, smallest_weight_error, steps
 from kdq.quantize.execution.batchnorm import reestimate
-from kdq.quantize.gram.calibration import weight_matrix
+from kdq.quantize.gram.calibration import pruned_matrix, weight_matrix
 from kdq.quantize.quantizer import nearest_codes
 from kdq.retrain.lsq import LearnedStep
 
@@ -82,7 +82,7 @@ def nearest(module: nn.Module, codes: QuantizedWeight, bits: int) -> QuantizedWe
     """
     weight, alphabet = weight_matrix(module), _alphabet(codes, bits)
     granularity = "layer" if len(codes.step) < len(codes.codes) else "channel"
-    reach = radius(weight, 1.0, granularity)
+    reach = radius(weight, 1.0, granularity, pruned_matrix(module))
     step = steps(smallest_weight_error(weight, reach, alphabet, granularity)[0], reach, alphabet)
     values = nearest_codes(weight, step, alphabet.low, alphabet.high)
     return replace(

@@ -19,7 +19,7 @@ def go_on(few, files, all_keys, home, tmp_path):
 
     def go_on(parent, name, into="", log=print, checkpoint="checkpoint", seed=0, **changes):
         keys, module = all_keys(name, **changes), find_stages(home / "kdq")[name].module
-        ancestor = files["float"] if keys["start"] == "float" and parent != "float" else ""
+        ancestor = files["float"] if keys.get("start") == "float" and parent != "float" else ""
         places = {"checkpoint": tmp_path / f"{checkpoint}.pt", "identity": name, "log": log}
         settings = {"seed": seed, "threads": 1, "ancestor": ancestor, **places}
         trained = retrain(few, files[parent], files["float"], module, keys, **settings)

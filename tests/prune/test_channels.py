@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdq.errors import UserError
-from kdq.models import channels, masks
+from kdq.models import channels, masks, registry
 from kdq.models import file as model_file
 from kdq.models.codes import Codes
 from kdq.prune.methods.channels import executed, prune
@@ -67,6 +67,26 @@ class TestNetwork:
         loaded = model_file.load(path)
         torch.testing.assert_close(loaded(IMAGE), network(IMAGE))
         assert path.stat().st_size < 4.2 * left + 60_000  # running statistics, and the header
+
+    @pytest.mark.parametrize(
+        "architecture", ["torchvision/resnet18", "torchvision/mobilenet_v3_small", "timm/mobilenetv3_small_050"]
+    )
+    def test_of_a_library_comes_back_from_its_file(self, architecture, tmp_path):
+        size = {"classes": 7, "channels": 3, "side": 64, "mean": [0.5] * 3, "std": [0.5] * 3}
+        network = registry.build(**registry.described({"architecture": architecture}, **size)).eval()
+        image, before = torch.rand(1, 3, 64, 64), channels.shapes_of(network)
+        prune(network, image, 0.5)
+        described, path = channels.described(network.architecture, network, before), tmp_path / "model.safetensors"
+        model_file.save(path, network, described, Codes(), **HEADER)
+        loaded = model_file.load(path)
+        torch.testing.assert_close(loaded(image), network(image))
+        assert loaded.architecture == described
+
+    @pytest.mark.parametrize(("ratio", "multiple"), [(0.95, 1), (0.5, 100)])
+    def test_that_would_lose_a_layer_is_refused(self, build, ratio, multiple):
+        expected = rf"ratio: found {ratio} beside multiple={multiple}, which leave none of the \d+ channels of "
+        with pytest.raises(UserError, match=expected):
+            prune(build().eval(), IMAGE, ratio, multiple)
 
     def test_leaves_multiples(self, build):
         network = build(width=0.5)
@@ -135,6 +155,16 @@ class TestStage:
         )
         with pytest.raises(UserError, match=expected):
             grammar.parse("hard/gpfq,bits=4/magnitude/channels")
+
+    @pytest.mark.parametrize("name", ["dcq", "ntklc"])
+    def test_what_needs_the_network_of_the_architecture_says_so(self, go_on, files, few, tmp_path, name):
+        go_on("float", "channels", into="narrow", epochs=0, ratio=0.5)
+        network, codes = quantized_from(files["narrow"], "rtn", few, bits=4)
+        files["narrow4"] = tmp_path / "narrow4.safetensors"
+        architecture = model_file.read(files["narrow"]).header["architecture"]
+        model_file.save(files["narrow4"], network, architecture, codes, **HEADER)
+        with pytest.raises(UserError, match="channels"):
+            go_on("narrow4", name, epochs=1, **({"start": "codes"} if name == "dcq" else {}))
 
     def test_of_other_modules_is_refused(self, build):
         network = build()

@@ -5,17 +5,22 @@ import importlib
 import pytest
 import torch
 
+import kdq
+from kdq.distill.stage import distill
 from kdq.errors import UserError
 from kdq.evaluate.stage import sizes
 from kdq.evaluate.work import macs_per_layer, work
 from kdq.models import file as model_file
-from kdq.models import masks
+from kdq.models import masks, registry
+from kdq.models.codes import Codes
 from kdq.prune.method import lowest
 from kdq.prune.methods.nm import largest_of_groups
+from kdq.quantize.bits.scale import radius
 from kdq.quantize.bits.sensitivity import measure
 from kdq.quantize.quantizer import quantizer_of
 from kdq.quantize.stage import bits_of_layers, quantize_stage
 from kdq.recipe.stages import check, find_stages
+from kdq.retrain.stage import load
 from kdq.train.stage import save
 from tests.distill.samples import killed_at
 from tests.retrain.conftest import CPU, HEADER
@@ -291,3 +296,62 @@ def test_a_history_of_no_epochs_is_empty(go_on, tmp_path):
     model = go_on("float", "magnitude", epochs=0)
     save(tmp_path / "model.safetensors", tmp_path / "history.csv", model, **HEADER)
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 1
+
+
+class TestRanges:
+    """Steps are those of the weights that are left."""
+
+    def test_a_quantile_is_of_the_weights_left(self):
+        weight = torch.tensor([[[1.0, -2.0, 3.0, -4.0, 5.0], [1.0, 1.0, 1.0, 1.0, 9.0]]]).double()
+        zeros = torch.zeros(1, 2, 7).double()
+        pruned = torch.cat([torch.zeros_like(weight, dtype=torch.bool), torch.ones_like(zeros, dtype=torch.bool)], -1)
+        for percentile in (0.3, 0.5, 0.9, 1.0):
+            expected = radius(weight, percentile, "channel")
+            found = radius(torch.cat([weight, zeros], -1), percentile, "channel", pruned)
+            torch.testing.assert_close(found, expected)
+
+    def test_rows_of_nothing_do_not_count(self):
+        weight = torch.tensor([[[1.0, -2.0], [0.0, 0.0], [4.0, 3.0]]]).double()
+        assert radius(weight, 1.0, "layer", weight == 0).unique().item() == 3
+        assert radius(weight, 1.0, "layer").unique().item() == 2
+
+
+def test_layers_that_are_called_by_a_function_are_evaluated():
+    """Those of torchvision's Swin, whose multiplications no hook sees."""
+    size = {"classes": 7, "channels": 3, "side": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    network = registry.build(**registry.described({"architecture": "torchvision/swin_t"}, **size)).eval()
+    name, layer = next(pair for pair in network.named_modules() if pair[0].endswith("attn.proj"))
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    whole = work(network, image, Codes())
+    masks.attach(network, {name: torch.arange(layer.weight.numel()).view_as(layer.weight) % 2 == 0})
+    assert work(network, image, Codes(), masks.masks_of(network)) == whole
+
+
+def test_a_pruned_peer_is_not_saved(go_on, files, few, all_keys, tmp_path):
+    """Its zeros would be in a network without masks."""
+    go_on("float", "magnitude", into="half", epochs=0, sparsity=0.5)
+    parent = load(files["half"], CPU).network
+    keys = all_keys("dml", width=0.125, epochs=2)
+    places = {"checkpoint": tmp_path / "dml.pt", "identity": "dml", "log": print}
+    trained = distill(few, parent, "kdq.distill.methods.dml", keys, seed=0, threads=1, **places)
+    assert (trained.network.layer4[0].conv1.weight != 0).all()
+
+
+def test_another_instance_loses_its_masks(build, files, go_on):
+    go_on("float", "magnitude", into="half", epochs=0, sparsity=0.5)
+    instance = model_file.load(files["half"])
+    model_file.to_network(model_file.read(files["float"]), into=instance)
+    whole = model_file.load(files["float"])
+    assert not masks.masks_of(instance)
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in instance.state_dict().items())
+
+
+def test_the_library_counts_what_is_left(few, build):
+    network = build(width=0.25).eval()
+    left = {name: torch.rand(layer.weight.shape) < 0.3 for name, layer in prunable(network).items()}
+    masks.attach(network, left)
+    quantized = kdq.quantize(network, few.train.images[:16], method="rtn", bits=4, keep=["fc"], input="uint8")
+    count = {name: int(mask.sum()) for name, mask in left.items()}
+    mean = (4 * sum(count.values()) + 28 * count["fc"]) / sum(count.values())
+    assert quantized.bits_per_weight == pytest.approx(mean)
+    assert f"{count['conv1']:,}" in quantized.table()

@@ -9,6 +9,7 @@ import torch
 
 from kdq.data.prepared import Prepared
 from kdq.distill.teacher import Teacher
+from kdq.errors import UserError, reason
 from kdq.models import channels, masks
 from kdq.models.model import Model
 from kdq.models.network import Network
@@ -47,6 +48,8 @@ class Channels(LearnedSteps):
         # of a layer that had a mask the weights that are not 0 are those that were left
         masks.attach(network, {name: network.get_submodule(name).weight.detach() != 0 for name in pruned})
         self.architecture = channels.described(parent.architecture, network, before)
+        if isinstance(getattr(network, "architecture", None), dict):
+            network.architecture = self.architecture
         left = sum(parameter.numel() for parameter in network.parameters())
         self.log(f"{len(self.architecture.get(channels.KEY, {}))} modules pruned, {left:,} parameters left")
         network.to(memory_format=torch.channels_last)
@@ -74,19 +77,29 @@ def executed(network, image) -> list[str]:
 def prune(network, image: torch.Tensor, ratio: float, multiple: int = 1, keep=()) -> None:
     """Prune a share ``ratio`` of the channels of every layer, in place; all that layers ``keep`` give are left.
 
-    ``network`` is in eval mode; ``image`` (1, C, H, W), float, passes through it.
+    ``network`` is in eval mode; ``image`` (1, C, H, W), float, passes through it. Raise UserError if a layer would have
+    none left, or if the dependencies of the network's channels can't be told.
     """
     import torch_pruning  # slow
 
     layers = quantizable_layers(network)
     last = network.classifier_name if isinstance(network, Network) else executed(network, image)[-1]
-    pruner = torch_pruning.pruner.BasePruner(
-        network,
-        image,
-        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=ratio,
-        ignored_layers=[layers[name] for name in {*keep, last}],
-        round_to=multiple,
-    )
-    pruner.step()
+    for name in layers.keys() - {*keep, last}:
+        count = len(layers[name].weight)
+        if int(count * (1 - ratio)) < multiple:
+            found = f"ratio: found {ratio:g} beside multiple={multiple}"
+            raise UserError(f"channels: {found}, which leave none of the {count} channels of {name}")
+    try:
+        pruner = torch_pruning.pruner.BasePruner(
+            network,
+            image,
+            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=ratio,
+            ignored_layers=[layers[name] for name in {*keep, last}],
+            round_to=multiple,
+        )
+        pruner.step()
+    except Exception as error:  # noqa: BLE001, the library's errors are of many kinds
+        why = f"the channels of {type(network).__name__} can't be pruned by torch-pruning ({reason(error, 200)})"
+        raise UserError(f"channels: {why}") from None
     network.zero_grad(set_to_none=True)

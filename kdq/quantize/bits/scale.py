@@ -42,24 +42,29 @@ def grid(alphabet) -> tuple[float, ...]:
     return tuple(share * alphabet.max_code / alphabet.high for share in SHARES)
 
 
-def radius(weight, percentile, granularity) -> torch.Tensor:
+def radius(weight, percentile, granularity, pruned=None) -> torch.Tensor:
     """Return R (g, N) of weight (g, N, d): the quantile of |w| per row; the mean over rows for granularity ``layer``.
 
-    If the quantile of a row is 0, take its largest |w|.
+    If the quantile of a row is 0, take its largest |w|. Weights that are ``pruned``, bool (g, N, d) or None, and rows
+    of nothing else do not count.
     """
     smallest, largest = weight.aminmax(dim=-1)
     quantile = largest = torch.maximum(-smallest, largest)
+    left = weight.new_full(largest.shape, weight.shape[-1]) if pruned is None else (~pruned).sum(-1).to(weight)
     if percentile < 1:
-        ascending = weight.abs().sort(-1).values
-        position = percentile * (ascending.shape[-1] - 1)
-        below = int(position)
-        above = min(below + 1, ascending.shape[-1] - 1)
-        quantile = ascending[..., below].lerp(ascending[..., above], position - below)
+        magnitudes = weight.abs() if pruned is None else weight.abs().masked_fill(pruned, -1)  # before all others
+        ascending = magnitudes.sort(-1).values
+        position = weight.shape[-1] - left + percentile * (left - 1).clamp(min=0)
+        position = position.clamp(max=weight.shape[-1] - 1)
+        below, above = (rounded.long()[..., None] for rounded in (position.floor(), position.ceil()))
+        quantile = ascending.gather(-1, below).lerp(ascending.gather(-1, above), position[..., None] - below)[..., 0]
         quantile = torch.where(quantile > 0, quantile, largest)
-    return quantile if granularity == "channel" else quantile.mean().expand_as(quantile)
+    if granularity == "channel":
+        return quantile
+    return (quantile[left > 0].mean() if (left > 0).any() else quantile.mean()).expand_as(quantile)
 
 
-def candidates(weight, reach, alphabet, parameters) -> torch.Tensor:
+def candidates(weight, reach, alphabet, parameters, pruned=None) -> torch.Tensor:
     """Return the scales C (K, g, N) to quantize with: one per row, or for ``search`` all of :func:`grid`.
 
     ``weight`` (g, N, d), ``reach`` (g, N) its :func:`radius`.
@@ -67,7 +72,7 @@ def candidates(weight, reach, alphabet, parameters) -> torch.Tensor:
     if parameters.scale == "mse":
         return smallest_weight_error(weight, reach, alphabet, parameters.granularity)
     if parameters.scale == "minmax":
-        return unclipped(weight, reach, alphabet, parameters)
+        return unclipped(weight, reach, alphabet, parameters, pruned)
     scales = weight.new_tensor(grid(alphabet) if parameters.scale == "search" else (parameters.scale,))
     return scales[:, None, None].expand(-1, *reach.shape)
 
@@ -91,12 +96,12 @@ def smallest_weight_error(weight, reach, alphabet, granularity) -> torch.Tensor:
     return scales[errors.argmin(0)][None]
 
 
-def unclipped(weight, reach, alphabet, parameters) -> torch.Tensor:
+def unclipped(weight, reach, alphabet, parameters, pruned=None) -> torch.Tensor:
     """Return the C (1, g, N) of the smallest step whose levels span all weights within the percentile.
 
     An alphabet with one more level below 0 than above has a smaller step if the largest |w| is negative.
     """
-    within = radius(weight, parameters.percentile, "channel")
+    within = radius(weight, parameters.percentile, "channel", pruned)
     above, below = (torch.minimum(side.amax(-1), within).clamp(min=0) for side in (weight, -weight))
     step = torch.maximum(above / alphabet.high, below / -alphabet.low)
     if parameters.granularity == "layer":
@@ -128,11 +133,10 @@ def choose(weight, calibration: Calibration, quantizer: Quantizer, alphabet) -> 
     with ``layer`` the rows share a step, and the smallest sum of errors decides. A quantizer that descends is called
     for the scale alone at which nearest codes leave the smallest error.
     """
-    keys, bounds = quantizer.keys, (alphabet.low, alphabet.high)
-    reach = radius(weight, keys.percentile, keys.granularity)
-    scales = candidates(weight, reach, alphabet, keys)
+    keys, bounds, pruned = quantizer.keys, (alphabet.low, alphabet.high), calibration.pruned
+    reach = radius(weight, keys.percentile, keys.granularity, pruned)
+    scales = candidates(weight, reach, alphabet, keys, pruned)
     step, energies = steps(scales, reach, alphabet), None
-    pruned = calibration.pruned
     if quantizer.from_residuals and pruned is None and prefers_residuals(weight, calibration, len(scales)):
         blocks = columns(*calibration.inputs, size=_columns_at_once(len(scales) * weight.shape[1]))
         codes, errors, energies = quantizer.codes_from_residuals(weight, blocks, step, *bounds)

@@ -26,7 +26,7 @@ def rounded_where_silent(choice: Choice, weight, calibration: Calibration, alpha
     silent = (zero & ~_heard(calibration))[:, None]
     scale = choice.scale
     if keys.scale == "search" and (keys.granularity == "channel" or silent.all()):
-        reach = radius(weight, keys.percentile, keys.granularity)
+        reach = radius(weight, keys.percentile, keys.granularity, calibration.pruned)
         scale = torch.where(silent, smallest_weight_error(weight, reach, alphabet, keys.granularity)[0], scale)
         step = torch.where(silent, steps(scale, reach, alphabet), choice.step)
     else:

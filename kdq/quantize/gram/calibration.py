@@ -41,6 +41,12 @@ def weight_matrix(module) -> torch.Tensor:
     return weight.reshape(groups(module), weight.shape[0] // groups(module), -1)
 
 
+def pruned_matrix(module) -> torch.Tensor | None:
+    """Return which of a layer's weights are pruned, bool in the shape of :func:`weight_matrix`; None if none is."""
+    mask = masks.mask_of(module)
+    return None if mask is None else ~mask.reshape(groups(module), mask.shape[0] // groups(module), -1)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The inputs of a layer; each way to sum them up is computed on demand.
@@ -64,8 +70,7 @@ class Calibration:
     @property
     def pruned(self) -> torch.Tensor | None:
         """Which weights are pruned, bool (groups, outputs per group, inputs per output); None if none is."""
-        mask = masks.mask_of(self.module)
-        return None if mask is None else ~mask.reshape(groups(self.module), -1, self.module.weight[0].numel())
+        return pruned_matrix(self.module)
 
     @property
     def of_outputs(self) -> bool:

@@ -16,14 +16,16 @@ def pays(device, weights) -> bool:
     return device.type == "cpu" and weights >= WEIGHTS and _has_numba()
 
 
-def columns(z, codes, lower, reciprocal, bounds, start) -> None:
+def columns(z, codes, lower, reciprocal, bounds, start, of_nan) -> None:
     """Write the codes of a block of inputs from ``start`` on, rounded to the nearest within ``bounds``, two (g, 1, n).
+
+    A z that is NaN has the code ``of_nan``.
 
     ``z`` and ``codes`` (g, d, n), ``lower`` (g, b, b) and ``reciprocal`` (g, d) as in
     :func:`kdq.quantize.solver.substitution.solve`, all float64 and of the CPU.
     """
     arrays = (numbers.contiguous().numpy() for numbers in (lower, reciprocal, *bounds))
-    _function()(z.numpy(), codes.numpy(), *arrays, start)
+    _function()(z.numpy(), codes.numpy(), *arrays, start, of_nan)
 
 
 @functools.cache
@@ -35,7 +37,7 @@ def _has_numba() -> bool:
 def _function():
     import numba  # not at the top: planning imports this module's users
 
-    types = "void(f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], i8)"
+    types = "void(f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], i8, f8)"
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(types, cache=True, **options)(_columns)
@@ -43,7 +45,7 @@ def _function():
         return numba.njit(types, **options)(_columns)
 
 
-def _columns(z, codes, lower, reciprocal, low, high, start):
+def _columns(z, codes, lower, reciprocal, low, high, start, of_nan):
     groups, _, rows = z.shape
     inputs = lower.shape[1]
     for group in range(groups):
@@ -73,4 +75,4 @@ def _columns(z, codes, lower, reciprocal, low, high, start):
                     level = np.floor(z_and_half)
                     level = lowest[i] if level < lowest[i] else level
                     level = highest[i] if level > highest[i] else level
-                    code[i] = level if level == level else 0.0  # NaN: a pruned weight
+                    code[i] = level if level == level else of_nan

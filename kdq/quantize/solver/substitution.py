@@ -11,6 +11,9 @@ products; the rest goes column by column, compiled for large layers. A pruned we
 code as any other, so that this is the recursion over the weights that are left.
 """
 
+from functools import partial
+from math import nan
+
 import torch
 
 from kdq.quantize.solver import compiled_columns as compiled
@@ -87,7 +90,7 @@ def substitute(target, triangle, layout, rounding, dither=None, block=32, pruned
         z += (dither * triangle.diagonal(dim1=-2, dim2=-1)[..., None])[:, :, None]
     z = z.flatten(2).contiguous()
     codes = torch.empty_like(z)
-    solve(z, codes, triangle, rounding, layout.rows * layout.inputs, block)
+    solve(z, codes, triangle, rounding, layout.rows * layout.inputs, block, pruned is not None)
     return tuple(numbers.unflatten(2, (-1, layout.rows)) for numbers in (codes, z))
 
 
@@ -109,8 +112,10 @@ def triangle_product(matrix, right, upper=False, block=256):
     return product
 
 
-def solve(z, codes, triangle, rounding, weights, block=32) -> None:
+def solve(z, codes, triangle, rounding, weights, block=32, pruned=False) -> None:
     """Write ``codes`` (g, d, n), contiguous; ``z`` has L_tt z_t without the codes before t, and becomes z_t + 1/2.
+
+    If some weights are ``pruned``, a z that is NaN has code 0.
 
     ``weights``: number of weights per group. The columns of a large layer are compiled if codes are rounded to the
     nearest. Both ways give the same codes except for ties within the last digit; so the choice depends on the layer
@@ -121,6 +126,7 @@ def solve(z, codes, triangle, rounding, weights, block=32) -> None:
     if isinstance(rounding, Nearest) and compiled.pays(z.device, weights):
         bounds = (torch.as_tensor(bound).to(z) for bound in (rounding.low, rounding.high))
         columns, rounding = compiled.columns, [bound.expand(len(z), 1, z.shape[2]).contiguous() for bound in bounds]
+    columns = partial(columns, of_nan=0.0 if pruned else nan)
     _halves(columns, z, codes, triangle, reciprocal, rounding, 0, z.shape[1], block)
 
 
@@ -140,7 +146,7 @@ def _halves(columns, z, codes, triangle, reciprocal, rounding, start, stop, bloc
     _halves(columns, z, codes, triangle, reciprocal, rounding, middle, stop, block)
 
 
-def _one_by_one(z, codes, lower, reciprocal, rounding, start):
+def _one_by_one(z, codes, lower, reciprocal, rounding, start, of_nan):
     stop = start + lower.shape[-1]
     # From here on the whole block is z + 1/2, which saves two operations per column.
     scale = reciprocal[:, start:stop, None]
@@ -150,4 +156,5 @@ def _one_by_one(z, codes, lower, reciprocal, rounding, start):
     for here, code, row in zip(*(rows.split(1, 1) for rows in (panel, block_codes, lower * scale)), strict=True):
         here.baddbmm_(row, block_codes, alpha=-1)
         rounding(here, code)
-        code.nan_to_num_(0.0)  # of a pruned weight
+        if of_nan == 0:
+            code.nan_to_num_(0.0)

@@ -1,12 +1,12 @@
 """Techniques in every order.
 
-What was asked for in a study that prunes, each model named by what was done to its network, in this order: *prune*,
-*quantize* (and train the quantized weights on labels), *round* (quantize and leave them), *distil* (train with a
-teacher), *train* (on labels). One block per network, bits of weights and of activations (A8: 8 bits); in it the models
-in the order of their mean accuracy on the validation part, of which the star has the best. Accuracy is that on the test
-part, with the 95 % interval of the mean over seeds (Student's), if there are several. Sizes are of the model's file.
-Milliseconds, if the study has times, are those of one image in the ONNX file of the first seed, the median over rounds,
-in the runtime that the axis names.
+What was asked for in a study that prunes, each model named by what was done to its network, in this order: *prune*
+(perhaps *with a teacher*), *quantize* (and train the quantized weights on labels), *round* (quantize and leave them),
+*distil* (train with a teacher), *train* (on labels). One block per network, bits of weights and of activations (A8: 8
+bits); in it the models in the order of their mean accuracy on the validation part, of which the star has the best.
+Accuracy is that on the test part, with the 95 % interval of the mean over seeds (Student's), if there are several.
+Sizes are of the model's file. Milliseconds, if the study has times, are those of one image in the ONNX file of the
+first seed, the median over rounds, in the runtime that the axis names.
 """
 
 import math
@@ -59,7 +59,7 @@ def draw(tables, dataset: str, techniques: dict[str, dict[str, str]]):
                 panel.set_yticks(range(len(block)), [""] * len(block))
             row[0].set_yticks(range(len(block)), [_name(model, block) for model in block.itertuples()], fontsize=7)
             row[0].set_title(_title(block.iloc[0]), loc="left")
-        panels[len(blocks) // 2, 0].set_ylabel("what was done, in this order")
+        figure.supylabel("what was done, in this order", fontsize=9)
         for panel, text in zip(panels[-1], columns, strict=True):
             panel.set_xlabel(text, fontsize=8)
         for panel in panels[:, 1:].flatten():

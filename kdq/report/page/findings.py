@@ -185,8 +185,8 @@ class Findings:
         contrasts = [self.contrast(recipe, parent(recipe), recipe) for recipe in best.recipe]
         chosen = f"The {len(best)} best of {len(models)} pruned models" if len(best) < len(models) else "Pruned models"
         text = (
-            f"{chosen} on validation, trained further, against what they were pruned from; their files have "
-            f"{', '.join(shares)} of the bytes."
+            f"{chosen} on validation against what they were pruned from; their files have {', '.join(shares)} of the "
+            "bytes."
         )
         return Finding("What pruning costs", text, contrasts)
 

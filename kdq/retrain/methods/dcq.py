@@ -12,6 +12,7 @@ from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.distill.teacher import frozen
 from kdq.errors import UserError
+from kdq.models.channels import KEY as SHRUNK
 from kdq.models.model import Model
 from kdq.models.network import Network
 from kdq.quantize.execution.batchnorm import reestimate
@@ -74,10 +75,16 @@ def check_alike(parent: Model, teacher: Model) -> None:
         if not isinstance(model.network, Network):
             name = model.architecture["architecture"]
             raise UserError(f"dcq: the {role} is a network of {name} without sections; expected one of this package")
-    for key, expected in parent.architecture.items():
-        if teacher.architecture.get(key) != expected:
+    for key in {**parent.architecture, **teacher.architecture}:
+        found, expected = (model.architecture.get(key) for model in (teacher, parent))
+        if found != expected and key == SHRUNK:
             raise UserError(
-                f"dcq: teacher: found one of {key} {teacher.architecture.get(key)}, expected the parent's, {expected}; "
+                "dcq: teacher: found other channels than the parent's, as those of one of them were pruned; "
+                "teacher=float has the parent's"
+            )
+        if found != expected:
+            raise UserError(
+                f"dcq: teacher: found one of {key} {found}, expected the parent's, {expected}; "
                 "teacher=float is of its architecture"
             )
 

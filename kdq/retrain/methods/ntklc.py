@@ -26,6 +26,7 @@ from kdq.data.batches import evaluation_batches
 from kdq.data.prepared import Prepared
 from kdq.errors import UserError
 from kdq.models.activations import attach, detach_quantizers
+from kdq.models.channels import KEY as SHRUNK
 from kdq.models.codes import Codes, Point, QuantizedWeight
 from kdq.models.model import Model
 from kdq.models.network import Network
@@ -124,6 +125,8 @@ class NTKLC(Retraining):
             raise UserError(
                 f"ntklc: found a parent that is no network of this package ({type(network).__name__}), expected one"
             )
+        if SHRUNK in parent.architecture:
+            raise UserError("ntklc: found a parent whose channels were pruned, expected one of its architecture's own")
         attach(network, self._points(parent)).to(device)
         embedding = embeddings(network, prepared.train.images, device).double()
         head = RandomHead(embedding.shape[1], len(prepared.classes), **self.head)
