@@ -14,7 +14,9 @@ from tests.quantize.problems import gram_matrices, problem
 
 def test_a_large_layer_is_compiled_and_has_the_codes_of_torch(monkeypatch):
     calls, columns = [], compiled.columns
-    monkeypatch.setattr(compiled, "columns", lambda *arguments: (calls.append(arguments[-1]), columns(*arguments)))
+    monkeypatch.setattr(
+        compiled, "columns", lambda *arguments, of_nan: (calls.append(arguments[-1]), columns(*arguments, of_nan))
+    )
     weight, analog, quantized = problem(0, 600, 450, 500)
     arguments = weight, *gram_matrices(analog, quantized), weight.abs().amax(1) / 8, -8, 7
     codes = gpfq(*arguments)
