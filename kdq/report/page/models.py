@@ -39,6 +39,7 @@ COSTS = (
     Measure("onnx_bytes", "bytes of the ONNX file", "bytes", "less"),
     Measure("bit_operations", "bit-operations per image", "count", "less"),
     Measure("macs", "multiply-accumulates per image", "count", "less"),
+    Measure("sparsity", "share of the weights that were pruned", "share", "more"),
     Measure("training_flops", "operations of the last training", "count", "less"),
     Measure("activation_bits", "bits per activation", "bits", "less"),
 )
@@ -61,6 +62,8 @@ def rows(sources: Sources) -> dict:
     times, timed = _times(sources.tables.get("deployment", table[CELL]))
     means = summary.rename(columns={f"{name}_mean": name for name in MEASURES})
     seeds = table.groupby(["dataset", "recipe"]).seed.agg(lambda values: sorted(map(int, values)))
+    # of a study that prunes nothing no measure
+    means, table = (models.assign(sparsity=models.sparsity.where(models.sparsity > 0)) for models in (means, table))
     means = means.assign(seeds=[seeds[row.dataset, row.recipe] for row in means.itertuples()])
     single = table.assign(seeds=[[int(seed)] for seed in table.seed])
     over_seeds = times.drop(columns="seed").groupby(["dataset", "recipe"], as_index=False).mean(numeric_only=True)

@@ -29,7 +29,7 @@ IDENTITY = (
 MEASURES = (
     *("validation_top1", "validation_cross_entropy", "test_top1", "test_top5", "test_cross_entropy"),
     *("test_expected_calibration_error", "test_agreement_parent", "test_agreement_root"),
-    *("file_bytes", "entropy_bytes", "macs", "bit_operations", "training_flops"),
+    *("file_bytes", "entropy_bytes", "macs", "bit_operations", "sparsity", "training_flops"),
     "mean_relative_layer_error",
 )
 SINGLE_SEED = "single seed"
