@@ -259,13 +259,13 @@
   // ---------------------------------------------------------------- the table
 
   const SHORT = { // headings
-    bits: "bits", activation_bits: "act. bits", file_bytes: "file", entropy_bytes: "coded", onnx_bytes: "ONNX", test_top1: "accuracy", validation_top1: "validation",
+    bits: "bits", activation_bits: "act. bits", sparsity: "pruned", file_bytes: "file", entropy_bytes: "coded", onnx_bytes: "ONNX", test_top1: "accuracy", validation_top1: "validation",
     test_agreement_root: "as root", mean_relative_layer_error: "layer error", test_cross_entropy: "cross entropy", bit_operations: "bit-ops", test_expected_calibration_error: "calib. error",
   };
-  const ORDER = ["test_top1", "validation_top1", "bits", "activation_bits", "file_bytes", "ms0", "ms1", "ms2", "bit_operations", "test_cross_entropy", "test_expected_calibration_error", "test_agreement_root", "mean_relative_layer_error"];
+  const ORDER = ["test_top1", "validation_top1", "bits", "activation_bits", "sparsity", "file_bytes", "ms0", "ms1", "ms2", "bit_operations", "test_cross_entropy", "test_expected_calibration_error", "test_agreement_root", "mean_relative_layer_error"];
   const columns = ORDER.filter((name) => measures.has(name));
   const heading = (name) => SHORT[name] || measures.get(name).label.replace("milliseconds per image, ", "ms ");
-  const ALIASES = { accuracy: ["test_top1", 100], test: ["test_top1", 100], validation: ["validation_top1", 100], bits: ["bits", 1], act: ["activation_bits", 1], activations: ["activation_bits", 1], kb: ["file_bytes", 0.001], bytes: ["file_bytes", 1], ms: ["ms0", 1], error: ["mean_relative_layer_error", 1], seed: ["seeds", 1] };
+  const ALIASES = { accuracy: ["test_top1", 100], test: ["test_top1", 100], validation: ["validation_top1", 100], bits: ["bits", 1], pruned: ["sparsity", 100], act: ["activation_bits", 1], activations: ["activation_bits", 1], kb: ["file_bytes", 0.001], bytes: ["file_bytes", 1], ms: ["ms0", 1], error: ["mean_relative_layer_error", 1], seed: ["seeds", 1] };
 
   /** Return the test that a word of the filter makes of a row: a comparison of a number, or a part of its text. */
   function testOf(word) {
@@ -608,7 +608,7 @@
   }
 
   function tiles(row) {
-    const names = ["test_top1", "validation_top1", "bits", "file_bytes", "ms0", "ms1", "ms2", "activation_bits", "test_agreement_root", "test_expected_calibration_error", "mean_relative_layer_error", "bit_operations"];
+    const names = ["test_top1", "validation_top1", "bits", "file_bytes", "ms0", "ms1", "ms2", "activation_bits", "sparsity", "test_agreement_root", "test_expected_calibration_error", "mean_relative_layer_error", "bit_operations"];
     return make("section", { class: "tiles", "aria-label": "Measures" }, ...names.filter((name) => measures.has(name) && known(row[name])).map((name) => {
       const deviation = row[`${name}_std`];
       const spread = known(deviation) && measures.get(name).form === "share" ? make("small", {}, ` ± ${(100 * deviation).toFixed(2)}`) : "";
