@@ -43,7 +43,7 @@ class Pruner(LearnedSteps):
         return task
 
     def model(self, task, parent: Model) -> Model:
-        left = [mask.double().mean().item() for mask in masks.masks_of(task.network).values()]
+        left = masks.shares_left(masks.masks_of(task.network)).values()
         self.log(
             f"{len(left)} layers pruned"
             + (f", {min(left):.2%} to {max(left):.2%} of their weights left" if left else "")

@@ -1,6 +1,5 @@
 """Recipes in which networks are pruned, quantized and distilled, in every order: files, tables and what reruns."""
 
-import csv
 import json
 import re
 
@@ -10,7 +9,7 @@ from kdq.models import file as model_file
 from kdq.provenance.files import read_header, sha256
 from tests.workflow.study import HOME, Workflow
 from tests.workflow.test_adopt import command, not_fresh
-from tests.workflow.test_reruns import REPORT, appended
+from tests.workflow.test_reruns import appended
 
 PRUNE, QUANTIZE, DISTIL = (
     "magnitude,gradual=1,sparsity=0.75",
@@ -39,18 +38,12 @@ FOLDER = "results/digits/seed=0"
 def workflow(tmp_path_factory) -> Workflow:
     workflow = Workflow(tmp_path_factory.mktemp("pruning"))
     workflow.configure(STUDY)
-    done = workflow.run("--cores", "2")
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    workflow.finish()
     return workflow
 
 
-def rows(workflow, name) -> list[dict]:
-    with open(workflow.folder / REPORT / f"{name}.csv") as file:
-        return list(csv.DictReader(file))
-
-
 def test_each_order_ends_with_as_many_weights_in_a_smaller_file(workflow):
-    found = {row["recipe"]: row for row in rows(workflow, "table")}
+    found = {row["recipe"]: row for row in workflow.rows("table")}
     dense = found[DENSE]
     for recipe in ORDERS:
         row = found[recipe]
@@ -68,14 +61,14 @@ def test_each_order_ends_with_as_many_weights_in_a_smaller_file(workflow):
 
 
 def test_the_last_float_model_is_what_is_quantized(workflow):
-    found = {row["recipe"]: row["network"] for row in rows(workflow, "table")}
+    found = {row["recipe"]: row["network"] for row in workflow.rows("table")}
     assert found[ORDERS[0]] == f"hard/{PRUNE}" and found[ORDERS[1]] == f"hard/{PRUNE}/{DISTIL}"
     assert found[ORDERS[2]] == "hard" and found[f"{NARROW}/rtn,bits=4"] == NARROW
 
 
 def test_the_orders_are_compared_with_the_best_of_their_size(workflow):
-    size = next(row["parameters"] for row in rows(workflow, "table") if row["recipe"] == ORDERS[0])
-    found = [row for row in rows(workflow, "sequences") if row["question"] == "order" and row["parameters"] == size]
+    size = next(row["parameters"] for row in workflow.rows("table") if row["recipe"] == ORDERS[0])
+    found = [row for row in workflow.rows("sequences") if row["question"] == "order" and row["parameters"] == size]
     assert len({row["recipe"] for row in found if row["activation_bits"] == "8"}) == 1
     assert {row[key] for row in found for key in ("recipe", "other")} >= set(ORDERS)
 
@@ -87,7 +80,7 @@ def test_the_teacher_is_the_studys_whatever_the_root(workflow):
 
 
 def test_a_narrow_network_is_smaller_and_does_less(workflow):
-    found = {row["recipe"]: row for row in rows(workflow, "table")}
+    found = {row["recipe"]: row for row in workflow.rows("table")}
     narrow, whole = found[NARROW], found["hard"]
     assert int(narrow["parameters"]) < 0.3 * int(whole["parameters"]) and float(narrow["sparsity"]) == 0
     assert int(narrow["macs"]) < 0.4 * int(whole["macs"])

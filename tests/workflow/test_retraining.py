@@ -1,6 +1,5 @@
 """Recipes in which training follows quantization: a whole chain as files, the tables and what reruns."""
 
-import csv
 import json
 
 import pytest
@@ -35,18 +34,12 @@ AGAIN = (
 def workflow(tmp_path_factory) -> Workflow:
     workflow = Workflow(tmp_path_factory.mktemp("retraining"))
     workflow.configure({**STUDY, "recipes": [*RETRAINED, OTHER_ORDER]})
-    done = workflow.run("--cores", "2")
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    workflow.finish()
     return workflow
 
 
-def rows(workflow, name) -> list[dict]:
-    with open(workflow.folder / REPORT / f"{name}.csv") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_retrained_model_is_a_quantized_one(workflow):
-    found = {row["recipe"]: row for row in rows(workflow, "table")}
+    found = {row["recipe"]: row for row in workflow.rows("table")}
     for recipe in RETRAINED:
         row, parent = found[recipe], found[recipe.rsplit("/", 1)[0]]
         assert (row["kind"], row["bits"], row["nominal_bits"]) == ("retrain", "3", "3.000000")
@@ -55,7 +48,7 @@ def test_a_retrained_model_is_a_quantized_one(workflow):
         # the same bits a weight; the parent's header has the facts of its quantizer
         assert 0 <= int(parent["file_bytes"]) - int(row["file_bytes"]) < 10_000
         assert parent["mean_relative_layer_error"] != ""
-    layers = [row for row in rows(workflow, "layers") if row["recipe"] == RETRAINED[0]]
+    layers = [row for row in workflow.rows("layers") if row["recipe"] == RETRAINED[0]]
     assert len(layers) == 21 and {row["relative_error"] for row in layers} == {""}
 
 
@@ -75,7 +68,7 @@ def test_it_starts_from_its_float_ancestors_weights_whoever_teaches(workflow):
 
 
 def test_the_sequences_are_compared_where_networks_are_of_one_size(workflow):
-    found = rows(workflow, "sequences")
+    found = workflow.rows("sequences")
     orders = [{row["sequence"], row["other_sequence"]} for row in found if row["question"] == "order"]
     students = {"teacher/kd/gpfq", "teacher/gpfq/kd/gpfq"}
     students |= {recipe.replace(",bits=3", "") for recipe in RETRAINED if recipe.startswith("teacher/kd")}

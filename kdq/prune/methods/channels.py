@@ -16,6 +16,7 @@ from kdq.models.network import Network
 from kdq.prune.keys import Pruning
 from kdq.quantize.execution.images import floats
 from kdq.quantize.execution.layer import quantizable_layers
+from kdq.quantize.execution.passes import survey
 from kdq.quantize.execution.selection import named
 from kdq.quantize.gram.calibration_images import calibration_images
 from kdq.recipe.vocabulary import Annotated, ClassVar, Field, PositiveInt, ProperFraction
@@ -60,18 +61,10 @@ class Channels(LearnedSteps):
         return Model(trained.network, self.architecture, trained.codes)
 
 
+@torch.no_grad()
 def executed(network, image) -> list[str]:
     """Return the layers by name in the order of their first calls, for one image."""
-    names, order = {id(layer): name for name, layer in quantizable_layers(network).items()}, {}
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, inputs: order.setdefault(names[id(layer)]))
-        for layer in quantizable_layers(network).values()
-    ]
-    with torch.no_grad():
-        network(image)
-    for hook in hooks:
-        hook.remove()
-    return list(order)
+    return list(dict.fromkeys(survey(network, quantizable_layers(network), image)[0]))
 
 
 def prune(network, image: torch.Tensor, ratio: float, multiple: int = 1, keep=()) -> None:

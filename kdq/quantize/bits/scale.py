@@ -158,7 +158,7 @@ def _descended(weight, calibration, quantizer, scales, step, low, high):
     """Return the scales and steps (1, g, N) at which nearest codes leave the smallest error, and codes (1, g, N, d)."""
     matrices = calibration.gram_matrices() if len(step) > 1 or calibration.passed is None else None
     if len(step) > 1:
-        _, errors = _by_gram(weight, matrices, Rounding(quantizer.keys), step, low, high)  # those of 0 are 0
+        _, errors = _by_gram(weight, matrices, Rounding(quantizer.keys), step, low, high)  # a weight of 0 has code 0
         best = _smallest(errors, quantizer.keys.granularity)
         scales, step = _of(best, scales)[None], _of(best, step)[None]
     if calibration.passed is None:
