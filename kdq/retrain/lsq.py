@@ -30,21 +30,21 @@ class _Quantize(torch.autograd.Function):
     def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int, gain: float) -> Tensor:
         ctx.save_for_backward(weight, step)
         ctx.low, ctx.high, ctx.gain = low, high, gain
-        return rounded(weight, step, low, high) * step
+        return rounded(weight, step, low, high).mul_(step)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         weight, step = ctx.saved_tensors
         ratio = weight / step
-        inside = (ratio >= ctx.low) & (ratio <= ctx.high)
-        codes = ratio.clamp(ctx.low, ctx.high).round()
-        of_step = gradient * torch.where(inside, codes - ratio, codes)
-        return gradient * inside, ctx.gain * of_step.sum_to_size(step.shape), None, None, None
+        codes = ratio.clamp(ctx.low, ctx.high)
+        inside = torch.eq(codes, ratio, out=torch.empty_like(ratio))  # 1 or 0: products in place are the cheapest choice
+        of_step = codes.round_().sub_(ratio.mul_(inside)).mul_(gradient)
+        return inside.mul_(gradient), ctx.gain * of_step.sum_to_size(step.shape), None, None, None
 
 
 def rounded(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     """Return the codes of a float weight, as floats: round(clip(weight / step, low, high))."""
-    return (weight / step).clamp(low, high).round()
+    return (weight / step).clamp_(low, high).round_()
 
 
 def lsq(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
