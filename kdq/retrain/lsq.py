@@ -37,7 +37,7 @@ class _Quantize(torch.autograd.Function):
         weight, step = ctx.saved_tensors
         ratio = weight / step
         codes = ratio.clamp(ctx.low, ctx.high)
-        inside = torch.eq(codes, ratio, out=torch.empty_like(ratio))  # 1 or 0: products in place are the cheapest choice
+        inside = torch.eq(codes, ratio, out=torch.empty_like(ratio))  # 1 or 0, for products in place
         of_step = codes.round_().sub_(ratio.mul_(inside)).mul_(gradient)
         return inside.mul_(gradient), ctx.gain * of_step.sum_to_size(step.shape), None, None, None
 
