@@ -228,6 +228,11 @@ class TestResolve:
             ("rtn,bits=4,budget=2.5", "bits: found 4: the budget gives each layer its own"),
             ("rtn,bits=4,cost=loss", "cost: found 'loss': nothing is chosen by cost without a budget"),
             ("rtn,budget=2.5,levels=paper", "budget: found 2.5, expected at least 3: levels=paper"),
+            ("qat,temperature=4", "temperature: found 4.0: distillation_weight=0 matches no teacher"),
+            ("magnitude,temperature=4", "temperature: found 4.0: distillation_weight=0 matches no teacher"),
+            ("magnitude,epochs=0,learning_rate=0.1", "learning_rate: found 0.1: epochs=0 trains nothing"),
+            ("magnitude,epochs=0,gradual=0.5", "gradual: found 0.5: epochs=0 trains nothing"),
+            ("nm,distillation_weight=1,epochs=0", "distillation_weight: found 1.0: epochs=0 trains nothing"),
         ],
     )
     def test_keys_that_do_not_go_together(self, grammar, stage, match):
@@ -239,6 +244,9 @@ class TestResolve:
             grammar.resolve(grammar.parse_stage(text)).keys() for text in ("rtn", "rtn,budget=3", "rtn,order=iterative")
         )
         assert iterative - plain == {"cost", "pick"} and iterative - budget == {"bits", "pick"}
+        alone = grammar.resolve(grammar.parse_stage("magnitude,epochs=0"))
+        assert set(alone) == {"crop", "epochs", "flip", "keep", "scope", "sparsity", "start", "teacher"}
+        assert alone["crop"] == 1  # the role's: of later statistics of BatchNorm
 
     @given(recipes)
     def test_plain_values_in_order(self, grammar, parts):

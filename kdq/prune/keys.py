@@ -2,7 +2,8 @@
 
 from kdq.quantize.keys import Layers
 from kdq.recipe.vocabulary import Annotated, Base, Field, Fraction, NonNegative, ProperFraction
-from kdq.retrain.keys import Continued, Supervised, Taught
+from kdq.retrain.keys import UNTRAINED, Continued, Supervised, Taught
+from kdq.train.settings import Training
 
 
 class Pruning(Supervised):
@@ -34,11 +35,22 @@ class Sparsity(Base):
         ),
     ] = 0.0
 
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        return {"gradual": UNTRAINED} if values.get("epochs") == 0 else {}
+
 
 class Further(Continued):
     """Training after pruning; there may be none."""
 
     epochs: Annotated[int, Field(ge=0, le=100_000, description="passes over the training part; 0: prune alone")] = 10
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        if values.get("epochs") != 0:
+            return {}
+        # statistics of BatchNorm that a quantizer measures again are those of images cropped and mirrored so
+        return dict.fromkeys(Training.model_fields.keys() - {"epochs", "crop", "flip"}, UNTRAINED)
 
 
 SHARED_KEYS = (Taught, Further)

@@ -17,6 +17,7 @@ OWN_DEFAULTS = ("epochs", "learning_rate")
 
 
 PARENTS = "parent"  # as the parent's
+UNTRAINED = "epochs=0 trains nothing"  # why a key is not read
 
 
 class Taught(Base):
@@ -52,6 +53,14 @@ class Supervised(Base):
     temperature: Annotated[
         Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
     ] = 2.0
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        if values.get("epochs") == 0:
+            return dict.fromkeys(("label_weight", "distillation_weight", "temperature"), UNTRAINED)
+        if not values.get("distillation_weight", cls.model_fields["distillation_weight"].default):
+            return {"temperature": "distillation_weight=0 matches no teacher"}
+        return {}
 
     def inconsistency(self) -> str:
         if self.label_weight or self.distillation_weight:

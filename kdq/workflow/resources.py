@@ -108,7 +108,7 @@ def training(images: Images, keys: dict, student: Network, teacher: Network | No
     beside = teacher or Network(0, 0, 0)
     gmacs = student.gmacs * (1 + BACKWARD) + beside.gmacs
     activations = max(
-        keys["batch_size"] * (student.activations + LIVE_SHARE * beside.activations),
+        keys.get("batch_size", 0) * (student.activations + LIVE_SHARE * beside.activations),
         EVALUATED_AT_ONCE * LIVE_SHARE * student.activations,
     )
     megabytes = 4 * (activations + COPIES_OF_WEIGHTS * student.parameters + 2 * beside.parameters)
