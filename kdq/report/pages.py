@@ -9,6 +9,12 @@ A block of a page is YAML in a comment, which goes on with what is written from 
     columns: {float: "", gpfq 4: "/gpfq,bits=4"}
     -->
 
+    <!-- contrasts                                 a row per pair: test accuracy of the first less that of the second
+    file: cifar10-orders/table.csv                 in points, paired by seed, with its interval
+    rows: {trained on: ["hard,width={}/gpfq/qat", "hard,width={}/gpfq"]}
+    columns: {narrow: "0.125", wide: "0.25"}
+    -->
+
     <!-- list                                      a row per row of the file that has these values
     file: cifar10-methods/comparisons.csv
     beside: cifar10-methods/table.csv              of which further columns are taken by recipe
@@ -37,7 +43,7 @@ from kdq.errors import UserError
 from kdq.report.tables import cells, comparisons, deployment, sequences, summary
 
 PAGES = Path("docs/results")
-BLOCK = re.compile(r"(<!-- (grid|list|sentence)\n(.*?)\n-->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (grid|contrasts|list|sentence)\n(.*?)\n-->\n).*?(<!-- end -->)", re.DOTALL)
 SCHEMAS = [module.SCHEMA for module in (cells, comparisons, deployment, sequences, summary)]
 SHARES = {name for schema in SCHEMAS for name, column in schema.columns.items() if column.unit == "share of 1"}
 LEAST_P = 0.001  # smaller ones say no more
@@ -83,6 +89,29 @@ def grid(folder: Path, block: dict) -> str:
             raise KeyError(recipe)
         rows.append([name, *(values.get(cell, "") for cell in asked)])
     return _table(["", *block["columns"]], rows)
+
+
+def contrasts(folder: Path, block: dict) -> str:
+    """Return a Markdown table of differences: pairs of recipes down, what is inserted into both across."""
+    frame = read(folder / block["file"])
+    rows = []
+    for name, pair in block["rows"].items():
+        asked = [[part.replace("{}", inserted) for part in pair] for inserted in block["columns"].values()]
+        cells = [_difference(frame, *filled) for filled in asked]
+        if not any(cells):
+            raise KeyError(str(pair))
+        rows.append([name, *cells])
+    return _table(["", *block["columns"]], rows)
+
+
+def _difference(frame: pd.DataFrame, recipe: str, other: str) -> str:
+    """Return the difference with its interval and a link to the first row of ``recipe``; "" if one is missing."""
+    rows, others = frame[frame.recipe == recipe], frame[frame.recipe == other]
+    if rows.empty or others.empty:
+        return ""
+    found = _contrast(rows, others)
+    link = rows.row.iloc[0].replace("[row]", f"[{found['difference']:+.1f}]")
+    return f"{link} ({found['low']:.1f} to {found['high']:.1f})"
 
 
 def _means(frame: pd.DataFrame, value: str) -> dict[str, str]:
@@ -160,7 +189,7 @@ def _table(names, rows) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-KINDS = {"grid": grid, "list": rows_of, "sentence": sentence}
+KINDS = {"grid": grid, "contrasts": contrasts, "list": rows_of, "sentence": sentence}
 
 if __name__ == "__main__":
     try:

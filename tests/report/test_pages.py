@@ -63,6 +63,16 @@ def test_a_grid_has_means_over_seeds_with_their_deviation(written):
     ]
 
 
+def test_contrasts_are_paired_by_seed(written):
+    rows, columns = 'rows: {quantized: ["hard{}", hard]}', "columns: {2 bits: /gpfq, 3 bits: /other}"
+    interval = stats.ttest_1samp([-10, -8, -9], 0).confidence_interval()
+    assert written("contrasts", "file: study/table.csv", rows, columns).splitlines() == [
+        "|  | 2 bits | 3 bits |",
+        "| --- | --- | --- |",
+        f"| quantized | [-9.0](study/table.csv#L5) ({interval.low:.1f} to {interval.high:.1f}) |  |",
+    ]
+
+
 def test_a_list_has_the_rows_of_a_file_in_per_cent_with_links(written):
     where = ["file: study/pairs.csv", "beside: study/table.csv", "where: {other: [teacher]}", "sort: difference"]
     columns = 'columns: {"": "{recipe}", points: "{difference:+.1f}", p: "{p_holm}", seed: "{seed:g}", row: "{row}"}'
@@ -89,6 +99,7 @@ def test_a_sentence_has_differences_paired_by_seed(written):
         ("grid", ["file: study/table.csv", "value: test_top1", "rows: {a: nothing}", "columns: {b: c}"]),
         ("grid", ["file: study/missing.csv", "value: test_top1", "rows: {a: hard}", "columns: {b: c}"]),
         ("grid", ["file: study/table.csv", "value: top1", "rows: {a: hard}", "columns: {b: c}"]),
+        ("contrasts", ["file: study/table.csv", "rows: {a: [hard, kd]}", 'columns: {b: ""}']),
         ("list", ["file: study/pairs.csv", "where: {recipe: nothing}", 'columns: {a: "{recipe}"}']),
         ("sentence", ["rows: {a: {file: study/pairs.csv, recipe: kd}}", "text: x"]),  # two rows
         ("sentence", ["rows: {a: {file: study/pairs.csv, recipe: kd, other: hard}}", 'text: "{a.top1}"']),
