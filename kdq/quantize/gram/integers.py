@@ -20,7 +20,7 @@ def apply_to(module: nn.Module, point: Point | None) -> bool:
     """Return whether a layer that reads ``point`` has such a matrix, on a processor that multiplies int8 fast.
 
     Both matrices together then take 1.0 to 1.7 times less time than in float64 (AMD EPYC with AVX-512 VNNI, one
-    thread), X~'X~ alone 3 to 11 times less.
+    thread), X~'X~ alone 3 to 11 times less; its product alone 14 to 22 times less with AMX (Intel Xeon).
     """
     plain = isinstance(module, nn.Linear) or (module.groups == 1 and module.padding_mode == "zeros")
     return point is not None and plain and module.weight.device.type == "cpu" and fast_int8()
