@@ -22,13 +22,24 @@ def changed_code(code: Fingerprints, product: Product, claim: Claim, note: dict[
 
 
 def changed_keys(product: Product, claim: Claim) -> list[str]:
-    """Return ``key: before -> now`` of each key that changed."""
+    """Return ``key: before -> now`` of each key that changed, of a list or a table what is new, gone or other."""
     now = json.loads(json.dumps(product.keys))  # as they are read from a file
     return [
-        f"{key}: {_value(claim.keys, key)} -> {_value(now, key)}"
+        f"{key}: {_change(claim.keys, now, key)}"
         for key in sorted((now.keys() | claim.keys.keys()) - product.unseen.keys())
         if claim.keys.get(key) != now.get(key) or (key in now) != (key in claim.keys)
     ]
+
+
+def _change(before: dict, now: dict, key: str) -> str:
+    old, new = before.get(key), now.get(key)
+    if type(old) is type(new) and isinstance(new, (list, dict)):
+        members = {"new": [each for each in new if each not in old], "gone": [each for each in old if each not in new]}
+        if isinstance(new, dict):
+            members["other"] = [each for each in new if each in old and new[each] != old[each]]
+        if any(members.values()):
+            return ", ".join(f"{word} {shown(found)}" for word, found in members.items() if found)
+    return f"{_value(before, key)} -> {_value(now, key)}"
 
 
 def _value(keys: dict, key: str) -> str:
