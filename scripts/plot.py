@@ -13,7 +13,8 @@ with running(snakemake.log[0]) as log:
     module = importlib.import_module(declared.module)
     check_code(job["code"], *declared.code)
     if declared.table:
-        record.check(*snakemake.input.files)
+        for table in snakemake.input.files:
+            record.check(table)
     parameters = {name: job[name] for name in declared.parameters}
     figure = module.draw(module.read(*snakemake.input.files), dataset, **parameters)
     style.save(figure, snakemake.output.png, snakemake.output.svg)
