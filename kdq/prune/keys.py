@@ -2,8 +2,10 @@
 
 from kdq.quantize.keys import Layers
 from kdq.recipe.vocabulary import Annotated, Base, Field, Fraction, NonNegative, ProperFraction
-from kdq.retrain.keys import UNTRAINED, Continued, Supervised, Taught
+from kdq.retrain.keys import Continued, Supervised, Taught
 from kdq.train.settings import Training
+
+UNTRAINED = "epochs=0 trains nothing"  # why a key is not read
 
 
 class Pruning(Supervised):
@@ -19,6 +21,12 @@ class Pruning(Supervised):
     distillation_weight: Annotated[
         NonNegative, Field(description="weight of the match with the teacher's logits; 0 is training on labels alone")
     ] = 0.0
+
+    @classmethod
+    def unread(cls, values: dict) -> dict[str, str]:
+        if values.get("epochs") != 0:
+            return {}
+        return dict.fromkeys(("label_weight", "distillation_weight", "temperature"), UNTRAINED)
 
 
 class Sparsity(Base):

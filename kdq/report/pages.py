@@ -31,6 +31,7 @@ A block of a page is YAML in a comment, which goes on with what is written from 
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from string import Formatter
 from types import SimpleNamespace
@@ -84,7 +85,7 @@ def grid(folder: Path, block: dict) -> str:
     values = _means(read(folder / block["file"]), block["value"])
     rows = []
     for name, recipe in block["rows"].items():
-        asked = [recipe.replace("{}", str(inserted)) for inserted in block["columns"].values()]
+        asked = _of_columns(recipe, block)
         if not values.keys() & set(asked):
             raise KeyError(recipe)
         rows.append([name, *(values.get(cell, "") for cell in asked)])
@@ -96,12 +97,16 @@ def contrasts(folder: Path, block: dict) -> str:
     frame = read(folder / block["file"])
     rows = []
     for name, pair in block["rows"].items():
-        asked = [[part.replace("{}", inserted) for part in pair] for inserted in block["columns"].values()]
-        cells = [_difference(frame, *filled) for filled in asked]
+        cells = list(map(partial(_difference, frame), *(_of_columns(recipe, block) for recipe in pair)))
         if not any(cells):
             raise KeyError(str(pair))
         rows.append([name, *cells])
     return _table(["", *block["columns"]], rows)
+
+
+def _of_columns(recipe: str, block: dict) -> list[str]:
+    """Return a recipe once per column, with what the column inserts in place of {}."""
+    return [recipe.replace("{}", str(inserted)) for inserted in block["columns"].values()]
 
 
 def _difference(frame: pd.DataFrame, recipe: str, other: str) -> str:

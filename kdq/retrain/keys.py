@@ -17,7 +17,6 @@ OWN_DEFAULTS = ("epochs", "learning_rate")
 
 
 PARENTS = "parent"  # as the parent's
-UNTRAINED = "epochs=0 trains nothing"  # why a key is not read
 
 
 class Taught(Base):
@@ -56,8 +55,6 @@ class Supervised(Base):
 
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
-        if values.get("epochs") == 0:
-            return dict.fromkeys(("label_weight", "distillation_weight", "temperature"), UNTRAINED)
         if not values.get("distillation_weight", cls.model_fields["distillation_weight"].default):
             return {"temperature": "distillation_weight=0 matches no teacher"}
         return {}
