@@ -21,8 +21,10 @@ with running(snakemake.log[0]) as log:
     inputs = {role: path for role, path in vars(snakemake.input).items() if path}  # no ancestor unless keys need it
     check_places(inputs)
     device = prepare(threads)
-    machine = {"device": device_name(device), "precision": precision_name(job["keys"]["precision"], device)}
-    log_other_precisions(inputs, machine["precision"], log)
+    machine = {"device": device_name(device)}
+    if job["keys"]["epochs"]:  # else the network is pruned and not trained
+        machine["precision"] = precision_name(job["keys"]["precision"], device)
+        log_other_precisions(inputs, machine["precision"], log)
     made_by = provenance.describe(job["code"], inputs, threads=threads, **machine)
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.pt")
     identity = provenance.identity(keys=job["keys"], seed=cell.seed, made_by=made_by)

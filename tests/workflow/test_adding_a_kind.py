@@ -1,6 +1,5 @@
 """A new kind of stage is a description, a folder, a rule and a script, and nothing else."""
 
-import csv
 import json
 
 import pytest
@@ -111,8 +110,7 @@ def test_a_description_a_folder_a_rule_and_a_script_make_a_kind(fresh):
         assert weight.dim() < 2 or share == pytest.approx(0.5)
     metrics = json.loads((folder / RECIPE / "metrics.json").read_text())
     assert metrics["recipe"] == RECIPE and metrics["nominal_bits"] == 4
-    with open(fresh.folder / "results/studies/overlay/table.csv") as file:
-        rows = {row["recipe"]: row for row in csv.DictReader(file)}
+    rows = {row["recipe"]: row for row in fresh.rows("table")}
     assert rows.keys() == {"hard", CLIPPED, RECIPE}
     assert (rows[CLIPPED]["kind"], rows[RECIPE]["network"]) == ("clip", CLIPPED)
     verified = command(fresh, "kdq.provenance.verify")

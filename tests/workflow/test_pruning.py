@@ -115,6 +115,13 @@ def test_all_is_fresh_and_an_edit_reruns_what_has_it(workflow):
     assert not planned & {models[NARROW], models[DENSE], f"{FOLDER}/hard/{PRUNE}/model.safetensors"}
 
 
+def test_the_figure_of_techniques_has_the_milliseconds_of_a_study_that_measures_them(fresh):
+    fresh.configure(STUDY | {"recipes": ["hard/magnitude,epochs=0/rtn,bits=4"], "latency": True})
+    fresh.finish()
+    assert {row["recipe"] for row in fresh.rows("deployment")} >= {"hard", "hard/magnitude,epochs=0/rtn,bits=4"}
+    assert (fresh.folder / "results/studies/overlay/figures/digits/techniques.png").is_file()
+
+
 def test_the_method_in_the_documentation_is_one_file(workflow):
     text = (HOME / "docs/extending.md").read_text()
     code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "class Random(Pruner)" in block)
