@@ -13,7 +13,7 @@ A block of a page is YAML in a comment, which goes on with what is written from 
     file: cifar10-orders/table.csv                 in points, paired by seed, with its interval
     rows: {trained on: ["hard,width={}/gpfq/qat", "hard,width={}/gpfq"]}
     columns: {narrow: "0.125", wide: "0.25"}
-    -->
+    -->                                            the other recipes are those of ``other_file``, if it is given
 
     <!-- list                                      a row per row of the file that has these values
     file: cifar10-methods/comparisons.csv
@@ -94,10 +94,10 @@ def grid(folder: Path, block: dict) -> str:
 
 def contrasts(folder: Path, block: dict) -> str:
     """Return a Markdown table of differences: pairs of recipes down, what is inserted into both across."""
-    frame = read(folder / block["file"])
+    frames = [read(folder / block[key]) for key in ("file", "other_file") if key in block]
     rows = []
     for name, pair in block["rows"].items():
-        cells = list(map(partial(_difference, frame), *(_of_columns(recipe, block) for recipe in pair)))
+        cells = list(map(partial(_difference, frames[0], frames[-1]), *(_of_columns(recipe, block) for recipe in pair)))
         if not any(cells):
             raise KeyError(str(pair))
         rows.append([name, *cells])
@@ -109,9 +109,9 @@ def _of_columns(recipe: str, block: dict) -> list[str]:
     return [recipe.replace("{}", str(inserted)) for inserted in block["columns"].values()]
 
 
-def _difference(frame: pd.DataFrame, recipe: str, other: str) -> str:
+def _difference(frame: pd.DataFrame, other_frame: pd.DataFrame, recipe: str, other: str) -> str:
     """Return the difference with its interval and a link to the first row of ``recipe``; "" if one is missing."""
-    rows, others = frame[frame.recipe == recipe], frame[frame.recipe == other]
+    rows, others = frame[frame.recipe == recipe], other_frame[other_frame.recipe == other]
     if rows.empty or others.empty:
         return ""
     found = _contrast(rows, others)

@@ -73,6 +73,17 @@ def test_contrasts_are_paired_by_seed(written):
     ]
 
 
+def test_contrasts_of_two_files_are_paired_by_seed(written, tmp_path):
+    (tmp_path / "study/again.csv").write_text(TABLE.replace("0.90", "0.92"))
+    files = ["file: study/again.csv", "other_file: study/table.csv"]
+    interval = stats.ttest_1samp([2, 0, 0], 0).confidence_interval()
+    assert written("contrasts", *files, 'rows: {again: ["hard{}", "hard{}"]}', 'columns: {float: ""}').splitlines()[
+        2:
+    ] == [
+        f"| again | [+0.7](study/again.csv#L2) ({interval.low:.1f} to {interval.high:.1f}) |",
+    ]
+
+
 def test_a_list_has_the_rows_of_a_file_in_per_cent_with_links(written):
     where = ["file: study/pairs.csv", "beside: study/table.csv", "where: {other: [teacher]}", "sort: difference"]
     columns = 'columns: {"": "{recipe}", points: "{difference:+.1f}", p: "{p_holm}", seed: "{seed:g}", row: "{row}"}'
