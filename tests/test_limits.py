@@ -60,6 +60,9 @@ def test_methods_that_read_logits_alone(home, stage):
         ("hard,architecture=wrn16-2/rtn/dcq,sections=7", "dcq: sections: found 7, expected 1 to 6"),
         ("hard,architecture=mobilenetv2/rtn/dcq,sections=18", "dcq: sections: found 18, expected 1 to 17"),
         ("teacher,width=0.5/kd/rtn/dcq,teacher=root", "teacher: found one of width 0.5, expected the parent's"),
+        ("teacher/kd/channels/rtn/dcq,teacher=root", "teacher: found one of"),
+        ("hard/channels/rtn/dcq,teacher=root", r"teacher: found one of other channels than the parent's \(channels\)"),
+        ("hard/channels,ratio=0.3/rtn/ntklc", r"found a parent whose channels were pruned \(channels,ratio=0.3\)"),
         ("hard,crop=17", "crop: found 17, expected at most 16, half the side of an image of cifar10"),
         ("hard,crop=1000000", "crop: found 1000000, expected less than or equal to 256"),
         ("hard,cutout=33", "cutout: found 33, expected at most 32, the side of an image of cifar10"),
@@ -79,6 +82,8 @@ def test_what_fits_just(home):
         "hard,batch_size=60000",
         "hard/rtn/dcq,sections=8",
         "hard/fitnet,hint=layer4",
+        "hard/channels/rtn/dcq",
+        "hard/channels/rtn/qat",
     ):
         stage, *rest = recipe.split("/")
         name, *keys = stage.split(",")

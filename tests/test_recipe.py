@@ -230,6 +230,9 @@ class TestResolve:
             ("rtn,budget=2.5,levels=paper", "budget: found 2.5, expected at least 3: levels=paper"),
             ("qat,temperature=4", "temperature: found 4.0: distillation_weight=0 matches no teacher"),
             ("magnitude,temperature=4", "temperature: found 4.0: distillation_weight=0 matches no teacher"),
+            ("magnitude,teacher=teacher", "teacher: found 'teacher': distillation_weight=0 matches no teacher"),
+            ("finetune,teacher=root", "teacher: found 'root': distillation_weight=0 matches no teacher"),
+            ("magnitude,epochs=0,teacher=root", "teacher: found 'root': epochs=0 trains nothing"),
             ("magnitude,epochs=0,learning_rate=0.1", "learning_rate: found 0.1: epochs=0 trains nothing"),
             ("magnitude,epochs=0,gradual=0.5", "gradual: found 0.5: epochs=0 trains nothing"),
             ("nm,distillation_weight=1,epochs=0", "distillation_weight: found 1.0: epochs=0 trains nothing"),
@@ -245,7 +248,7 @@ class TestResolve:
         )
         assert iterative - plain == {"cost", "pick"} and iterative - budget == {"bits", "pick"}
         alone = grammar.resolve(grammar.parse_stage("magnitude,epochs=0"))
-        assert set(alone) == {"crop", "epochs", "flip", "keep", "scope", "sparsity", "start", "teacher"}
+        assert set(alone) == {"crop", "epochs", "flip", "keep", "scope", "sparsity", "start"}
         assert alone["crop"] == 1  # the role's: of later statistics of BatchNorm
 
     @given(recipes)

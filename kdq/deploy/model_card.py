@@ -110,7 +110,7 @@ def _bits(facts: Facts) -> str:
 
 def _pruned(facts: Facts) -> str:
     """Return the share of the weights that were pruned and whether channels were, in words."""
-    weights = f", {facts.metrics['sparsity']:.0%} of the weights pruned" if facts.file.masks else ""
+    weights = f", {100 * facts.metrics['sparsity']:.3g}% of the weights pruned" if facts.file.masks else ""
     return weights + (", channels pruned" if SHRUNK in facts.file.header["architecture"] else "")
 
 

@@ -14,8 +14,8 @@ class Pruning(Supervised):
     keep: Annotated[
         Layers,
         Field(
-            description="layers that are not pruned, joined by `+`: `first` and `last` that run, a layer by its name, "
-            "or all in a module by that of the module"
+            description="layers that are not pruned, or whose output channels are all left, joined by `+`: `first` and "
+            "`last` that run, a layer by its name, or all in a module by that of the module"
         ),
     ] = ""
     distillation_weight: Annotated[
@@ -26,7 +26,7 @@ class Pruning(Supervised):
     def unread(cls, values: dict) -> dict[str, str]:
         if values.get("epochs") != 0:
             return {}
-        return dict.fromkeys(("label_weight", "distillation_weight", "temperature"), UNTRAINED)
+        return dict.fromkeys(("label_weight", "distillation_weight", "teacher", "temperature"), UNTRAINED)
 
 
 class Sparsity(Base):

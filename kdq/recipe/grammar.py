@@ -183,7 +183,7 @@ class Grammar:
 
         It is the float ancestor, the root, or the root of that name, whatever the recipe's own.
         """
-        match self.resolve(stage)["teacher"]:
+        match self.resolve(stage).get("teacher"):  # missing where the stage reads no teacher
             case "teacher":
                 return self.parse("teacher")
             case "root":

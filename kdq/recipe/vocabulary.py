@@ -41,13 +41,15 @@ class NetworkFacts:
     """What is known of a network before it is built: keys that describe it, names of its stages, number of blocks.
 
     ``source`` is ``transformers`` for a network of that library, which gives logits alone and has no other facts.
-    ``stages`` is empty and ``blocks`` None if only the network itself can tell.
+    ``stages`` is empty and ``blocks`` None if only the network itself can tell. ``reshaped`` are the stages that gave
+    the network other shapes than its architecture's own.
     """
 
     source: str
     description: dict
     stages: tuple[str, ...] = ()
     blocks: int | None = None
+    reshaped: tuple[str, ...] = ()
 
 
 class Base(BaseModel):
@@ -57,6 +59,7 @@ class Base(BaseModel):
     conflicts: ClassVar[
         dict[tuple[str, str], str]
     ] = {}  # pairs of keys of which one must keep its default, with the reason; `key=value` is that value alone
+    reshapes: ClassVar[bool] = False  # a stage gives its parent's network other shapes
     logits_only: ClassVar[bool] = False  # a method reads only the teacher's logits, of images that it does not change
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -49,6 +49,7 @@ class Supervised(Base):
     distillation_weight: Annotated[NonNegative, Field(description="weight of the match with the teacher's logits")] = (
         1.0
     )
+    of_match: ClassVar = ("teacher", "temperature")  # keys that only the match with the teacher's logits reads
     temperature: Annotated[
         Temperature, Field(description="softens both predictions: softmax(logits / temperature)")
     ] = 2.0
@@ -56,7 +57,7 @@ class Supervised(Base):
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
         if not values.get("distillation_weight", cls.model_fields["distillation_weight"].default):
-            return {"temperature": "distillation_weight=0 matches no teacher"}
+            return dict.fromkeys(cls.of_match, "distillation_weight=0 matches no teacher")
         return {}
 
     def inconsistency(self) -> str:

@@ -22,7 +22,7 @@ from kdq.train.task import Task
 
 KEPT_FACTS = ("bits", "levels")  # a layer's other facts describe the codes before retraining
 INSIDE = 0.49  # of a step: the largest distance of a float weight from its code at the start
-LEAST = 1e-3  # of its first value: the least step or scale
+LEAST = 2.0**-7  # of its first value: the least step or scale; runtimes' integer kernels refuse scales 2^8 apart
 
 
 class _Quantize(torch.autograd.Function):

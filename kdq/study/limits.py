@@ -78,20 +78,22 @@ def _asks_for_networks(keys: type[Base]) -> bool:
 
 def _networks(grammar: Grammar, parent: Recipe, stage: Stage) -> dict[str, NetworkFacts]:
     """Return the facts of the networks that ``stage`` works on, by their role."""
-    made = {"parent": parent.maker}
+    made = {"parent": parent.stages_of_network}
     if stage.kind.makes_network:
-        made["student"] = stage
+        made["student"] = (stage,)
     elif stage.kind.learns_from == "ancestor":
-        made["teacher"] = grammar.teacher(parent, stage).maker
-    return {role: _facts(grammar.resolve(maker)) for role, maker in made.items()}
+        made["teacher"] = grammar.teacher(parent, stage).stages_of_network
+    return {role: _facts(grammar, stages) for role, stages in made.items()}
 
 
-def _facts(keys: dict) -> NetworkFacts:
-    """Return the facts of the network that a stage with the resolved ``keys`` makes."""
+def _facts(grammar: Grammar, stages: tuple[Stage, ...]) -> NetworkFacts:
+    """Return the facts of the network that the first of ``stages`` makes and the later ones change."""
+    keys = grammar.resolve(stages[0])
+    reshaped = tuple(stage.text for stage in stages if stage.type.keys.reshapes)
     source = keys.get("source", "train")
     description = {key: keys[key] for key in Network.model_fields if key in keys}
     if not description:
-        return NetworkFacts(source, {})
+        return NetworkFacts(source, {}, reshaped=reshaped)
     architecture = description["architecture"]
     family = registry.family_of(architecture)
-    return NetworkFacts(source, description, family.stages, family.blocks(architecture))
+    return NetworkFacts(source, description, family.stages, family.blocks(architecture), reshaped)

@@ -30,6 +30,12 @@ def filled(network):
     return network.eval()
 
 
+def grouped(groups: int, rows: int) -> nn.Module:
+    """Return a network with a grouped convolution of 16 channels to ``rows``."""
+    layers = nn.Conv2d(1, 16, 3), nn.Conv2d(16, rows, 3, groups=groups), nn.Conv2d(rows, 12, 1)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10))
+
+
 class TestNetwork:
     def test_is_that_of_slicing_by_hand(self, build):
         """Only the channels within the blocks are free if all that block outputs are made of is kept."""
@@ -88,6 +94,25 @@ class TestNetwork:
         with pytest.raises(UserError, match=expected):
             prune(build().eval(), IMAGE, ratio, multiple)
 
+    @pytest.mark.parametrize(("ratio", "left"), [(0.8, 4), (0.9, 2), (0.25, 15)])
+    def test_has_the_share_asked_for_whose_complement_is_no_float(self, build, ratio, left):
+        network = build("vgg16_bn", width=20 / 64).eval()
+        prune(network, IMAGE, ratio)
+        rows = [len(layer.weight) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+        assert rows[:4] == [left, left, 2 * left, 2 * left] and set(rows[4:]) == {4 * left, 8 * left}
+
+    def test_of_groups_that_would_lose_all_is_refused(self):
+        with pytest.raises(UserError, match="none of the 4 channels of 1 in each of its 4 groups"):
+            prune(grouped(4, 16).eval(), IMAGE, 0.9)
+        network = grouped(4, 16).eval()
+        prune(network, IMAGE, 0.5)
+        assert network[1].weight.shape == (8, 2, 3, 3) and network(IMAGE).shape == (1, 10)
+
+    def test_that_could_not_run_is_refused(self):
+        """torch-pruning takes a layer of one output channel per group, with several inputs, for depthwise."""
+        with pytest.raises(UserError, match="the channels of Sequential can't be pruned by torch-pruning"):
+            prune(grouped(4, 4).eval(), IMAGE, 0.5)
+
     def test_leaves_multiples(self, build):
         network = build(width=0.5)
         prune(network, IMAGE, 0.4, multiple=8)
@@ -125,6 +150,11 @@ class TestStage:
         retrained = go_on("narrow4", "qat", epochs=1)
         files["float"] = whole
         assert retrained.codes["layer1.0.conv1"].codes.shape == codes["layer1.0.conv1"].codes.shape
+
+    def test_that_keeps_all_layers_is_refused(self, go_on):
+        keep = "conv1+layer1+layer2+layer3+layer4+fc"
+        with pytest.raises(UserError, match="channels: keep: found 'conv1.*', which leaves no channel to prune"):
+            go_on("float", "channels", epochs=0, keep=keep)
 
     def test_at_ratio_0_is_fine_tuning(self, go_on):
         models = [

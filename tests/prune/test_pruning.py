@@ -113,6 +113,10 @@ class TestGroups:
             assert (groups.sum(-1) == 2).all(), name
             assert torch.equal(zeros(model)[name], ~mask)
 
+    def test_that_finds_no_layer_is_refused(self, go_on):
+        with pytest.raises(UserError, match="nm: m: found 7, of which no layer's input channels are a multiple"):
+            go_on("float", "nm", epochs=0, m=7, n=3)
+
     def test_that_leave_all_are_refused(self, home):
         with pytest.raises(UserError, match="n: found 4 beside m=4, expected fewer"):
             check(find_stages(home / "kdq")["nm"].keys, {"n": 4, "m": 4}, "recipe")

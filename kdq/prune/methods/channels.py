@@ -23,14 +23,20 @@ from kdq.recipe.vocabulary import Annotated, ClassVar, Field, PositiveInt, Prope
 from kdq.retrain.lsq import LearnedSteps
 from kdq.retrain.supervision import SupervisedTraining
 
+ROUNDING = 1e-9  # less than a ratio, or 20 channels x (1 - 0.8) are 3.999... and a further one goes
+
 
 class Parameters(Pruning):
     quantized_parent: ClassVar = False
 
     ratio: Annotated[ProperFraction, Field(description="share of the channels that is pruned, in every layer")] = 0.5
     multiple: Annotated[
-        PositiveInt, Field(description="the channels that are left are a multiple of this, for the kernels of runtimes")
+        PositiveInt,
+        Field(
+            description="where channels are pruned, as many more go as leave a multiple of this, for runtimes' kernels"
+        ),
     ] = 1
+    reshapes: ClassVar = True
 
     @classmethod
     def unread(cls, values: dict) -> dict[str, str]:
@@ -46,6 +52,8 @@ class Channels(LearnedSteps):
         pruned = list(masks.masks_of(network))
         keep = named(self.keys.keep, list(quantizable_layers(network)), executed(network, image))
         prune(network, image, self.keys.ratio, self.keys.multiple, keep)
+        if self.keys.ratio and channels.shapes_of(network) == before:
+            raise UserError(f"channels: keep: found {self.keys.keep!r}, which leaves no channel to prune")
         # of a layer that had a mask the weights that are not 0 are those that were left
         masks.attach(network, {name: network.get_submodule(name).weight.detach() != 0 for name in pruned})
         self.architecture = channels.described(parent.architecture, network, before)
@@ -77,11 +85,18 @@ def prune(network, image: torch.Tensor, ratio: float, multiple: int = 1, keep=()
 
     layers = quantizable_layers(network)
     last = network.classifier_name if isinstance(network, Network) else executed(network, image)[-1]
-    for name in layers.keys() - {*keep, last}:
-        count = len(layers[name].weight)
+    ratio = max(0.0, ratio - ROUNDING)
+    for name, layer in layers.items():
+        groups = getattr(layer, "groups", 1)
+        count = len(layer.weight) // groups  # of a group the same channels go as of all others
+        if name in {*keep, last} or (
+            groups > 1 and count == 1
+        ):  # depthwise: its channels are those of the layer before
+            continue
         if int(count * (1 - ratio)) < multiple:
+            of_group = f" in each of its {groups} groups" if groups > 1 else ""
             found = f"ratio: found {ratio:g} beside multiple={multiple}"
-            raise UserError(f"channels: {found}, which leave none of the {count} channels of {name}")
+            raise UserError(f"channels: {found}, which leave none of the {count} channels of {name}{of_group}")
     try:
         pruner = torch_pruning.pruner.BasePruner(
             network,
@@ -92,6 +107,7 @@ def prune(network, image: torch.Tensor, ratio: float, multiple: int = 1, keep=()
             round_to=multiple,
         )
         pruner.step()
+        network(image)  # of some graphs the library makes networks that can't run
     except Exception as error:  # noqa: BLE001, the library's errors are of many kinds
         why = f"the channels of {type(network).__name__} can't be pruned by torch-pruning ({reason(error, 200)})"
         raise UserError(f"channels: {why}") from None

@@ -5,6 +5,7 @@ Source: Mishra et al., Accelerating sparse deep neural networks, 2021, arXiv:210
 
 import torch
 
+from kdq.errors import UserError
 from kdq.prune.keys import Pruning
 from kdq.prune.method import Pruner
 from kdq.recipe.vocabulary import Annotated, Field
@@ -12,7 +13,15 @@ from kdq.recipe.vocabulary import Annotated, Field
 
 class Parameters(Pruning):
     n: Annotated[int, Field(ge=1, le=15, description="weights that are left of every `m`")] = 2
-    m: Annotated[int, Field(ge=2, le=16, description="input channels in a group, from the first on")] = 4
+    m: Annotated[
+        int,
+        Field(
+            ge=2,
+            le=16,
+            description="input channels in a group, from the first on; layers with no multiple of it are left as they "
+            "are, such as depthwise ones and often the first",
+        ),
+    ] = 4
 
     def inconsistency(self) -> str:
         if self.n >= self.m:
@@ -33,6 +42,8 @@ class NM(Pruner):
                 continue
             scores = torch.where(left[name], weight.abs(), -1.0)
             chosen[name] = largest_of_groups(scores, self.keys.n, self.keys.m)
+        if not chosen:
+            raise UserError(f"nm: m: found {self.keys.m}, of which no layer's input channels are a multiple")
         return chosen
 
 

@@ -85,9 +85,8 @@ def select(model: nn.Module, images: Tensor, keep: str = "", fold: bool = False)
     calls = [name for name in calls if name not in reasons]
     if not calls:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3])
-        raise UserError(
-            f"{type(model).__name__}: no layer left to quantize, expected at least one ({why or 'no Conv2d or Linear'})"
-        )
+        found = f"{type(model).__name__}: no layer is left for this stage ({why or 'no Conv2d or Linear'})"
+        raise UserError(f"{found}, expected at least one")
     chosen = {name: layer for name, layer in layers.items() if name in calls}
     reasons = {name: reasons[name] for name in layers if name in reasons}
     constants, functional = (

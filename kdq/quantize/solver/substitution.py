@@ -7,8 +7,9 @@ Such a quantizer gives a lower triangle L and a target r per layer, and its inte
 so that every code compensates the errors of the codes before it. L is X~'X~ if the codes follow the path of the
 outputs (GPFQ and variants), or the factor R' of X~'X~ = R R' if each step also accounts for what all later weights can
 still compensate (GPTQ, Qronos). The sums over codes are done by halves, so that nearly all of the work is matrix
-products; the rest goes column by column, compiled for large layers. A pruned weight's code is 0: what follows sees that
-code as any other, so that this is the recursion over the weights that are left.
+products; the rest goes column by column, compiled for large layers. A pruned weight's code is 0, and what follows sees
+that code as any other. With L = X~'X~ this is the recursion over the weights that are left; R' still counts on later
+weights that are pruned too, as in SparseGPT, which costs a few per cent of the output error.
 """
 
 from functools import partial

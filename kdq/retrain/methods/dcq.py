@@ -16,7 +16,7 @@ from kdq.models.channels import KEY as SHRUNK
 from kdq.models.model import Model
 from kdq.models.network import Network
 from kdq.quantize.execution.batchnorm import reestimate
-from kdq.recipe.vocabulary import Annotated, Field, Fraction, Literal, PositiveInt
+from kdq.recipe.vocabulary import Annotated, ClassVar, Field, Fraction, Literal, PositiveInt
 from kdq.retrain.keys import Quantized
 from kdq.retrain.lsq import LearnedSteps, LearnedStepsTask
 from kdq.retrain.sections import sections
@@ -25,6 +25,7 @@ from kdq.train.task import Step, Task
 
 
 class Parameters(Quantized):
+    of_match: ClassVar = ("temperature",)
     sections: Annotated[
         int, Field(ge=1, le=1000, description="parts that are trained separately, of equally many blocks")
     ] = 4
@@ -58,6 +59,9 @@ class Parameters(Quantized):
                     f"teacher: found one of {key} {teacher.description[key]}, expected the parent's, {expected}; "
                     "teacher=float is of its architecture"
                 )
+        if parent.reshaped != teacher.reshaped:
+            made = "/".join(parent.reshaped or teacher.reshaped)
+            return f"teacher: found one of other channels than the parent's ({made}); teacher=float has the parent's"
         return ""
 
 

@@ -82,6 +82,12 @@ class Parameters(Base):
     def reads(cls, keys: dict) -> str:
         return "the embedding"
 
+    @classmethod
+    def misfit(cls, keys: dict, networks: dict) -> str:
+        if reshaped := networks["parent"].reshaped:
+            return f"found a parent whose channels were pruned ({'/'.join(reshaped)}), expected its architecture's own"
+        return ""
+
 
 def ternary_step(zeros: float) -> float:
     """Return the magnitude of the nonzero weights that makes the variance 1."""

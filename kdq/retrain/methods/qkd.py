@@ -12,7 +12,7 @@ from kdq.data.batches import Batch
 from kdq.data.prepared import Prepared
 from kdq.distill.divergence import match
 from kdq.models.model import Model
-from kdq.recipe.vocabulary import Annotated, Field, Fraction, Positive
+from kdq.recipe.vocabulary import Annotated, ClassVar, Field, Fraction, Positive
 from kdq.retrain.keys import Quantized
 from kdq.retrain.lsq import LearnedSteps, LearnedStepsTask
 from kdq.train.task import Step, Task
@@ -22,6 +22,7 @@ LATER_TERMS = ("distillation", "teacher_cross_entropy", "teacher_distillation")
 
 
 class Parameters(Quantized):
+    of_match: ClassVar = ("temperature",)
     label_weight: Annotated[Positive, Field(description="weight of the cross entropy with the labels")] = 1.0
     self_studying: Annotated[
         Fraction, Field(description="share of the epochs, the first, in which the student learns from labels alone")
