@@ -10,6 +10,7 @@ first seed, the median over rounds, in the runtime that the axis names.
 """
 
 import math
+import re
 
 import pandas as pd
 from scipy.stats import t as student
@@ -109,10 +110,12 @@ def _milliseconds(panel, block: pd.DataFrame) -> None:
 
 
 def _name(model, block: pd.DataFrame) -> str:
-    """Return what was done to a model's network, and the recipe if that names several."""
+    """Return what was done to a model's network, and what the block's title leaves of the recipe if that names several."""
     if (block.done == model.done).sum() == 1:
         return model.done
-    return style.wrapped(f"{model.done}: {model.recipe}".replace(",", ", ").replace("  ", " "), NAME_LETTERS)
+    said = re.split("[/,]", model.maker)
+    own = [part for part in re.split("[/,]", model.recipe) if part not in said]
+    return style.wrapped(f"{model.done}: {', '.join(own)}", NAME_LETTERS)
 
 
 def _title(model: pd.Series) -> str:
