@@ -110,7 +110,7 @@ def _milliseconds(panel, block: pd.DataFrame) -> None:
 
 
 def _name(model, block: pd.DataFrame) -> str:
-    """Return what was done to a model's network, and what the block's title leaves of the recipe if that names several."""
+    """Return what was done to a network, and what the title leaves of the recipe if that names several models."""
     if (block.done == model.done).sum() == 1:
         return model.done
     said = re.split("[/,]", model.maker)
