@@ -111,10 +111,10 @@ def _milliseconds(panel, block: pd.DataFrame) -> None:
 
 def _name(model, block: pd.DataFrame) -> str:
     """Return what was done to a network, and what the title leaves of the recipe if that names several models."""
-    if (block.done == model.done).sum() == 1:
-        return model.done
     said = re.split("[/,]", model.maker)
     own = [part for part in re.split("[/,]", model.recipe) if part not in said]
+    if (block.done == model.done).sum() == 1 or not own:
+        return model.done
     return style.wrapped(f"{model.done}: {', '.join(own)}", NAME_LETTERS)
 
 
