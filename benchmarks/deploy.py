@@ -74,11 +74,11 @@ def random_gains(network: nn.Module) -> nn.Module:
     return network
 
 
-def random_network(architecture: str, prepared: Prepared) -> nn.Module:
-    """Return a network of width 1 with random weights and gains."""
+def random_network(architecture: str, prepared: Prepared, width: float = 1.0) -> nn.Module:
+    """Return a network with random weights and gains."""
     torch.manual_seed(0)
     channels, classes = prepared.train.images.shape[1], len(prepared.classes)
-    arguments = {"stem": "cifar", "width": 1.0, "mean": prepared.mean, "std": prepared.std}
+    arguments = {"stem": "cifar", "width": width, "mean": prepared.mean, "std": prepared.std}
     network = registry.build(architecture, channels=channels, classes=classes, **arguments).eval()
     return random_gains(network)
 
@@ -252,11 +252,19 @@ def cell(column: str, value) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def write(rows: list[dict], columns, name: str, folder: Path) -> None:
+def write(rows: list[dict], columns, name: str, folder: Path, shown=()) -> None:
+    """Write a table as ``name``.csv, and as ``name``.md under the machine's name, which is printed too.
+
+    Of the latter the columns are those ``shown``, by default all.
+    """
     with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+    head = f"{machine.processor()['name']}, {' '.join(machine.processor()['flags'])}; load {os.getloadavg()[0]:.1f}\n\n"
+    table = head + markdown(rows, shown or columns)
+    (folder / f"{name}.md").write_text(table, encoding="utf-8")
+    print(table)
 
 
 def old_runtimes(prepared: Prepared, arguments) -> list[dict]:
@@ -296,17 +304,13 @@ def main() -> None:
         prepared = read_data(arguments.data)
         if arguments.runtimes:
             rows = old_runtimes(prepared, arguments)
-            columns, name = tuple(rows[0]) if rows else (), "runtimes"
+            columns, name, shown = tuple(rows[0]) if rows else (), "runtimes", ()
         else:
             rows = [row for network in arguments.networks for row in rows_of(network, prepared, arguments)]
-            columns, name = COLUMNS, "deploy"
+            columns, name, shown = COLUMNS, "deploy", SHOWN
     except UserError as error:
         sys.exit(f"error: {error}")
-    write(rows, columns, name, arguments.folder)
-    head = f"{machine.processor()['name']}, {' '.join(machine.processor()['flags'])}; load {os.getloadavg()[0]:.1f}\n\n"
-    table = head + markdown(rows, columns if arguments.runtimes else SHOWN)
-    (arguments.folder / f"{name}.md").write_text(table, encoding="utf-8")
-    print(table)
+    write(rows, columns, name, arguments.folder, shown)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torchvision
 from torch import nn
 
 import kdq
-from benchmarks.deploy import markdown, random_gains, write
+from benchmarks.deploy import random_gains, write
 from kdq.deploy import machine
 from kdq.deploy.timing import BUSY, RUNTIMES, timed
 
@@ -92,7 +92,6 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [row for name in arguments.networks for row in rows_of(name, arguments.side, arguments.folder)]
     write(rows, COLUMNS, "library", arguments.folder)
-    print(markdown(rows, COLUMNS))
 
 
 if __name__ == "__main__":
