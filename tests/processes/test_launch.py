@@ -184,7 +184,7 @@ SEEN = {
     "nice level": ("renice -n 3 $$ > /dev/null", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"),
     "processors": ("taskset -p -c 0 $$ > /dev/null", "import os; print(os.sched_getaffinity(0))"),
     "OOM score": ("echo 500 > /proc/self/oom_score_adj", "print(open('/proc/self/oom_score_adj').read())"),
-    "ignored signal": ("trap '' HUP", "import signal; print(signal.getsignal(signal.SIGHUP))"),
+    "ignored signal": ("trap '' USR2", "import signal; print(signal.getsignal(signal.SIGUSR2))"),
     "time zone": ("export TZ=Asia/Tokyo", "import time; print(time.localtime().tm_zone)"),
     "temporary folder": ("mkdir -p t; export TMPDIR=$PWD/t", "import tempfile; print(tempfile.gettempdir())"),
 }
