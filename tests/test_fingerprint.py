@@ -245,12 +245,35 @@ class TestClosure:
         assert not any(path.startswith("kdq/data/sets") for path in found)
 
 
+@pytest.fixture(scope="module")
+def known():
+    """Return a way to keep what a function of a file returns, by the content of the file."""
+    kept = {}
+
+    def known(content: bytes, what: tuple, compute):
+        key = content, *what
+        if key not in kept:
+            kept[key] = compute()
+        return kept[key]
+
+    return known
+
+
 class TestEdits:
-    """Of a copy of this very package; the graph of imports stays, so that it is built once."""
+    """Of a copy of this very package; the graph of imports stays, and a content is parsed and hashed once."""
 
     @pytest.fixture(autouse=True)
-    def graph(self, fingerprints, monkeypatch):
+    def once(self, fingerprints, known, monkeypatch):
+        digest = Fingerprints._digest
+
+        def digest_once(self, path, documented):
+            return known(self.read(path), ("digest", documented), lambda: digest(self, path, documented))
+
         monkeypatch.setattr(Fingerprints, "graph", fingerprints.graph)
+        monkeypatch.setattr(Fingerprints, "_digest", digest_once)
+        monkeypatch.setattr(
+            fingerprint, "parse", lambda path, content: known(content, ("tree",), lambda: parse(path, content))
+        )
 
     def changes(self, copy, file, old, new) -> set[str]:
         """Which of these jobs get another fingerprint when ``old`` becomes ``new`` in ``file``."""
@@ -281,7 +304,7 @@ class TestEdits:
         text = (copy / file).read_text()
         assert old in text
         (copy / file).write_text(text.replace(old, new))
-        prints = Fingerprints(copy)  # each file is parsed once before and once after the edit
+        prints = Fingerprints(copy)
         return {job for job, files in jobs.items() if prints.of(*files) != before[job]}
 
     @pytest.mark.parametrize(

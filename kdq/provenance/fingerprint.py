@@ -37,6 +37,7 @@ class Fingerprints:
         self.home, self.kept, self.read = Path(home), kept, read
         self._graph = None
         self._trees: dict[Path, ast.Module] = {}
+        self._readers: dict[Path, bool] = {}
         self._digests: dict[tuple[Path, bool], str] = {}
         self._results: dict[tuple, str] = {}
 
@@ -65,7 +66,7 @@ class Fingerprints:
 
     def _computed(self, files) -> dict[str, str]:
         paths = self.closure(*files)
-        documented = any([reads_documentation(self._tree(path)) for path in paths])
+        documented = any([self._reads_documentation(path) for path in paths])
         return {str(path.relative_to(self.home)): self._digest(path, documented) for path in paths}
 
     def _content(self, files) -> str:
@@ -123,6 +124,11 @@ class Fingerprints:
         if path not in self._trees:
             self._trees[path] = parse(path, self.read(path))
         return self._trees[path]
+
+    def _reads_documentation(self, path: Path) -> bool:
+        if path not in self._readers:
+            self._readers[path] = reads_documentation(self._tree(path))
+        return self._readers[path]
 
     def _digest(self, path: Path, documented: bool) -> str:
         key = path, documented

@@ -124,7 +124,7 @@ def test_a_pretrained_network_keeps_its_own_classes(fresh):
             "recipes": ["teacher/rtn,bits=4"],
             "stages": {"teacher": {"source": "library"}},
         },
-        "teacher": {"architecture": "timm/test_resnet", "weights": f"r160_in1k@{COMMIT}"},
+        "teacher": {"architecture": "timm/test_resnet", "weights": f"r160_in1k@{COMMIT}", "resize": 32},
         "data": {"image_folder": "imagenet", "image_size": 32, "validation_fraction": 0.34},
     }
     (fresh.folder / "my_study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
