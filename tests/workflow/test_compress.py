@@ -101,9 +101,7 @@ def test_wrong_words_end_before_anything_is_written(words, message, tmp_path):
 def test_a_network_without_weights_is_trained_first(tmp_path):
     pytest.importorskip("timm")
     described = tmp_path / "network.yaml"
-    described.write_text(
-        "teacher: {architecture: timm/test_efficientnet, epochs: 1, precision: float32, resize: 32}\n"
-    )
+    described.write_text("teacher: {architecture: timm/test_efficientnet, epochs: 1, precision: float32, resize: 32}\n")
     done = run(tmp_path, "--model", str(described), "--max-drop", "90")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "training" in done.stdout and "importing" not in done.stdout
