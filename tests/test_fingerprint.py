@@ -245,35 +245,13 @@ class TestClosure:
         assert not any(path.startswith("kdq/data/sets") for path in found)
 
 
-@pytest.fixture(scope="module")
-def known():
-    """Return a way to keep what a function of a file returns, by the content of the file."""
-    kept = {}
-
-    def known(content: bytes, what: tuple, compute):
-        key = content, *what
-        if key not in kept:
-            kept[key] = compute()
-        return kept[key]
-
-    return known
-
-
 class TestEdits:
-    """Of a copy of this very package; the graph of imports stays, and a content is parsed and hashed once."""
+    """Of a copy of this very package; the graph of imports stays, so that it is built once."""
 
     @pytest.fixture(autouse=True)
-    def once(self, fingerprints, known, monkeypatch):
-        digest = Fingerprints._digest
-
-        def digest_once(self, path, documented):
-            return known(self.read(path), ("digest", documented), lambda: digest(self, path, documented))
-
+    def graph(self, fingerprints, monkeypatch):
         monkeypatch.setattr(Fingerprints, "graph", fingerprints.graph)
-        monkeypatch.setattr(Fingerprints, "_digest", digest_once)
-        monkeypatch.setattr(
-            fingerprint, "parse", lambda path, content: known(content, ("tree",), lambda: parse(path, content))
-        )
+        self.unedited = fingerprints
 
     def changes(self, copy, file, old, new) -> set[str]:
         """Which of these jobs get another fingerprint when ``old`` becomes ``new`` in ``file``."""
@@ -299,8 +277,7 @@ class TestEdits:
             "CIFAR": ("scripts/prepare_data.py", "kdq/data/sets/cifar.py"),
             "digits": ("scripts/prepare_data.py", "kdq/data/sets/digits.py"),
         }
-        prints = Fingerprints(copy)
-        before = {job: prints.of(*files) for job, files in jobs.items()}
+        before = {job: self.unedited.of(*files) for job, files in jobs.items()}
         text = (copy / file).read_text()
         assert old in text
         (copy / file).write_text(text.replace(old, new))
