@@ -22,6 +22,7 @@ read = SCHEMA.read
 NAME_INCHES = 0.085  # of a layer's name along the axis
 NAMES_INCHES = 0.95  # of the longest name below it
 PANEL_INCHES = 1.15
+LEGEND_LETTERS = 30
 
 
 def in_order_of_execution(layers: pd.DataFrame) -> pd.DataFrame:
@@ -65,17 +66,23 @@ def draw(table: pd.DataFrame, dataset: str):
     quantizers = sorted({quantizer for _, _, quantizer in lines})
     names = layer_names(table)
     named = [names[network] != names.get(below) for network, below in zip(parents, [*parents[1:], None], strict=True)]
+    keys = [
+        style.key(style.wrapped(in_words(quantizer), LEGEND_LETTERS), **_look(index))
+        for index, quantizer in enumerate(quantizers)
+    ]
+    columns = style.legend_columns([key.get_label() for key in keys])
+    lines_below = -(-sum(key.get_label().count("\n") + 1 for key in keys) // columns)
+    height = 0.9 + 0.2 * lines_below + PANEL_INCHES * len(parents) + NAMES_INCHES * sum(named)
     with style.styled():
         width = max(style.WIDTH_INCHES, 1.5 * len(widths)) if len(widths) > 1 else 4.5
-        figure = style.new_figure(width, max(2.9, 1.1 + PANEL_INCHES * len(parents) + NAMES_INCHES * sum(named)))
+        figure = style.new_figure(width, max(2.9, height))
         panels = figure.subplots(len(parents), len(widths), sharex="row", sharey=True, squeeze=False)
         for row, network, is_named in zip(panels, parents, named, strict=True):
             for panel, bits in zip(row, widths, strict=True):
                 _draw_panel(panel, {name: lines.get((network, bits, name)) for name in quantizers})
                 _name_layers(panel, names[network] if is_named else [], (width - 0.8) / len(widths))
         _label(panels, parents, widths)
-        keys = [style.key(in_words(quantizer), **_look(index)) for index, quantizer in enumerate(quantizers)]
-        figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(keys)), handlelength=3.2)
+        figure.legend(handles=keys, loc="outside lower center", ncols=columns, handlelength=3.2)
         figure.suptitle(f"{dataset}: relative output error of each quantized layer ({style.seeds_text(table)})")
         figure.supylabel("relative output error (share of 1)", fontsize=9)
     return figure
