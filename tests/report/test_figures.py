@@ -390,6 +390,12 @@ def legend_is_whole(figure) -> bool:
     return whole.x0 <= found.x0 and found.x1 <= whole.x1 and whole.y0 <= found.y0 and found.y1 <= whole.y1
 
 
+def test_the_legend_of_many_quantizers_of_layers_is_whole():
+    table = layers.rows([budgeted(widths=(2, 3, 2, 3), budget=2.5)])
+    steps = [table.assign(recipe=f"teacher/gpfq,bits=2,cost=accuracy,images={16 * n}") for n in range(1, 17)]
+    assert legend_is_whole(layer_errors.draw(pd.concat(steps), "digits"))
+
+
 def test_the_legend_of_many_students_is_whole():
     weights = [f"teacher/rkd,angle_weight={100 + index},distance_weight=6.25" for index in range(40)]
     runs = histories({recipe: [(0.5, 0.9)] for recipe in weights})

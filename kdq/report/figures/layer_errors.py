@@ -70,11 +70,11 @@ def draw(table: pd.DataFrame, dataset: str):
         style.key(style.wrapped(in_words(quantizer), LEGEND_LETTERS), **_look(index))
         for index, quantizer in enumerate(quantizers)
     ]
-    columns = style.legend_columns([key.get_label() for key in keys])
+    width = max(style.WIDTH_INCHES, 1.5 * len(widths)) if len(widths) > 1 else 4.5
+    columns = style.legend_columns([key.get_label() for key in keys], width)
     lines_below = -(-sum(key.get_label().count("\n") + 1 for key in keys) // columns)
     height = 0.9 + 0.2 * lines_below + PANEL_INCHES * len(parents) + NAMES_INCHES * sum(named)
     with style.styled():
-        width = max(style.WIDTH_INCHES, 1.5 * len(widths)) if len(widths) > 1 else 4.5
         figure = style.new_figure(width, max(2.9, height))
         panels = figure.subplots(len(parents), len(widths), sharex="row", sharey=True, squeeze=False)
         for row, network, is_named in zip(panels, parents, named, strict=True):

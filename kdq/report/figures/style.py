@@ -188,10 +188,10 @@ def key(label: str, **look) -> Line2D:
     return Line2D([], [], label=label, **look)
 
 
-def legend_columns(labels) -> int:
-    """Return how many columns of a legend with ``labels`` a page has room for, at most 3."""
+def legend_columns(labels, width_inches: float = WIDTH_INCHES) -> int:
+    """Return how many columns of a legend with ``labels`` a figure has room for, at most 3."""
     longest = max(len(line) for label in labels for line in label.split("\n"))
-    return max(1, min(3, int(WIDTH_INCHES / (0.6 + 0.065 * longest))))
+    return max(1, min(3, int(width_inches / (0.6 + 0.065 * longest))))
 
 
 def fillings(rows: pd.DataFrame) -> pd.Series:
