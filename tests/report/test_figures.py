@@ -365,6 +365,18 @@ def test_the_axis_of_accuracy_has_ticks_whatever_the_range():
         assert sum(bottom <= tick <= top for tick in panel.get_yticks()) >= 3
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(28, 49, [30, 35, 40, 45]), (88, 94, [88, 89, 90, 91, 92, 93]), (9, 50, [10, 20, 30, 40, 50])],
+)
+def test_the_ticks_of_an_axis_of_accuracy_reach_over_it(low, high, expected):
+    with style.styled():
+        panel = style.new_figure(4, 3).subplots()
+        panel.plot([0, 1], [low, high])
+        style.accuracy_axis([panel])
+    assert set(expected) <= set(panel.get_yticks())
+
+
 def many_quantizers(networks=("teacher", "teacher/kd"), count=14):
     """A study with more quantizers than there are lines or fillings."""
     cells = study((0,))
