@@ -107,17 +107,15 @@ def accuracy_axis(panels) -> None:
 def _ticks(low: float, high: float) -> list[int]:
     """Return the accuracies to mark between two widened ones, none too close to another: round ones, or else all."""
     round_ones = (100, 90, 50, 95, 80, 98, 0, 70, 99, 97, 60, 20, 40, 85, 10, 30, 75, 65, *range(5, 60, 10))
-    ticks = _apart(round_ones, [], low, high)
-    return sorted(ticks if len(ticks) > 3 else _apart(range(100), ticks, low, high))
-
-
-def _apart(accuracies, ticks: list[int], low: float, high: float) -> list[int]:
-    """Return ``ticks`` and those of ``accuracies`` between two widened ones that are not too close to an earlier."""
-    for tick in accuracies:
-        far = all(abs(_widen(tick) - _widen(marked)) > 0.075 * (high - low) for marked in ticks)
-        if low <= _widen(tick) <= high and far:
-            ticks = [*ticks, tick]
-    return ticks
+    ticks: list[int] = []
+    for accuracies in (round_ones, range(100)):
+        for tick in accuracies:
+            far = all(abs(_widen(tick) - _widen(marked)) > 0.075 * (high - low) for marked in ticks)
+            if low <= _widen(tick) <= high and far:
+                ticks.append(tick)
+        if len(ticks) > 3:
+            break
+    return sorted(ticks)
 
 
 def _widen(accuracy):
