@@ -66,7 +66,7 @@ def page(path: Path) -> str:
 
 def read(path: Path) -> pd.DataFrame:
     """Return a table, of whatever time, with shares in per cent, p-values as text and a column ``row`` of links."""
-    frame = pd.read_csv(path, encoding="utf-8")
+    frame = pd.read_csv(path, encoding="utf-8", dtype={"commit": "str"})  # 4550e07 is not a number
     shares = [name for name in frame.columns if name in SHARES]
     frame[shares] = frame[shares] * 100
     for name in frame.columns:

@@ -104,6 +104,11 @@ def test_a_sentence_has_differences_paired_by_seed(written):
     assert written("sentence", single, 'text: "{pair.difference:.1f}"') == "1.0"
 
 
+def test_a_commit_that_looks_like_a_number_is_text(written, tmp_path):
+    (tmp_path / "study/run.csv").write_text("commit,cores\n4550e07,2\n")
+    assert written("sentence", "rows: {run: {file: study/run.csv}}", 'text: "{run.commit} {run.cores}"') == "4550e07 2"
+
+
 @pytest.mark.parametrize(
     ("kind", "lines"),
     [
