@@ -139,9 +139,8 @@ class ResNet(Network):
         self.fc = nn.Linear(base * 8 * block.expansion, classes)
         initialise(self)
         for unit in self.blocks:
-            if isinstance(unit, Bottleneck):
-                # the identity at first (Goyal et al. 2017); basic blocks learn more slowly so (docs/results/bits.md)
-                nn.init.zeros_(unit.bn3.weight)
+            # each block begins as the identity (Goyal et al., arXiv:1706.02677, section 5.1)
+            nn.init.zeros_((unit.bn2 if isinstance(unit, BasicBlock) else unit.bn3).weight)
 
     def _stage(self, block, planes: int, depth: int, stride: int) -> nn.Sequential:
         outputs = planes * block.expansion
