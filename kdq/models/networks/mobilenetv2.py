@@ -6,6 +6,7 @@ Source: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 
 
 from torch import Tensor, nn
 
+from kdq.models.convolution import convolution
 from kdq.models.family import Family
 from kdq.models.network import Network, assemble, classifier_outline, initialise
 from kdq.models.operations import Add
@@ -45,8 +46,8 @@ def _channels(count: float) -> int:
 
 def _unit(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Convolution, BatchNorm, ReLU6."""
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU6(inplace=True))
+    layer = convolution(inputs, outputs, kernel, stride, groups)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU6(inplace=True))
 
 
 class InvertedResidual(nn.Module):
@@ -56,7 +57,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         layers = [] if expansion == 1 else [_unit(inputs, hidden)]
-        layers += [_unit(hidden, hidden, 3, stride, hidden), nn.Conv2d(hidden, outputs, 1, bias=False)]
+        layers += [_unit(hidden, hidden, 3, stride, hidden), convolution(hidden, outputs, 1)]
         self.conv = nn.Sequential(*layers, nn.BatchNorm2d(outputs))
         self.shortcut = stride == 1 and inputs == outputs
         self.add = Add() if self.shortcut else nn.Identity()

@@ -9,6 +9,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdq.models.convolution import convolution
 from kdq.models.family import Family
 from kdq.models.network import Network, assemble, classifier_outline, initialise
 from kdq.models.operations import Add
@@ -27,42 +28,11 @@ PREACTIVATIONS = tuple(f"{layer}.preactivation" for layer in LAYERS)
 TAPS = ("stem", *LAYERS, "embedding", *PREACTIVATIONS)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution without bias whose padding keeps the size at stride 1."""
-    narrow = {1: _NarrowShortcut} if inputs < 16 else {}
-    kind = {3: _StridedConvolution, **narrow}.get(kernel, nn.Conv2d) if stride > 1 else nn.Conv2d
-    return kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-
-
 def stem_layers(channels: int, outputs: int, stem: str) -> tuple[nn.Conv2d, nn.Module]:
     """Return convolution and pooling of a stem: 3x3 and none (``cifar``), or 7x7 and max pooling, both of stride 2."""
     if stem == "cifar":
         return convolution(channels, outputs, 3), nn.Identity()
     return convolution(channels, outputs, 7, 2), nn.MaxPool2d(3, 2, padding=1)
-
-
-class _NarrowShortcut(nn.Conv2d):
-    """A 1x1 convolution with stride that leaves the pixels between its steps out first: the same numbers.
-
-    With fewer input channels than a vector has numbers (8 with AVX2, 16 with AVX-512) oneDNN 3.12 writes past its
-    memory in the gradient of such weights in channels_last (oneDNN issue 6035): crashes, or wrong gradients.
-    """
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        down, right = self.stride
-        return F.conv2d(input[:, :, ::down, ::right], weight, bias)
-
-
-class _StridedConvolution(nn.Conv2d):
-    """A 3x3 convolution with stride that reads a single pixel with the centre of its weights: the same numbers.
-
-    Of such weights oneDNN 3.12 computes bfloat16 gradients from memory that nobody wrote: NaN, 1e32.
-    """
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.shape[-2:] == (1, 1):
-            return F.conv2d(input, weight[:, :, 1:2, 1:2], bias)
-        return super()._conv_forward(input, weight, bias)
 
 
 class BasicBlock(nn.Module):

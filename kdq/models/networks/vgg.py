@@ -8,6 +8,7 @@ based image classification using small training sample size, ACPR 2015, without 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdq.models.convolution import convolution
 from kdq.models.family import Family
 from kdq.models.network import Network, assemble, classifier_outline, initialise
 
@@ -36,7 +37,7 @@ class Unit(nn.Module):
     def __init__(self, inputs: int, outputs: int, pools: bool = False):
         super().__init__()
         self.pool = halving() if pools else None
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv = convolution(inputs, outputs, 3)
         self.bn = nn.BatchNorm2d(outputs)
 
     def preactivation(self, x: Tensor) -> Tensor:

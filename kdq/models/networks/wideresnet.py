@@ -8,9 +8,10 @@ import re
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdq.models.convolution import convolution
 from kdq.models.family import Family
 from kdq.models.network import Network, assemble, classifier_outline, initialise
-from kdq.models.networks.resnet import convolution, stem_layers
+from kdq.models.networks.resnet import stem_layers
 from kdq.models.operations import Add
 
 

@@ -1,0 +1,53 @@
+"""Convolutions that leave out of oneDNN what it computes slowly or wrongly on a CPU."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FEW_PIXELS, MANY_CHANNELS = 16, 64  # from there on a product of matrices is quicker, see benchmarks/convolutions.py
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """Return a convolution without bias and of an odd kernel whose padding keeps the size at stride 1."""
+    kind = NarrowShortcut if kernel == 1 < stride and inputs < 16 else Convolution if groups == 1 else nn.Conv2d
+    return kind(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+
+
+class NarrowShortcut(nn.Conv2d):
+    """A 1x1 convolution with stride that leaves the pixels between its steps out first: the same numbers.
+
+    With fewer input channels than a vector has numbers (8 with AVX2, 16 with AVX-512) oneDNN 3.12 writes past its
+    memory in the gradient of such weights in channels_last (oneDNN issue 6035): crashes, or wrong gradients.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        down, right = self.stride
+        return F.conv2d(input[:, :, ::down, ::right], weight, bias)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that is a product of matrices in bfloat16 on a CPU if its output has few pixels.
+
+    On 4x4 pixels and fewer oneDNN 3.12 takes up to ten times as long for the forward pass and the gradients; of a 3x3
+    kernel with stride on a single pixel it computes gradients from memory that nobody wrote: NaN, 1e32.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if _is_bfloat16_on_cpu(input):
+            down, right = ((side - 1) // step + 1 for side, step in zip(input.shape[-2:], self.stride, strict=True))
+            if down * right == 1 or (down * right <= FEW_PIXELS and self.in_channels >= MANY_CHANNELS):
+                return _product(input, weight, self.stride[0], down, right)
+        return super()._conv_forward(input, weight, bias)
+
+
+def _is_bfloat16_on_cpu(input: Tensor) -> bool:
+    return input.device.type == "cpu" and (input.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
+
+
+def _product(input: Tensor, weight: Tensor, stride: int, down: int, right: int) -> Tensor:
+    """Return the convolution, of ``down`` x ``right`` pixels, as a product with the pixels under each kernel."""
+    side = weight.shape[-1]
+    padded = F.pad(input.permute(0, 2, 3, 1), (0, 0, *[side // 2] * 4))
+    starts = [(top, left) for top in range(side) for left in range(side)]
+    steps = [padded[:, top::stride, left::stride][:, :down, :right] for top, left in starts]
+    return F.linear(torch.cat(steps, 3), weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
