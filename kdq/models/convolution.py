@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW_PIXELS, MANY_CHANNELS = 16, 64  # from there on a product of matrices is quicker, see benchmarks/convolutions.py
+FEW_PIXELS = CHANNELS_PER_PIXEL = 16  # within both a product of matrices is quicker, see benchmarks/convolutions.py
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -28,14 +28,14 @@ class NarrowShortcut(nn.Conv2d):
 class Convolution(nn.Conv2d):
     """A convolution that is a product of matrices in bfloat16 on a CPU if its output has few pixels.
 
-    On 4x4 pixels and fewer oneDNN 3.12 takes up to ten times as long for the forward pass and the gradients; of a 3x3
-    kernel with stride on a single pixel it computes gradients from memory that nobody wrote: NaN, 1e32.
+    On 4x4 pixels and fewer of many channels oneDNN 3.12 takes up to ten times as long; of a 3x3 kernel with stride on
+    a single pixel it computes gradients from memory that nobody wrote: NaN, 1e32.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _is_bfloat16_on_cpu(input):
             down, right = ((side - 1) // step + 1 for side, step in zip(input.shape[-2:], self.stride, strict=True))
-            if down * right == 1 or (down * right <= FEW_PIXELS and self.in_channels >= MANY_CHANNELS):
+            if down * right == 1 or down * right <= min(FEW_PIXELS, self.in_channels // CHANNELS_PER_PIXEL):
                 return _product(input, weight, self.stride[0], down, right)
         return super()._conv_forward(input, weight, bias)
 
@@ -47,7 +47,7 @@ def _is_bfloat16_on_cpu(input: Tensor) -> bool:
 def _product(input: Tensor, weight: Tensor, stride: int, down: int, right: int) -> Tensor:
     """Return the convolution, of ``down`` x ``right`` pixels, as a product with the pixels under each kernel."""
     side = weight.shape[-1]
-    padded = F.pad(input.permute(0, 2, 3, 1), (0, 0, *[side // 2] * 4))
+    padded = F.pad(input.to(torch.bfloat16).permute(0, 2, 3, 1), (0, 0, *[side // 2] * 4))
     starts = [(top, left) for top in range(side) for left in range(side)]
     steps = [padded[:, top::stride, left::stride][:, :down, :right] for top, left in starts]
     return F.linear(torch.cat(steps, 3), weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)

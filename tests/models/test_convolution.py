@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdq.models.convolution import FEW_PIXELS, Convolution, NarrowShortcut, convolution
+from kdq.models.convolution import Convolution, NarrowShortcut, convolution
 
 
 def images(layer, count: int, side: int, other: int | None = None) -> torch.Tensor:
@@ -26,7 +26,7 @@ def gradients(layer, inputs, compute):
 
 
 class TestFewPixels:
-    @pytest.mark.parametrize("channels", [(64, 96), (128, 128)])
+    @pytest.mark.parametrize("channels", [(256, 96), (256, 300)])
     @pytest.mark.parametrize("kernel", [1, 3])
     @pytest.mark.parametrize(("stride", "sides"), [(1, (4, 4)), (1, (1, 1)), (1, (2, 3)), (2, (7, 8)), (2, (2, 1))])
     def test_outputs_and_gradients_in_bfloat16_are_those_in_double_precision(self, channels, kernel, stride, sides):
@@ -53,12 +53,16 @@ class TestFewPixels:
         inputs = images(layer, 8, 4)
         assert torch.equal(layer(inputs), F.conv2d(inputs, layer.weight, padding=1))
 
-    @pytest.mark.parametrize(("channels", "side", "is_product"), [(64, 4, True), (64, 5, False), (32, 4, False)])
+    @pytest.mark.parametrize(
+        ("channels", "side", "is_product"),
+        [(256, 4, True), (255, 4, False), (512, 5, False), (64, 2, True), (32, 2, False), (4, 1, True)],
+    )
     def test_it_is_a_product_of_matrices_where_that_is_quicker(self, channels, side, is_product, monkeypatch):
         calls = []
         monkeypatch.setattr("kdq.models.convolution._product", lambda *arguments: calls.append(arguments))
-        layer = in_channels_last(channels, channels, 3)
-        assert (side**2 <= FEW_PIXELS) == (side == 4)
+        layer = in_channels_last(channels, 8, 3)
+        layer(images(layer, 2, side))
+        assert not calls
         with torch.autocast("cpu", torch.bfloat16):
             layer(images(layer, 2, side))
         assert bool(calls) == is_product
