@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW_PIXELS = CHANNELS_PER_PIXEL = 16  # within both a product of matrices is quicker, see benchmarks/convolutions.py
+# within these a product of matrices is quicker, see benchmarks/convolutions.py
+FEW_PIXELS, MANY_CHANNELS, CHANNELS_PER_PIXEL = 16, 64, 16
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -34,20 +35,24 @@ class Convolution(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _is_bfloat16_on_cpu(input):
-            down, right = ((side - 1) // step + 1 for side, step in zip(input.shape[-2:], self.stride, strict=True))
-            if down * right == 1 or down * right <= min(FEW_PIXELS, self.in_channels // CHANNELS_PER_PIXEL):
-                return _product(input, weight, self.stride[0], down, right)
+            stride = self.stride[0]
+            down, right = ((side - 1) // stride + 1 for side in input.shape[-2:])
+            if self._is_slow_on(down * right) or down * right == 1 < stride:
+                return _product(input, weight, bias, stride, down, right)
         return super()._conv_forward(input, weight, bias)
+
+    def _is_slow_on(self, pixels: int) -> bool:
+        return pixels <= FEW_PIXELS and self.in_channels >= max(MANY_CHANNELS, CHANNELS_PER_PIXEL * pixels)
 
 
 def _is_bfloat16_on_cpu(input: Tensor) -> bool:
     return input.device.type == "cpu" and (input.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
 
 
-def _product(input: Tensor, weight: Tensor, stride: int, down: int, right: int) -> Tensor:
+def _product(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, down: int, right: int) -> Tensor:
     """Return the convolution, of ``down`` x ``right`` pixels, as a product with the pixels under each kernel."""
     side = weight.shape[-1]
     padded = F.pad(input.to(torch.bfloat16).permute(0, 2, 3, 1), (0, 0, *[side // 2] * 4))
     starts = [(top, left) for top in range(side) for left in range(side)]
     steps = [padded[:, top::stride, left::stride][:, :down, :right] for top, left in starts]
-    return F.linear(torch.cat(steps, 3), weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
+    return F.linear(torch.cat(steps, 3), weight.permute(0, 2, 3, 1).flatten(1), bias).permute(0, 3, 1, 2)

@@ -53,14 +53,25 @@ class TestFewPixels:
         inputs = images(layer, 8, 4)
         assert torch.equal(layer(inputs), F.conv2d(inputs, layer.weight, padding=1))
 
+    def test_a_folded_batchnorm_is_its_bias(self):
+        layer = in_channels_last(256, 8, 3)
+        layer.bias = torch.nn.Parameter(torch.arange(8.0))
+        inputs = images(layer, 4, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = layer(inputs).float()
+        torch.testing.assert_close(found, F.conv2d(inputs, layer.weight, layer.bias, padding=1), rtol=0.02, atol=0.02)
+
     @pytest.mark.parametrize(
-        ("channels", "side", "is_product"),
-        [(256, 4, True), (255, 4, False), (512, 5, False), (64, 2, True), (32, 2, False), (4, 1, True)],
+        ("channels", "side", "stride", "is_product"),
+        [
+            *[(256, 4, 1, True), (255, 4, 1, False), (512, 5, 1, False), (256, 8, 2, True), (256, 9, 2, False)],
+            *[(64, 2, 1, True), (32, 1, 1, False), (4, 1, 2, True)],
+        ],
     )
-    def test_it_is_a_product_of_matrices_where_that_is_quicker(self, channels, side, is_product, monkeypatch):
+    def test_it_is_a_product_of_matrices_where_that_is_quicker(self, channels, side, stride, is_product, monkeypatch):
         calls = []
         monkeypatch.setattr("kdq.models.convolution._product", lambda *arguments: calls.append(arguments))
-        layer = in_channels_last(channels, 8, 3)
+        layer = in_channels_last(channels, 8, 3, stride)
         layer(images(layer, 2, side))
         assert not calls
         with torch.autocast("cpu", torch.bfloat16):
